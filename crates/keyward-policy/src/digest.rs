@@ -1,0 +1,86 @@
+//! The SHA-256 of a key: all that the edge and the store ever hold of it.
+
+use sha2::{Digest as _, Sha256};
+use std::fmt;
+
+/// SHA-256 over the bytes of a key.
+///
+/// It is a verifier, not a secret, but whoever holds it can test guesses against it, so `Debug`
+/// shows nothing and there is no `Display`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// Hashes a presented key.
+    pub fn of_key(key: &[u8]) -> Self {
+        Self(Sha256::digest(key).into())
+    }
+
+    /// Reads 64 hex digits, in either case.
+    ///
+    /// # Errors
+    /// [`InvalidDigest`] for any other length or character.
+    pub fn from_hex(text: &str) -> Result<Self, InvalidDigest> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| InvalidDigest)?;
+        Ok(Self(bytes))
+    }
+
+    /// Takes the 32 bytes as they are stored.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// 64 lower-case hex digits, for the manifest and for nothing else.
+    pub fn to_hex(&self) -> String {
+        hex::encode(self.0)
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Digest(…)")
+    }
+}
+
+/// The text is not 64 hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidDigest;
+
+impl fmt::Display for InvalidDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a SHA-256 digest of 64 hex digits")
+    }
+}
+
+impl std::error::Error for InvalidDigest {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_as_the_standard_says() {
+        // FIPS 180-2, appendix B.1.
+        let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(Digest::of_key(b"abc").to_hex(), hex);
+        assert_eq!(Digest::from_hex(&hex.to_uppercase()), Ok(Digest::of_key(b"abc")));
+    }
+
+    #[test]
+    fn refuses_what_is_no_digest() {
+        for text in ["", "ab", &"a".repeat(63), &"a".repeat(65), &"g".repeat(64)] {
+            assert_eq!(Digest::from_hex(text), Err(InvalidDigest), "{text}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_nothing() {
+        assert_eq!(format!("{:?}", Digest::of_key(b"abc")), "Digest(…)");
+    }
+}

@@ -1,0 +1,13 @@
+//! Keyward's policy core.
+//!
+//! Everything that decides lives here and nothing that acts: no clock, no I/O, no async, no host
+//! calls. Time comes in as an argument, requests come in as bytes, and what comes out is a value.
+//! The filter, the admin service and the command line share this one implementation.
+
+pub mod checksum;
+pub mod digest;
+pub mod duration;
+pub mod key;
+pub mod manifest;
+pub mod permission;
+pub mod timestamp;

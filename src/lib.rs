@@ -1,0 +1,1 @@
+//! The filter: Envoy glue around `keyward-policy`.
