@@ -7,7 +7,14 @@
 pub mod checksum;
 pub mod digest;
 pub mod duration;
+pub mod header;
+pub mod host;
 pub mod key;
 pub mod manifest;
+pub mod media_type;
+pub mod path;
+pub mod pattern;
 pub mod permission;
+pub mod route;
+pub mod rule;
 pub mod timestamp;
