@@ -10,4 +10,5 @@ pub mod duration;
 pub mod key;
 pub mod manifest;
 pub mod permission;
+pub mod table;
 pub mod timestamp;
