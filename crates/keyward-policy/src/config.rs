@@ -35,7 +35,7 @@ pub const CONFIG_BYTES_MAX: usize = 8 << 20;
 pub const STARTUP_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// A plugin configuration, valid as a whole.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Config {
     /// For `WWW-Authenticate`, and sent with every poll.
     pub realm: Box<str>,
@@ -138,7 +138,10 @@ impl Config {
 fn decode(bytes: &[u8]) -> Result<Json, Problem> {
     let problem = |message: String, help: &str| Problem { path: String::new(), message, help: help.into() };
     if bytes.is_empty() {
-        return Err(problem("there is no configuration".into(), "give the plugin a `configuration` with `rules` and `manifest` or `admin`"));
+        return Err(problem(
+            "there is no configuration".into(),
+            "give the plugin a `configuration` with `rules` and `manifest` or `admin`",
+        ));
     }
     match json::parse(bytes) {
         Ok(json) => Ok(json),
@@ -188,7 +191,11 @@ fn read(reader: &mut Reader, json: &Json) -> Option<Config> {
         mode: mode.unwrap_or_default(),
     };
     if !has_manifest && !has_admin && config.needs_keys() {
-        fields.problem("", "there are no keys: neither `manifest` nor `admin`", "name the admin service in `admin`, or list keys in `manifest`");
+        fields.problem(
+            "",
+            "there are no keys: neither `manifest` nor `admin`",
+            "name the admin service in `admin`, or list keys in `manifest`",
+        );
     }
     fields.finish();
     Some(config)
@@ -235,7 +242,12 @@ const RESERVED_HEADERS: [&str; 12] = [
     "x-request-id",
 ];
 
-fn identity_header(fields: &mut Fields<'_, '_>, field: &'static str, default: Option<Box<str>>, sources: &[KeySource]) -> Option<Box<str>> {
+fn identity_header(
+    fields: &mut Fields<'_, '_>,
+    field: &'static str,
+    default: Option<Box<str>>,
+    sources: &[KeySource],
+) -> Option<Box<str>> {
     if fields.is_null(field) {
         return None;
     }
@@ -243,9 +255,17 @@ fn identity_header(fields: &mut Fields<'_, '_>, field: &'static str, default: Op
     let lower = name.to_ascii_lowercase();
     let is_source = |source: &KeySource| matches!(source, KeySource::Header { name, .. } if **name == *lower);
     if !header::is_name(name) {
-        fields.problem(field, format!("`{name}` is no header name"), "use letters, digits and `-`, like `x-api-key-id`");
+        fields.problem(
+            field,
+            format!("`{name}` is no header name"),
+            "use letters, digits and `-`, like `x-api-key-id`",
+        );
     } else if RESERVED_HEADERS.contains(&&*lower) {
-        fields.problem(field, format!("`{lower}` has a meaning of its own"), "use a header that nothing else sets, like `x-api-key-id`");
+        fields.problem(
+            field,
+            format!("`{lower}` has a meaning of its own"),
+            "use a header that nothing else sets, like `x-api-key-id`",
+        );
     } else if sources.iter().any(is_source) {
         fields.problem(field, format!("`{lower}` is also a key source"), "use another header for the identity");
     }
@@ -255,7 +275,11 @@ fn identity_header(fields: &mut Fields<'_, '_>, field: &'static str, default: Op
 fn startup_wait(fields: &mut Fields<'_, '_>) -> Duration {
     let wait = fields.duration("startup_wait");
     if wait.is_some_and(|wait| wait > STARTUP_WAIT_MAX) {
-        fields.problem("startup_wait", "longer than 1m", "held requests take memory: wait shorter, and let clients try again");
+        fields.problem(
+            "startup_wait",
+            "longer than 1m",
+            "held requests take memory: wait shorter, and let clients try again",
+        );
     }
     wait.unwrap_or(Duration::from_secs(2))
 }
@@ -265,7 +289,11 @@ fn readiness_path(fields: &mut Fields<'_, '_>) -> Option<Box<str>> {
     match CanonicalPath::parse(text.as_bytes()) {
         Ok(path) if path.as_str() == text && !text.contains(['*', '{', '}']) => Some(text.into()),
         _ => {
-            fields.problem("readiness_path", format!("`{text}` is no plain path"), "write one path, decoded and without a query, like `/keyward/ready`");
+            fields.problem(
+                "readiness_path",
+                format!("`{text}` is no plain path"),
+                "write one path, decoded and without a query, like `/keyward/ready`",
+            );
             None
         }
     }

@@ -91,14 +91,16 @@ impl<'a> Collector<'a> {
     pub(crate) fn header(&mut self, sources: &[KeySource], name: &[u8], value: &'a [u8]) {
         for (number, source) in sources.iter().enumerate() {
             match source {
-                KeySource::Header { name: want, scheme } if name.eq_ignore_ascii_case(want.as_bytes()) => match scheme {
-                    None => self.add(Cow::Borrowed(value), number),
-                    Some(scheme) => {
-                        if let Some(key) = after_scheme(value, scheme) {
-                            self.add(Cow::Borrowed(key), number);
+                KeySource::Header { name: want, scheme } if name.eq_ignore_ascii_case(want.as_bytes()) => {
+                    match scheme {
+                        None => self.add(Cow::Borrowed(value), number),
+                        Some(scheme) => {
+                            if let Some(key) = after_scheme(value, scheme) {
+                                self.add(Cow::Borrowed(key), number);
+                            }
                         }
                     }
-                },
+                }
                 KeySource::Cookie { name: want } if name.eq_ignore_ascii_case(b"cookie") => {
                     for (name, value) in cookies(value) {
                         if name == want.as_bytes() {
@@ -196,7 +198,9 @@ fn decode_form(text: &[u8]) -> Cow<'_, [u8]> {
 
 /// The `:path` without any parameter that is a key; nothing where there is none to remove.
 pub fn remove_from_path(sources: &[KeySource], path: &[u8]) -> Option<Vec<u8>> {
-    let is_key = |pair: &[u8]| sources.iter().any(|source| matches!(source, KeySource::Query { name } if is_parameter(pair, name)));
+    let is_key = |pair: &[u8]| {
+        sources.iter().any(|source| matches!(source, KeySource::Query { name } if is_parameter(pair, name)))
+    };
     if !query_pairs(path).any(is_key) {
         return None;
     }
@@ -211,7 +215,9 @@ pub fn remove_from_path(sources: &[KeySource], path: &[u8]) -> Option<Vec<u8>> {
 /// A `cookie` header without any cookie that is a key; nothing where there is none to remove, an empty value where
 /// none is left.
 pub fn remove_from_cookies(sources: &[KeySource], value: &[u8]) -> Option<Vec<u8>> {
-    let is_key = |name: &[u8]| sources.iter().any(|source| matches!(source, KeySource::Cookie { name: want } if name == want.as_bytes()));
+    let is_key = |name: &[u8]| {
+        sources.iter().any(|source| matches!(source, KeySource::Cookie { name: want } if name == want.as_bytes()))
+    };
     if !cookies(value).any(|(name, _)| is_key(name)) {
         return None;
     }
@@ -317,11 +323,13 @@ mod tests {
 
     #[test]
     fn removing_leaves_the_rest_as_it_was() {
-        let path = |text: &str| remove_from_path(&sources(), text.as_bytes()).map(|out| String::from_utf8(out).unwrap());
+        let path =
+            |text: &str| remove_from_path(&sources(), text.as_bytes()).map(|out| String::from_utf8(out).unwrap());
         assert_eq!(path("/a?x=1&api_key=k&y=%32"), Some("/a?x=1&y=%32".into()));
         assert_eq!(path("/a?api%5fkey=k"), Some("/a".into()));
         assert_eq!(path("/a?x=1"), None);
-        let cookie = |text: &str| remove_from_cookies(&sources(), text.as_bytes()).map(|out| String::from_utf8(out).unwrap());
+        let cookie =
+            |text: &str| remove_from_cookies(&sources(), text.as_bytes()).map(|out| String::from_utf8(out).unwrap());
         assert_eq!(cookie("a=b; key=k; c=d"), Some("a=b; c=d".into()));
         assert_eq!(cookie("key=k"), Some(String::new()));
         assert_eq!(cookie("a=b; c"), None);

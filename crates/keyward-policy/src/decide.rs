@@ -18,13 +18,13 @@ use crate::credential::{Collector, Credential, KeySource};
 use crate::decision::{Code, Decision};
 use crate::digest::Digest;
 use crate::host;
+use crate::key::KeyView;
 use crate::media_type::ContentType;
 use crate::path::{AmbiguousPath, CanonicalPath};
 use crate::policy::{Lookup, Policy, RouteMetadata, Unavailable};
 use crate::route::{RouteMatch, RouteQuery};
 use crate::rule::Access;
 use crate::timestamp::Timestamp;
-use crate::key::KeyView;
 
 /// The head of a request, as bytes: nothing in it was checked.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +45,12 @@ pub fn decide<'a>(policy: &Policy<'a>, head: &RequestHead<'_>, now: Timestamp) -
 }
 
 /// Like [`decide`], and tells `trace` of each check on the way.
-pub fn decide_traced<'a>(policy: &Policy<'a>, head: &RequestHead<'_>, now: Timestamp, trace: &mut impl Trace) -> Decision<'a> {
+pub fn decide_traced<'a>(
+    policy: &Policy<'a>,
+    head: &RequestHead<'_>,
+    now: Timestamp,
+    trace: &mut impl Trace,
+) -> Decision<'a> {
     let config = policy.config;
 
     let path = match CanonicalPath::parse(head.path) {
@@ -64,7 +69,11 @@ pub fn decide_traced<'a>(policy: &Policy<'a>, head: &RequestHead<'_>, now: Times
     trace.step(Step::Rule(matched));
     let access = access(policy, matched);
     trace.step(Step::Access { access, route: policy.route });
-    let decision = Decision { required: access.required(), rule: matched.map(|found| found.number), ..Decision::new(Code::Public) };
+    let decision = Decision {
+        required: access.required(),
+        rule: matched.map(|found| found.number),
+        ..Decision::new(Code::Public)
+    };
     if *access == Access::Public {
         return decision;
     }

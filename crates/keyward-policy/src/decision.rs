@@ -31,7 +31,10 @@ impl<'a> Decision<'a> {
     /// The required permissions that the key does not have.
     pub fn missing(&self) -> impl Iterator<Item = &'a str> {
         let key = self.key;
-        self.required.iter().map(|permission| &**permission).filter(move |permission| !key.is_some_and(|key| key.permissions.contains(permission)))
+        self.required
+            .iter()
+            .map(|permission| &**permission)
+            .filter(move |permission| !key.is_some_and(|key| key.permissions.contains(permission)))
     }
 }
 
@@ -182,7 +185,8 @@ mod tests {
 
     #[test]
     fn names_and_statuses_are_the_documented_ones() {
-        let table: Vec<String> = Code::ALL.iter().map(|code| format!("{code} {} {}", code.status(), code.grpc_status())).collect();
+        let table: Vec<String> =
+            Code::ALL.iter().map(|code| format!("{code} {} {}", code.status(), code.grpc_status())).collect();
         assert_eq!(
             table,
             [

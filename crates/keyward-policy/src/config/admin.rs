@@ -39,12 +39,17 @@ impl fmt::Debug for AdminConfig {
 /// Reads `admin`.
 pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<AdminConfig> {
     fields.missing("cluster", "name the Envoy cluster that reaches the admin service");
-    let cluster = word(fields, "cluster", "name an Envoy cluster, in Istio like `outbound|8081||keyward.ns.svc.cluster.local`");
+    let cluster =
+        word(fields, "cluster", "name an Envoy cluster, in Istio like `outbound|8081||keyward.ns.svc.cluster.local`");
     let authority = word(fields, "authority", "write a host, like `keyward.internal`");
     let store = word(fields, "store", "write the store's identity as `keyward` shows it, like `st_9f…`");
     let token = fields.optional_string("token");
     if token.is_some_and(|token| token.is_empty() || token.len() > 512 || !header::is_visible_ascii(token.as_bytes())) {
-        fields.problem("token", "not a token", "use 1 to 512 visible ASCII characters, or leave it to the cluster's credential_injector");
+        fields.problem(
+            "token",
+            "not a token",
+            "use 1 to 512 visible ASCII characters, or leave it to the cluster's credential_injector",
+        );
     }
     let max_staleness = if fields.get("max_staleness").is_some() && fields.string("max_staleness") == Some("never") {
         None

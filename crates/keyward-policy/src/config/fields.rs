@@ -37,7 +37,11 @@ impl<'r, 'j> Fields<'r, 'j> {
     /// The fields of `json`, which has to be an object.
     pub(super) fn of(reader: &'r mut Reader, path: &str, json: &'j Json) -> Option<Self> {
         let Json::Object(fields) = json else {
-            reader.problem(path.to_owned(), format!("expected an object, found {}", json.kind()), "write `name: value` pairs");
+            reader.problem(
+                path.to_owned(),
+                format!("expected an object, found {}", json.kind()),
+                "write `name: value` pairs",
+            );
             return None;
         };
         let fields = Self { reader, path: path.to_owned(), fields, known: Vec::new() };
@@ -114,7 +118,11 @@ impl<'r, 'j> Fields<'r, 'j> {
         let text = self.string(name)?;
         let read = duration::parse(text);
         if read.is_err() {
-            self.problem(name, format!("`{text}` is no duration"), "write a whole number and one of ms, s, m, h, d, like `15m`");
+            self.problem(
+                name,
+                format!("`{text}` is no duration"),
+                "write a whole number and one of ms, s, m, h, d, like `15m`",
+            );
         }
         read.ok()
     }
@@ -171,7 +179,11 @@ impl<'r, 'j> Fields<'r, 'j> {
     }
 
     /// A list of objects, each read by `read`; those that could not be read are left out.
-    pub(super) fn objects<T>(&mut self, name: &'static str, mut read: impl FnMut(&mut Fields<'_, 'j>) -> Option<T>) -> Option<Vec<T>> {
+    pub(super) fn objects<T>(
+        &mut self,
+        name: &'static str,
+        mut read: impl FnMut(&mut Fields<'_, 'j>) -> Option<T>,
+    ) -> Option<Vec<T>> {
         let items = self.list(name)?;
         let mut values = Vec::with_capacity(items.len());
         for (index, json) in items.iter().enumerate() {

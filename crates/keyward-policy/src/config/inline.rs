@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// The keys of the configuration.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Inline {
     /// When they serve.
     pub when: Use,

@@ -11,14 +11,24 @@ pub(super) fn read(fields: &mut Fields<'_, '_>) -> Vec<KeySource> {
     let list = fields.objects("key_sources", |entry| {
         let source = read_one(entry)?;
         match sources.iter().find(|earlier| overlaps(earlier, &source)) {
-            Some(_) => entry.problem("", "the same source as an earlier one", "list each source once: a key in it would count twice"),
+            Some(_) => entry.problem(
+                "",
+                "the same source as an earlier one",
+                "list each source once: a key in it would count twice",
+            ),
             None => sources.push(source),
         }
         Some(())
     });
     match list {
-        Some(list) if list.is_empty() && sources.is_empty() && fields.list("key_sources").is_some_and(<[_]>::is_empty) => {
-            fields.problem("key_sources", "the list is empty", "leave it out for the header `x-api-key`, or name a source");
+        Some(list)
+            if list.is_empty() && sources.is_empty() && fields.list("key_sources").is_some_and(<[_]>::is_empty) =>
+        {
+            fields.problem(
+                "key_sources",
+                "the list is empty",
+                "leave it out for the header `x-api-key`, or name a source",
+            );
             default()
         }
         Some(_) if !sources.is_empty() => sources,
@@ -31,12 +41,20 @@ fn read_one(entry: &mut Fields<'_, '_>) -> Option<KeySource> {
     let scheme = entry.string("scheme");
     let given = ["header", "query", "cookie"].into_iter().filter(|kind| entry.get(kind).is_some()).count();
     if given != 1 {
-        entry.problem("", "a source is exactly one of `header`, `query` and `cookie`", "write `{header: x-api-key}`, `{query: api_key}` or `{cookie: api_key}`");
+        entry.problem(
+            "",
+            "a source is exactly one of `header`, `query` and `cookie`",
+            "write `{header: x-api-key}`, `{query: api_key}` or `{cookie: api_key}`",
+        );
         return None;
     }
     if let Some(scheme) = scheme {
         if entry.get("header").is_none() {
-            entry.problem("scheme", "only a header has a scheme", "remove it, or use `{header: authorization, scheme: Bearer}`");
+            entry.problem(
+                "scheme",
+                "only a header has a scheme",
+                "remove it, or use `{header: authorization, scheme: Bearer}`",
+            );
         } else if scheme.is_empty() || !scheme.bytes().all(header::is_token_byte) {
             entry.problem("scheme", format!("`{scheme}` is no authentication scheme"), "use one word, like `Bearer`");
         }
@@ -45,9 +63,17 @@ fn read_one(entry: &mut Fields<'_, '_>) -> Option<KeySource> {
     if let Some(name) = header {
         let lower = name.to_ascii_lowercase();
         if !header::is_name(name) {
-            entry.problem("header", format!("`{name}` is no header name"), "use letters, digits and `-`, like `x-api-key`");
+            entry.problem(
+                "header",
+                format!("`{name}` is no header name"),
+                "use letters, digits and `-`, like `x-api-key`",
+            );
         } else if matches!(&*lower, "cookie" | "host" | "content-type" | "content-length") {
-            entry.problem("header", format!("`{lower}` has a meaning of its own"), "use a header for the key alone; for cookies use `{cookie: name}`");
+            entry.problem(
+                "header",
+                format!("`{lower}` has a meaning of its own"),
+                "use a header for the key alone; for cookies use `{cookie: name}`",
+            );
         }
         return Some(KeySource::Header { name: lower.into(), scheme: scheme.map(Into::into) });
     }

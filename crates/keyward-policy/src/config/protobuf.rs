@@ -55,7 +55,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Json> {
 
 impl From<Struct> for Json {
     fn from(message: Struct) -> Self {
-        Json::Object(message.fields.into_iter().map(|entry| (entry.key, entry.value.map_or(Json::Null, Json::from))).collect())
+        Json::Object(
+            message.fields.into_iter().map(|entry| (entry.key, entry.value.map_or(Json::Null, Json::from))).collect(),
+        )
     }
 }
 
@@ -88,7 +90,9 @@ pub(crate) fn encode(json: &Json) -> Vec<u8> {
     }
     fn message(json: &Json) -> Struct {
         let Json::Object(fields) = json else { panic!("not an object") };
-        Struct { fields: fields.iter().map(|(key, json)| Entry { key: key.clone(), value: Some(value(json)) }).collect() }
+        Struct {
+            fields: fields.iter().map(|(key, json)| Entry { key: key.clone(), value: Some(value(json)) }).collect(),
+        }
     }
     message(json).encode_to_vec()
 }

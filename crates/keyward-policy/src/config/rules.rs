@@ -59,7 +59,11 @@ fn read_hosts(entry: &mut Fields<'_, '_>) -> Option<Box<[HostPattern]>> {
     for (place, text) in list {
         match HostPattern::parse(text) {
             Ok(host) => hosts.push(host),
-            Err(why) => entry.problem(&place, format!("`{text}`: {why}"), "leave out scheme, port and path; leave `hosts` out for every host"),
+            Err(why) => entry.problem(
+                &place,
+                format!("`{text}`: {why}"),
+                "leave out scheme, port and path; leave `hosts` out for every host",
+            ),
         }
     }
     Some(hosts.into())
@@ -71,14 +75,19 @@ fn read_content_types(entry: &mut Fields<'_, '_>) -> Option<Box<[MediaType]>> {
     for (place, text) in list {
         match MediaType::parse(text) {
             Some(kind) => types.push(kind),
-            None => entry.problem(&place, format!("`{text}` is no media type"), "write it like `application/json`, without parameters; `none` is an absent header"),
+            None => entry.problem(
+                &place,
+                format!("`{text}` is no media type"),
+                "write it like `application/json`, without parameters; `none` is an absent header",
+            ),
         }
     }
     Some(types.into())
 }
 
 fn read_access(entry: &mut Fields<'_, '_>) -> Option<Access> {
-    let require = entry.strings("require", "name at least one permission; for any valid key use `access: authenticated`");
+    let require =
+        entry.strings("require", "name at least one permission; for any valid key use `access: authenticated`");
     let access = entry.choice("access", &ACCESS_WORDS);
     if let Some(require) = &require {
         for (place, permission) in require {
@@ -88,8 +97,16 @@ fn read_access(entry: &mut Fields<'_, '_>) -> Option<Access> {
         }
     }
     match (entry.get("require").is_some(), entry.get("access").is_some()) {
-        (true, true) => entry.problem("", "`require` and `access` exclude each other", "keep `require` for permissions, or `access` for public, authenticated or deny"),
-        (false, false) => entry.problem("", "the rule asks for nothing", "add `require: [permission]`, or `access: public`, `authenticated` or `deny`"),
+        (true, true) => entry.problem(
+            "",
+            "`require` and `access` exclude each other",
+            "keep `require` for permissions, or `access` for public, authenticated or deny",
+        ),
+        (false, false) => entry.problem(
+            "",
+            "the rule asks for nothing",
+            "add `require: [permission]`, or `access: public`, `authenticated` or `deny`",
+        ),
         _ => {}
     }
     let required = require.map(|list| {
