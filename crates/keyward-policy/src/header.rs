@@ -1,0 +1,38 @@
+//! Header names and values, as HTTP writes them.
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use std::borrow::Cow;
+
+/// Whether a byte may stand in a token: a method, a header's name, half of a media type (RFC 9110, 5.6.2).
+pub fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Whether a text is a header name that a client can send.
+pub fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 256 && text.bytes().all(is_token_byte)
+}
+
+/// Whether every byte prints: 0x21 to 0x7e, no space.
+pub fn is_visible_ascii(value: &[u8]) -> bool {
+    value.iter().all(u8::is_ascii_graphic)
+}
+
+/// What a header value cannot hold unharmed: control bytes, spaces (lost at the ends) and the escape itself.
+const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
+
+/// Writes a text as a header value: percent-encoded outside visible ASCII, so that it decodes to the same text.
+pub fn encode_value(text: &str) -> Cow<'_, str> {
+    utf8_percent_encode(text, ENCODED).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_visible_ascii_and_decode_again() {
+        assert_eq!(encode_value("CI Bot 100% \r\n\u{e9}"), "CI%20Bot%20100%25%20%0D%0A%C3%A9");
+        assert!(matches!(encode_value("CI-Bot"), Cow::Borrowed("CI-Bot")));
+    }
+}

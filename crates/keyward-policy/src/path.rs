@@ -1,0 +1,300 @@
+//! Request paths in the one form that rules are compared with.
+//!
+//! A path that two programs could read differently is not compared at all: it is refused. What is
+//! left has exactly one reading, whether or not the proxy in front normalised it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// A path without its query, percent-decoded once, known to be unambiguous.
+///
+/// Decoded segments hold no slash, so the text splits at `/` without loss.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CanonicalPath<'a> {
+    text: Cow<'a, str>,
+}
+
+impl<'a> CanonicalPath<'a> {
+    /// Reads a `:path`: a leading slash, then segments up to a `?` or the end.
+    ///
+    /// # Errors
+    /// [`AmbiguousPath`] says which reading could differ.
+    pub fn parse(path: &'a [u8]) -> Result<Self, AmbiguousPath> {
+        let path = without_query(path);
+        if path.first() != Some(&b'/') {
+            return Err(AmbiguousPath::NoLeadingSlash);
+        }
+        let mut encoded = false;
+        for byte in path {
+            match byte {
+                b'\\' => return Err(AmbiguousPath::Backslash),
+                b';' => return Err(AmbiguousPath::Semicolon),
+                b'#' => return Err(AmbiguousPath::Delimiter),
+                0..=0x1f | 0x7f => return Err(AmbiguousPath::ControlByte),
+                b'%' => encoded = true,
+                _ => {}
+            }
+        }
+        let text = if encoded { decode(path)? } else { Cow::Borrowed(path) };
+        let text = match text {
+            Cow::Borrowed(bytes) => Cow::Borrowed(std::str::from_utf8(bytes).map_err(|_| AmbiguousPath::InvalidUtf8)?),
+            Cow::Owned(bytes) => Cow::Owned(String::from_utf8(bytes).map_err(|_| AmbiguousPath::InvalidUtf8)?),
+        };
+        let path = Self { text };
+        let mut segments = path.segments();
+        while let Some(segment) = segments.next() {
+            match segment {
+                // One trailing slash is an empty last segment; `/` alone has none.
+                "" if segments.rest.is_some() => return Err(AmbiguousPath::EmptySegment),
+                "." | ".." => return Err(AmbiguousPath::DotSegment),
+                _ => {}
+            }
+        }
+        Ok(path)
+    }
+
+    /// The decoded path. A trailing slash is kept.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The decoded segments; `/` has none, and a trailing slash makes the last one empty.
+    pub fn segments(&self) -> Segments<'_> {
+        let rest = self.text.get(1..).unwrap_or_default();
+        Segments { rest: (!rest.is_empty()).then_some(rest) }
+    }
+}
+
+/// The segments that are left of a path.
+#[derive(Debug, Clone, Copy)]
+pub struct Segments<'p> {
+    rest: Option<&'p str>,
+}
+
+impl<'p> Iterator for Segments<'p> {
+    type Item = &'p str;
+
+    fn next(&mut self) -> Option<&'p str> {
+        let rest = self.rest?;
+        match rest.split_once('/') {
+            Some((segment, rest)) => {
+                self.rest = Some(rest);
+                Some(segment)
+            }
+            None => {
+                self.rest = None;
+                Some(rest)
+            }
+        }
+    }
+}
+
+/// The part of a `:path` before the first `?`.
+pub fn without_query(path: &[u8]) -> &[u8] {
+    path.split(|byte| *byte == b'?').next().unwrap_or_default()
+}
+
+/// The part of a `:path` after the first `?`, if there is one.
+pub fn query(path: &[u8]) -> Option<&[u8]> {
+    let at = path.iter().position(|byte| *byte == b'?')?;
+    path.get(at + 1..)
+}
+
+fn decode(path: &[u8]) -> Result<Cow<'_, [u8]>, AmbiguousPath> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut bytes = path.iter();
+    while let Some(byte) = bytes.next() {
+        if *byte != b'%' {
+            out.push(*byte);
+            continue;
+        }
+        let (high, low) = (bytes.next().and_then(hex_digit), bytes.next().and_then(hex_digit));
+        let (Some(high), Some(low)) = (high, low) else { return Err(AmbiguousPath::BadPercent) };
+        match high << 4 | low {
+            b'/' => return Err(AmbiguousPath::EncodedSlash),
+            b'\\' => return Err(AmbiguousPath::Backslash),
+            b';' => return Err(AmbiguousPath::Semicolon),
+            b'?' | b'#' => return Err(AmbiguousPath::Delimiter),
+            0..=0x1f | 0x7f => return Err(AmbiguousPath::ControlByte),
+            byte => out.push(byte),
+        }
+    }
+    // Whoever decodes a second time would see something else.
+    let twice = out
+        .windows(3)
+        .any(|three| matches!(three, [b'%', high, low] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit()));
+    if twice { Err(AmbiguousPath::EncodedTwice) } else { Ok(Cow::Owned(out)) }
+}
+
+/// The value of one hex digit.
+pub(crate) fn hex_digit(digit: &u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// Why a path has more than one reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AmbiguousPath {
+    /// No path at all (CONNECT), `*`, or a relative one.
+    NoLeadingSlash,
+    /// `//`, which some programs merge.
+    EmptySegment,
+    /// `.` or `..`, plain or encoded, which some programs resolve.
+    DotSegment,
+    /// `%2F`, which some programs split at.
+    EncodedSlash,
+    /// `\`, plain or encoded, which some programs read as a slash.
+    Backslash,
+    /// `;`, plain or encoded, behind which some programs see parameters.
+    Semicolon,
+    /// `#`, or an encoded `?` or `#`, behind which some programs see no path any more.
+    Delimiter,
+    /// A byte below 0x20 or 0x7f, plain or encoded.
+    ControlByte,
+    /// `%` without two hex digits.
+    BadPercent,
+    /// `%` and two hex digits are left after decoding once.
+    EncodedTwice,
+    /// The decoded bytes are not UTF-8.
+    InvalidUtf8,
+}
+
+impl fmt::Display for AmbiguousPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoLeadingSlash => "the path has no leading slash",
+            Self::EmptySegment => "the path has an empty segment",
+            Self::DotSegment => "the path has a `.` or `..` segment",
+            Self::EncodedSlash => "the path has an encoded slash",
+            Self::Backslash => "the path has a backslash",
+            Self::Semicolon => "the path has a semicolon",
+            Self::Delimiter => "the path has a `#` or an encoded `?`",
+            Self::ControlByte => "the path has a control byte",
+            Self::BadPercent => "the path has a `%` without two hex digits",
+            Self::EncodedTwice => "the path is percent-encoded twice",
+            Self::InvalidUtf8 => "the path is not UTF-8",
+        })
+    }
+}
+
+impl std::error::Error for AmbiguousPath {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[track_caller]
+    fn check(path: &str, expect: Result<&str, AmbiguousPath>) {
+        let got = CanonicalPath::parse(path.as_bytes());
+        assert_eq!(got.as_ref().map(CanonicalPath::as_str).map_err(|e| *e), expect, "{path:?}");
+    }
+
+    #[test]
+    fn what_has_one_reading_is_decoded_once() {
+        check("/", Ok("/"));
+        check("/a", Ok("/a"));
+        check("/a/", Ok("/a/"));
+        check("/a/b?c=/../d;e", Ok("/a/b"));
+        check("/?x", Ok("/"));
+        check("/%61pi/r%65cords", Ok("/api/records"));
+        check("/100%25", Ok("/100%"));
+        check("/%25zz", Ok("/%zz"));
+        check("/caf%C3%A9/caf\u{e9}", Ok("/caf\u{e9}/caf\u{e9}"));
+        check("/...", Ok("/..."));
+        check("/a b", Ok("/a b"));
+    }
+
+    #[test]
+    fn what_has_two_readings_is_refused() {
+        use AmbiguousPath::*;
+        for path in ["", "*", "a", "?x", "http://h/a", "%2Fa"] {
+            check(path, Err(NoLeadingSlash));
+        }
+        for path in ["//", "//a", "/a//b", "/a//", "/a//?q"] {
+            check(path, Err(EmptySegment));
+        }
+        for path in ["/.", "/..", "/a/../b", "/a/%2e%2E/b", "/a/.%2e", "/a/./", "/a/.."] {
+            check(path, Err(DotSegment));
+        }
+        check("/a%2fb", Err(EncodedSlash));
+        check("/a%2Fb", Err(EncodedSlash));
+        for path in ["/a\\b", "/a%5cb", "/a/..%5C"] {
+            check(path, Err(Backslash));
+        }
+        for path in ["/a;b", "/a%3bb", "/..;/a", "/a;x=1"] {
+            check(path, Err(Semicolon));
+        }
+        for path in ["/a#b", "/a%23b", "/a%3fb"] {
+            check(path, Err(Delimiter));
+        }
+        for path in ["/a\0", "/a%00", "/a%0d%0a", "/a\x7f", "/%7F", "/\t"] {
+            check(path, Err(ControlByte));
+        }
+        for path in ["/%", "/%6", "/%zz", "/%6g", "/a%", "/%-1", "/%+1"] {
+            check(path, Err(BadPercent));
+        }
+        for path in ["/%2561", "/%252e%252e", "/%25%36%31", "/%2525ff"] {
+            check(path, Err(EncodedTwice));
+        }
+        for path in ["/%ff", "/%c0%af", "/%ed%a0%80"] {
+            check(path, Err(InvalidUtf8));
+        }
+        assert_eq!(CanonicalPath::parse(b"/\xff").unwrap_err(), InvalidUtf8);
+    }
+
+    #[test]
+    fn segments_keep_the_trailing_slash() {
+        let split = |path: &'static str| -> Vec<String> {
+            CanonicalPath::parse(path.as_bytes()).unwrap().segments().map(str::to_owned).collect()
+        };
+        assert_eq!(split("/"), Vec::<String>::new());
+        assert_eq!(split("/a/b"), ["a", "b"]);
+        assert_eq!(split("/a/"), ["a", ""]);
+    }
+
+    /// Every byte of a decoded path, encoded; the reading must not depend on which bytes are.
+    fn encode(text: &str, which: impl Fn(usize) -> bool) -> String {
+        let byte = |(at, byte): (usize, u8)| match byte {
+            b'/' => "/".to_owned(),
+            b'%' => "%25".to_owned(),
+            _ if which(at) || !byte.is_ascii() => format!("%{byte:02X}"),
+            _ => char::from(byte).to_string(),
+        };
+        text.bytes().enumerate().map(byte).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused_without_a_panic(path in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let _ = CanonicalPath::parse(&path);
+        }
+
+        #[test]
+        fn one_resource_has_one_reading(path in "(/[a-z%.:é&=~_ -]{1,6}){0,4}/?", seed in any::<u64>()) {
+            if let Ok(canonical) = CanonicalPath::parse(encode(&path, |_| false).as_bytes()) {
+                for pattern in [u64::MAX, seed, !seed] {
+                    let encoded = encode(canonical.as_str(), |at| pattern >> (at % 64) & 1 == 1);
+                    let again = CanonicalPath::parse(encoded.as_bytes());
+                    prop_assert_eq!(again.as_ref().map(CanonicalPath::as_str), Ok(canonical.as_str()), "{}", encoded);
+                }
+            }
+        }
+
+        #[test]
+        fn a_naive_second_decoding_or_normalisation_changes_nothing(path in "[/a.%2eE5cCfF;\\\\]{0,12}") {
+            let path = format!("/{path}");
+            if let Ok(canonical) = CanonicalPath::parse(path.as_bytes()) {
+                let text = canonical.as_str();
+                prop_assert!(!text.contains("//") && !text.contains('\\') && !text.contains(';'));
+                prop_assert!(text.split('/').all(|segment| segment != "." && segment != ".."));
+                let decodes = |w: &[u8]| w[0] == b'%' && w[1].is_ascii_hexdigit() && w[2].is_ascii_hexdigit();
+                prop_assert!(!text.as_bytes().windows(3).any(decodes));
+            }
+        }
+    }
+}

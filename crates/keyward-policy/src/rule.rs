@@ -1,0 +1,57 @@
+//! Rules: which requests they are for, and what they ask of a key.
+
+use crate::host::HostPattern;
+use crate::media_type::{ContentType, MediaType};
+use crate::pattern::Pattern;
+
+/// One line of the configuration's `rules`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// The pattern as it was written, for people.
+    pub path_text: Box<str>,
+    /// Which paths.
+    pub path: Pattern,
+    /// Which methods; none: all.
+    pub methods: Option<Box<[Box<str>]>>,
+    /// Which hosts; none: all.
+    pub hosts: Option<Box<[HostPattern]>>,
+    /// Which media types; none: all.
+    pub content_type: Option<Box<[MediaType]>>,
+    /// What is asked.
+    pub access: Access,
+}
+
+impl Rule {
+    /// Whether the rule is for this method. Methods are compared with case (RFC 9110, 9.1).
+    pub fn has_method(&self, method: &[u8]) -> bool {
+        self.methods.as_ref().is_none_or(|methods| methods.iter().any(|m| m.as_bytes() == method))
+    }
+
+    /// Whether the rule is for a body of this type.
+    pub fn has_content_type(&self, content_type: ContentType<'_>) -> bool {
+        self.content_type.as_ref().is_none_or(|types| types.iter().any(|t| t.matches(content_type)))
+    }
+}
+
+/// What a route asks of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing.
+    Public,
+    /// A valid key.
+    Authenticated,
+    /// A valid key that has all of these. Never empty.
+    Require(Box<[Box<str>]>),
+    /// Nobody may.
+    Deny,
+}
+
+impl Access {
+    /// The permissions a key must have.
+    pub fn required(&self) -> &[Box<str>] {
+        match self {
+            Self::Require(permissions) => permissions,
+            _ => &[],
+        }
+    }
+}
