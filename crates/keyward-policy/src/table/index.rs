@@ -81,7 +81,7 @@ fn shard_of(hash: u64) -> usize {
 impl Shard {
     fn home(&self, hash: u64) -> usize {
         // Multiply and shift: any number of slots will do, not only powers of two.
-        ((hash & 0xffff_ffff) * self.slots.len() as u64 >> 32) as usize
+        (((hash & 0xffff_ffff) * self.slots.len() as u64) >> 32) as usize
     }
 
     /// The slots in probing order: from the home to the end, then from the start.

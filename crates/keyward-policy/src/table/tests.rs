@@ -180,7 +180,8 @@ fn a_record_that_cannot_be_read_changes_nothing_and_is_named() {
     let good = numbered(1);
     table.upsert(&good).unwrap();
     let before = table.checksum();
-    let bad: [(fn(&mut LiveKey<'_>), &str); 3] = [
+    type Change = fn(&mut LiveKey<'_>);
+    let bad: [(Change, &str); 3] = [
         (|k| k.sha256 = "ab".into(), "`sha256` is not 64 hex digits"),
         (|k| k.expires_at = Some("tomorrow".into()), "`expires_at` is not an RFC 3339 time"),
         (|k| k.id = "other\n".into(), "key `other\\n` (revision 1): `sha256` belongs to another key already"),
