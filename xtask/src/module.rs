@@ -10,6 +10,8 @@ const CALLBACKS: &[&str] = &[
     "proxy_on_context_create",
     "proxy_on_tick",
     "proxy_on_request_headers",
+    "proxy_on_request_body",
+    "proxy_on_request_trailers",
     "proxy_on_http_call_response",
     "proxy_on_delete",
 ];
