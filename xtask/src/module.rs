@@ -10,6 +10,8 @@ const CALLBACKS: &[&str] = &[
     "proxy_on_context_create",
     "proxy_on_tick",
     "proxy_on_request_headers",
+    // These two keep a paused request paused where the plugin is set to see bodies all the same; a request
+    // without a body costs nothing.
     "proxy_on_request_body",
     "proxy_on_request_trailers",
     "proxy_on_http_call_response",
