@@ -13,6 +13,7 @@
 //! two keys of one's own with the same 16 bytes only make the second one be refused. By accident two of a million
 //! random keys share 128 bits with a probability of 10⁻²⁷.
 
+mod base;
 mod entry;
 mod index;
 mod invalid;
@@ -20,36 +21,32 @@ mod permissions;
 mod record;
 mod side;
 mod slab;
+mod staged;
 
-pub use invalid::{InvalidRecord, RecordProblem};
+pub use invalid::{InvalidRecord, RecordProblem, TableFull};
 pub use record::Record;
+pub use staged::Staged;
 
 use crate::checksum::{Checksum, splitmix64};
 use crate::digest::Digest;
-use crate::key::{KeyId, KeyView};
+use crate::key::KeyView;
 use crate::manifest::LiveKey;
-use crate::timestamp::Timestamp;
-use entry::{Entry, Flags, INLINE_NAME, Rest};
-use index::{Index, MAX_NUMBERS};
-use permissions::PermissionSets;
-use side::Side;
-use slab::Slab;
+use base::Base;
+use staged::{Overlay, Settled};
 
 /// What a table may take, by its own estimate: two of them, one in use and one being built, leave room to spare in the
 /// 1 GiB that Envoy allows a VM.
 pub const MAX_BYTES: usize = 384 << 20;
 
 /// The live keys of a store, or of a plugin config: at most 16,777,215, within [`MAX_BYTES`].
+///
+/// Changes go in one by one ([`upsert`](Self::upsert), [`remove`](Self::remove)), or as [`Staged`] ones that all become
+/// visible at one moment.
 #[derive(Debug, Default)]
 pub struct KeyTable {
-    entries: Slab<Entry>,
-    sides: Slab<Side>,
-    permissions: PermissionSets,
-    by_digest: Index,
-    by_id: Index,
-    len: usize,
-    bytes_aside: usize,
-    checksum: Checksum,
+    base: Base,
+    /// Committed changes that are not in the base yet. They are what counts.
+    overlay: Option<Box<Overlay>>,
 }
 
 impl KeyTable {
@@ -60,38 +57,34 @@ impl KeyTable {
 
     /// Room for `keys` keys altogether, made in steps, so that growth never shows.
     pub fn reserve(&mut self, keys: usize) {
-        self.by_digest.reserve(keys);
-        self.by_id.reserve(keys);
+        self.base.reserve(keys);
     }
 
     /// How many keys there are.
     pub fn len(&self) -> usize {
-        self.len
+        self.overlay.as_ref().map_or_else(|| self.base.len(), |overlay| overlay.len())
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// The checksum over all keys, as `live.checksum` states it.
     pub fn checksum(&self) -> Checksum {
-        self.checksum
+        self.overlay.as_ref().map_or_else(|| self.base.checksum(), |overlay| overlay.checksum())
     }
 
     /// The key with this digest. Allocates nothing.
     pub fn get(&self, digest: &Digest) -> Option<KeyView<'_>> {
-        self.number_of_digest(digest).and_then(|number| self.view(self.entries.get(number)?))
+        let Some(overlay) = &self.overlay else { return self.base.get(digest) };
+        overlay.get(digest).or_else(|| self.base.get(digest).filter(|view| !overlay.hides(view)))
     }
 
     /// Whether a key has this id.
     pub fn contains_id(&self, id: &str) -> bool {
-        self.number_of_id(id).is_some()
-    }
-
-    /// What the key with this id adds to the checksum.
-    pub fn contribution_of(&self, id: &str) -> Option<u64> {
-        self.number_of_id(id).and_then(|number| self.entries.get(number)).map(Entry::contribution)
+        let overlaid = self.overlay.as_ref().and_then(|overlay| overlay.contains_id(id));
+        overlaid.unwrap_or_else(|| self.base.contains_id(id))
     }
 
     /// Takes a key in, in place of whatever had its id; the digest that one had stops working.
@@ -100,194 +93,62 @@ impl KeyTable {
     /// [`InvalidRecord`] where `sha256` or `expires_at` cannot be read, where another id holds the digest, or where
     /// there is no room. The table is unchanged then.
     pub fn upsert(&mut self, key: &LiveKey<'_>) -> Result<(), InvalidRecord> {
-        self.upsert_record(&Record::read(key)?)
-    }
-
-    /// As [`upsert`](Self::upsert), with the fields read before.
-    ///
-    /// # Errors
-    /// [`InvalidRecord`] where another id holds the digest, or where there is no room. The table is unchanged then.
-    pub fn upsert_record(&mut self, record: &Record<'_>) -> Result<(), InvalidRecord> {
-        let key = record.key;
-        let old = self.number_of_id(&key.id);
-        if self.number_of_digest(&record.digest).is_some_and(|holder| Some(holder) != old) {
-            return Err(record.invalid(RecordProblem::DigestTaken));
+        let record = Record::read(key)?;
+        while self.settle(usize::MAX) {}
+        if self.overlay.is_some() {
+            return Err(record.invalid(RecordProblem::Full));
         }
-        let mut names: Vec<&str> = key.permissions.iter().map(AsRef::as_ref).collect();
-        names.sort_unstable();
-        names.dedup();
-        let full = || record.invalid(RecordProblem::Full);
-        if self.bytes() + aside_bytes(key) > MAX_BYTES {
-            return Err(full());
-        }
-        let set = self.permissions.hold(&names).ok_or_else(full)?;
-        let Some(entry) = self.make_entry(record, set) else {
-            self.permissions.release(set);
-            return Err(full());
-        };
-        match self.entries.insert(entry, MAX_NUMBERS) {
-            Err(entry) => {
-                self.drop_parts(&entry);
-                Err(full())
-            }
-            Ok(number) => {
-                if let Some(old) = old {
-                    self.remove_number(old);
-                }
-                let entries = &self.entries;
-                self.by_digest.insert(digest_hash(&record.digest), number, |n| entry_digest_hash(entries, n));
-                let (entries, sides) = (&self.entries, &self.sides);
-                self.by_id.insert(id_hash(&KeyId::parse(&key.id)), number, |n| entry_id_hash(entries, sides, n));
-                self.len += 1;
-                self.checksum.add(record.contribution);
-                Ok(())
-            }
-        }
+        self.base.upsert(&record)
     }
 
     /// Takes the key with this id out; false where there is none.
     pub fn remove(&mut self, id: &str) -> bool {
-        let number = self.number_of_id(id);
-        number.is_some_and(|number| self.remove_number(number))
+        while self.settle(usize::MAX) {}
+        let was_there = self.contains_id(id);
+        if let Some(overlay) = &mut self.overlay {
+            overlay.remove(id);
+        }
+        self.base.remove(id);
+        was_there
+    }
+
+    /// Makes all staged changes visible, in constant time. [`settle`](Self::settle) then has work to do.
+    ///
+    /// # Errors
+    /// [`TableFull`] where what was committed before did not fit. Nothing changes then.
+    pub fn commit(&mut self, staged: Staged) -> Result<(), TableFull> {
+        while self.settle(usize::MAX) {}
+        if self.overlay.is_some() {
+            return Err(TableFull);
+        }
+        let (len, checksum) = staged.outcome(self);
+        self.overlay = Some(Box::new(Overlay::new(staged, len, checksum)));
+        Ok(())
+    }
+
+    /// Moves about `changes` committed changes to where they stay; true while there are more. Nothing of it is visible.
+    pub fn settle(&mut self, changes: usize) -> bool {
+        let Some(overlay) = &mut self.overlay else { return false };
+        match overlay.settle(&mut self.base, changes) {
+            Settled::All => self.overlay = None,
+            Settled::Some => return true,
+            Settled::Full => {}
+        }
+        false
+    }
+
+    /// Frees a part of a table that has served its time; false once the rest can be dropped at once. A million names
+    /// that stand aside would otherwise be freed in one callback.
+    pub fn dismantle(&mut self) -> bool {
+        self.base.dismantle()
     }
 
     /// Every key, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = KeyView<'_>> {
-        self.entries.iter().filter(|entry| entry.is_live()).filter_map(|entry| self.view(entry))
+        let overlay = self.overlay.as_deref();
+        let shown = move |view: &KeyView<'_>| overlay.is_none_or(|overlay| !overlay.hides(view));
+        self.base.iter().filter(shown).chain(overlay.into_iter().flat_map(Overlay::iter))
     }
-
-    /// About what the table takes, for the limit.
-    fn bytes(&self) -> usize {
-        self.len * 64 + self.bytes_aside + self.permissions.bytes()
-    }
-
-    fn number_of_digest(&self, digest: &Digest) -> Option<u32> {
-        let tail = digest_tail(digest);
-        let same = |number| self.entries.get(number).is_some_and(|entry| entry.digest == tail);
-        self.by_digest.find(digest_hash(digest), same)
-    }
-
-    fn number_of_id(&self, id: &str) -> Option<u32> {
-        let id = KeyId::parse(id);
-        let same = |number| self.entries.get(number).and_then(|entry| entry_id(&self.sides, entry)) == Some(id);
-        self.by_id.find(id_hash(&id), same)
-    }
-
-    /// The entry for a record, with its side record made where it needs one. None: no room.
-    fn make_entry(&mut self, record: &Record<'_>, set: u32) -> Option<Entry> {
-        let key = record.key;
-        let flags = Flags { disabled: key.disabled, unsupported: !key.must.is_empty() };
-        let (packed, text) = match KeyId::parse(&key.id) {
-            KeyId::Packed(bytes) => (bytes, None),
-            KeyId::Text(text) => ([0; 10], Some(text)),
-        };
-        let seconds = match record.expires_at.map(Timestamp::unix_ms) {
-            None => Some(None),
-            Some(ms) if ms > 0 && ms % 1_000 == 0 => u32::try_from(ms / 1_000).ok().map(Some),
-            Some(_) => None,
-        };
-        let rest = match (text, seconds) {
-            (None, Some(expires_s)) if key.name.len() <= INLINE_NAME => Rest::Here { name: &key.name, expires_s },
-            _ => {
-                let side =
-                    Side::Used { name: (&*key.name).into(), id: text.map(Into::into), expires_at: record.expires_at };
-                let bytes = side_bytes(&side);
-                let number = self.sides.insert(side, MAX_NUMBERS).ok()?;
-                self.bytes_aside += bytes;
-                Rest::Aside(number)
-            }
-        };
-        Some(Entry::new(digest_tail(&record.digest), record.contribution, set, flags, packed, rest))
-    }
-
-    fn remove_number(&mut self, number: u32) -> bool {
-        let Some(entry) = self.entries.get(number).copied() else { return false };
-        let entries = &self.entries;
-        self.by_digest.remove(entry_digest_hash(entries, number), number, |n| entry_digest_hash(entries, n));
-        let (entries, sides) = (&self.entries, &self.sides);
-        self.by_id.remove(entry_id_hash(entries, sides, number), number, |n| entry_id_hash(entries, sides, n));
-        self.drop_parts(&entry);
-        self.entries.remove(number);
-        self.len -= 1;
-        self.checksum.remove(entry.contribution());
-        true
-    }
-
-    fn drop_parts(&mut self, entry: &Entry) {
-        self.permissions.release(entry.set());
-        if let Some(number) = entry.aside() {
-            self.bytes_aside -= self.sides.get(number).map_or(0, side_bytes);
-            self.sides.remove(number);
-        }
-    }
-
-    fn view<'a>(&'a self, entry: &'a Entry) -> Option<KeyView<'a>> {
-        let (name, expires_at) = match entry.rest() {
-            Rest::Here { name, expires_s } => (name, expires_s.map(|s| Timestamp::from_unix_ms(i64::from(s) * 1_000))),
-            Rest::Aside(number) => match self.sides.get(number)? {
-                Side::Used { name, expires_at, .. } => (&**name, *expires_at),
-                Side::Free { .. } => return None,
-            },
-        };
-        let Flags { disabled, unsupported } = entry.flags();
-        let permissions = self.permissions.get(entry.set())?;
-        Some(KeyView { id: entry_id(&self.sides, entry)?, name, permissions, expires_at, disabled, unsupported })
-    }
-}
-
-fn aside_bytes(key: &LiveKey<'_>) -> usize {
-    key.name.len() + key.id.len()
-}
-
-fn side_bytes(side: &Side) -> usize {
-    match side {
-        Side::Used { name, id, .. } => 64 + name.len() + id.as_ref().map_or(0, |id| id.len()),
-        Side::Free { .. } => 0,
-    }
-}
-
-fn entry_id<'a>(sides: &'a Slab<Side>, entry: &Entry) -> Option<KeyId<'a>> {
-    if let Some(number) = entry.aside()
-        && let Side::Used { id: Some(id), .. } = sides.get(number)?
-    {
-        return Some(KeyId::Text(id));
-    }
-    Some(KeyId::Packed(entry.id))
-}
-
-/// Digests are random already: their first 8 bytes are the hash.
-fn digest_hash(digest: &Digest) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *digest.as_bytes();
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
-}
-
-/// Bytes 1 to 15.
-fn digest_tail(digest: &Digest) -> [u8; 15] {
-    let [_, tail @ ..] = *digest.as_bytes();
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, ..] = tail;
-    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o]
-}
-
-/// As [`digest_hash`] but for byte 0, which only the index knows.
-fn entry_digest_hash(entries: &Slab<Entry>, number: u32) -> u64 {
-    entries.get(number).map_or(0, |entry| {
-        let [b, c, d, e, f, g, h, ..] = entry.digest;
-        u64::from_be_bytes([0, b, c, d, e, f, g, h])
-    })
-}
-
-fn id_hash(id: &KeyId<'_>) -> u64 {
-    match id {
-        KeyId::Packed([a, b, c, d, e, f, g, h, i, j]) => {
-            let last = u64::from(u16::from_be_bytes([*i, *j]));
-            splitmix64(u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]) ^ splitmix64(last))
-        }
-        KeyId::Text(text) => hash_text(1, text),
-    }
-}
-
-fn entry_id_hash(entries: &Slab<Entry>, sides: &Slab<Side>, number: u32) -> u64 {
-    entries.get(number).and_then(|entry| entry_id(sides, entry)).map_or(0, |id| id_hash(&id))
 }
 
 /// Ids and permission names come from the admin service or from the plugin config, never from a client.

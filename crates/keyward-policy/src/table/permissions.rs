@@ -59,6 +59,11 @@ impl PermissionSets {
         Some(number)
     }
 
+    /// Drops some of the sets, whoever holds them; false where there are none.
+    pub(super) fn drop_chunk(&mut self) -> bool {
+        self.slab.drop_chunk()
+    }
+
     /// About what the sets take.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

@@ -9,42 +9,46 @@ use crate::timestamp::Timestamp;
 /// A [`LiveKey`] with its digest and expiry read and its part of the checksum known.
 #[derive(Debug)]
 pub struct Record<'a> {
-    pub(super) key: &'a LiveKey<'a>,
+    pub(super) revision: u64,
+    pub(super) id: &'a str,
+    pub(super) name: &'a str,
+    /// Sorted, each once.
+    pub(super) permissions: Vec<&'a str>,
     pub(super) digest: Digest,
     pub(super) expires_at: Option<Timestamp>,
+    pub(super) disabled: bool,
+    pub(super) unsupported: bool,
     pub(super) contribution: u64,
 }
 
 impl<'a> Record<'a> {
-    /// Reads the fields.
+    /// Reads the fields. This build knows nothing that a record could carry in `must`.
     ///
     /// # Errors
     /// [`InvalidRecord`] where `sha256` or `expires_at` cannot be read.
-    pub fn read(key: &'a LiveKey<'a>) -> Result<Self, InvalidRecord> {
-        let invalid = |problem| InvalidRecord::new(key, problem);
+    pub fn read(key: &'a LiveKey<'_>) -> Result<Self, InvalidRecord> {
+        let invalid = |problem| InvalidRecord { revision: key.revision, id: (&*key.id).into(), problem };
         let digest = Digest::from_hex(&key.sha256).map_err(|_| invalid(RecordProblem::Digest))?;
         let expires_at = key.expires_at.as_deref().map(Timestamp::parse).transpose();
         let expires_at = expires_at.map_err(|_| invalid(RecordProblem::Expiry))?;
-        Ok(Self { key, digest, expires_at, contribution: contribution(key) })
-    }
-
-    /// The key's id.
-    pub fn id(&self) -> &'a str {
-        &self.key.id
-    }
-
-    /// The key's digest.
-    pub fn digest(&self) -> &Digest {
-        &self.digest
-    }
-
-    /// What it adds to the checksum.
-    pub fn contribution(&self) -> u64 {
-        self.contribution
+        let mut permissions: Vec<&str> = key.permissions.iter().map(AsRef::as_ref).collect();
+        permissions.sort_unstable();
+        permissions.dedup();
+        Ok(Self {
+            revision: key.revision,
+            id: &key.id,
+            name: &key.name,
+            permissions,
+            digest,
+            expires_at,
+            disabled: key.disabled,
+            unsupported: !key.must.is_empty(),
+            contribution: contribution(key),
+        })
     }
 
     /// The error that says so of this record.
-    pub(crate) fn invalid(&self, problem: RecordProblem) -> InvalidRecord {
-        InvalidRecord::new(self.key, problem)
+    pub(super) fn invalid(&self, problem: RecordProblem) -> InvalidRecord {
+        InvalidRecord { revision: self.revision, id: self.id.into(), problem }
     }
 }

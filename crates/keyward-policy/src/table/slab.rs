@@ -65,6 +65,11 @@ impl<T: Place> Slab<T> {
         }
     }
 
+    /// Drops one chunk; false where there is none.
+    pub(super) fn drop_chunk(&mut self) -> bool {
+        self.chunks.pop().is_some()
+    }
+
     pub(super) fn get(&self, number: u32) -> Option<&T> {
         let number = number as usize;
         self.chunks.get(number / CHUNK)?.get(number % CHUNK)

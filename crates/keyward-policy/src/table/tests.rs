@@ -1,6 +1,8 @@
 //! The table against a model that is too simple to be wrong.
 
 use super::*;
+use crate::key::KeyId;
+use crate::timestamp::Timestamp;
 use proptest::prelude::*;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,6 +12,9 @@ enum Op {
     Upsert(LiveKey<'static>),
     Remove(String),
     Reserve(usize),
+    /// Changes that become visible together, and how many are settled at once afterwards.
+    Stage(Vec<Result<LiveKey<'static>, String>>, usize),
+    Settle(usize),
 }
 
 /// Digests that share tags, homes, whole first words, or all but the last byte that counts.
@@ -79,6 +84,9 @@ fn ops() -> impl Strategy<Value = Op> {
         6 => keys().prop_map(Op::Upsert),
         3 => ids().prop_map(Op::Remove),
         1 => (0..5_000_usize).prop_map(Op::Reserve),
+        2 => (prop::collection::vec(prop_oneof![keys().prop_map(Ok), ids().prop_map(Err)], 0..30), 0..10_usize)
+            .prop_map(|(changes, settle)| Op::Stage(changes, settle)),
+        2 => (0..10_usize).prop_map(Op::Settle),
     ]
 }
 
@@ -89,6 +97,33 @@ fn shows(view: &KeyView<'_>, key: &LiveKey<'_>) -> bool {
         && view.expires_at == key.expires_at.as_deref().map(|text| Timestamp::parse(text).unwrap())
         && view.disabled == key.disabled
         && view.unsupported != key.must.is_empty()
+}
+
+fn outcome(model: &BTreeMap<String, LiveKey<'static>>) -> (usize, Checksum) {
+    let mut sum = Checksum::default();
+    model.values().for_each(|key| sum.add(crate::checksum::contribution(key)));
+    (model.len(), sum)
+}
+
+/// Everything that a reader can ask.
+fn check(
+    table: &KeyTable,
+    model: &BTreeMap<String, LiveKey<'static>>,
+    asked: &[[u8; 32]],
+) -> Result<(), TestCaseError> {
+    prop_assert_eq!((table.len(), table.checksum()), outcome(model));
+    for key in model.values() {
+        let view = table.get(&Digest::from_hex(&key.sha256).unwrap());
+        prop_assert!(view.is_some_and(|view| shows(&view, key)), "{:?} {:?}", view, key);
+        prop_assert!(table.contains_id(&key.id));
+    }
+    for digest in asked {
+        let held = model.values().any(|key| key.sha256 == hex::encode(digest));
+        prop_assert_eq!(table.get(&Digest::from_bytes(*digest)).is_some(), held);
+    }
+    prop_assert_eq!(table.iter().count(), model.len());
+    prop_assert!(table.iter().all(|view| model.get(&view.id.to_string()).is_some_and(|key| shows(&view, key))));
+    Ok(())
 }
 
 proptest! {
@@ -109,28 +144,43 @@ proptest! {
                 }
                 Op::Remove(id) => prop_assert_eq!(table.remove(&id), model.remove(&id).is_some()),
                 Op::Reserve(keys) => table.reserve(keys),
+                Op::Stage(changes, settle) => {
+                    while table.settle(7) {}
+                    let before = model.clone();
+                    let mut staged = Staged::default();
+                    for change in changes {
+                        match change {
+                            Ok(key) => {
+                                let taken = model.values().any(|held| held.sha256 == key.sha256 && held.id != key.id);
+                                let result = staged.upsert(&table, &Record::read(&key).unwrap());
+                                prop_assert_eq!(result.is_err(), taken);
+                                if !taken {
+                                    model.insert(key.id.to_string(), key);
+                                }
+                            }
+                            Err(id) => {
+                                staged.remove(&table, &id);
+                                model.remove(&id);
+                            }
+                        }
+                    }
+                    check(&table, &before, &asked)?;
+                    prop_assert_eq!(staged.outcome(&table), outcome(&model));
+                    table.commit(staged).unwrap();
+                    check(&table, &model, &asked)?;
+                    table.settle(settle);
+                }
+                Op::Settle(changes) => drop(table.settle(changes)),
             }
-            prop_assert_eq!(table.len(), model.len());
-            let mut sum = Checksum::default();
-            model.values().for_each(|key| sum.add(crate::checksum::contribution(key)));
-            prop_assert_eq!(table.checksum(), sum);
+            prop_assert_eq!((table.len(), table.checksum()), outcome(&model));
         }
-        for key in model.values() {
-            let view = table.get(&Digest::from_hex(&key.sha256).unwrap());
-            prop_assert!(view.is_some_and(|view| shows(&view, key)), "{:?} {:?}", view, key);
-            prop_assert!(table.contains_id(&key.id));
-            prop_assert_eq!(table.contribution_of(&key.id), Some(crate::checksum::contribution(key)));
-        }
-        for digest in asked {
-            let held = model.values().any(|key| key.sha256 == hex::encode(digest));
-            prop_assert_eq!(table.get(&Digest::from_bytes(digest)).is_some(), held);
-        }
-        prop_assert_eq!(table.iter().count(), model.len());
-        prop_assert!(table.iter().all(|view| shows(&view, &model[&view.id.to_string()])));
+        check(&table, &model, &asked)?;
+        while table.settle(7) {}
+        check(&table, &model, &asked)?;
         for id in model.keys() {
             prop_assert!(table.remove(id));
         }
-        prop_assert!(table.is_empty() && table.checksum() == Checksum::default() && table.bytes() == 0);
+        prop_assert!(table.is_empty() && table.checksum() == Checksum::default() && table.base.bytes() == 0);
     }
 }
 
@@ -166,11 +216,11 @@ fn holds_many_keys_through_growth_and_removal() {
             let found = table.get(&Digest::of_key(&n.to_le_bytes()));
             assert_eq!(found.map(|view| view.name.to_owned()), (n % 3 != 0).then(|| format!("name {n}")));
         }
-        let chunks = table.entries.iter().count();
+        let chunks = table.base.places();
         for n in (0..count).filter(|n| n % 3 == 0) {
             table.upsert(&numbered(n)).unwrap();
         }
-        assert_eq!(table.entries.iter().count(), chunks, "freed places are used again");
+        assert_eq!(table.base.places(), chunks, "freed places are used again");
     }
 }
 
@@ -202,5 +252,5 @@ fn a_table_takes_only_what_leaves_room_for_a_second_one() {
     let name: Cow<'static, str> = "n".repeat(1 << 20).into();
     let refused = (0..1_000).find_map(|n| table.upsert(&LiveKey { name: name.clone(), ..numbered(n) }).err());
     assert_eq!(refused.map(|error| error.problem), Some(RecordProblem::Full));
-    assert!(table.len() > 300 && table.bytes() <= MAX_BYTES);
+    assert!(table.len() > 300 && table.base.bytes() <= MAX_BYTES);
 }
