@@ -59,6 +59,11 @@ impl ManifestSync {
             return self.on_probe(id, outcome, now, events);
         };
         let page = page::read(outcome, outstanding.since);
+        match &page {
+            Ok(_) => self.roots.refused(outstanding.root, None),
+            Err(Failure::Unauthorized(_) | Failure::WrongRealm) => self.roots.refused(outstanding.root, Some(now)),
+            Err(_) => {}
+        }
         if let (Ok(_), Outcome::Answer(answer)) = (&page, outcome) {
             self.compare_clocks(answer.date, wall, now, events);
         }
@@ -228,9 +233,10 @@ impl ManifestSync {
     }
 
     fn pause_probe(&mut self, root: RootId, now: Duration) {
+        let longest = self.roots.patience(now).longest_pause();
         let Some(root) = self.roots.get_mut(root) else { return };
         root.probe.failures = root.probe.failures.saturating_add(1);
-        root.probe.next_at = now + self.random.pause(root.probe.failures, root.settings.longest_pause());
+        root.probe.next_at = now + self.random.pause(root.probe.failures, longest);
     }
 }
 
