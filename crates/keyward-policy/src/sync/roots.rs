@@ -122,11 +122,16 @@ impl Roots {
             .filter(|max| *max < Duration::MAX)
     }
 
-    /// The service refused this root's credential, or took it.
+    /// The service refused this root's credential, or this root the service's store; none: no more.
     pub(super) fn refused(&mut self, id: RootId, at: Option<Duration>) {
         if let Some(root) = self.get_mut(id) {
             root.refused_at = at;
         }
+    }
+
+    /// Whether a configuration names this store.
+    pub(super) fn is_pinned(&self, store: &str, now: Duration) -> bool {
+        self.alive(now).any(|root| root.settings.store.as_deref() == Some(store))
     }
 
     /// The root that polls: the newest, leaving out silent ones; but rather one that was accepted, and only if there is no

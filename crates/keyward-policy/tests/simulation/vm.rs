@@ -6,7 +6,7 @@ use keyward_policy::digest::Digest;
 use keyward_policy::sync::{Event, Failure, Level, ManifestSync, RootId, Settings};
 use keyward_policy::table::KeyTable;
 use keyward_policy::timestamp::Timestamp;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ pub struct Vm {
     /// The longest time between the making of an answer and its arrival.
     pub lag_ms: u64,
     pub events: Vec<Event>,
+    /// Tokens that the service gave a page for.
+    answered: BTreeSet<Option<Box<str>>>,
     last: Option<(String, u64)>,
     told: HashMap<String, Duration>,
 }
@@ -34,6 +36,7 @@ impl Vm {
             stalled_until: 0,
             lag_ms: 0,
             events: Vec::new(),
+            answered: BTreeSet::new(),
             last: None,
             told: HashMap::new(),
         }
@@ -41,6 +44,11 @@ impl Vm {
 
     pub fn wall(&self, now: Duration) -> Timestamp {
         Timestamp::from_unix_ms(now.as_millis() as i64 + self.wall_offset_ms)
+    }
+
+    pub fn answered(&mut self, root: RootId) {
+        let token = self.roots.iter().find(|(known, _)| *known == root).map(|(_, settings)| settings.token.clone());
+        self.answered.extend(token);
     }
 
     /// Takes the events of a step and checks what the step made of the table.
@@ -63,6 +71,10 @@ impl Vm {
                 Event::Log(Level::Info, _) => {}
                 Event::Log(Level::Warn, line) => self.once(now, &line),
             }
+        }
+        for (root, settings) in &self.roots {
+            let served = self.sync.keys(*root, now).is_ok();
+            assert!(!served || self.answered.contains(&settings.token), "serves before its own token got a page");
         }
         let Some(position) = self.sync.in_use() else { return };
         let here = (position.store.to_owned(), position.revision);
@@ -111,10 +123,15 @@ impl Vm {
         let position = self.sync.in_use();
         let pinned_elsewhere =
             |settings: &Settings| settings.store.as_ref().is_some_and(|pinned| **pinned != *store.id);
-        // One table serves all: what one configuration keeps out for good, no other lets in.
+        // One table serves all. Another store gets in where some configuration names it or has outlived its keys, and
+        // where none names the one in use.
         let other = position.is_some_and(|position| *position.store != *store.id);
-        let keeps_out = |settings: &Settings| pinned_elsewhere(settings) || other && settings.max_staleness.is_none();
-        let kept_out = self.roots.iter().any(|(_, settings)| keeps_out(settings));
+        let named = |id: &str| self.roots.iter().any(|(_, settings)| settings.store.as_deref() == Some(id));
+        let lets_in = |settings: &Settings| match &settings.store {
+            Some(pinned) => **pinned == *store.id,
+            None => settings.max_staleness.is_some() && position.is_none_or(|position| !named(position.store)),
+        };
+        let kept_out = other && !self.roots.iter().any(|(_, settings)| accepts(settings) && lets_in(settings));
         for (root, settings) in &self.roots {
             let keys = self.sync.keys(*root, now);
             assert!(!pinned_elsewhere(settings) || other || keys.is_err(), "a store that is not the pinned one");

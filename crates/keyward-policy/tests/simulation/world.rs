@@ -247,6 +247,7 @@ impl World {
                     return;
                 }
                 if status == Some(200) {
+                    state.answered(root);
                     state.lag_ms = state.lag_ms.max(self.now - made_at);
                 }
                 let outcome = match status {
@@ -363,7 +364,7 @@ impl World {
         for digest in self.ever.keys() {
             self.dead.entry(*digest).or_insert(now);
         }
-        live.iter().for_each(|digest| drop(self.dead.remove(digest)));
+        self.dead.retain(|digest, _| !live.contains(digest));
         self.history.entry(self.store.revision).or_default().push(Rc::new(self.store.live.clone()));
     }
 
