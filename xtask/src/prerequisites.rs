@@ -13,7 +13,11 @@ struct Need {
 
 const NEEDS: &[Need] = &[
     Need { package: "chromium", present: || sh::which("chromium").is_some(), why: "the page's tests drive it" },
-    Need { package: "chromium-driver", present: || sh::which("chromedriver").is_some(), why: "the page's tests drive it" },
+    Need {
+        package: "chromium-driver",
+        present: || sh::which("chromedriver").is_some(),
+        why: "the page's tests drive it",
+    },
     Need { package: "postgresql", present: postgresql, why: "the admin service's tests run against it" },
     Need { package: "wrk", present: || sh::which("wrk").is_some(), why: "the benchmarks load Envoy with it" },
 ];

@@ -212,3 +212,6 @@ pub trait Trace {
 impl Trace for () {
     fn step(&mut self, _: Step<'_>) {}
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,7 +69,8 @@ impl Envoy {
         let file = folder.path().join("envoy.json");
         write(&file, config.to_string().as_bytes());
         let create = |name: &str| {
-            std::fs::File::create(folder.path().join(name)).unwrap_or_else(|error| panic!("cannot make {name}: {error}"))
+            std::fs::File::create(folder.path().join(name))
+                .unwrap_or_else(|error| panic!("cannot make {name}: {error}"))
         };
         let process = Command::new(binary())
             .arg("--config-path")

@@ -48,7 +48,8 @@ impl Upstream {
     /// Answers each request with 200 and a short body.
     pub fn start() -> Self {
         Self::answering(|_| {
-            b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nx-upstream: reached\r\ncontent-length: 7\r\n\r\nreached".to_vec()
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nx-upstream: reached\r\ncontent-length: 7\r\n\r\nreached"
+                .to_vec()
         })
     }
 

@@ -112,8 +112,9 @@ impl WasmVm {
         let count = u32::try_from(headers.len()).unwrap_or(u32::MAX);
         self.store.data_mut().begin_stream(stream, headers);
         self.try_call::<_, ()>("proxy_on_context_create", (stream, ROOT))?;
-        let action =
-            self.try_call::<_, u32>("proxy_on_request_headers", (stream, count, u32::from(end_of_stream)))?.unwrap_or(0);
+        let action = self
+            .try_call::<_, u32>("proxy_on_request_headers", (stream, count, u32::from(end_of_stream)))?
+            .unwrap_or(0);
         let state = self.store.data().stream(stream);
         Ok(Outcome {
             paused: action != 0,

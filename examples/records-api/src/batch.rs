@@ -45,7 +45,9 @@ fn one(store: &Store, request: Request) -> Value {
         ("DELETE", ["api", "collections", collection, "records", id]) => {
             store.delete(collection, id).map(|()| Value::Null)
         }
-        _ => return json!({"status": 400, "body": {"status": 400, "message": "No such action in a batch.", "data": {}}}),
+        _ => {
+            return json!({"status": 400, "body": {"status": 400, "message": "No such action in a batch.", "data": {}}});
+        }
     };
     match done {
         Some(Value::Null) => json!({"status": 204, "body": null}),

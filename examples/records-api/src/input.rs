@@ -18,7 +18,8 @@ impl<S: Send + Sync> FromRequest<S> for Input {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
-        let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let content_type =
+            request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if content_type.starts_with("multipart/form-data") {
             let body = Multipart::from_request(request, state).await;
             return multipart(body.map_err(|error| error::bad_request(&error.body_text()))?).await;

@@ -17,10 +17,7 @@ use tokio_stream::wrappers::BroadcastStream;
 /// `GET /api/realtime`: opens the stream; its first event tells the client its id.
 pub async fn connect(State(store): State<Store>) -> Response {
     let client = new_id();
-    let hello = sse::Event::default()
-        .id(&client)
-        .event("PB_CONNECT")
-        .data(json!({"clientId": client}).to_string());
+    let hello = sse::Event::default().id(&client).event("PB_CONNECT").data(json!({"clientId": client}).to_string());
     let changes = BroadcastStream::new(store.events.subscribe());
     store.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).insert(client.clone(), Vec::new());
     let leave = Leave { store: store.clone(), client: client.clone() };

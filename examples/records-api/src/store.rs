@@ -55,11 +55,8 @@ pub struct Event {
 impl Store {
     /// With two collections, so that there is something to see.
     pub fn seeded() -> Self {
-        let store = Self {
-            inner: Arc::default(),
-            events: broadcast::Sender::new(EVENTS_KEPT),
-            subscriptions: Arc::default(),
-        };
+        let store =
+            Self { inner: Arc::default(), events: broadcast::Sender::new(EVENTS_KEPT), subscriptions: Arc::default() };
         for (title, body) in [
             ("Hello", "The first record that is behind Envoy."),
             ("Permissions", "Reading this took records:read."),

@@ -1,4 +1,6 @@
 //! Taking the fields of an object one by one, collecting what is wrong instead of stopping at it.
+//!
+//! The small functions are kept out of line: copied into each reader, they made the largest function of the filter.
 
 use super::json::Json;
 use super::problem::{ConfigErrors, Problem};
@@ -12,11 +14,13 @@ pub(super) struct Reader {
 }
 
 impl Reader {
+    #[inline(never)]
     fn problem(&mut self, path: String, message: impl Into<String>, help: impl Into<String>) {
         self.problems.push(Problem { path, message: message.into(), help: help.into() });
     }
 
     /// The value, if nothing was wrong.
+    #[inline(never)]
     pub(super) fn finish<T>(self, value: Option<T>) -> Result<T, ConfigErrors> {
         match value {
             Some(value) if self.problems.is_empty() => Ok(value),
@@ -35,6 +39,7 @@ pub(super) struct Fields<'r, 'j> {
 
 impl<'r, 'j> Fields<'r, 'j> {
     /// The fields of `json`, which has to be an object.
+    #[inline(never)]
     pub(super) fn of(reader: &'r mut Reader, path: &str, json: &'j Json) -> Option<Self> {
         let Json::Object(fields) = json else {
             reader.problem(
@@ -54,6 +59,7 @@ impl<'r, 'j> Fields<'r, 'j> {
     }
 
     /// The value of a field, if it is there.
+    #[inline(never)]
     pub(super) fn get(&mut self, name: &'static str) -> Option<&'j Json> {
         if !self.known.contains(&name) {
             self.known.push(name);
@@ -62,31 +68,37 @@ impl<'r, 'j> Fields<'r, 'j> {
     }
 
     /// Whether a field is there and not null.
+    #[inline(never)]
     pub(super) fn has(&mut self, name: &'static str) -> bool {
         self.get(name).is_some_and(|json| *json != Json::Null)
     }
 
     /// Whether a field is there and null.
+    #[inline(never)]
     pub(super) fn is_null(&mut self, name: &'static str) -> bool {
         self.get(name) == Some(&Json::Null)
     }
 
     /// Where a field is, for messages.
+    #[inline(never)]
     pub(super) fn path_of(&self, name: &str) -> String {
         if name.is_empty() { self.path.clone() } else { join(&self.path, name) }
     }
 
     /// Reports a problem with a field, or with `field[2]`, or with the object itself (empty name).
+    #[inline(never)]
     pub(super) fn problem(&mut self, name: &str, message: impl Into<String>, help: impl Into<String>) {
         let path = self.path_of(name);
         self.reader.problem(path, message, help);
     }
 
+    #[inline(never)]
     fn wrong_type(&mut self, name: &str, expected: &str, found: &Json, help: &str) {
         self.problem(name, format!("expected {expected}, found {}", found.kind()), help);
     }
 
     /// A text.
+    #[inline(never)]
     pub(super) fn string(&mut self, name: &'static str) -> Option<&'j str> {
         match self.get(name)? {
             Json::String(text) => Some(text),
@@ -98,11 +110,13 @@ impl<'r, 'j> Fields<'r, 'j> {
     }
 
     /// A text that may be null.
+    #[inline(never)]
     pub(super) fn optional_string(&mut self, name: &'static str) -> Option<&'j str> {
         if self.is_null(name) { None } else { self.string(name) }
     }
 
     /// True or false.
+    #[inline(never)]
     pub(super) fn bool(&mut self, name: &'static str) -> Option<bool> {
         match self.get(name)? {
             Json::Bool(value) => Some(*value),
@@ -114,6 +128,7 @@ impl<'r, 'j> Fields<'r, 'j> {
     }
 
     /// A duration.
+    #[inline(never)]
     pub(super) fn duration(&mut self, name: &'static str) -> Option<Duration> {
         let text = self.string(name)?;
         let read = duration::parse(text);
@@ -140,6 +155,7 @@ impl<'r, 'j> Fields<'r, 'j> {
     }
 
     /// A list of texts with their places, like `methods[2]`. A list that is there but empty is a problem.
+    #[inline(never)]
     pub(super) fn strings(&mut self, name: &'static str, empty_help: &str) -> Option<Vec<(String, &'j str)>> {
         let items = self.list(name)?;
         if items.is_empty() {
@@ -158,6 +174,7 @@ impl<'r, 'j> Fields<'r, 'j> {
     }
 
     /// A list.
+    #[inline(never)]
     pub(super) fn list(&mut self, name: &'static str) -> Option<&'j [Json]> {
         match self.get(name)? {
             Json::Array(items) => Some(items),
@@ -196,6 +213,7 @@ impl<'r, 'j> Fields<'r, 'j> {
     }
 
     /// Reports a field that has to be there and is not.
+    #[inline(never)]
     pub(super) fn missing(&mut self, name: &'static str, help: &str) {
         if self.get(name).is_none() {
             self.problem("", format!("field `{name}` is missing"), help);
@@ -203,6 +221,7 @@ impl<'r, 'j> Fields<'r, 'j> {
     }
 
     /// Reports the fields that nobody asked for.
+    #[inline(never)]
     pub(super) fn finish(self) {
         let Self { reader, path, fields, known } = self;
         for (name, _) in fields.iter().filter(|(name, _)| !known.contains(&&**name)) {

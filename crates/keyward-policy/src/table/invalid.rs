@@ -1,6 +1,5 @@
 //! Why a record cannot be taken into a table.
 
-use crate::manifest::LiveKey;
 use std::fmt;
 
 /// A record that the table refuses. It names the key by its id, never by its digest.
@@ -28,10 +27,6 @@ pub enum RecordProblem {
 }
 
 impl InvalidRecord {
-    pub(crate) fn new(key: &LiveKey<'_>, problem: RecordProblem) -> Self {
-        Self { revision: key.revision, id: (&*key.id).into(), problem }
-    }
-
     /// The field that is wrong.
     pub fn field(&self) -> &'static str {
         match self.problem {
@@ -55,3 +50,15 @@ impl fmt::Display for InvalidRecord {
 }
 
 impl std::error::Error for InvalidRecord {}
+
+/// The table holds as many keys as it can, and takes no further changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableFull;
+
+impl fmt::Display for TableFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the table holds as many keys as it can")
+    }
+}
+
+impl std::error::Error for TableFull {}

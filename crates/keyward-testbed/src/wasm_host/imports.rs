@@ -55,14 +55,18 @@ fn fields<'a>(state: &'a mut State, map: u32) -> Option<&'a mut Fields> {
 
 fn headers(linker: &mut Linker<State>) -> Result<(), Error> {
     let env = "env";
-    linker.func_wrap(env, "proxy_get_header_map_pairs", |mut call: Call<'_>, map: u32, data: u32, size: u32| -> Answer {
-        count(&mut call, "proxy_get_header_map_pairs");
-        let Some(bytes) = fields(call.data_mut(), map).map(|fields| encode_fields(fields)) else {
-            return Ok(BAD_ARGUMENT);
-        };
-        give(&mut call, &bytes, data, size)?;
-        Ok(OK)
-    })?;
+    linker.func_wrap(
+        env,
+        "proxy_get_header_map_pairs",
+        |mut call: Call<'_>, map: u32, data: u32, size: u32| -> Answer {
+            count(&mut call, "proxy_get_header_map_pairs");
+            let Some(bytes) = fields(call.data_mut(), map).map(|fields| encode_fields(fields)) else {
+                return Ok(BAD_ARGUMENT);
+            };
+            give(&mut call, &bytes, data, size)?;
+            Ok(OK)
+        },
+    )?;
     linker.func_wrap(
         env,
         "proxy_get_header_map_value",
@@ -77,13 +81,17 @@ fn headers(linker: &mut Linker<State>) -> Result<(), Error> {
             Ok(OK)
         },
     )?;
-    linker.func_wrap(env, "proxy_remove_header_map_value", |mut call: Call<'_>, map: u32, key: u32, key_size: u32| -> Answer {
-        count(&mut call, "proxy_remove_header_map_value");
-        let key = read(&call, key, key_size)?;
-        let Some(fields) = fields(call.data_mut(), map) else { return Ok(BAD_ARGUMENT) };
-        fields.retain(|(name, _)| !name.eq_ignore_ascii_case(&key));
-        Ok(OK)
-    })?;
+    linker.func_wrap(
+        env,
+        "proxy_remove_header_map_value",
+        |mut call: Call<'_>, map: u32, key: u32, key_size: u32| -> Answer {
+            count(&mut call, "proxy_remove_header_map_value");
+            let key = read(&call, key, key_size)?;
+            let Some(fields) = fields(call.data_mut(), map) else { return Ok(BAD_ARGUMENT) };
+            fields.retain(|(name, _)| !name.eq_ignore_ascii_case(&key));
+            Ok(OK)
+        },
+    )?;
     linker.func_wrap(
         env,
         "proxy_replace_header_map_value",
@@ -108,13 +116,17 @@ fn headers(linker: &mut Linker<State>) -> Result<(), Error> {
             Ok(OK)
         },
     )?;
-    linker.func_wrap(env, "proxy_set_header_map_pairs", |mut call: Call<'_>, map: u32, data: u32, size: u32| -> Answer {
-        count(&mut call, "proxy_set_header_map_pairs");
-        let Some(new) = decode_fields(&read(&call, data, size)?) else { return Ok(BAD_ARGUMENT) };
-        let Some(fields) = fields(call.data_mut(), map) else { return Ok(BAD_ARGUMENT) };
-        *fields = new;
-        Ok(OK)
-    })?;
+    linker.func_wrap(
+        env,
+        "proxy_set_header_map_pairs",
+        |mut call: Call<'_>, map: u32, data: u32, size: u32| -> Answer {
+            count(&mut call, "proxy_set_header_map_pairs");
+            let Some(new) = decode_fields(&read(&call, data, size)?) else { return Ok(BAD_ARGUMENT) };
+            let Some(fields) = fields(call.data_mut(), map) else { return Ok(BAD_ARGUMENT) };
+            *fields = new;
+            Ok(OK)
+        },
+    )?;
     Ok(())
 }
 
