@@ -116,6 +116,12 @@ pub fn set_tick_period(period: Duration) {
     unsafe { ffi::proxy_set_tick_period_milliseconds(period) };
 }
 
+/// Ends the VM, as a bug would.
+#[cfg(feature = "failpoint")]
+pub fn trap() -> ! {
+    core::arch::wasm32::unreachable()
+}
+
 /// The plugin's configuration; empty where there is none.
 pub fn plugin_configuration() -> Vec<u8> {
     // SAFETY: both out-pointers are live.

@@ -49,6 +49,8 @@ impl Context for Http {}
 
 impl HttpContext for Http {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        #[cfg(feature = "failpoint")]
+        crate::failpoint::at_request();
         let Some(plugin) = &self.plugin else {
             deny_unconfigured();
             return Action::Pause;

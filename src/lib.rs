@@ -15,6 +15,8 @@ pub mod head;
 pub mod metrics;
 pub mod reply;
 
+#[cfg(all(target_family = "wasm", feature = "failpoint"))]
+mod failpoint;
 #[cfg(target_family = "wasm")]
 mod forward;
 #[cfg(target_family = "wasm")]

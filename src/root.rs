@@ -29,6 +29,10 @@ impl RootContext for Root {
     /// A function of the configuration's bytes alone. Were it to fail in a worker after it had passed on the main
     /// thread, Envoy would run that worker without the filter, and let everything pass.
     fn on_configure(&mut self, _: usize) -> bool {
+        #[cfg(feature = "failpoint")]
+        if crate::failpoint::refuses_configuration() {
+            return false;
+        }
         let config = match Config::parse(&host::plugin_configuration()) {
             Ok(config) => config,
             Err(errors) => {

@@ -3,7 +3,7 @@
 use crate::workspace;
 use anyhow::{Context as _, Result, bail};
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A command that runs at the top of the repository.
@@ -50,7 +50,8 @@ pub fn which(program: &str) -> Option<PathBuf> {
 }
 
 fn shown(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let program = Path::new(command.get_program());
+    let words = program.file_name().into_iter().chain(command.get_args());
     let words: Vec<_> = words.map(|word| workspace::shown(word.as_ref())).collect();
     words.join(" ")
 }

@@ -17,6 +17,7 @@ use crate::config::{CorsPreflight, Unmatched};
 use crate::credential::{Collector, Credential, KeySource};
 use crate::decision::{Code, Decision};
 use crate::digest::Digest;
+use crate::header::is_token_byte;
 use crate::host;
 use crate::key::KeyView;
 use crate::media_type::ContentType;
@@ -180,7 +181,9 @@ impl<'a> Seen<'a> {
     /// The method that a CORS preflight asks for (Fetch standard, CORS-preflight fetch).
     fn preflight(&self, method: &[u8]) -> Option<&'a [u8]> {
         let is_preflight = method == b"OPTIONS" && self.has_origin && self.requested_methods == 1;
-        self.requested_method.filter(|_| is_preflight)
+        // Proxies join repeated headers: `GET,POST` is no method, though a rule for any method would match it.
+        let is_method = |method: &&[u8]| !method.is_empty() && method.iter().copied().all(is_token_byte);
+        self.requested_method.filter(is_method).filter(|_| is_preflight)
     }
 }
 

@@ -11,6 +11,7 @@ pub mod decide;
 pub mod decision;
 pub mod digest;
 pub mod duration;
+pub mod explain;
 pub mod header;
 pub mod host;
 pub mod key;

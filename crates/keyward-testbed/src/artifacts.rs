@@ -58,7 +58,8 @@ pub fn keyward() -> PathBuf {
     .clone()
 }
 
+/// In silence, unless it fails.
 fn run(mut command: Command) {
-    let status = command.status().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
-    assert!(status.success(), "{command:?} failed");
+    let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    assert!(output.status.success(), "{command:?} failed\n{}", String::from_utf8_lossy(&output.stderr));
 }

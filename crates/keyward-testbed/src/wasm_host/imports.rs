@@ -3,7 +3,7 @@
 use super::memory::{Call, decode_fields, encode_fields, give, read, read_text, write};
 use super::state::{HttpCall, LocalReply, Log, Metric, MetricKind};
 use super::{Fields, State};
-use wasmi::{Error, Linker};
+use wasmi::{Error, Linker, Module};
 
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
@@ -27,6 +27,18 @@ pub fn define(linker: &mut Linker<State>) -> Result<(), Error> {
     environment(linker)?;
     shared_data(linker)?;
     wasi(linker)
+}
+
+/// Lets the module load whatever it imports; calling what [`define`] does not replace is a trap.
+pub fn trap_all(linker: &mut Linker<State>, module: &Module) -> Result<(), Error> {
+    for import in module.imports() {
+        let Some(of_type) = import.ty().func() else { continue };
+        let name = format!("{}.{}", import.module(), import.name());
+        linker.func_new(import.module(), import.name(), of_type.clone(), move |_, _, _| {
+            Err(Error::new(format!("the module called {name}, which this host does not offer")))
+        })?;
+    }
+    Ok(())
 }
 
 fn count(call: &mut Call<'_>, name: &'static str) {
