@@ -1,2 +1,7 @@
 //! The `keyward` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    keyward_admin::cli::run()
+}
