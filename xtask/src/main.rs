@@ -1,2 +1,54 @@
-//! Build, test and bench commands.
-fn main() {}
+//! Keyward's build, test and bench commands: `cargo xtask <command>`.
+
+mod bench;
+mod build;
+mod children;
+mod demo;
+mod envoy;
+mod module;
+mod prerequisites;
+mod sh;
+mod sim;
+mod test;
+mod up;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, runs and tests Keyward", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the wasm module and the `keyward` command into target/dist
+    Build(build::Arguments),
+    /// Build everything and run it: admin service, a sample upstream, and Envoy with the filter in front
+    Up(up::Arguments),
+    /// Install what the tests need and run every check and every test
+    Test(test::Arguments),
+    /// Measure the figures of the README
+    Bench(bench::Arguments),
+    /// Simulate the synchronisation with many seeds
+    Sim(sim::Arguments),
+}
+
+fn main() -> std::process::ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Build(arguments) => build::run(&arguments),
+        Command::Up(arguments) => up::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Sim(arguments) => sim::run(&arguments),
+    };
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

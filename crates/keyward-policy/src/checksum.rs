@@ -18,8 +18,12 @@ pub fn contribution(key: &LiveKey<'_>) -> u64 {
         hash.update(field.as_bytes());
     }
     hash.update(if key.disabled { b"1\n" } else { b"0\n" });
-    let mut sorted: Vec<&str> = key.permissions.iter().map(AsRef::as_ref).collect();
-    sorted.sort_unstable();
+    let mut sorted: Vec<&str> = Vec::with_capacity(key.permissions.len());
+    for permission in &key.permissions {
+        // A handful: inserting beats the standard sort, and is a fraction of its code.
+        let at = sorted.partition_point(|have| *have < &**permission);
+        sorted.insert(at, permission);
+    }
     for (index, permission) in sorted.iter().enumerate() {
         if index > 0 {
             hash.update(b",");

@@ -5,8 +5,13 @@
 //! The filter, the admin service and the command line share this one implementation.
 
 pub mod checksum;
+pub mod config;
+pub mod credential;
+pub mod decide;
+pub mod decision;
 pub mod digest;
 pub mod duration;
+pub mod explain;
 pub mod header;
 pub mod host;
 pub mod key;
@@ -15,6 +20,10 @@ pub mod media_type;
 pub mod path;
 pub mod pattern;
 pub mod permission;
+pub mod policy;
 pub mod route;
+pub mod route_metadata;
 pub mod rule;
+pub mod sync;
+pub mod table;
 pub mod timestamp;

@@ -34,9 +34,12 @@ impl PermissionSet {
 
 impl<S: AsRef<str>> FromIterator<S> for PermissionSet {
     fn from_iter<I: IntoIterator<Item = S>>(names: I) -> Self {
-        let mut sorted: Vec<Box<str>> = names.into_iter().map(|name| name.as_ref().into()).collect();
-        sorted.sort_unstable();
-        sorted.dedup();
+        let mut sorted: Vec<Box<str>> = Vec::new();
+        for name in names {
+            if let Err(at) = sorted.binary_search_by(|have| (**have).cmp(name.as_ref())) {
+                sorted.insert(at, name.as_ref().into());
+            }
+        }
         Self { sorted: sorted.into() }
     }
 }

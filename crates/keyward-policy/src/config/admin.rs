@@ -1,0 +1,80 @@
+//! `admin`: where keys are fetched from.
+
+use super::fields::Fields;
+use crate::header;
+use std::fmt;
+use std::time::Duration;
+
+/// The shortest `max_staleness`: a poll, its retry and a slow answer have to fit in.
+pub const MAX_STALENESS_MIN: Duration = Duration::from_secs(3);
+
+/// The admin service, as the filter reaches it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Envoy's cluster.
+    pub cluster: Box<str>,
+    /// `:authority` of the callouts.
+    pub authority: Box<str>,
+    /// The edge token, where it is not added by the cluster's `credential_injector`.
+    pub token: Option<Box<str>>,
+    /// The only store that is accepted; none: the first one seen.
+    pub store: Option<Box<str>>,
+    /// No contact for that long: no key is accepted. None: no limit.
+    pub max_staleness: Option<Duration>,
+}
+
+/// Without the token.
+impl fmt::Debug for AdminConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminConfig")
+            .field("cluster", &self.cluster)
+            .field("authority", &self.authority)
+            .field("token", &self.token.as_ref().map(|_| "…"))
+            .field("store", &self.store)
+            .field("max_staleness", &self.max_staleness)
+            .finish()
+    }
+}
+
+/// Reads `admin`.
+pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<AdminConfig> {
+    fields.missing("cluster", "name the Envoy cluster that reaches the admin service");
+    let cluster =
+        word(fields, "cluster", "name an Envoy cluster, in Istio like `outbound|8081||keyward.ns.svc.cluster.local`");
+    let authority = word(fields, "authority", "write a host, like `keyward.internal`");
+    let store = word(fields, "store", "write the store's identity as `keyward` shows it, like `st_9f…`");
+    let token = fields.optional_string("token");
+    if token.is_some_and(|token| token.is_empty() || token.len() > 512 || !header::is_visible_ascii(token.as_bytes())) {
+        fields.problem(
+            "token",
+            "not a token",
+            "use 1 to 512 visible ASCII characters, or leave it to the cluster's credential_injector",
+        );
+    }
+    let max_staleness = if fields.get("max_staleness").is_some() && fields.string("max_staleness") == Some("never") {
+        None
+    } else {
+        let limit = fields.duration("max_staleness").unwrap_or(Duration::from_secs(3600));
+        if limit < MAX_STALENESS_MIN {
+            fields.problem("max_staleness", "shorter than 3s", "use at least `3s`; `never` for no limit");
+        }
+        Some(limit)
+    };
+    let cluster: Box<str> = cluster?.into();
+    Some(AdminConfig {
+        authority: authority.map_or_else(|| cluster.clone(), Into::into),
+        cluster,
+        token: token.map(Into::into),
+        store: store.map(Into::into),
+        max_staleness,
+    })
+}
+
+/// A text that ends up in a header or names something of Envoy's.
+fn word<'j>(fields: &mut Fields<'_, 'j>, name: &'static str, help: &str) -> Option<&'j str> {
+    let text = fields.optional_string(name)?;
+    if text.is_empty() || text.len() > 512 || !header::is_visible_ascii(text.as_bytes()) {
+        fields.problem(name, "not 1 to 512 visible ASCII characters", help);
+    }
+    Some(text)
+}

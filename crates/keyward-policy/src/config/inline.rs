@@ -1,0 +1,116 @@
+//! `manifest`: keys that come with the configuration.
+
+use super::fields::Fields;
+use crate::digest::Digest;
+use crate::manifest::LiveKey;
+use crate::table::KeyTable;
+use crate::timestamp::Timestamp;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+/// The keys of the configuration.
+#[derive(Debug)]
+pub struct Inline {
+    /// When they serve.
+    pub when: Use,
+    /// The keys.
+    pub keys: KeyTable,
+}
+
+/// When the keys of the configuration serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// Beside the fetched ones.
+    Always,
+    /// Only while there is no usable fetched manifest.
+    Fallback,
+}
+
+/// Reads `manifest`.
+pub(super) fn read(fields: &mut Fields<'_, '_>, has_admin: bool) -> Option<Inline> {
+    let default = if has_admin { Use::Fallback } else { Use::Always };
+    let when = fields.choice("use", &[("always", Use::Always), ("fallback", Use::Fallback)]).unwrap_or(default);
+    fields.missing("keys", "list the keys, or leave `manifest` out");
+    let mut keys = KeyTable::new();
+    let mut seen = Seen::default();
+    fields.objects("keys", |entry| {
+        let key = read_key(entry, &mut seen)?;
+        // What upsert refuses was already reported above, with a better place.
+        keys.upsert(&key).ok()
+    });
+    Some(Inline { when, keys })
+}
+
+#[derive(Default)]
+struct Seen {
+    ids: BTreeSet<String>,
+    digests: BTreeSet<Digest>,
+}
+
+fn read_key<'j>(entry: &mut Fields<'_, 'j>, seen: &mut Seen) -> Option<LiveKey<'j>> {
+    entry.missing("id", "give each key an id, like `key_01`");
+    entry.missing("sha256", "write what `keyward hash` prints for the key");
+    let id = entry.string("id");
+    if id.is_some_and(|id| !is_plain(id)) {
+        entry.problem("id", "not 1 to 100 characters without control characters", "use an id like `key_01`");
+    }
+    if let Some(id) = id
+        && !seen.ids.insert(id.to_owned())
+    {
+        entry.problem("id", format!("`{id}` is there twice"), "ids are unique: give one of the keys another");
+    }
+    let name = entry.string("name").or(id);
+    if name.is_some_and(|name| !is_plain(name)) {
+        entry.problem("name", "not 1 to 100 characters without control characters", "use a name like `CI Bot`");
+    }
+    let sha256 = digest(entry, seen);
+    let permissions = read_permissions(entry);
+    let expires_at = if entry.is_null("expires_at") { None } else { entry.string("expires_at") };
+    if expires_at.is_some_and(|text| Timestamp::parse(text).is_err()) {
+        entry.problem("expires_at", "not an RFC 3339 time", "write it like `2027-01-01T00:00:00Z`, or null for never");
+    }
+    let disabled = entry.bool("disabled").unwrap_or(false);
+    Some(LiveKey {
+        revision: 0,
+        id: Cow::Borrowed(id?),
+        name: Cow::Borrowed(name?),
+        sha256: Cow::Owned(sha256?.to_hex()),
+        permissions,
+        expires_at: expires_at.map(Cow::Borrowed),
+        disabled,
+        must: Vec::new(),
+    })
+}
+
+/// The digest is never echoed: whoever reads the log could test guesses against it.
+fn digest(entry: &mut Fields<'_, '_>, seen: &mut Seen) -> Option<Digest> {
+    let text = entry.string("sha256")?;
+    let Ok(digest) = Digest::from_hex(text) else {
+        let message = format!("not 64 hex digits ({} characters)", text.chars().count());
+        entry.problem("sha256", message, "write what `keyward hash` prints for the key, never the key itself");
+        return None;
+    };
+    if !seen.digests.insert(digest) {
+        entry.problem("sha256", "an earlier key has the same digest", "two entries for one key: keep one of them");
+    }
+    Some(digest)
+}
+
+fn read_permissions<'j>(entry: &mut Fields<'_, 'j>) -> Vec<Cow<'j, str>> {
+    // An empty list is a key that may use `authenticated` routes alone.
+    if entry.list("permissions").is_none_or(<[_]>::is_empty) {
+        return Vec::new();
+    }
+    let mut permissions = Vec::new();
+    for (place, text) in entry.strings("permissions", "").unwrap_or_default() {
+        if !super::rules::is_permission(text) {
+            entry.problem(&place, format!("`{text}` is no permission name"), super::rules::PERMISSION_HELP);
+        }
+        permissions.push(Cow::Borrowed(text));
+    }
+    permissions
+}
+
+fn is_plain(text: &str) -> bool {
+    (1..=100).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+}

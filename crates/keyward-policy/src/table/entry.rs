@@ -1,0 +1,148 @@
+//! One key in 52 bytes.
+//!
+//! | bytes | |
+//! | --- | --- |
+//! | 15 | digest, bytes 1 to 15; byte 0 is the tag in the index |
+//! | 8 | contribution to the checksum, for the day the key goes |
+//! | 4 | expiry in seconds since the epoch; 0: never |
+//! | 3 | number of the permission set (20 bits) and flags (4 bits) |
+//! | 10 | id, packed |
+//! | 12 | name, filled up with 0xff, which UTF-8 never holds |
+//!
+//! A name of more bytes, an id of another shape and an expiry with a fraction or outside of 32 bits go to a
+//! [`Side`](super::side::Side), whose number then stands in the name's place.
+
+use super::slab::Place;
+
+const DISABLED: u8 = 1;
+const UNSUPPORTED: u8 = 2;
+const ASIDE: u8 = 4;
+const LIVE: u8 = 8;
+
+/// How many permission sets a table can tell apart.
+pub(super) const MAX_SETS: u32 = 1 << 20;
+
+/// How many bytes a name may have to stand in the entry itself.
+pub(super) const INLINE_NAME: usize = 12;
+
+// Arrays of bytes only: alignment 1, so that nothing is lost between fields or entries.
+#[derive(Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) digest: [u8; 15],
+    contribution: [u8; 8],
+    expires_s: [u8; 4],
+    set_and_flags: [u8; 3],
+    pub(super) id: [u8; 10],
+    name: [u8; INLINE_NAME],
+}
+
+const _: () = assert!(size_of::<Entry>() == 52);
+
+/// What the flags say of a key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Flags {
+    pub(super) disabled: bool,
+    pub(super) unsupported: bool,
+}
+
+/// Where name, id and expiry are to be found.
+pub(super) enum Rest<'a> {
+    /// In the entry; the expiry in seconds.
+    Here { name: &'a str, expires_s: Option<u32> },
+    /// In the side record of this number.
+    Aside(u32),
+}
+
+impl Entry {
+    pub(super) fn new(
+        digest: [u8; 15],
+        contribution: u64,
+        set: u32,
+        flags: Flags,
+        id: [u8; 10],
+        rest: Rest<'_>,
+    ) -> Self {
+        let mut bits = LIVE;
+        bits |= if flags.disabled { DISABLED } else { 0 };
+        bits |= if flags.unsupported { UNSUPPORTED } else { 0 };
+        let mut name_bytes = [0xff; INLINE_NAME];
+        let mut expires_at_s = 0;
+        match rest {
+            Rest::Here { name, expires_s } => {
+                expires_at_s = expires_s.unwrap_or(0);
+                for (to, from) in name_bytes.iter_mut().zip(name.bytes()) {
+                    *to = from;
+                }
+            }
+            Rest::Aside(number) => {
+                bits |= ASIDE;
+                for (to, from) in name_bytes.iter_mut().zip(number.to_le_bytes()) {
+                    *to = from;
+                }
+            }
+        }
+        let [_, a, b, c] = (set << 4 | u32::from(bits)).to_be_bytes();
+        Self {
+            digest,
+            contribution: contribution.to_le_bytes(),
+            expires_s: expires_at_s.to_le_bytes(),
+            set_and_flags: [a, b, c],
+            id,
+            name: name_bytes,
+        }
+    }
+
+    fn bits(&self) -> u8 {
+        let [_, _, bits] = self.set_and_flags;
+        bits
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.bits() & LIVE != 0
+    }
+
+    pub(super) fn flags(&self) -> Flags {
+        Flags { disabled: self.bits() & DISABLED != 0, unsupported: self.bits() & UNSUPPORTED != 0 }
+    }
+
+    pub(super) fn set(&self) -> u32 {
+        let [a, b, c] = self.set_and_flags;
+        u32::from_be_bytes([0, a, b, c]) >> 4
+    }
+
+    pub(super) fn contribution(&self) -> u64 {
+        u64::from_le_bytes(self.contribution)
+    }
+
+    pub(super) fn aside(&self) -> Option<u32> {
+        let [a, b, c, d, ..] = self.name;
+        (self.bits() & ASIDE != 0).then(|| u32::from_le_bytes([a, b, c, d]))
+    }
+
+    pub(super) fn rest(&self) -> Rest<'_> {
+        if let Some(number) = self.aside() {
+            return Rest::Aside(number);
+        }
+        let end = self.name.iter().position(|byte| *byte == 0xff).unwrap_or(INLINE_NAME);
+        let name = self.name.get(..end).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
+        let seconds = u32::from_le_bytes(self.expires_s);
+        Rest::Here { name, expires_s: (seconds != 0).then_some(seconds) }
+    }
+}
+
+impl Place for Entry {
+    fn free(next: u32) -> Self {
+        Self {
+            digest: [0; 15],
+            contribution: [0; 8],
+            expires_s: next.to_le_bytes(),
+            set_and_flags: [0; 3],
+            id: [0; 10],
+            name: [0; INLINE_NAME],
+        }
+    }
+
+    fn next(&self) -> u32 {
+        u32::from_le_bytes(self.expires_s)
+    }
+}

@@ -1,0 +1,65 @@
+//! The things under test: the compiled module and the `keyward` command.
+//!
+//! `cargo xtask test` builds them once and names them in the environment. A plain `cargo test` finds nothing
+//! there and builds them on first use, so that a test never runs against yesterday's module.
+
+use crate::workspace;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// `keyward.wasm` as it is shipped. `KEYWARD_WASM` names another.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn module() -> PathBuf {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| built("KEYWARD_WASM", &["build", "--module-only"], "keyward.wasm")).clone()
+}
+
+/// The module with the feature `failpoint`, which crashes when a test asks it to; never shipped.
+/// `KEYWARD_FAILPOINT_WASM` names another.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn failpoint_module() -> PathBuf {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        built("KEYWARD_FAILPOINT_WASM", &["build", "--module-only", "--failpoint"], "keyward-failpoint.wasm")
+    })
+    .clone()
+}
+
+fn built(variable: &str, xtask: &[&str], file: &str) -> PathBuf {
+    if let Some(path) = std::env::var_os(variable) {
+        return PathBuf::from(path);
+    }
+    let mut command = Command::new(env!("CARGO"));
+    command.current_dir(workspace::root()).args(["run", "--quiet", "--package", "xtask", "--"]).args(xtask);
+    run(command);
+    workspace::root().join("target/dist").join(file)
+}
+
+/// The `keyward` command, from the same profile as the tests. `KEYWARD_BIN` names another.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn keyward() -> PathBuf {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        if let Some(path) = std::env::var_os("KEYWARD_BIN") {
+            return PathBuf::from(path);
+        }
+        let mut command = Command::new(env!("CARGO"));
+        command.current_dir(workspace::root()).args(["build", "--quiet", "--package", "keyward-admin"]);
+        run(command);
+        workspace::target().join("debug/keyward")
+    })
+    .clone()
+}
+
+/// In silence, unless it fails.
+fn run(mut command: Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    assert!(output.status.success(), "{command:?} failed\n{}", String::from_utf8_lossy(&output.stderr));
+}

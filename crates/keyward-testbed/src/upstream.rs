@@ -1,0 +1,174 @@
+//! An upstream that writes down everything it is asked.
+//!
+//! It reads HTTP/1.1 with as few assumptions as possible, because a request that an HTTP library would
+//! refuse has reached the upstream all the same, and that is what the tests want to know.
+
+use crate::http1::find;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A request as it arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// The method's bytes.
+    pub method: Vec<u8>,
+    /// Path and query.
+    pub target: Vec<u8>,
+    /// In the order of the wire, names in lower case, `host` among them.
+    pub headers: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Without transfer coding.
+    pub body: Vec<u8>,
+}
+
+impl Received {
+    /// All values of a header, as text.
+    pub fn header(&self, name: &str) -> Vec<String> {
+        let values = self.headers.iter().filter(|(candidate, _)| candidate == name.as_bytes());
+        values.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).collect()
+    }
+
+    /// Path and query as text.
+    pub fn target(&self) -> String {
+        String::from_utf8_lossy(&self.target).into_owned()
+    }
+}
+
+type Responder = dyn Fn(&Received) -> Vec<u8> + Send + Sync;
+
+/// A running upstream; it stops taking connections with the value.
+pub struct Upstream {
+    address: SocketAddr,
+    received: Arc<Mutex<Vec<Received>>>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Upstream {
+    /// Answers each request with 200 and a short body.
+    pub fn start() -> Self {
+        Self::answering(|_| {
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nx-upstream: reached\r\ncontent-length: 7\r\n\r\nreached"
+                .to_vec()
+        })
+    }
+
+    /// Answers with the bytes that `responder` gives.
+    ///
+    /// # Panics
+    /// When no port can be had.
+    pub fn answering(responder: impl Fn(&Received) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|error| panic!("no free port: {error}"));
+        let address = listener.local_addr().unwrap_or_else(|error| panic!("no local address: {error}"));
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let stopped = Arc::new(AtomicBool::new(false));
+        let responder: Arc<Responder> = Arc::new(responder);
+        let (log, stop) = (received.clone(), stopped.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let (Ok(stream), log, responder) = (stream, log.clone(), responder.clone()) else { continue };
+                std::thread::spawn(move || serve(stream, &log, &*responder));
+            }
+        });
+        Self { address, received, stopped }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many requests are written down.
+    pub fn count(&self) -> usize {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// What came since the last call.
+    pub fn take(&self) -> Vec<Received> {
+        std::mem::take(&mut self.received.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        // Wakes the thread that waits in accept.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+fn serve(mut stream: TcpStream, log: &Mutex<Vec<Received>>, responder: &Responder) {
+    let _ = stream.set_nodelay(true);
+    let mut pending = Vec::new();
+    while let Some(request) = read_request(&mut stream, &mut pending) {
+        let answer = responder(&request);
+        log.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        if stream.write_all(&answer).is_err() {
+            return;
+        }
+    }
+}
+
+fn read_request(stream: &mut TcpStream, pending: &mut Vec<u8>) -> Option<Received> {
+    let end = loop {
+        match find(pending, b"\r\n\r\n") {
+            Some(at) => break at,
+            None => fill(stream, pending)?,
+        }
+    };
+    let head: Vec<u8> = pending.drain(..end + 4).take(end).collect();
+    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut words = lines.next().unwrap_or_default().split(|byte| *byte == b' ');
+    let method = words.next().unwrap_or_default().to_vec();
+    let target = words.next().unwrap_or_default().to_vec();
+    let headers: Vec<(Vec<u8>, Vec<u8>)> = lines
+        .map(|line| {
+            let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+            let (name, value) = line.split_at(colon);
+            (name.to_ascii_lowercase(), value.strip_prefix(b":").unwrap_or_default().trim_ascii().to_vec())
+        })
+        .collect();
+    let mut request = Received { method, target, headers, body: Vec::new() };
+    if request.header("transfer-encoding").concat().contains("chunked") {
+        loop {
+            let line = loop {
+                match find(pending, b"\r\n") {
+                    Some(at) => break pending.drain(..at + 2).collect::<Vec<_>>(),
+                    None => fill(stream, pending)?,
+                }
+            };
+            let size = usize::from_str_radix(std::str::from_utf8(&line).ok()?.trim(), 16).ok()?;
+            while pending.len() < size + 2 {
+                fill(stream, pending)?;
+            }
+            request.body.extend(pending.drain(..size + 2).take(size));
+            if size == 0 {
+                break;
+            }
+        }
+    } else if let Some(length) = request.header("content-length").first().and_then(|length| length.parse().ok()) {
+        while pending.len() < length {
+            fill(stream, pending)?;
+        }
+        request.body = pending.drain(..length).collect();
+    }
+    Some(request)
+}
+
+fn fill(stream: &mut TcpStream, pending: &mut Vec<u8>) -> Option<()> {
+    let mut buffer = [0; 16_384];
+    match stream.read(&mut buffer) {
+        Ok(length) if length > 0 => pending.extend(buffer.iter().take(length)),
+        _ => return None,
+    }
+    Some(())
+}

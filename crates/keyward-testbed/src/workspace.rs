@@ -1,0 +1,27 @@
+//! Where things are in this workspace.
+
+use std::path::{Path, PathBuf};
+
+/// The top of the repository.
+pub fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
+}
+
+/// Cargo's target folder.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
+}
+
+/// A new folder under `target/testbed/` that is removed with the value.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn scratch(name: &str) -> tempfile::TempDir {
+    let base = target().join("testbed");
+    std::fs::create_dir_all(&base).unwrap_or_else(|error| panic!("cannot make {}: {error}", base.display()));
+    tempfile::Builder::new()
+        .prefix(&format!("{name}-"))
+        .tempdir_in(&base)
+        .unwrap_or_else(|error| panic!("cannot make a folder in {}: {error}", base.display()))
+}

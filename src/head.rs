@@ -1,0 +1,140 @@
+//! The head of a request, read in place from the header map that the proxy hands over.
+
+use keyward_policy::decide::RequestHead;
+
+/// One header: name and value.
+pub type Header<'a> = (&'a [u8], &'a [u8]);
+
+/// How many headers fit without an allocation.
+const INLINE: usize = 48;
+
+/// The entries of a serialized header map: `u32` count, then a pair of `u32` lengths for each, then names and values,
+/// each followed by a NUL; all little-endian (proxy-wasm ABI 0.2.1, `proxy_get_header_map_pairs`).
+pub struct Headers<'a> {
+    inline: [Header<'a>; INLINE],
+    count: usize,
+    spilled: Vec<Header<'a>>,
+}
+
+impl<'a> Headers<'a> {
+    /// Reads a serialized map. One that does not add up has no headers at all, so that the request is refused for
+    /// want of a path.
+    pub fn parse(map: &'a [u8]) -> Self {
+        let mut headers = Self { inline: [(&[], &[]); INLINE], count: 0, spilled: Vec::new() };
+        if headers.read(map).is_none() {
+            headers.count = 0;
+            headers.spilled.clear();
+        }
+        headers
+    }
+
+    fn read(&mut self, map: &'a [u8]) -> Option<()> {
+        let (count, rest) = map.split_first_chunk::<4>()?;
+        let count = u32::from_le_bytes(*count) as usize;
+        let (mut lengths, mut data) = rest.split_at_checked(count.checked_mul(8)?)?;
+        if count > INLINE {
+            self.spilled.reserve_exact(count);
+        }
+        while let Some((pair, rest)) = lengths.split_first_chunk::<8>() {
+            lengths = rest;
+            let [a, b, c, d, e, f, g, h] = *pair;
+            let name = take(&mut data, u32::from_le_bytes([a, b, c, d]))?;
+            let value = take(&mut data, u32::from_le_bytes([e, f, g, h]))?;
+            if count > INLINE {
+                self.spilled.push((name, value));
+            } else {
+                *self.inline.get_mut(self.count)? = (name, value);
+                self.count += 1;
+            }
+        }
+        Some(())
+    }
+
+    /// The headers in their order, repeated ones each for itself.
+    pub fn as_slice(&self) -> &[Header<'a>] {
+        if self.spilled.is_empty() { self.inline.get(..self.count).unwrap_or_default() } else { &self.spilled }
+    }
+
+    /// The head of the request, for the policy core. What is not there is empty.
+    pub fn head(&self) -> RequestHead<'_> {
+        let mut head = RequestHead { method: b"", path: b"", host: b"", headers: self.as_slice() };
+        for (name, value) in self.as_slice() {
+            match *name {
+                b":method" => head.method = value,
+                b":path" => head.path = value,
+                b":authority" => head.host = value,
+                [b':', ..] => {}
+                // Pseudo headers come first (RFC 9113, 8.3); Envoy keeps them so for HTTP/1 too.
+                _ if !head.path.is_empty() && !head.method.is_empty() && !head.host.is_empty() => break,
+                _ => {}
+            }
+        }
+        head
+    }
+
+    /// Whether a header is there; `name` is in lower case.
+    pub fn has(&self, name: &str) -> bool {
+        self.as_slice().iter().any(|(have, _)| have.eq_ignore_ascii_case(name.as_bytes()))
+    }
+}
+
+/// Takes `length` bytes and the NUL behind them.
+fn take<'a>(data: &mut &'a [u8], length: u32) -> Option<&'a [u8]> {
+    let (taken, rest) = data.split_at_checked(length as usize)?;
+    *data = rest.get(1..)?;
+    Some(taken)
+}
+
+/// Writes headers as a serialized map.
+pub fn serialize(headers: &[(&str, &str)]) -> Vec<u8> {
+    let mut map =
+        Vec::with_capacity(4 + headers.iter().map(|(name, value)| 10 + name.len() + value.len()).sum::<usize>());
+    map.extend((headers.len() as u32).to_le_bytes());
+    for (name, value) in headers {
+        map.extend((name.len() as u32).to_le_bytes());
+        map.extend((value.len() as u32).to_le_bytes());
+    }
+    for text in headers.iter().flat_map(|(name, value)| [name, value]) {
+        map.extend(text.as_bytes());
+        map.push(0);
+    }
+    map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_in_place() {
+        for count in [0, 3, INLINE, INLINE + 1, 200] {
+            let values: Vec<String> = (0..count).map(|n| format!("v{n}")).collect();
+            let written: Vec<(&str, &str)> = values.iter().map(|value| ("x-n", &**value)).collect();
+            let map = serialize(&written);
+            let headers = Headers::parse(&map);
+            let read: Vec<_> = headers.as_slice().iter().map(|(_, value)| value.to_vec()).collect();
+            assert_eq!(read, values.iter().map(|value| value.as_bytes().to_vec()).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn pseudo_headers_are_found_and_missing_ones_are_empty() {
+        let map = serialize(&[(":method", "GET"), (":path", "/a"), (":authority", "h"), ("x", "y")]);
+        let headers = Headers::parse(&map);
+        let head = headers.head();
+        assert_eq!((head.method, head.path, head.host, head.headers.len()), (&b"GET"[..], &b"/a"[..], &b"h"[..], 4));
+        assert!(headers.has("x") && !headers.has("y"));
+        let map = serialize(&[(":method", "CONNECT"), ("x", "y"), (":authority", "h:443")]);
+        let headers = Headers::parse(&map);
+        assert_eq!((headers.head().path, headers.head().host), (&b""[..], &b"h:443"[..]));
+    }
+
+    #[test]
+    fn a_map_that_does_not_add_up_has_no_headers() {
+        let map = serialize(&[(":path", "/a"), ("x", "y")]);
+        for end in 0..map.len() {
+            assert!(Headers::parse(&map[..end]).as_slice().is_empty(), "{end}");
+        }
+        assert!(Headers::parse(&u32::MAX.to_le_bytes()).as_slice().is_empty());
+    }
+}

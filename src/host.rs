@@ -1,0 +1,276 @@
+//! The only file that calls the proxy.
+//!
+//! Raw externs of the proxy-wasm ABI 0.2.1, because the SDK's wrappers panic on statuses that they do not expect, and
+//! its string getters on bytes that are no UTF-8; a panic takes the VM down. The exception is [`http_call`]: the SDK
+//! has to know of each call, or it panics when the answer comes.
+//!
+//! Values that the proxy returns were allocated by it through the module's `malloc`, and are ours to free.
+
+#![allow(unsafe_code, reason = "this file is the foreign function interface")]
+
+use std::time::Duration;
+
+mod ffi {
+    #[link(wasm_import_module = "env")]
+    unsafe extern "C" {
+        pub fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
+        pub fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
+        pub fn proxy_get_buffer_bytes(kind: u32, start: usize, max: usize, data: *mut *mut u8, size: *mut usize)
+        -> u32;
+        pub fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
+        pub fn proxy_replace_header_map_value(
+            map: u32,
+            name: *const u8,
+            name_size: usize,
+            value: *const u8,
+            value_size: usize,
+        ) -> u32;
+        pub fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> u32;
+        pub fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> u32;
+        pub fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
+        pub fn proxy_send_local_response(
+            status: u32,
+            details: *const u8,
+            details_size: usize,
+            body: *const u8,
+            body_size: usize,
+            headers: *const u8,
+            headers_size: usize,
+            grpc_status: i32,
+        ) -> u32;
+        pub fn proxy_continue_stream(stream: u32) -> u32;
+        pub fn proxy_set_effective_context(context_id: u32) -> u32;
+        pub fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, id: *mut u32) -> u32;
+        pub fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+        pub fn proxy_record_metric(id: u32, value: u64) -> u32;
+        pub fn proxy_call_foreign_function(
+            name: *const u8,
+            name_size: usize,
+            argument: *const u8,
+            argument_size: usize,
+            result: *mut *mut u8,
+            result_size: *mut usize,
+        ) -> u32;
+    }
+
+    #[link(wasm_import_module = "wasi_snapshot_preview1")]
+    unsafe extern "C" {
+        pub fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> u32;
+        pub fn random_get(buffer: *mut u8, size: usize) -> u32;
+    }
+}
+
+const OK: u32 = 0;
+const NOT_FOUND: u32 = 1;
+
+const REQUEST_HEADERS: u32 = 0;
+const CALL_RESPONSE_HEADERS: u32 = 6;
+const CALL_RESPONSE_BODY: u32 = 4;
+const PLUGIN_CONFIGURATION: u32 = 7;
+
+/// Runs a call that returns bytes through a pair of out-pointers.
+fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8>, u32> {
+    let mut data = std::ptr::null_mut();
+    let mut size = 0;
+    match call(&mut data, &mut size) {
+        OK if data.is_null() || size == 0 => Ok(Vec::new()),
+        // SAFETY: the proxy got `data` from this module's `malloc`, which allocates exactly `size` bytes with
+        // alignment 1, wrote all of them, and keeps no reference.
+        OK => Ok(unsafe { Vec::from_raw_parts(data, size, size) }),
+        status => Err(status),
+    }
+}
+
+/// The wall clock, in nanoseconds since 1970.
+pub fn wall_clock_ns() -> u64 {
+    let mut time = 0;
+    // SAFETY: the pointer is to a live u64. Without an answer it is 1970, when no lifetime was over; that cannot
+    // happen in Envoy, where the call has no failure.
+    let status = unsafe { ffi::proxy_get_current_time_nanoseconds(&mut time) };
+    // Fail closed: in the far future every key with an expiry is over.
+    if status == OK { time } else { u64::MAX }
+}
+
+/// A clock that never goes back, in nanoseconds since some moment.
+pub fn monotonic_ns() -> u64 {
+    const CLOCK_MONOTONIC: u32 = 1;
+    let mut time = 0;
+    // SAFETY: the pointer is to a live u64.
+    let errno = unsafe { ffi::clock_time_get(CLOCK_MONOTONIC, 1, &mut time) };
+    // Fail closed: in the far future every manifest is stale.
+    if errno == 0 { time } else { u64::MAX }
+}
+
+/// Random bits. Zero where there are none: they spread load and name VMs, no secret depends on them.
+pub fn random_u64() -> u64 {
+    let mut bytes = [0; 8];
+    // SAFETY: the buffer is live and of the size given.
+    unsafe { ffi::random_get(bytes.as_mut_ptr(), bytes.len()) };
+    u64::from_le_bytes(bytes)
+}
+
+/// Asks for a tick each `period` from now on; zero for none.
+pub fn set_tick_period(period: Duration) {
+    let period = u32::try_from(period.as_millis()).unwrap_or(u32::MAX);
+    // SAFETY: no pointers.
+    unsafe { ffi::proxy_set_tick_period_milliseconds(period) };
+}
+
+/// Ends the VM, as a bug would.
+#[cfg(feature = "failpoint")]
+pub fn trap() -> ! {
+    core::arch::wasm32::unreachable()
+}
+
+/// The plugin's configuration; empty where there is none.
+pub fn plugin_configuration() -> Vec<u8> {
+    // SAFETY: both out-pointers are live.
+    returned(|data, size| unsafe { ffi::proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, usize::MAX, data, size) })
+        .unwrap_or_default()
+}
+
+/// The request's headers, serialized; empty where they cannot be had, which refuses the request.
+pub fn request_headers() -> Vec<u8> {
+    // SAFETY: both out-pointers are live.
+    returned(|data, size| unsafe { ffi::proxy_get_header_map_pairs(REQUEST_HEADERS, data, size) }).unwrap_or_default()
+}
+
+/// Sets a request header, in place of all that have its name.
+pub fn set_request_header(name: &str, value: &[u8]) {
+    // SAFETY: both slices are live for the call.
+    unsafe {
+        ffi::proxy_replace_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+    };
+}
+
+/// Removes every request header of that name.
+pub fn remove_request_header(name: &str) {
+    // SAFETY: the slice is live for the call.
+    unsafe { ffi::proxy_remove_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len()) };
+}
+
+/// A property; its path's segments are joined by NUL. `Ok(None)` where there is no such thing.
+///
+/// # Errors
+/// The proxy's status where the value cannot be told.
+pub fn property(path: &str) -> Result<Option<Vec<u8>>, u32> {
+    // SAFETY: the slice and both out-pointers are live.
+    match returned(|data, size| unsafe { ffi::proxy_get_property(path.as_ptr(), path.len(), data, size) }) {
+        Ok(value) => Ok(Some(value)),
+        Err(NOT_FOUND) => Ok(None),
+        Err(status) => Err(status),
+    }
+}
+
+/// Writes filter state `wasm.<name>`. The name is one segment even with dots in it: as several it would land elsewhere.
+pub fn set_filter_state(name: &str, value: &[u8]) {
+    // SAFETY: both slices are live for the call.
+    unsafe { ffi::proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+}
+
+/// Lets the proxy choose the route anew from the headers as they are now.
+pub fn clear_route_cache() {
+    const NAME: &str = "clear_route_cache";
+    // SAFETY: the slices and both out-pointers are live; an answer, if any, is freed by `returned`.
+    let _ = returned(|data, size| unsafe {
+        ffi::proxy_call_foreign_function(NAME.as_ptr(), NAME.len(), NAME.as_ptr(), 0, data, size)
+    });
+}
+
+/// Answers the current request instead of the upstream.
+pub fn send_local_response(status: u16, details: &str, headers: &[u8], body: &[u8], grpc_status: i32) {
+    // SAFETY: all slices are live for the call.
+    unsafe {
+        ffi::proxy_send_local_response(
+            u32::from(status),
+            details.as_ptr(),
+            details.len(),
+            body.as_ptr(),
+            body.len(),
+            headers.as_ptr(),
+            headers.len(),
+            grpc_status,
+        )
+    };
+}
+
+/// Lets a paused request go on.
+pub fn continue_request() {
+    const HTTP_REQUEST: u32 = 0;
+    // SAFETY: no pointers.
+    unsafe { ffi::proxy_continue_stream(HTTP_REQUEST) };
+}
+
+/// Makes the calls that follow act on another context. False where that context is gone.
+pub fn set_effective_context(context_id: u32) -> bool {
+    // SAFETY: no pointers.
+    unsafe { ffi::proxy_set_effective_context(context_id) == OK }
+}
+
+/// A metric of the proxy.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric(Option<u32>);
+
+impl Metric {
+    /// A counter. VMs that define the same name share it.
+    pub fn counter(name: &str) -> Self {
+        Self::define(0, name)
+    }
+
+    /// A gauge. VMs that define the same name overwrite each other.
+    pub fn gauge(name: &str) -> Self {
+        Self::define(1, name)
+    }
+
+    fn define(kind: u32, name: &str) -> Self {
+        let mut id = 0;
+        // SAFETY: the slice and the out-pointer are live.
+        let status = unsafe { ffi::proxy_define_metric(kind, name.as_ptr(), name.len(), &mut id) };
+        Self((status == OK).then_some(id))
+    }
+
+    /// Adds to a counter. Nothing happens for zero, which the proxy refuses.
+    pub fn add(self, count: u64) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        if let (Some(id), 1..) = (self.0, count) {
+            // SAFETY: no pointers.
+            unsafe { ffi::proxy_increment_metric(id, count) };
+        }
+    }
+
+    /// Sets a gauge.
+    pub fn set(self, value: u64) {
+        if let Some(id) = self.0 {
+            // SAFETY: no pointers.
+            unsafe { ffi::proxy_record_metric(id, value) };
+        }
+    }
+}
+
+/// Sends a request to a cluster on behalf of the current root context. The answer comes to
+/// `on_http_call_response` with the token returned here, or never, if the context ends before.
+///
+/// # Errors
+/// Where the call cannot even begin, as for a cluster that is not (yet) known.
+pub fn http_call(
+    cluster: &str,
+    headers: Vec<(&str, &str)>,
+    body: Option<&[u8]>,
+    timeout: Duration,
+) -> Result<u32, proxy_wasm::types::Status> {
+    proxy_wasm::hostcalls::dispatch_http_call(cluster, headers, body, Vec::new(), timeout)
+}
+
+/// The headers of the answer to a call, serialized; empty where there are none. Only inside `on_http_call_response`.
+pub fn call_response_headers() -> Vec<u8> {
+    // SAFETY: both out-pointers are live.
+    returned(|data, size| unsafe { ffi::proxy_get_header_map_pairs(CALL_RESPONSE_HEADERS, data, size) })
+        .unwrap_or_default()
+}
+
+/// The body of the answer to a call, up to `max` bytes. Only inside `on_http_call_response`.
+pub fn call_response_body(max: usize) -> Vec<u8> {
+    // SAFETY: both out-pointers are live.
+    returned(|data, size| unsafe { ffi::proxy_get_buffer_bytes(CALL_RESPONSE_BODY, 0, max, data, size) })
+        .unwrap_or_default()
+}

@@ -1,0 +1,233 @@
+//! One request: head, decide, act.
+
+use crate::forward;
+use crate::head::Headers;
+use crate::hold;
+use crate::host;
+use crate::metrics::Outcome;
+use crate::plugin::Plugin;
+use crate::reply;
+use keyward_policy::config::Mode;
+use keyward_policy::decide::decide;
+use keyward_policy::decision::{Code, Decision};
+use keyward_policy::header::encode_value;
+use keyward_policy::media_type::ContentType;
+use keyward_policy::path::without_query;
+use keyward_policy::policy::{Keys, Policy, RouteMetadata, Unavailable};
+use keyward_policy::route_metadata;
+use keyward_policy::rule::Access;
+use keyward_policy::timestamp::Timestamp;
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::Action;
+use std::rc::Rc;
+
+/// The context of one request.
+pub struct Http {
+    context_id: u32,
+    /// None: the root context has no valid configuration, and nothing passes.
+    plugin: Option<Rc<Plugin>>,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing was decided yet, or the request may not go on.
+    Stopped,
+    /// Waits for the first manifest.
+    Held,
+    /// May go on.
+    Passed,
+}
+
+impl Http {
+    pub fn new(context_id: u32, plugin: Option<Rc<Plugin>>) -> Self {
+        Self { context_id, plugin, state: State::Stopped }
+    }
+}
+
+impl Context for Http {}
+
+impl HttpContext for Http {
+    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        #[cfg(feature = "failpoint")]
+        crate::failpoint::at_request();
+        let Some(plugin) = &self.plugin else {
+            deny_unconfigured();
+            return Action::Pause;
+        };
+        match run(plugin, hold::has_room(plugin)) {
+            Progress::Passed => {
+                self.state = State::Passed;
+                Action::Continue
+            }
+            Progress::Refused => Action::Pause,
+            Progress::Held => {
+                self.state = State::Held;
+                hold::add(self.context_id, plugin);
+                Action::Pause
+            }
+        }
+    }
+
+    // Envoy does not deliver the body of a request whose headers are paused, unless the plugin is configured to
+    // (`allow_on_headers_stop_iteration`); then the body must not carry the headers along.
+    fn on_http_request_body(&mut self, _: usize, _: bool) -> Action {
+        if self.may_go_on() { Action::Continue } else { Action::Pause }
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        if self.may_go_on() { Action::Continue } else { Action::Pause }
+    }
+}
+
+impl Http {
+    fn may_go_on(&self) -> bool {
+        match self.state {
+            State::Passed => true,
+            State::Held => hold::was_released(self.context_id),
+            State::Stopped => false,
+        }
+    }
+}
+
+impl Drop for Http {
+    fn drop(&mut self) {
+        if self.state == State::Held {
+            hold::forget(self.context_id);
+        }
+    }
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// It may go on.
+    Passed,
+    /// It was answered.
+    Refused,
+    /// It waits for the first manifest.
+    Held,
+}
+
+/// Decides the request of the effective context, and acts on the decision.
+pub fn run(plugin: &Plugin, may_hold: bool) -> Progress {
+    let map = host::request_headers();
+    let headers = Headers::parse(&map);
+    let config = &plugin.config;
+    let head = headers.head();
+    let source = plugin.source.as_ref().map(|source| source.borrow());
+    let keys = plugin.keys(source.as_deref());
+
+    if config.readiness_path.as_ref().is_some_and(|path| path.as_bytes() == without_query(head.path)) {
+        let ready = !matches!(keys, Keys::Unavailable(_)) && !matches!(keys, Keys::InlineOnly { .. });
+        send(&reply::readiness(ready));
+        return Progress::Refused;
+    }
+
+    let enforce = config.mode == Mode::Enforce;
+    forward::remove_client_identity(config, &headers);
+    let route = if config.route_metadata { read_route(plugin, &headers, enforce) } else { Route::Absent };
+    let policy = Policy { config, keys, route: route.as_metadata() };
+    let decision = decide(&policy, &head, Timestamp::from_unix_ns(host::wall_clock_ns()));
+
+    let waits = decision.code == Code::ManifestUnavailable && keys.why() == Some(Unavailable::NotYetLoaded);
+    if enforce && may_hold && waits {
+        return Progress::Held;
+    }
+
+    record(&decision);
+    let outcome = match (enforce, decision.allows()) {
+        (false, _) => Outcome::Shadow,
+        (true, true) => Outcome::Allow,
+        (true, false) => Outcome::Deny,
+    };
+    plugin.counters.count(outcome, decision.code);
+    if outcome == Outcome::Deny {
+        let is_grpc = content_type(&headers).is_grpc();
+        plugin.replies.with(&decision, is_grpc, send);
+        return Progress::Refused;
+    }
+    if enforce && config.hide_key && !config.route_metadata {
+        forward::remove_credential(config, &headers);
+    }
+    if decision.code == Code::Allowed
+        && let Some(key) = &decision.key
+    {
+        forward::set_identity(config, key);
+    }
+    Progress::Passed
+}
+
+/// Leaves the decision where the access log, the backstop and the route's headers can read it.
+fn record(decision: &Decision<'_>) {
+    host::set_filter_state("keyward.decision", decision.code.as_str().as_bytes());
+    if let Some(key) = &decision.key {
+        host::set_filter_state("keyward.key_id", encode_value(key.id.as_str(&mut [0; 20])).as_bytes());
+        host::set_filter_state("keyward.key_name", encode_value(key.name).as_bytes());
+    }
+}
+
+/// What the route's metadata says.
+enum Route {
+    Absent,
+    Access(Access),
+    Invalid,
+}
+
+impl Route {
+    fn as_metadata(&self) -> RouteMetadata<'_> {
+        match self {
+            Self::Absent => RouteMetadata::Absent,
+            Self::Access(access) => RouteMetadata::Access(access),
+            Self::Invalid => RouteMetadata::Invalid,
+        }
+    }
+}
+
+/// Reads the metadata of the route that the request will really take: whatever the filter removes is removed first,
+/// since a route may match on it.
+fn read_route(plugin: &Plugin, headers: &Headers<'_>, enforce: bool) -> Route {
+    if enforce {
+        if plugin.config.hide_key {
+            forward::remove_credential(&plugin.config, headers);
+        }
+        host::clear_route_cache();
+    }
+    let read = match host::property("xds\0route_metadata") {
+        Ok(None) => return Route::Absent,
+        Ok(Some(bytes)) => route_metadata::parse(&bytes).map_err(|why| why.to_string()),
+        Err(status) => Err(format!("the route's metadata cannot be read: status {status}")),
+    };
+    match read {
+        Ok(None) => Route::Absent,
+        Ok(Some(access)) => Route::Access(access),
+        Err(why) => {
+            plugin.counters.route_metadata_invalid.add(1);
+            if !plugin.complained.replace(true) {
+                log::error!("keyward: {why}; requests on such routes are denied");
+            }
+            Route::Invalid
+        }
+    }
+}
+
+fn content_type<'a>(headers: &Headers<'a>) -> ContentType<'a> {
+    let mut content_type = ContentType::Absent;
+    for (name, value) in headers.as_slice() {
+        if *name == b"content-type" {
+            content_type.add(value);
+        }
+    }
+    content_type
+}
+
+fn send(reply: &reply::Reply) {
+    host::send_local_response(reply.status, &reply.details, &reply.headers, &reply.body, reply.grpc_status);
+}
+
+/// For a context whose root has no configuration. Envoy makes none, but if it did, it should not pass.
+fn deny_unconfigured() {
+    let code = Code::ManifestUnavailable;
+    host::set_filter_state("keyward.decision", code.as_str().as_bytes());
+    host::send_local_response(code.status(), "keyward_unconfigured", &[0; 4], code.detail().as_bytes(), -1);
+}

@@ -1,0 +1,83 @@
+//! One plugin configuration at work: what every request of its root context shares.
+
+use crate::host::Metric;
+use crate::metrics::{self, Outcome};
+use crate::reply::Replies;
+use crate::source::Source;
+use keyward_policy::config::{Config, Use};
+use keyward_policy::decision::Code;
+use keyward_policy::policy::Keys;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// A valid configuration and what was made from it.
+pub struct Plugin {
+    pub config: Config,
+    pub replies: Replies,
+    pub counters: Rc<Counters>,
+    /// The fetched keys, where the configuration names an admin service.
+    pub source: Option<Rc<RefCell<Source>>>,
+    /// Route metadata is complained about once, not at every request.
+    pub complained: Cell<bool>,
+}
+
+impl Plugin {
+    /// The keys that are usable now.
+    pub fn keys<'a>(&'a self, source: Option<&'a Source>) -> Keys<'a> {
+        let inline = self.config.manifest.as_ref();
+        let Some(source) = source else {
+            // Without an admin service the configuration's keys are the manifest. Without either, every route that
+            // could be reached is public; the empty table only says no.
+            return inline.map_or(Keys::Unavailable(keyward_policy::policy::Unavailable::NotYetLoaded), |inline| {
+                Keys::Table(&inline.keys)
+            });
+        };
+        match (source.table(), inline) {
+            (Ok(fetched), Some(inline)) if inline.when == Use::Always => {
+                Keys::FetchedThenInline { fetched, inline: &inline.keys }
+            }
+            (Ok(fetched), _) => Keys::Table(fetched),
+            (Err(why), Some(inline)) if inline.when == Use::Always => Keys::InlineOnly { inline: &inline.keys, why },
+            (Err(_), Some(inline)) => Keys::Table(&inline.keys),
+            (Err(why), None) => Keys::Unavailable(why),
+        }
+    }
+}
+
+/// The counters, defined once a VM.
+pub struct Counters {
+    decisions: Vec<(Outcome, Code, Metric)>,
+    pub route_metadata_invalid: Metric,
+    pub held: Metric,
+}
+
+impl Counters {
+    pub fn define() -> Self {
+        let fitting = |outcome: Outcome| {
+            Code::ALL.into_iter().filter(move |code| outcome.fits(*code)).map(move |code| (outcome, code))
+        };
+        let define = |(outcome, code)| (outcome, code, Metric::counter(&metrics::decision_counter(outcome, code)));
+        Self {
+            decisions: Outcome::ALL.into_iter().flat_map(fitting).map(define).collect(),
+            route_metadata_invalid: Metric::counter(metrics::ROUTE_METADATA_INVALID),
+            held: Metric::counter(metrics::HELD),
+        }
+    }
+
+    pub fn count(&self, outcome: Outcome, code: Code) {
+        if let Some((_, _, metric)) = self.decisions.iter().find(|(have, which, _)| (*have, *which) == (outcome, code))
+        {
+            metric.add(1);
+        }
+    }
+}
+
+thread_local! {
+    /// A VM runs on one thread, and its root contexts come and go with the plugin's configuration.
+    static COUNTERS: Rc<Counters> = Rc::new(Counters::define());
+}
+
+/// The counters of this VM.
+pub fn counters() -> Rc<Counters> {
+    COUNTERS.with(Rc::clone)
+}

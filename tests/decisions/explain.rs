@@ -1,0 +1,1 @@
+//! The corpus through `keyward explain`: what a person asks before a rollout.

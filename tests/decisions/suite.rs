@@ -1,0 +1,264 @@
+//! What may stand in a corpus file.
+//!
+//! ```toml
+//! # The plugin configuration, as YAML or JSON; "envoy.yaml" takes the one of the shipped file.
+//! config = '''
+//! rules:
+//! - {path: /a, require: ["a:read"]}
+//! '''
+//! # Keys by a short name. Their text is `{name}` below, their id `key_<name>`. Without permissions: none.
+//! [keys]
+//! reader = { permissions = ["a:read"] }
+//!
+//! # Every request with every key and every list of headers, and for all the same code.
+//! [[case]]
+//! name = "a key with the permission may"
+//! request = ["GET /a", "HEAD /a"]
+//! key = "reader"                    # sent as x-api-key
+//! headers = ["accept: text/plain"]  # sent too; `\xNN` is a byte, `{reader}` the text of that key
+//! code = "allowed"
+//! ```
+//!
+//! A case may also say: `id` (the key that must be recognised; by default `key`, where the code comes after the
+//! look-up), `missing` (permissions), `now`, `route` (the route's metadata), `envoy` (the status that Envoy gives
+//! before the filter sees the request), `not` (runners that cannot run it) with `because`.
+
+use keyward_testbed::{envoy_config, workspace};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// When the corpus takes place, for the runners that can choose.
+const NOW: &str = "2026-06-01T00:00:00Z";
+/// Every suite has to have at least this many requests together: a glob that finds nothing is no success.
+pub const LEAST_REQUESTS: usize = 300;
+
+/// One file.
+pub struct Suite {
+    pub name: String,
+    /// The whole plugin configuration, keys and all.
+    pub plugin: Value,
+    pub requests: Vec<Request>,
+}
+
+/// One request and what is to become of it.
+pub struct Request {
+    pub name: String,
+    pub method: String,
+    pub target: Vec<u8>,
+    pub host: Vec<u8>,
+    /// Without `host`.
+    pub headers: Vec<(Vec<u8>, Vec<u8>)>,
+    pub now: String,
+    pub route: Option<Value>,
+    pub expected: Expected,
+    pub envoy: Option<u16>,
+    pub not: Vec<String>,
+}
+
+/// What is to become of it.
+pub struct Expected {
+    pub code: String,
+    pub key_id: Option<String>,
+    pub missing: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    config: String,
+    #[serde(default)]
+    keys: BTreeMap<String, Value>,
+    case: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    request: OneOrMore<String>,
+    #[serde(default)]
+    key: OneOrMore<String>,
+    /// One list for all, or several to try each.
+    #[serde(default)]
+    headers: OneOrMore<OneOrMore<String>>,
+    code: String,
+    id: Option<String>,
+    missing: Option<Vec<String>>,
+    now: Option<String>,
+    route: Option<Value>,
+    envoy: Option<u16>,
+    #[serde(default)]
+    not: Vec<String>,
+    because: Option<String>,
+}
+
+#[derive(Deserialize, Clone)]
+#[serde(untagged)]
+enum OneOrMore<T> {
+    One(T),
+    More(Vec<T>),
+}
+
+impl<T> Default for OneOrMore<T> {
+    fn default() -> Self {
+        Self::More(Vec::new())
+    }
+}
+
+impl<T> OneOrMore<T> {
+    fn as_slice(&self) -> &[T] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::More(more) => more,
+        }
+    }
+}
+
+/// The text of a key, from its short name.
+pub fn key_text(name: &str) -> String {
+    format!("kw_{name}_0123456789abcdefghijklmnopqrstuv")
+}
+
+/// All files, in the order of their names.
+pub fn load() -> Vec<Suite> {
+    let folder = workspace::root().join("tests/decisions");
+    let entries = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+    files.sort();
+    let suites: Vec<Suite> = files
+        .iter()
+        .map(|path| {
+            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            let text = std::fs::read_to_string(path).unwrap();
+            suite(&name, &text).unwrap_or_else(|error| panic!("{name}.toml: {error}"))
+        })
+        .collect();
+    let total: usize = suites.iter().map(|suite| suite.requests.len()).sum();
+    assert!(total >= LEAST_REQUESTS, "only {total} requests in {}", folder.display());
+    suites
+}
+
+/// The requests that a runner can run.
+pub fn requests_for<'s>(suite: &'s Suite, runner: &'s str) -> impl Iterator<Item = &'s Request> {
+    suite.requests.iter().filter(move |request| !request.not.iter().any(|not| not == runner))
+}
+
+fn suite(name: &str, text: &str) -> Result<Suite, String> {
+    let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+    let mut plugin = match file.config.as_str() {
+        "envoy.yaml" => {
+            let mut plugin = envoy_config::shipped_plugin();
+            plugin.as_object_mut().map(|fields| fields.remove("admin"));
+            plugin
+        }
+        yaml => envoy_config::parse_yaml(yaml)?,
+    };
+    let fields = plugin.as_object_mut().ok_or("`config` is no object")?;
+    if !file.keys.is_empty() {
+        let keys: Vec<Value> = file.keys.iter().map(|(name, fields)| key(name, fields)).collect();
+        let manifest = fields.entry("manifest").or_insert_with(|| json!({}));
+        manifest["keys"] = json!(keys);
+    }
+    let mut requests = Vec::new();
+    for case in &file.case {
+        expand(case, &file.keys, &mut requests).map_err(|error| format!("{}: {error}", case.name))?;
+    }
+    Ok(Suite { name: name.to_owned(), plugin, requests })
+}
+
+fn key(name: &str, fields: &Value) -> Value {
+    let mut key = json!({"id": format!("key_{name}"), "name": name, "permissions": []});
+    key["sha256"] = json!(keyward_policy::digest::Digest::of_key(key_text(name).as_bytes()).to_hex());
+    for (field, value) in fields.as_object().into_iter().flatten() {
+        key[field] = value.clone();
+    }
+    key
+}
+
+fn expand(case: &Case, keys: &BTreeMap<String, Value>, requests: &mut Vec<Request>) -> Result<(), String> {
+    if !case.not.is_empty() && case.because.is_none() {
+        return Err("`not` needs a `because`".to_owned());
+    }
+    let each_key: Vec<Option<&String>> = match case.key.as_slice() {
+        [] => vec![None],
+        names => names.iter().map(Some).collect(),
+    };
+    let each_headers: Vec<Vec<&String>> = match case.headers.as_slice() {
+        [] => vec![Vec::new()],
+        // A plain list of strings is one list of headers.
+        lists if lists.iter().all(|list| matches!(list, OneOrMore::One(_))) => {
+            vec![lists.iter().flat_map(OneOrMore::as_slice).collect()]
+        }
+        lists => lists.iter().map(|list| list.as_slice().iter().collect()).collect(),
+    };
+    for line in case.request.as_slice() {
+        for key in &each_key {
+            for headers in &each_headers {
+                requests.push(request(case, line, key.map(String::as_str), headers, keys)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn request(
+    case: &Case,
+    line: &str,
+    key: Option<&str>,
+    headers: &[&String],
+    keys: &BTreeMap<String, Value>,
+) -> Result<Request, String> {
+    let (method, target) = line.split_once(' ').ok_or_else(|| format!("`{line}` is no method and target"))?;
+    let mut fields: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    if let Some(key) = key {
+        if !keys.contains_key(key) {
+            return Err(format!("no key `{key}`"));
+        }
+        fields.push((b"x-api-key".to_vec(), key_text(key).into_bytes()));
+    }
+    for header in headers {
+        let (name, value) = header.split_once(':').ok_or_else(|| format!("`{header}` is no header"))?;
+        fields.push((name.as_bytes().to_vec(), bytes(value.trim_matches(' '), keys)?));
+    }
+    let host = fields.iter().position(|(name, _)| name == b"host").map(|at| fields.remove(at).1);
+    // Up to here the key was not looked up, or not found.
+    const WITHOUT_KEY: [&str; 6] =
+        ["public", "path_ambiguous", "key_missing", "key_malformed", "manifest_unavailable", "key_unknown"];
+    let found = key.filter(|_| !WITHOUT_KEY.contains(&case.code.as_str()));
+    Ok(Request {
+        name: format!("{}: {line} {key:?} {headers:?}", case.name),
+        method: method.to_owned(),
+        target: bytes(target, keys)?,
+        host: host.unwrap_or_else(|| b"api.example.com".to_vec()),
+        headers: fields,
+        now: case.now.clone().unwrap_or_else(|| NOW.to_owned()),
+        route: case.route.clone(),
+        expected: Expected {
+            code: case.code.clone(),
+            key_id: case.id.clone().or_else(|| found.map(|name| format!("key_{name}"))),
+            missing: case.missing.clone(),
+        },
+        envoy: case.envoy,
+        not: case.not.clone(),
+    })
+}
+
+/// Puts in key texts and bytes.
+fn bytes(text: &str, keys: &BTreeMap<String, Value>) -> Result<Vec<u8>, String> {
+    let mut text = text.to_owned();
+    for name in keys.keys() {
+        text = text.replace(&format!("{{{name}}}"), &key_text(name));
+    }
+    let mut out = Vec::new();
+    let mut rest = text.as_str();
+    while let Some((before, after)) = rest.split_once("\\x") {
+        out.extend(before.as_bytes());
+        let digits = after.get(..2).ok_or("`\\x` needs two digits")?;
+        out.push(u8::from_str_radix(digits, 16).map_err(|error| format!("\\x{digits}: {error}"))?);
+        rest = &after[2..];
+    }
+    out.extend(rest.as_bytes());
+    Ok(out)
+}

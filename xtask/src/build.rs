@@ -1,0 +1,95 @@
+//! `cargo xtask build`: the wasm module and the `keyward` command, as they are shipped.
+
+use crate::{module, sh, workspace};
+use anyhow::{Context as _, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const WASM_TARGET: &str = "wasm32-unknown-unknown";
+/// Every worker of every proxy compiles the module at its start.
+const MODULE_LIMIT: u64 = 300 * 1024;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Leave the `keyward` command out
+    #[arg(long)]
+    module_only: bool,
+    /// Build the module that crashes when a test asks it to, as keyward-failpoint.wasm; never ship it
+    #[arg(long)]
+    failpoint: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.failpoint {
+        failpoint_module()?;
+    } else {
+        let file = shipped_module()?;
+        println!("{}  {} bytes", workspace::shown(&file), size(&file)?);
+    }
+    if !arguments.module_only {
+        let file = command()?;
+        println!("{}  {} bytes", workspace::shown(&file), size(&file)?);
+    }
+    Ok(())
+}
+
+/// Builds `target/dist/keyward.wasm`.
+pub fn shipped_module() -> Result<PathBuf> {
+    let file = build_module(&[], "keyward.wasm")?;
+    let size = size(&file)?;
+    if size > MODULE_LIMIT {
+        bail!("{} has {size} bytes, more than the {MODULE_LIMIT} allowed", workspace::shown(&file));
+    }
+    Ok(file)
+}
+
+/// Builds `target/dist/keyward-failpoint.wasm`, for tests alone.
+pub fn failpoint_module() -> Result<PathBuf> {
+    build_module(&["--features", "failpoint"], "keyward-failpoint.wasm")
+}
+
+/// Builds `target/dist/keyward`.
+pub fn command() -> Result<PathBuf> {
+    sh::run(sh::cargo().args(["build", "--release", "--package", "keyward-admin"]))?;
+    let file = workspace::dist().join("keyward");
+    install(&fs::read(workspace::target().join("release/keyward"))?, &file)?;
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    Ok(file)
+}
+
+fn build_module(features: &[&str], name: &str) -> Result<PathBuf> {
+    add_wasm_target()?;
+    let flags = ["rustc", "--package", "keyward-filter", "--lib", "--profile", "wasm", "--target", WASM_TARGET];
+    // The rlib of the filter is for native tests; here it would only cost time.
+    sh::run(sh::cargo().args(flags).args(features).args(["--crate-type", "cdylib"]))?;
+    let built = workspace::target().join(WASM_TARGET).join("wasm/keyward_filter.wasm");
+    let bytes = fs::read(&built).with_context(|| format!("cannot read {}", workspace::shown(&built)))?;
+    let file = workspace::dist().join(name);
+    install(&module::trim(&bytes)?, &file)?;
+    Ok(file)
+}
+
+/// Replaces a file in one step: a running Envoy or command keeps what it has open.
+fn install(bytes: &[u8], file: &Path) -> Result<()> {
+    fs::create_dir_all(workspace::dist())?;
+    let new = file.with_extension("new");
+    fs::write(&new, bytes).with_context(|| format!("cannot write {}", workspace::shown(&new)))?;
+    fs::rename(&new, file).with_context(|| format!("cannot write {}", workspace::shown(file)))
+}
+
+fn size(file: &Path) -> Result<u64> {
+    Ok(fs::metadata(file)?.len())
+}
+
+fn add_wasm_target() -> Result<()> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let library = sh::read(sh::command(rustc).args(["--print", "target-libdir", "--target", WASM_TARGET]))?;
+    if Path::new(library.trim()).is_dir() {
+        return Ok(());
+    }
+    if sh::which("rustup").is_none() {
+        bail!("Rust's target {WASM_TARGET} is missing: install it with the package of your Rust");
+    }
+    sh::run(sh::command("rustup").args(["target", "add", WASM_TARGET]))
+        .with_context(|| format!("Rust's target {WASM_TARGET} is missing and could not be added"))
+}

@@ -1,0 +1,162 @@
+//! `cargo xtask up`: the whole of it on this machine, from a fresh clone to a request that works.
+
+use crate::children::Children;
+use crate::{build, demo, envoy, sh, workspace};
+use anyhow::{Context as _, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The ports that the shipped envoy.yaml names, in this order: listener, Envoy's admin, upstream, admin service.
+const SHIPPED_PORTS: [u16; 4] = [10000, 9901, 8090, 8081];
+const DEMO_KEY: &str = "Demo";
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Where clients call
+    #[arg(long, default_value_t = SHIPPED_PORTS[0])]
+    port: u16,
+    /// Envoy's own admin interface: metrics
+    #[arg(long, default_value_t = SHIPPED_PORTS[1])]
+    envoy_admin_port: u16,
+    /// The sample upstream
+    #[arg(long, default_value_t = SHIPPED_PORTS[2])]
+    upstream_port: u16,
+    /// The admin service: page and API
+    #[arg(long, default_value_t = SHIPPED_PORTS[3])]
+    admin_port: u16,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    // Before the build, which takes minutes the first time.
+    demo::port_is_free(arguments.port, "Envoy", "--port")?;
+    demo::port_is_free(arguments.envoy_admin_port, "Envoy's admin interface", "--envoy-admin-port")?;
+    demo::port_is_free(arguments.upstream_port, "the sample upstream", "--upstream-port")?;
+    demo::port_is_free(arguments.admin_port, "the admin service", "--admin-port")?;
+    let envoy = envoy::find_or_install()?;
+    build::shipped_module()?;
+    let keyward = build::command()?;
+    sh::run(sh::cargo().args(["build", "--release", "--package", "records-api"]))?;
+
+    let folder = workspace::root().join("target/up");
+    fs::create_dir_all(&folder)?;
+    let admin_token = demo::secret(&folder.join("admin-token"))?;
+    demo::secret(&folder.join("edge-token"))?;
+
+    let mut children = Children::new()?;
+    let result = start(arguments, &mut children, &envoy, &keyward, &folder).and_then(|key| {
+        announce(arguments, &key, &admin_token, &folder);
+        children.wait_for_interrupt()
+    });
+    eprintln!("\nstopping");
+    drop(children);
+    result
+}
+
+/// Starts the three, and gives the demo key.
+fn start(
+    arguments: &Arguments,
+    children: &mut Children,
+    envoy: &Path,
+    keyward: &Path,
+    folder: &Path,
+) -> Result<String> {
+    let Arguments { port, envoy_admin_port, upstream_port, admin_port } = *arguments;
+    let mut upstream = sh::command(workspace::target().join("release/records-api"));
+    upstream.args(["--listen", &demo::address(upstream_port).to_string()]);
+    children.start("the sample upstream", &mut upstream, &folder.join("records-api.log"))?;
+    children.wait_for("the sample upstream", || answers(upstream_port, "/api/health"))?;
+
+    let mut service = sh::command(keyward);
+    service
+        .arg("serve")
+        .env("KEYWARD_LISTEN", demo::address(admin_port).to_string())
+        .env("KEYWARD_DATABASE_URL", format!("sqlite://{}", folder.join("keyward.db").display()))
+        .env("KEYWARD_ADMIN_TOKEN_FILE", folder.join("admin-token"))
+        .env("KEYWARD_EDGE_TOKEN_FILE", folder.join("edge-token"));
+    children.start("the admin service", &mut service, &folder.join("keyward.log"))?;
+    children.wait_for("the admin service", || answers(admin_port, "/readyz"))?;
+    let key = demo_key(keyward, admin_port, folder)?;
+
+    let mut proxy = sh::command(envoy);
+    proxy
+        .arg("--config-path")
+        .arg(configuration(arguments, folder)?)
+        // Two, so that what differs between workers can be seen.
+        .args(["--concurrency", "2", "--disable-hot-restart", "--log-level", "warning"])
+        .args(["--service-node", "keyward-up"]);
+    children.start("Envoy", &mut proxy, &folder.join("envoy.log"))?;
+    children.wait_for("Envoy", || answers(envoy_admin_port, "/ready"))?;
+    children.wait_for("Envoy's keys", || answers(port, "/keyward/ready"))?;
+    let header = format!("x-api-key: {key}\r\n");
+    children.wait_for("a first request", || {
+        let (status, _) = demo::get(port, "/api/collections/posts/records", &header)?;
+        (status == 200).then_some(())
+    })?;
+    Ok(key)
+}
+
+fn answers(port: u16, path: &str) -> Option<()> {
+    demo::get(port, path, "").filter(|(status, _)| *status == 200).map(|_| ())
+}
+
+/// The shipped envoy.yaml, with other ports where they were asked for.
+fn configuration(arguments: &Arguments, folder: &Path) -> Result<PathBuf> {
+    let mut text = fs::read_to_string(workspace::root().join("envoy.yaml")).context("cannot read envoy.yaml")?;
+    for (place, shipped) in SHIPPED_PORTS.iter().enumerate() {
+        let shipped = format!("port_value: {shipped}}}");
+        if text.matches(&shipped).count() != 1 {
+            bail!("envoy.yaml holds `{shipped}` not exactly once");
+        }
+        text = text.replace(&shipped, &format!("port_value: <{place}>}}"));
+    }
+    let Arguments { port, envoy_admin_port, upstream_port, admin_port } = *arguments;
+    for (place, wanted) in [port, envoy_admin_port, upstream_port, admin_port].iter().enumerate() {
+        text = text.replace(&format!("<{place}>"), &wanted.to_string());
+    }
+    let file = folder.join("envoy.yaml");
+    fs::write(&file, text).with_context(|| format!("cannot write {}", workspace::shown(&file)))?;
+    Ok(file)
+}
+
+/// A key with all permissions for a week. The store is kept between runs, the key's text is not: where the
+/// key is there already it is regenerated.
+fn demo_key(keyward: &Path, admin_port: u16, folder: &Path) -> Result<String> {
+    let client = |arguments: &[&str]| {
+        let mut command = sh::command(keyward);
+        command
+            .args(arguments)
+            .arg("--json")
+            .env("KEYWARD_URL", format!("http://{}", demo::address(admin_port)))
+            .env("KEYWARD_ADMIN_TOKEN_FILE", folder.join("admin-token"));
+        sh::read(&mut command)
+    };
+    let permissions = "records:read,records:write,records:delete,files:read,files:write";
+    let created = client(&["key", "create", DEMO_KEY, "--permissions", permissions, "--expires-in", "7d"]);
+    let answer = created.or_else(|error| {
+        client(&["key", "regenerate", DEMO_KEY]).map_err(|_| error.context("cannot make the demo key"))
+    })?;
+    let answer: serde_json::Value = serde_json::from_str(&answer).context("the answer to `key create` is no JSON")?;
+    let key = answer.get("key").and_then(serde_json::Value::as_str);
+    Ok(key.context("the answer to `key create` holds no key")?.to_owned())
+}
+
+fn announce(arguments: &Arguments, key: &str, admin_token: &str, folder: &Path) {
+    let Arguments { port, envoy_admin_port, admin_port, .. } = arguments;
+    println!(
+        "
+API behind Envoy     http://127.0.0.1:{port}
+API keys page        http://127.0.0.1:{admin_port}/
+admin token          {admin_token}
+Envoy's metrics      http://127.0.0.1:{envoy_admin_port}/stats/prometheus
+logs                 {}/*.log
+demo key             {key}
+
+Try it:
+  curl -s http://127.0.0.1:{port}/api/collections/posts/records -H 'X-Api-Key: {key}' -H 'Accept: application/json'
+  curl -s http://127.0.0.1:{port}/api/collections/posts/records
+  KEYWARD_ADMIN_TOKEN={admin_token} KEYWARD_URL=http://127.0.0.1:{admin_port} target/dist/keyward key list
+
+Keyward is ready. Ctrl-C stops it.",
+        workspace::shown(folder),
+    );
+}
