@@ -1,7 +1,44 @@
-//! The `keyward` command.
+//! The `keyward` command: parse, dispatch, end with the documented exit code.
 
+use clap::{Parser, Subcommand};
+use keyward_admin::cli::exit::Exit;
+use keyward_admin::cli::{check, explain, hash, serve, token};
 use std::process::ExitCode;
 
+/// API keys for an HTTP API behind Envoy
+#[derive(Debug, Parser)]
+#[command(name = "keyward", version, after_help = AFTER)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER: &str = "Exit codes: 0 done or allowed, 1 failed, 2 denied, 3 invalid input or usage.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::ServeArgs),
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    Check(check::CheckArgs),
+    Explain(explain::ExplainArgs),
+    Hash(hash::HashArgs),
+}
+
 fn main() -> ExitCode {
-    keyward_admin::cli::run()
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Invalid } else { Exit::Ok }.into();
+        }
+    };
+    match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Token(command) => token::run(command),
+        Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Hash(args) => hash::run(&args),
+    }
+    .into()
 }

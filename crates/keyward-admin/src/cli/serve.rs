@@ -1,6 +1,7 @@
 //! `keyward serve`: opens everything, runs it, and closes it in the other order.
 
-use super::{Failure, block_on};
+use super::exit::Exit;
+use super::failure::{Failure, block_on, end};
 use crate::api::{App, router};
 use crate::clock::Clock;
 use crate::config::{Config, VARIABLES};
@@ -18,7 +19,23 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-pub(super) fn run() -> Result<(), Failure> {
+/// Run the admin service
+#[derive(Debug, clap::Args)]
+#[command(after_help = environment())]
+pub struct ServeArgs {}
+
+/// Runs the command: until it is told to stop.
+pub fn run(_: &ServeArgs) -> Exit {
+    end(start())
+}
+
+/// The variables, for `--help`.
+fn environment() -> String {
+    let lines: Vec<String> = VARIABLES.iter().map(|(name, what)| format!("  {name:<26} {what}")).collect();
+    format!("Environment:\n{}", lines.join("\n"))
+}
+
+fn start() -> Result<(), Failure> {
     let config = Config::read(|name| std::env::var(name).ok()).map_err(Failure::invalid)?;
     start_log()?;
     for (name, _) in std::env::vars_os() {

@@ -1,7 +1,8 @@
 //! `keyward token`: works on the database, so that it needs no token itself.
 
+use super::exit::Exit;
+use super::failure::{Failure, block_on, end};
 use super::output::{self, Format};
-use super::{Failure, block_on};
 use crate::clock::Clock;
 use crate::config::{DATABASE_URL, Environment};
 use crate::service::tokens::create_token;
@@ -13,8 +14,9 @@ use keyward_policy::duration;
 use keyward_policy::timestamp::Timestamp;
 use serde_json::json;
 
-#[derive(Subcommand)]
-pub(super) enum Token {
+/// Make, list and revoke tokens of the admin service (works on its database)
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
     /// Make a token; it is shown once
     Create {
         /// What to call it; audit entries carry the name
@@ -70,20 +72,21 @@ pub(super) fn operator() -> String {
     if user.is_empty() { "command line".to_owned() } else { format!("{user} (command line)") }
 }
 
-pub(super) fn run(command: Token) -> Result<(), Failure> {
-    block_on(async {
+/// Runs the command.
+pub fn run(command: TokenCommand) -> Exit {
+    end(block_on(async {
         let store = open_store().await?;
         let done = act(&store, command).await;
         store.close().await;
         done
-    })
+    }))
 }
 
-async fn act(store: &Store, command: Token) -> Result<(), Failure> {
+async fn act(store: &Store, command: TokenCommand) -> Result<(), Failure> {
     let actor = operator();
     let by = By { actor: &actor, at: Clock::system().now() };
     match command {
-        Token::Create { name, name_option, role, expires_in, json } => {
+        TokenCommand::Create { name, name_option, role, expires_in, json } => {
             let name = name.or(name_option).unwrap_or_default();
             let role: Role = role.parse().map_err(Failure::invalid)?;
             let lifetime = match expires_in.as_deref() {
@@ -115,7 +118,7 @@ async fn act(store: &Store, command: Token) -> Result<(), Failure> {
                 }
             }
         }
-        Token::List { json } => {
+        TokenCommand::List { json } => {
             let tokens = store.tokens().await.map_err(Failure::failed)?;
             match Format::choose(json) {
                 Format::Json => output::json(&json!({ "tokens": tokens.iter().map(view).collect::<Vec<_>>() })),
@@ -133,7 +136,7 @@ async fn act(store: &Store, command: Token) -> Result<(), Failure> {
                 }
             }
         }
-        Token::Revoke { token, name_option, json } => {
+        TokenCommand::Revoke { token, name_option, json } => {
             let token = token.or(name_option).unwrap_or_default();
             let revoked = store.revoke_token(&token, by).await.map_err(|error| match error {
                 store::Error::NotFound => Failure::failed(format!("there is no token `{token}`")),

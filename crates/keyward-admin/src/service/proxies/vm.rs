@@ -162,9 +162,9 @@ impl Vm {
             self.counted = true;
             news = true;
         }
-        // While it loads (`base` runs ahead), or has fetched a part of a long way to catch up, the table in use is still
-        // the old one: only a whole load or a whole catching up acknowledges.
-        let loading = base > since || self.last_answer == Some((true, since));
+        // While it loads or catches up page by page, the table in use is still the old one, and `base` tells it apart:
+        // only a whole load or a whole catching up acknowledges.
+        let loading = base != since || self.last_answer == Some((true, since));
         if !loading && since > self.applied {
             self.applied = since;
             news = true;
