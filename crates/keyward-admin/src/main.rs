@@ -1,2 +1,37 @@
-//! The `keyward` command.
-fn main() {}
+//! The `keyward` command: parse, dispatch, end with the documented exit code.
+
+use clap::{Parser, Subcommand};
+use keyward_admin::cli::exit::Exit;
+use keyward_admin::cli::{check, explain, hash};
+use std::process::ExitCode;
+
+/// API keys for an HTTP API behind Envoy
+#[derive(Debug, Parser)]
+#[command(name = "keyward", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::CheckArgs),
+    Explain(explain::ExplainArgs),
+    Hash(hash::HashArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Invalid } else { Exit::Ok }.into();
+        }
+    };
+    match &cli.command {
+        Command::Check(args) => check::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Hash(args) => hash::run(args),
+    }
+    .into()
+}

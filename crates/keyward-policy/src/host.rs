@@ -58,6 +58,31 @@ impl HostPattern {
     }
 }
 
+impl HostPattern {
+    /// Whether every host of `other` is one of this pattern's.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(a), Self::Exact(b)) => a == b,
+            (Self::Exact(_), Self::Suffix(_)) => false,
+            (Self::Suffix(a), Self::Exact(b)) => {
+                b.strip_suffix(&**a).is_some_and(|labels| labels.len() > 1 && labels.ends_with('.'))
+            }
+            (Self::Suffix(a), Self::Suffix(b)) => {
+                a == b || b.strip_suffix(&**a).is_some_and(|labels| labels.ends_with('.'))
+            }
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(host) => f.write_str(host),
+            Self::Suffix(host) => write!(f, "*.{host}"),
+        }
+    }
+}
+
 /// The text is no host that a rule can match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InvalidHost;

@@ -44,6 +44,14 @@ impl MediaType {
         (token(kind) && token(subtype)).then(|| Self::Named(text.to_ascii_lowercase().into()))
     }
 
+    /// As the configuration writes it.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::None => "none",
+            Self::Named(name) => name,
+        }
+    }
+
     /// Whether a request carries this type, compared without case and parameters. A repeated or
     /// comma-joined header is never this type.
     pub fn matches(&self, content_type: ContentType<'_>) -> bool {

@@ -50,6 +50,30 @@ impl Pattern {
     }
 }
 
+impl Pattern {
+    /// Whether every path that matches `other` matches this pattern too.
+    pub fn covers(&self, other: &Self) -> bool {
+        let long_enough = if self.any_rest {
+            other.segments.len() >= self.segments.len()
+        } else {
+            other.segments.len() == self.segments.len() && !other.any_rest
+        };
+        long_enough && self.segments.iter().zip(&other.segments).all(|(ours, theirs)| ours.covers(theirs))
+    }
+}
+
+impl Segment {
+    fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, Self::Any | Self::Prefix(_)) => true,
+            (Self::Any, Self::Literal(text)) => !text.is_empty(),
+            (Self::Literal(a), Self::Literal(b)) => a == b,
+            (Self::Prefix(a), Self::Literal(b) | Self::Prefix(b)) => b.starts_with(&**a),
+            (Self::Literal(_) | Self::Prefix(_), _) => false,
+        }
+    }
+}
+
 impl Segment {
     fn parse(part: &str) -> Result<Self, InvalidPattern> {
         if let Some(name) = part.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {

@@ -27,6 +27,21 @@ impl Rule {
         self.methods.as_ref().is_none_or(|methods| methods.iter().any(|m| m.as_bytes() == method))
     }
 
+    /// Whether every request that `other` is for is one that this rule is for.
+    pub fn covers(&self, other: &Self) -> bool {
+        fn all_in<T>(ours: &Option<Box<[T]>>, theirs: &Option<Box<[T]>>, covers: impl Fn(&T, &T) -> bool) -> bool {
+            match (ours, theirs) {
+                (None, _) => true,
+                (Some(_), None) => false,
+                (Some(ours), Some(theirs)) => theirs.iter().all(|theirs| ours.iter().any(|ours| covers(ours, theirs))),
+            }
+        }
+        self.path.covers(&other.path)
+            && all_in(&self.methods, &other.methods, PartialEq::eq)
+            && all_in(&self.hosts, &other.hosts, HostPattern::covers)
+            && all_in(&self.content_type, &other.content_type, PartialEq::eq)
+    }
+
     /// Whether the rule is for a body of this type.
     pub fn has_content_type(&self, content_type: ContentType<'_>) -> bool {
         self.content_type.as_ref().is_none_or(|types| types.iter().any(|t| t.matches(content_type)))

@@ -150,4 +150,23 @@ proptest! {
         let query = RouteQuery { path: &path, method: method.as_bytes(), host: &host, content_type };
         prop_assert_eq!(Routes::new(rules).find(&query).map(|found| found.number), scan);
     }
+
+    #[test]
+    fn a_rule_that_covers_another_matches_all_that_it_does(
+        ours in "(\\*|GET|GET,POST) (\\*|a|b\\.a,\\*\\.a|\\*\\.b\\.a) (/(a|b|ab|\\{x\\}|a\\*|ab\\*)){0,2}(/|/\\*\\*) (\\*|a/b|none,a/c)",
+        theirs in "(\\*|GET|GET,POST) (\\*|a|b\\.a,\\*\\.a|\\*\\.b\\.a) (/(a|b|ab|\\{x\\}|a\\*|ab\\*)){0,2}(/|/\\*\\*) (\\*|a/b|none,a/c)",
+        path in "(/(a|b|ab|abc)){1,3}/?",
+        method in "GET|POST|PUT",
+        host in "a|b\\.a|c\\.b\\.a|\\.a",
+        kind in proptest::option::of("a/b|a/c|x/y"),
+    ) {
+        let (ours, theirs) = (rule(&ours), rule(&theirs));
+        let path = CanonicalPath::parse(path.as_bytes()).unwrap();
+        let content_type = kind.as_ref().map_or(ContentType::Absent, |value| ContentType::One(value.as_bytes()));
+        let is_for = |rule: &Rule| {
+            matches(&rule.path, &path) && rule.has_method(method.as_bytes()) && host_matches(rule, &host) && rule.has_content_type(content_type)
+        };
+        prop_assert!(!ours.covers(&theirs) || !is_for(&theirs) || is_for(&ours));
+        prop_assert!(ours.covers(&ours));
+    }
 }

@@ -1,0 +1,127 @@
+//! Finding Keyward's configuration inside the files that carry it.
+
+use base64::Engine as _;
+use serde_json::Value;
+
+/// One configuration, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Like `document 1: static_resources.listeners[0]…configuration`; empty for a file that is the configuration.
+    pub place: String,
+    /// As the filter would get it.
+    pub bytes: Vec<u8>,
+}
+
+/// Fields that only a plugin configuration of ours has at its top.
+const OUR_FIELDS: [&str; 6] = ["rules", "key_sources", "manifest", "admin", "unmatched", "realm"];
+
+/// Every configuration of ours in a document.
+pub fn find(document: &Value) -> Vec<Found> {
+    let mut found = Vec::new();
+    if is_plugin_config(document) {
+        found.push(Found { place: String::new(), bytes: json(document) });
+    } else {
+        walk(document, "", &mut found);
+    }
+    found
+}
+
+/// Whether a document is a plugin configuration and nothing around it.
+pub fn is_plugin_config(document: &Value) -> bool {
+    document.as_object().is_some_and(|fields| {
+        !fields.contains_key("kind")
+            && !fields.contains_key("static_resources")
+            && !fields.contains_key("@type")
+            && OUR_FIELDS.iter().any(|name| fields.contains_key(*name))
+    })
+}
+
+fn walk(value: &Value, path: &str, found: &mut Vec<Found>) {
+    match value {
+        Value::Object(fields) => {
+            let kind = fields.get("kind").and_then(Value::as_str);
+            if kind == Some("WasmPlugin") {
+                let spec = &value["spec"];
+                if looks_like_ours(spec, &spec["pluginConfig"]) {
+                    let bytes = if spec["pluginConfig"].is_null() { Vec::new() } else { json(&spec["pluginConfig"]) };
+                    found.push(Found { place: join(path, "spec.pluginConfig"), bytes });
+                }
+                return;
+            }
+            if kind == Some("EnvoyExtensionPolicy") {
+                for (index, wasm) in value["spec"]["wasm"].as_array().into_iter().flatten().enumerate() {
+                    if looks_like_ours(wasm, &wasm["config"]) {
+                        let bytes = if wasm["config"].is_null() { Vec::new() } else { json(&wasm["config"]) };
+                        found.push(Found { place: join(path, &format!("spec.wasm[{index}].config")), bytes });
+                    }
+                }
+                return;
+            }
+            if let Some(plugin) = wasm_plugin(value)
+                && looks_like_ours(plugin, &plugin["configuration"]["value"])
+            {
+                found.push(Found {
+                    place: join(path, "config.configuration"),
+                    bytes: unwrap_any(&plugin["configuration"]),
+                });
+                return;
+            }
+            for (name, inner) in fields {
+                walk(inner, &join(path, name), found);
+            }
+        }
+        Value::Array(items) => {
+            for (index, inner) in items.iter().enumerate() {
+                walk(inner, &format!("{path}[{index}]"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The `PluginConfig` of a Wasm HTTP filter, given its typed config.
+pub fn wasm_plugin(typed_config: &Value) -> Option<&Value> {
+    const WASM: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
+    let kind = typed_config.get("@type")?.as_str()?;
+    if kind.ends_with(WASM) {
+        return Some(&typed_config["config"]);
+    }
+    let wrapped =
+        kind.ends_with("TypedStruct") && typed_config["type_url"].as_str().is_some_and(|url| url.ends_with(WASM));
+    wrapped.then(|| &typed_config["value"]["config"])
+}
+
+/// Whether a wasm plugin is Keyward: by its names, its module, or its configuration.
+pub fn looks_like_ours(plugin: &Value, config: &Value) -> bool {
+    let text = config.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    if is_plugin_config(text.as_ref().unwrap_or(config)) {
+        return true;
+    }
+    let mut named = plugin.clone();
+    if let Some(fields) = named.as_object_mut() {
+        fields.remove("configuration");
+        fields.remove("pluginConfig");
+        fields.remove("config");
+    }
+    named.to_string().contains("keyward")
+}
+
+/// What Envoy hands to a plugin for a `configuration` of type `google.protobuf.Any` (measured on 1.40).
+fn unwrap_any(any: &Value) -> Vec<u8> {
+    match &any["value"] {
+        Value::Null => Vec::new(),
+        Value::String(text) if any["@type"].as_str().is_some_and(|kind| kind.ends_with("BytesValue")) => {
+            base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default()
+        }
+        Value::String(text) => text.clone().into_bytes(),
+        other => json(other),
+    }
+}
+
+fn json(value: &Value) -> Vec<u8> {
+    value.to_string().into_bytes()
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}

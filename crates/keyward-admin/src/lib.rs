@@ -1,0 +1,3 @@
+//! Keyward's admin service and the `keyward` command.
+
+pub mod cli;
