@@ -5,7 +5,7 @@
 
 use crate::key::KeyId;
 use crate::timestamp::Timestamp;
-use serde_json::{Map, Value, json};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::time::Duration;
@@ -132,9 +132,40 @@ impl UsageLog {
         let text: Vec<Box<str>> = self.text.keys().take(MAX_BATCH - packed.len()).cloned().collect();
         let packed =
             packed.into_iter().filter_map(|id| Some((KeyId::Packed(id).to_string(), self.packed.remove(&id)?)));
-        let mut keys: Vec<Value> = packed.map(|(id, usage)| usage.json(&id)).collect();
-        keys.extend(text.into_iter().filter_map(|id| self.text.remove(&id).map(|usage| usage.json(&id))));
-        json!({"vm": self.vm, "seq": self.seq, "keys": keys}).to_string()
+        let mut keys: Vec<Reported> = packed.map(|(id, usage)| usage.reported(id)).collect();
+        let text = text.into_iter().filter_map(|id| self.text.remove_entry(&id));
+        keys.extend(text.map(|(id, usage)| usage.reported(id.into())));
+        serde_json::to_string(&Report { vm: &self.vm, seq: self.seq, keys }).unwrap_or_default()
+    }
+}
+
+/// The body of `POST /v1/usage`.
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    vm: &'a str,
+    seq: u64,
+    keys: Vec<Reported>,
+}
+
+/// What one key was used for.
+#[derive(serde::Serialize)]
+struct Reported {
+    id: String,
+    count: u64,
+    last_used_at: String,
+    permissions: Permissions,
+}
+
+/// Permission names and how often each was needed, as a JSON object.
+struct Permissions(Vec<(Box<str>, u64)>);
+
+impl Serialize for Permissions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, count) in &self.0 {
+            map.serialize_entry(name, count)?;
+        }
+        map.end()
     }
 }
 
@@ -157,17 +188,16 @@ impl Usage {
         }
     }
 
-    fn json(&self, id: &str) -> Value {
-        let permissions: Map<String, Value> =
-            self.permissions.iter().map(|(name, count)| (name.to_string(), (*count).into())).collect();
+    fn reported(self, id: String) -> Reported {
         let last_used_at = self.last_used_at.to_string();
-        json!({"id": id, "count": self.count, "last_used_at": last_used_at, "permissions": permissions})
+        Reported { id, count: self.count, last_used_at, permissions: Permissions(self.permissions) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
 
     const TIMEOUT: Duration = Duration::from_secs(2);
 
