@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// A database that a case runs on, kept until the case is over.
 pub(crate) struct Place {
     pub(crate) url: String,
-    pub(crate) server: Option<Postgres>,
+    _server: Option<Postgres>,
     _folder: Option<tempfile::TempDir>,
 }
 
@@ -28,15 +28,15 @@ impl Place {
     /// A new, empty database; none where it cannot be had here.
     fn new(kind: Kind) -> Option<Self> {
         match kind {
-            Kind::Memory => Some(Self { url: "sqlite::memory:".to_owned(), server: None, _folder: None }),
+            Kind::Memory => Some(Self { url: "sqlite::memory:".to_owned(), _server: None, _folder: None }),
             Kind::File => {
                 let folder = workspace::scratch("store");
                 let url = format!("sqlite://{}", folder.path().join("keyward.db").display());
-                Some(Self { url, server: None, _folder: Some(folder) })
+                Some(Self { url, _server: None, _folder: Some(folder) })
             }
             Kind::Postgres => {
                 let server = Postgres::start()?;
-                Some(Self { url: server.database(), server: Some(server), _folder: None })
+                Some(Self { url: server.database(), _server: Some(server), _folder: None })
             }
         }
     }

@@ -44,15 +44,9 @@ pub enum KeyCommand {
         json: bool,
     },
     /// Make a new key in the place of one; the old one stops working
-    Regenerate {
-        #[command(flatten)]
-        target: Target,
-    },
+    Regenerate(Target),
     /// Delete a key for good
-    Delete {
-        #[command(flatten)]
-        target: Target,
-    },
+    Delete(Target),
 }
 
 /// Which key, and how long to wait for its receipt.
@@ -87,7 +81,7 @@ fn act(command: KeyCommand) -> Result<(), Failure> {
             }
         }
         KeyCommand::List { q, limit, json } => list(&client, &q, limit, Format::choose(json))?,
-        KeyCommand::Regenerate { target } => {
+        KeyCommand::Regenerate(target) => {
             let id = find(&client, &target.key)?;
             let begun = Instant::now();
             let path = format!("/v1/keys/{id}/regenerate?wait={}", encode(&target.wait));
@@ -100,7 +94,7 @@ fn act(command: KeyCommand) -> Result<(), Failure> {
                 }
             }
         }
-        KeyCommand::Delete { target } => {
+        KeyCommand::Delete(target) => {
             let id = find(&client, &target.key)?;
             let begun = Instant::now();
             let path = format!("/v1/keys/{id}?wait={}", encode(&target.wait));
