@@ -22,8 +22,7 @@ envoy=${ENVOY_BIN:-$(ls "$top"/target/venv/lib/python*/site-packages/envoy/_bin/
 
 if ! have debian:bookworm-slim; then
     rm -rf "$folder/debian"
-    # ca-certificates and adduser are what the Dockerfile would install from the network.
-    debootstrap --variant=minbase --include=ca-certificates bookworm "$folder/debian" >"$folder/debian.log"
+    debootstrap --variant=minbase bookworm "$folder/debian" >"$folder/debian.log"
     tar -C "$folder/debian" -c . | docker import - debian:bookworm-slim >/dev/null
 fi
 

@@ -12,6 +12,8 @@ mod input;
 mod realtime;
 mod records;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
