@@ -22,8 +22,12 @@ fn files(ending: &str) -> Vec<PathBuf> {
         .expect("git lists the files");
     assert!(listed.status.success(), "git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
     let listed = String::from_utf8(listed.stdout).unwrap();
-    let files: Vec<PathBuf> =
-        listed.lines().filter(|file| file.ends_with(ending)).map(PathBuf::from).filter(|file| root().join(file).exists()).collect();
+    let files: Vec<PathBuf> = listed
+        .lines()
+        .filter(|file| file.ends_with(ending))
+        .map(PathBuf::from)
+        .filter(|file| root().join(file).exists())
+        .collect();
     assert!(!files.is_empty(), "no {ending} files");
     files
 }
@@ -55,7 +59,9 @@ fn documents_name_files_that_exist() {
         // Fenced blocks hold commands and output, not names.
         let prose: String = text.split("```").step_by(2).collect();
         for name in quoted(&prose) {
-            let looks_like_a_path = ["src/", "crates/", "tests/", "docs/", "xtask/", "examples/", "deploy/"].iter().any(|start| name.starts_with(start))
+            let looks_like_a_path = ["src/", "crates/", "tests/", "docs/", "xtask/", "examples/", "deploy/"]
+                .iter()
+                .any(|start| name.starts_with(start))
                 && !name.contains([' ', '*', '{', '<', '…']);
             let name = name.split(':').next().unwrap_or(name);
             if looks_like_a_path && !root().join(name).exists() {
