@@ -5,7 +5,7 @@
 
 use crate::key::KeyId;
 use crate::timestamp::Timestamp;
-use serde_json::{Map, Value, json};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -111,9 +111,39 @@ impl UsageLog {
 
     fn take_batch(&mut self) -> String {
         let ids: Vec<Box<str>> = self.waiting.keys().take(MAX_BATCH).cloned().collect();
-        let keys: Vec<Value> =
-            ids.into_iter().filter_map(|id| self.waiting.remove(&id).map(|usage| usage.json(&id))).collect();
-        json!({"vm": self.vm, "seq": self.seq, "keys": keys}).to_string()
+        let used = ids.into_iter().filter_map(|id| self.waiting.remove_entry(&id));
+        let keys = used.map(|(id, usage)| usage.reported(id.into())).collect();
+        serde_json::to_string(&Report { vm: &self.vm, seq: self.seq, keys }).unwrap_or_default()
+    }
+}
+
+/// The body of `POST /v1/usage`.
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    vm: &'a str,
+    seq: u64,
+    keys: Vec<Reported>,
+}
+
+/// What one key was used for.
+#[derive(serde::Serialize)]
+struct Reported {
+    id: String,
+    count: u64,
+    last_used_at: String,
+    permissions: Permissions,
+}
+
+/// Permission names and how often each was needed, as a JSON object.
+struct Permissions(Vec<(Box<str>, u64)>);
+
+impl Serialize for Permissions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, count) in &self.0 {
+            map.serialize_entry(name, count)?;
+        }
+        map.end()
     }
 }
 
@@ -136,17 +166,16 @@ impl Usage {
         }
     }
 
-    fn json(&self, id: &str) -> Value {
-        let permissions: Map<String, Value> =
-            self.permissions.iter().map(|(name, count)| (name.to_string(), (*count).into())).collect();
+    fn reported(self, id: String) -> Reported {
         let last_used_at = self.last_used_at.to_string();
-        json!({"id": id, "count": self.count, "last_used_at": last_used_at, "permissions": permissions})
+        Reported { id, count: self.count, last_used_at, permissions: Permissions(self.permissions) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
 
     const TIMEOUT: Duration = Duration::from_secs(2);
 

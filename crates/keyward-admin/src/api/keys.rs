@@ -7,7 +7,7 @@ use super::{App, proxies::AppliedView};
 use crate::lifetime::{InvalidLifetime, Lifetime};
 use crate::secret::masked;
 use crate::service::validate::{LONGEST_NAME, NAME_PATTERN};
-use crate::service::{CreateKey, EditKey, KeyDetail};
+use crate::service::{CreateKey, EditKey, FieldError, KeyDetail};
 use crate::store::keys::KeyRecord;
 use axum::Json;
 use axum::body::Body;
@@ -279,7 +279,7 @@ pub(super) async fn create(
     let mut fields = json_object(&headers, body, BODY).await?;
     let name = fields.text("name");
     let permissions = fields.optional_texts("permissions");
-    if permissions.is_none() {
+    if permissions.is_none() && !fields.is_wrong("permissions") {
         fields.wrong("permissions", "must be a list of permissions: GET /v1/permissions lists them");
     }
     let expires_in = match fields.optional_text("expires_in").map(|text| text.parse::<Lifetime>()) {
@@ -290,8 +290,19 @@ pub(super) async fn create(
             Lifetime::default()
         }
     };
-    fields.finish()?;
+    let mut errors = fields.errors();
     let request = CreateKey { name, permissions: permissions.unwrap_or_default(), expires_in };
+    // Of a field that is not even of the right kind no more is said.
+    let beyond = |error: &FieldError| {
+        !errors
+            .iter()
+            .any(|told| error.field.starts_with(told.field.as_str()) || told.field.starts_with(error.field.as_str()))
+    };
+    let more: Vec<FieldError> = app.service.check_key(&request).into_iter().filter(beyond).collect();
+    errors.extend(more);
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
     let created = app.service.create_key(&caller.name, request).await?;
     let location = format!("/v1/keys/{}", created.key.id);
     let tag = etag(created.key.revision);

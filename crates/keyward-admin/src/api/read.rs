@@ -77,10 +77,15 @@ impl Fields {
         self.errors.push(FieldError::new(field, message));
     }
 
+    /// Whether something was said of a field.
+    pub fn is_wrong(&self, name: &str) -> bool {
+        self.errors.iter().any(|error| error.field == name)
+    }
+
     /// Takes a text that must be there.
     pub fn text(&mut self, name: &str) -> String {
         let text = self.optional_text(name);
-        if text.is_none() && !self.errors.iter().any(|error| error.field == name) {
+        if text.is_none() && !self.is_wrong(name) {
             self.wrong(name, "is missing");
         }
         text.unwrap_or_default()
