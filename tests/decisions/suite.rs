@@ -124,7 +124,8 @@ pub fn key_text(name: &str) -> String {
 pub fn load() -> Vec<Suite> {
     let folder = workspace::root().join("tests/decisions");
     let entries = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+    let mut files: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
     files.sort();
     let suites: Vec<Suite> = files
         .iter()
