@@ -24,5 +24,7 @@ pub mod policy;
 pub mod route;
 pub mod route_metadata;
 pub mod rule;
+pub mod sync;
 pub mod table;
 pub mod timestamp;
+pub mod usage;

@@ -33,6 +33,7 @@ use crate::key::KeyView;
 use crate::manifest::LiveKey;
 use base::Base;
 use staged::{Overlay, Settled};
+use std::fmt;
 
 /// What a table may take, by its own estimate: two of them, one in use and one being built, leave room to spare in the
 /// 1 GiB that Envoy allows a VM.
@@ -42,7 +43,7 @@ pub const MAX_BYTES: usize = 384 << 20;
 ///
 /// Changes go in one by one ([`upsert`](Self::upsert), [`remove`](Self::remove)), or as [`Staged`] ones that all become
 /// visible at one moment.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct KeyTable {
     base: Base,
     /// Committed changes that are not in the base yet. They are what counts.
@@ -148,6 +149,13 @@ impl KeyTable {
         let overlay = self.overlay.as_deref();
         let shown = move |view: &KeyView<'_>| overlay.is_none_or(|overlay| !overlay.hides(view));
         self.base.iter().filter(shown).chain(overlay.into_iter().flat_map(Overlay::iter))
+    }
+}
+
+/// The number of keys, and nothing of them.
+impl fmt::Debug for KeyTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyTable").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use time::format_description::well_known::{Rfc2822, Rfc3339};
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 ///
@@ -34,6 +34,11 @@ impl Timestamp {
         let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| InvalidTimestamp)?;
         let ms = at.unix_timestamp_nanos().div_euclid(1_000_000);
         i64::try_from(ms).map(Self).map_err(|_| InvalidTimestamp)
+    }
+    /// Reads an HTTP date as services write it today: `Tue, 24 Nov 2026 03:11:00 GMT` (RFC 9110, IMF-fixdate).
+    pub fn parse_http(text: &str) -> Option<Self> {
+        let at = OffsetDateTime::parse(text, &Rfc2822).ok().filter(|_| text.ends_with(" GMT"))?;
+        at.unix_timestamp().checked_mul(1_000).map(Self)
     }
 }
 
@@ -76,6 +81,15 @@ mod tests {
     fn a_fraction_is_cut_never_rounded_up() {
         assert_eq!(Timestamp::parse("1970-01-01T00:00:00.0019999Z").unwrap().unix_ms(), 1);
         assert_eq!(Timestamp::parse("1969-12-31T23:59:59.9999Z").unwrap().unix_ms(), -1);
+    }
+
+    #[test]
+    fn reads_an_http_date() {
+        let at = Timestamp::parse("2026-11-24T03:11:05Z").unwrap();
+        assert_eq!(Timestamp::parse_http("Tue, 24 Nov 2026 03:11:05 GMT"), Some(at));
+        for text in ["", "Tue, 24 Nov 2026 03:11:05", "2026-11-24T03:11:05Z", "Tuesday, 24-Nov-26 03:11:05 GMT"] {
+            assert_eq!(Timestamp::parse_http(text), None, "{text}");
+        }
     }
 
     #[test]

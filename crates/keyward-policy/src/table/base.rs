@@ -13,7 +13,7 @@ use crate::digest::Digest;
 use crate::key::{KeyId, KeyView};
 use crate::timestamp::Timestamp;
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Base {
     entries: Slab<Entry>,
     sides: Slab<Side>,

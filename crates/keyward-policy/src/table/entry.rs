@@ -26,7 +26,7 @@ pub(super) const MAX_SETS: u32 = 1 << 20;
 pub(super) const INLINE_NAME: usize = 12;
 
 // Arrays of bytes only: alignment 1, so that nothing is lost between fields or entries.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Entry {
     pub(super) digest: [u8; 15],
     contribution: [u8; 8],

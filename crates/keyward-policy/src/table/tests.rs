@@ -127,7 +127,7 @@ fn check(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
     #[test]
     fn does_what_a_map_does(ops in prop::collection::vec(ops(), 0..120), asked in prop::collection::vec(digests(), 20)) {
         let mut table = KeyTable::new();

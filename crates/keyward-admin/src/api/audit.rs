@@ -1,0 +1,88 @@
+//! `/v1/audit`: who did what when.
+
+use super::App;
+use super::auth::Admin;
+use super::problem::Problem;
+use super::read::{Query, format_cursor};
+use crate::store::audit::{AuditEntry, AuditFilter};
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use serde::Serialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// A part of the audit log.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AuditView {
+    /// Newest first.
+    entries: Vec<EntryView>,
+    /// Where the next part begins; null: this is the last.
+    #[schema(required)]
+    next_cursor: Option<String>,
+}
+
+/// One thing that was done.
+#[derive(Serialize, ToSchema)]
+struct EntryView {
+    #[schema(format = DateTime)]
+    at: String,
+    /// Name of the token that did it; `keyward` for what the service does by itself.
+    actor: String,
+    /// `key.create`, `key.regenerate`, `key.update`, `key.delete`, `key.purge`, `token.create`, `token.revoke` or
+    /// `store.new_identity`.
+    #[schema(example = "key.create")]
+    action: String,
+    /// Id of the key, the token or the store.
+    subject_id: String,
+    /// Its name then.
+    subject_name: String,
+    /// Of the change, where it took one.
+    #[schema(required)]
+    revision: Option<u64>,
+    /// What was changed: before and after.
+    #[schema(value_type = Object)]
+    detail: serde_json::Value,
+}
+
+impl From<AuditEntry> for EntryView {
+    fn from(entry: AuditEntry) -> Self {
+        Self {
+            at: entry.at.to_string(),
+            actor: entry.actor,
+            action: entry.action,
+            subject_id: entry.subject_id,
+            subject_name: entry.subject_name,
+            revision: entry.revision,
+            detail: entry.detail,
+        }
+    }
+}
+
+/// Read the audit log
+#[utoipa::path(
+    get, path = "/v1/audit", tag = "audit", security(("admin" = [])),
+    params(
+        ("subject" = Option<String>, Query, description = "Only what was done to the key, token or store with this id", max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
+        ("actor" = Option<String>, Query, description = "Only what this token did, by its name", max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
+        ("action" = Option<String>, Query, description = "Only this, like `key.delete`", max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
+        ("limit" = Option<u32>, Query, description = "Most entries in the answer; default 50", minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the last answer", pattern = "^c[1-9a-f][0-9a-f]{0,14}$"),
+    ),
+    responses((status = 200, body = AuditView)))]
+pub(super) async fn list(
+    _: Admin,
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<AuditView>, Problem> {
+    let mut query = Query::parse(query.as_deref());
+    let mut text = |name: &str| query.text(name, 100).filter(|text| !text.is_empty());
+    let filter = AuditFilter { subject_id: text("subject"), actor: text("actor"), action: text("action") };
+    let limit = query.number("limit", 1, 200).map_or(50, |limit| u32::try_from(limit).unwrap_or(u32::MAX));
+    let cursor = query.cursor("cursor");
+    query.finish()?;
+    let mut entries = app.service.audit(&filter, cursor, limit + 1).await?;
+    let more = entries.len() > limit as usize;
+    entries.truncate(limit as usize);
+    let next_cursor = entries.last().filter(|_| more).map(|entry| format_cursor(entry.seq));
+    Ok(Json(AuditView { entries: entries.into_iter().map(EntryView::from).collect(), next_cursor }))
+}

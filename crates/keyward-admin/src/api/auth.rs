@@ -1,0 +1,63 @@
+//! Turns a request into a caller: the one place that reads tokens.
+
+use super::App;
+use super::problem::Problem;
+use crate::service::tokens::Principal;
+use crate::store::tokens::Role;
+use axum::extract::FromRequestParts;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The address at the other end of the connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
+
+/// A caller with a token of the role `admin`.
+pub struct Admin(pub Arc<Principal>);
+
+/// A caller with a token of the role `edge`.
+pub struct Edge(pub Arc<Principal>);
+
+impl FromRequestParts<Arc<App>> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        authenticate(parts, app, Role::Admin).await.map(Self)
+    }
+}
+
+impl FromRequestParts<Arc<App>> for Edge {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        authenticate(parts, app, Role::Edge).await.map(Self)
+    }
+}
+
+async fn authenticate(parts: &Parts, app: &App, role: Role) -> Result<Arc<Principal>, Problem> {
+    let mut headers = parts.headers.get_all(AUTHORIZATION).iter();
+    let (Some(header), None) = (headers.next(), headers.next()) else {
+        return Err(Problem::token_missing());
+    };
+    let token = header
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .and_then(|(scheme, token)| scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()));
+    let Some(token) = token.filter(|token| !token.is_empty()) else {
+        return Err(Problem::token_missing());
+    };
+    match app.service.tokens.authenticate(token) {
+        Some(principal) if principal.role == role => Ok(principal),
+        Some(_) => Err(Problem::role_forbidden(role.as_str())),
+        None => {
+            let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
+            tracing::warn!(?peer, path = parts.uri.path(), "a token that is not valid");
+            // A right token is never slowed down, whatever else comes from its address.
+            app.slowdown.wrong(peer).await?;
+            Err(Problem::token_invalid())
+        }
+    }
+}

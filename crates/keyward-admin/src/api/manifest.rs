@@ -1,0 +1,178 @@
+//! `/v1/manifest`: what filters fetch and wait for; `/v1/export`: the same for people.
+
+use super::App;
+use super::auth::{Admin, Edge};
+use super::problem::Problem;
+use super::read::Query;
+use crate::service::Poll;
+use crate::service::feed::EncodedPage;
+use crate::service::proxies::PollHeaders;
+use axum::extract::{RawQuery, State};
+use axum::http::HeaderMap;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use keyward_policy::duration;
+use std::sync::Arc;
+use std::time::Duration;
+
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const DEFAULT_LIMIT: u32 = 400;
+/// At the longest names and most permissions a page stays within a few megabytes.
+const MOST: u64 = 2_000;
+const LONGEST_HEADER: usize = 256;
+
+/// A page of changes, in the shape that [`keyward_policy::manifest::Page`] reads.
+#[derive(utoipa::ToSchema)]
+#[schema(as = ManifestPage)]
+#[allow(dead_code, reason = "describes what the policy core writes")]
+pub(super) struct PageView {
+    /// 1. A filter that meets another takes the poll for failed.
+    format: u32,
+    /// Identity of the store; another one means another set of keys.
+    store: String,
+    since: u64,
+    /// Ask from there next.
+    revision: u64,
+    /// The newest revision of the store.
+    head: u64,
+    /// Whether there is more to fetch.
+    more: bool,
+    /// In rising order of revision.
+    keys: Vec<ChangeView>,
+    live: LiveView,
+}
+
+/// A key as it is now, or (with `deleted`) its tombstone, which has nothing but revision and id.
+#[derive(utoipa::ToSchema)]
+#[schema(as = ManifestChange)]
+#[allow(dead_code, reason = "describes what the policy core writes")]
+pub(super) struct ChangeView {
+    revision: u64,
+    id: String,
+    #[schema(required = false)]
+    deleted: bool,
+    #[schema(required = false)]
+    name: String,
+    /// Of the key, in hex.
+    #[schema(required = false, pattern = "^[0-9a-f]{64}$")]
+    sha256: String,
+    #[schema(required = false)]
+    permissions: Vec<String>,
+    /// Missing: never.
+    #[schema(required = false, format = DateTime)]
+    expires_at: String,
+    /// Missing: false.
+    #[schema(required = false)]
+    disabled: bool,
+}
+
+/// The live set of the store.
+#[derive(utoipa::ToSchema)]
+#[schema(as = ManifestLive)]
+#[allow(dead_code, reason = "describes what the policy core writes")]
+pub(super) struct LiveView {
+    /// How many keys are live.
+    count: u64,
+    /// Over the live set at `revision`; only where `more` is false.
+    #[schema(required = false, pattern = "^[0-9a-f]{16}$")]
+    checksum: String,
+}
+
+/// Fetch changes, and wait for them
+///
+/// What a filter does: `since` is what it has applied, so that each poll also acknowledges. Without anything newer the
+/// request is held up to `wait`, and then answered with an empty page. Further parameters are passed over.
+#[utoipa::path(
+    get, path = "/v1/manifest", tag = "filters", security(("edge" = [])),
+    params(
+        ("since" = Option<u64>, Query, description = "What was applied; default 0", minimum = 0, maximum = 1000000000000000u64),
+        ("base" = Option<u64>, Query, description = "Tombstones up to there are of no use; default `since`", minimum = 0, maximum = 1000000000000000u64),
+        ("limit" = Option<u32>, Query, description = "Most changes in the answer; default 400", minimum = 1, maximum = 2000),
+        ("wait" = Option<String>, Query, description = "How long to hold the request: up to 60s; default 0s", pattern = "^(0s|[1-9]00ms|1s)$"),
+        ("x-keyward-node" = Option<String>, Header, description = "Which Envoy asks", pattern = "^[!-~]{1,200}$"),
+        ("x-keyward-vm" = Option<String>, Header, description = "Which of its VMs; who sends none is not counted", pattern = "^[!-~]{1,200}$"),
+        ("x-keyward-filter" = Option<String>, Header, description = "Version of the filter", pattern = "^[!-~]{1,200}$"),
+        ("x-keyward-max-staleness" = Option<String>, Header, description = "How long it serves without contact: a duration, or `never`", pattern = "^(never|[1-9][0-9]{0,3}[smh])$"),
+        ("x-keyward-realm" = Option<String>, Header, description = "Its realm", pattern = "^[!-~]{1,200}$"),
+    ),
+    responses(
+        (status = 200, body = PageView),
+        (status = 409, description = "`wrong_realm`", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "`revision_compacted` or `revision_ahead`: start over at since=0", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_waiters`, or too many wrong tokens", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn poll(
+    Edge(caller): Edge,
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let mut query = Query::parse(query.as_deref());
+    let (since, base, limit) = place(&mut query);
+    let wait = query.duration("wait", LONGEST_WAIT).unwrap_or_default();
+    query.finish_open()?;
+    let poll = Poll { since, base, limit, wait, headers: poll_headers(&headers)? };
+    // What was needed to understand the request must not be kept by ten thousand that wait.
+    drop(headers);
+    Ok(page(app.service.poll(&caller, poll).await?))
+}
+
+/// Fetch the live keys as digests
+///
+/// For `keyward manifest`, which turns them into configuration: pages as of `/v1/manifest`, not held and not counted.
+#[utoipa::path(
+    get, path = "/v1/export", tag = "keys", security(("admin" = [])),
+    params(
+        ("since" = Option<u64>, Query, description = "Where the last page ended; default 0", minimum = 0, maximum = 1000000000000000u64),
+        ("base" = Option<u64>, Query, description = "Tombstones up to there are left out; default `since`", minimum = 0, maximum = 1000000000000000u64),
+        ("limit" = Option<u32>, Query, description = "Most changes in the answer; default 400", minimum = 1, maximum = 2000),
+    ),
+    responses(
+        (status = 200, body = PageView),
+        (status = 410, description = "`revision_compacted` or `revision_ahead`: start over at since=0", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn export(
+    _: Admin,
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let mut query = Query::parse(query.as_deref());
+    let (since, base, limit) = place(&mut query);
+    query.finish()?;
+    Ok(page(app.service.export(since, base, limit).await?))
+}
+
+fn place(query: &mut Query) -> (u64, u64, u32) {
+    // Revisions are kept as signed 64-bit numbers.
+    let most = i64::MAX.unsigned_abs();
+    let since = query.number("since", 0, most).unwrap_or_default();
+    let base = query.number("base", 0, most).unwrap_or(since);
+    let limit = query.number("limit", 1, MOST).map_or(DEFAULT_LIMIT, |limit| u32::try_from(limit).unwrap_or(u32::MAX));
+    (since, base, limit)
+}
+
+fn page(page: EncodedPage) -> Response {
+    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], page.body).into_response()
+}
+
+fn poll_headers(headers: &HeaderMap) -> Result<PollHeaders, Problem> {
+    let text = |name: &str| -> Result<Option<String>, Problem> {
+        let mut values = headers.get_all(name).iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        let wrong = || Problem::invalid_header(format!("`{name}` must be one text of at most {LONGEST_HEADER} bytes"));
+        let text = std::str::from_utf8(value.as_bytes()).map_err(|_| wrong())?;
+        if values.next().is_some() || text.len() > LONGEST_HEADER {
+            return Err(wrong());
+        }
+        Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
+    };
+    let max_staleness = text("x-keyward-max-staleness")?;
+    Ok(PollHeaders {
+        node: text("x-keyward-node")?,
+        vm: text("x-keyward-vm")?,
+        realm: text("x-keyward-realm")?,
+        filter: text("x-keyward-filter")?,
+        // What is not understood is taken for no limit: a receipt must not promise too much.
+        max_staleness: max_staleness.and_then(|text| duration::parse(&text).ok()),
+    })
+}

@@ -1,0 +1,116 @@
+//! `/v1/proxies`, and receipts as they are shown.
+
+use super::App;
+use super::auth::Admin;
+use super::problem::Problem;
+use super::read::Query;
+use crate::service::proxies::{Applied, ProxyView};
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use keyward_policy::duration;
+use serde::Serialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// How far a change has come. It speaks of requests that begin afterwards.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AppliedView {
+    /// Filter VMs in contact that have applied it.
+    vms: u64,
+    /// Filter VMs in contact; null: this replica of the service cannot see those of the others now.
+    #[schema(required)]
+    of: Option<u64>,
+    /// Filter VMs that were in contact lately and are not now.
+    unreachable: u64,
+    /// By when even those refuse; null: one of them has no limit of staleness, or not all can be seen.
+    #[schema(format = DateTime, required)]
+    refused_everywhere_by: Option<String>,
+}
+
+impl From<Applied> for AppliedView {
+    fn from(applied: Applied) -> Self {
+        Self {
+            vms: applied.vms,
+            of: applied.of,
+            unreachable: applied.unreachable,
+            refused_everywhere_by: applied.refused_everywhere_by.map(|at| at.to_string()),
+        }
+    }
+}
+
+/// All filters that asked for the manifest.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ProxiesView {
+    /// The newest revision of the store.
+    head: u64,
+    nodes: Vec<NodeView>,
+}
+
+/// One Envoy.
+#[derive(Serialize, ToSchema)]
+struct NodeView {
+    /// As its filters name it.
+    node: String,
+    vms: Vec<VmView>,
+}
+
+/// One filter VM: Envoy has one for each worker, and one more.
+#[derive(Serialize, ToSchema)]
+struct VmView {
+    vm: String,
+    /// Version of the filter.
+    filter: String,
+    /// The newest revision it has applied.
+    applied_revision: u64,
+    /// How many revisions it is behind.
+    lag: u64,
+    #[schema(format = DateTime)]
+    last_contact_at: String,
+    /// `in_contact`, `unreachable` (it may serve what it knew) or `gone` (it refuses everything by now).
+    #[schema(pattern = "^(in_contact|unreachable|gone)$")]
+    state: &'static str,
+    /// How long it serves without contact; null: for ever.
+    #[schema(required)]
+    max_staleness: Option<String>,
+    /// When it refuses everything at the latest if no contact follows; null: never.
+    #[schema(format = DateTime, required)]
+    refuses_by: Option<String>,
+}
+
+impl VmView {
+    fn new(vm: ProxyView, head: u64) -> Self {
+        Self {
+            vm: vm.vm,
+            filter: vm.filter,
+            applied_revision: vm.applied,
+            lag: head.saturating_sub(vm.applied),
+            last_contact_at: vm.last_contact_at.to_string(),
+            state: vm.state.as_str(),
+            max_staleness: vm.max_staleness.map(duration::format),
+            refuses_by: vm.refuses_by.map(|at| at.to_string()),
+        }
+    }
+}
+
+/// List filters and what they have applied
+#[utoipa::path(
+    get, path = "/v1/proxies", tag = "proxies", security(("admin" = [])),
+    responses((status = 200, body = ProxiesView)))]
+pub(super) async fn list(
+    _: Admin,
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<ProxiesView>, Problem> {
+    Query::parse(query.as_deref()).finish()?;
+    let head = app.service.feed.state().head.revision;
+    let mut nodes: Vec<NodeView> = Vec::new();
+    for vm in app.service.proxies.list() {
+        if nodes.last().is_none_or(|node| node.node != vm.node) {
+            nodes.push(NodeView { node: vm.node.clone(), vms: Vec::new() });
+        }
+        if let Some(node) = nodes.last_mut() {
+            node.vms.push(VmView::new(vm, head));
+        }
+    }
+    Ok(Json(ProxiesView { head, nodes }))
+}

@@ -1,0 +1,399 @@
+//! Reads what was sent, strictly: all that is wrong is told at once, and nothing is guessed.
+
+use super::problem::Problem;
+use crate::service::FieldError;
+use axum::body::{Body, to_bytes};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use keyward_policy::duration;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// How long a body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(20);
+
+/// Reads a JSON object from a body of at most `limit` bytes.
+///
+/// # Errors
+/// 400, 408, 413, 415, or 422 where it is no object or a field stands there twice.
+pub async fn json_object(headers: &HeaderMap, body: Body, limit: usize) -> Result<Fields, Problem> {
+    let kinds: Vec<_> = headers.get_all(CONTENT_TYPE).iter().collect();
+    let is_json = |kind: &str| {
+        let essence = kind.split(';').next().unwrap_or_default().trim();
+        essence.eq_ignore_ascii_case("application/json")
+    };
+    if kinds.len() != 1 || !kinds.iter().all(|kind| kind.to_str().is_ok_and(is_json)) {
+        return Err(Problem::not_json());
+    }
+    let bytes = match tokio::time::timeout(BODY_TIME, to_bytes(body, limit)).await {
+        Err(_) => return Err(Problem::body_timeout()),
+        Ok(Err(error)) => {
+            let too_large =
+                std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
+            let cut = || Problem::malformed_json("the body broke off");
+            return Err(if too_large { Problem::body_too_large(limit) } else { cut() });
+        }
+        Ok(Ok(bytes)) => bytes,
+    };
+    let twice = RefCell::new(Vec::new());
+    let mut json = serde_json::Deserializer::from_slice(&bytes);
+    let value = Strict { path: String::new(), twice: &twice }
+        .deserialize(&mut json)
+        .and_then(|value| json.end().map(|()| value))
+        // serde_json's messages name line and column and never quote a value that was read whole; they are kept short.
+        .map_err(|error| Problem::malformed_json(format!("line {}, column {}", error.line(), error.column())))?;
+    let errors = twice.into_inner();
+    match value {
+        _ if !errors.is_empty() => Err(Problem::invalid(errors)),
+        Value::Object(fields) => Ok(Fields { fields, errors: Vec::new() }),
+        _ => Err(Problem::invalid(vec![FieldError::new("", "the body must be a JSON object")])),
+    }
+}
+
+/// The fields of an object, taken one by one; what is wrong is gathered.
+#[derive(Debug)]
+pub struct Fields {
+    fields: Map<String, Value>,
+    errors: Vec<FieldError>,
+}
+
+impl Fields {
+    /// Of an object within the body.
+    pub fn of(fields: Map<String, Value>) -> Self {
+        Self { fields, errors: Vec::new() }
+    }
+
+    /// Takes a field as it is.
+    pub fn take(&mut self, name: &str) -> Option<Value> {
+        self.fields.remove(name)
+    }
+
+    /// Something is wrong with a field.
+    pub fn wrong(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.errors.push(FieldError::new(field, message));
+    }
+
+    /// Whether something was said of a field.
+    pub fn is_wrong(&self, name: &str) -> bool {
+        self.errors.iter().any(|error| error.field == name)
+    }
+
+    /// Takes a text that must be there.
+    pub fn text(&mut self, name: &str) -> String {
+        let text = self.optional_text(name);
+        if text.is_none() && !self.is_wrong(name) {
+            self.wrong(name, "is missing");
+        }
+        text.unwrap_or_default()
+    }
+
+    /// Takes a text that need not be there.
+    pub fn optional_text(&mut self, name: &str) -> Option<String> {
+        match self.take(name)? {
+            Value::String(text) => Some(text),
+            other => {
+                self.wrong(name, format!("must be a text, not {}", kind(&other)));
+                None
+            }
+        }
+    }
+
+    /// Takes a list of texts that need not be there.
+    pub fn optional_texts(&mut self, name: &str) -> Option<Vec<String>> {
+        let items = match self.take(name)? {
+            Value::Array(items) => items,
+            other => {
+                self.wrong(name, format!("must be a list of texts, not {}", kind(&other)));
+                return None;
+            }
+        };
+        let mut texts = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            match item {
+                Value::String(text) => texts.push(text),
+                other => self.wrong(format!("{name}[{index}]"), format!("must be a text, not {}", kind(&other))),
+            }
+        }
+        Some(texts)
+    }
+
+    /// Takes a yes or no that need not be there.
+    pub fn optional_flag(&mut self, name: &str) -> Option<bool> {
+        match self.take(name)? {
+            Value::Bool(flag) => Some(flag),
+            other => {
+                self.wrong(name, format!("must be true or false, not {}", kind(&other)));
+                None
+            }
+        }
+    }
+
+    /// Takes a whole number that must be there, up to `most`.
+    pub fn number(&mut self, name: &str, most: u64) -> u64 {
+        let value = self.take(name);
+        match value.as_ref().map(|value| value.as_u64()) {
+            Some(Some(number)) if number <= most => return number,
+            Some(_) => self.wrong(name, format!("must be a whole number from 0 to {most}")),
+            None => self.wrong(name, "is missing"),
+        }
+        0
+    }
+
+    /// What is wrong, with whatever was not taken.
+    pub fn errors(mut self) -> Vec<FieldError> {
+        for name in self.fields.keys() {
+            // A name may be as long as the body: it is shown, and cut.
+            let shown: String = name.chars().take(64).collect();
+            self.errors.push(FieldError::new(shown, "is not a field of this call"));
+        }
+        self.errors
+    }
+
+    /// Nothing is wrong, or all that is.
+    ///
+    /// # Errors
+    /// 422.
+    pub fn finish(self) -> Result<(), Problem> {
+        let errors = self.errors();
+        if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
+    }
+}
+
+/// What people call the kind of a value.
+pub fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The parameters of a query, taken one by one; what is wrong is gathered.
+#[derive(Debug)]
+pub struct Query {
+    parameters: BTreeMap<String, String>,
+    errors: Vec<FieldError>,
+}
+
+impl Query {
+    /// Reads a query; a parameter that stands there twice is wrong.
+    pub fn parse(query: Option<&str>) -> Self {
+        let mut read = Self { parameters: BTreeMap::new(), errors: Vec::new() };
+        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            if read.parameters.insert(name.to_string(), value.into_owned()).is_some() {
+                read.wrong(&name, "stands there twice");
+            }
+        }
+        read
+    }
+
+    fn wrong(&mut self, name: &str, message: impl Into<String>) {
+        let shown: String = name.chars().take(64).collect();
+        self.errors.push(FieldError::new(shown, message));
+    }
+
+    /// Takes a text of at most `most` characters.
+    pub fn text(&mut self, name: &str, most: usize) -> Option<String> {
+        let text = self.parameters.remove(name)?;
+        if text.chars().count() > most {
+            self.wrong(name, format!("must not have more than {most} characters"));
+            return None;
+        }
+        if text.chars().any(char::is_control) {
+            self.wrong(name, "must not hold control characters");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// Takes a whole number within bounds.
+    pub fn number(&mut self, name: &str, least: u64, most: u64) -> Option<u64> {
+        let text = self.parameters.remove(name)?;
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        match text.parse::<u64>() {
+            Ok(number) if digits && (least..=most).contains(&number) => Some(number),
+            _ => {
+                self.wrong(name, format!("must be a whole number from {least} to {most}"));
+                None
+            }
+        }
+    }
+
+    /// Takes a duration up to `most`.
+    pub fn duration(&mut self, name: &str, most: Duration) -> Option<Duration> {
+        let text = self.parameters.remove(name)?;
+        match duration::parse(&text) {
+            Ok(duration) if duration <= most => Some(duration),
+            _ => {
+                self.wrong(name, format!("must be a duration like `500ms` or `2s`, up to {}", duration::format(most)));
+                None
+            }
+        }
+    }
+
+    /// Takes a cursor of an earlier answer.
+    pub fn cursor(&mut self, name: &str) -> Option<i64> {
+        let text = self.parameters.remove(name)?;
+        let cursor = parse_cursor(&text);
+        if cursor.is_none() {
+            self.wrong(name, "is not a cursor of an earlier answer");
+        }
+        cursor
+    }
+
+    /// Nothing is wrong, or all that is; parameters that were not taken are wrong.
+    ///
+    /// # Errors
+    /// 422.
+    pub fn finish(mut self) -> Result<(), Problem> {
+        for name in std::mem::take(&mut self.parameters).into_keys() {
+            self.wrong(&name, "is not a parameter of this call");
+        }
+        self.finish_open()
+    }
+
+    /// As [`Query::finish`], but further parameters are passed over: those of a newer filter.
+    ///
+    /// # Errors
+    /// 422.
+    pub fn finish_open(self) -> Result<(), Problem> {
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
+    }
+}
+
+/// How a place in a list is written.
+pub fn format_cursor(place: i64) -> String {
+    format!("c{place:x}")
+}
+
+fn parse_cursor(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix('c')?;
+    let place = i64::from_str_radix(digits, 16).ok()?;
+    (format_cursor(place) == text && place > 0).then_some(place)
+}
+
+/// Any JSON value in which no object has a field twice.
+struct Strict<'a> {
+    path: String,
+    twice: &'a RefCell<Vec<FieldError>>,
+}
+
+impl Strict<'_> {
+    fn inner(&self, path: String) -> Strict<'_> {
+        Strict { path, twice: self.twice }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a finite number"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(self.inner(format!("{}[{}]", self.path, list.len())))? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(name) = entries.next_key::<String>()? {
+            let dot = if self.path.is_empty() { "" } else { "." };
+            let path = format!("{}{dot}{name}", self.path);
+            let value = entries.next_value_seed(self.inner(path.clone()))?;
+            if object.insert(name, value).is_some() {
+                let mut twice = self.twice.borrow_mut();
+                if twice.len() >= 100 {
+                    return Err(A::Error::custom("too many fields stand there twice"));
+                }
+                twice.push(FieldError::new(path.chars().take(128).collect::<String>(), "stands there twice"));
+            }
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn fields_that_stand_there_twice_are_found_at_any_depth() {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, "Application/JSON; charset=utf-8".parse().unwrap());
+        let body = r#"{"a":1,"keys":[{"id":"x"},{"id":"y","id":"z"}],"a":2}"#;
+        let problem = json_object(&headers, Body::from(body), 1000).await.unwrap_err();
+        let text = serde_json::to_string(&problem).unwrap();
+        assert!(text.contains(r#""field":"keys[1].id""#) && text.contains(r#""field":"a""#), "{text}");
+        assert_eq!(json_object(&headers, Body::from("{}"), 1).await.unwrap_err().code(), "body_too_large");
+        assert_eq!(json_object(&headers, Body::from("{} x"), 9).await.unwrap_err().code(), "malformed_json");
+        assert_eq!(
+            json_object(&HeaderMap::new(), Body::from("{}"), 9).await.unwrap_err().code(),
+            "unsupported_media_type"
+        );
+    }
+
+    #[test]
+    fn a_query_tells_all_that_is_wrong() {
+        let mut query = Query::parse(Some("limit=0&limit=5&wait=2&odd=1"));
+        assert_eq!(query.number("limit", 1, 3), None);
+        assert_eq!(query.duration("wait", Duration::from_secs(9)), None);
+        let text = serde_json::to_string(&query.finish().unwrap_err()).unwrap();
+        for field in ["limit", "wait", "odd"] {
+            assert!(text.contains(&format!(r#""field":"{field}""#)), "{text}");
+        }
+    }
+
+    #[test]
+    fn cursors_come_back() {
+        for place in [1, 31, 1_000_000, i64::MAX] {
+            assert_eq!(parse_cursor(&format_cursor(place)), Some(place));
+        }
+        for text in ["", "c", "c0", "5", "c-1", "c01", "cFF", "c8000000000000000"] {
+            assert_eq!(parse_cursor(text), None, "{text}");
+        }
+    }
+}

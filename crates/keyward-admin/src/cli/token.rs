@@ -1,0 +1,166 @@
+//! `keyward token`: works on the database, so that it needs no token itself.
+
+use super::exit::Exit;
+use super::failure::{Failure, block_on, end};
+use super::output::{self, Format};
+use crate::clock::Clock;
+use crate::config::{DATABASE_URL, Environment};
+use crate::service::tokens::create_token;
+use crate::store::keys::By;
+use crate::store::tokens::{Role, TokenRecord};
+use crate::store::{self, Store};
+use clap::Subcommand;
+use keyward_policy::duration;
+use keyward_policy::timestamp::Timestamp;
+use serde_json::json;
+
+/// Make, list and revoke tokens of the admin service (works on its database)
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token; it is shown once
+    Create {
+        /// What to call it; audit entries carry the name
+        #[arg(value_name = "NAME", required_unless_present = "name_option")]
+        name: Option<String>,
+        /// The same as an option
+        #[arg(long = "name", value_name = "NAME", conflicts_with = "name")]
+        name_option: Option<String>,
+        /// admin: keys, proxies, audit log; edge: what filters need
+        #[arg(long, value_parser = ["admin", "edge"])]
+        role: String,
+        /// When it ends, like 90d; never, where not given
+        #[arg(long, value_name = "DURATION")]
+        expires_in: Option<String>,
+        /// JSON instead of words
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the tokens that are not revoked
+    List {
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke a token by name or id; running services notice at once
+    Revoke {
+        /// Name or id
+        #[arg(value_name = "NAME|ID", required_unless_present = "name_option")]
+        token: Option<String>,
+        /// The name as an option
+        #[arg(long = "name", value_name = "NAME", conflicts_with = "token")]
+        name_option: Option<String>,
+        /// JSON instead of words
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Opens the database that the environment names.
+pub(super) async fn open_store() -> Result<Store, Failure> {
+    let mut env = Environment::new(|name| std::env::var(name).ok());
+    let url = env.secret("KEYWARD_DATABASE_URL");
+    let url = env.finish(url).map_err(Failure::invalid)?.unwrap_or_else(|| DATABASE_URL.to_owned());
+    Store::open(&url).await.map_err(|error| match error {
+        store::Error::Url(_) => Failure::invalid(error),
+        error => Failure::failed(error),
+    })
+}
+
+/// Who stands behind a command that works on the database.
+pub(super) fn operator() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
+    if user.is_empty() { "command line".to_owned() } else { format!("{user} (command line)") }
+}
+
+/// Runs the command.
+pub fn run(command: TokenCommand) -> Exit {
+    end(block_on(async {
+        let store = open_store().await?;
+        let done = act(&store, command).await;
+        store.close().await;
+        done
+    }))
+}
+
+async fn act(store: &Store, command: TokenCommand) -> Result<(), Failure> {
+    let actor = operator();
+    let by = By { actor: &actor, at: Clock::system().now() };
+    match command {
+        TokenCommand::Create { name, name_option, role, expires_in, json } => {
+            let name = name.or(name_option).unwrap_or_default();
+            let role: Role = role.parse().map_err(Failure::invalid)?;
+            let lifetime = match expires_in.as_deref() {
+                None | Some("never") => None,
+                Some(text) => {
+                    Some(duration::parse(text).map_err(|error| Failure::invalid(format!("--expires-in: {error}")))?)
+                }
+            };
+            let (token, secret) =
+                create_token(store, &name, role, lifetime, by).await.map_err(|error| match error {
+                    crate::service::Error::Invalid(errors) => {
+                        let told: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
+                        Failure::invalid(told.join("\n"))
+                    }
+                    crate::service::Error::NameTaken => {
+                        Failure::failed(format!("there is a token named `{name}` already"))
+                    }
+                    error => Failure::failed(error),
+                })?;
+            match Format::choose(json) {
+                Format::Json => {
+                    let mut view = view(&token);
+                    view["token"] = json!(secret.reveal());
+                    output::json(&view);
+                }
+                Format::Human => {
+                    output::line(secret.reveal());
+                    eprintln!("Copy it now: it is not shown again. Role {}, {}.", token.role, ends(&token));
+                }
+            }
+        }
+        TokenCommand::List { json } => {
+            let tokens = store.tokens().await.map_err(Failure::failed)?;
+            match Format::choose(json) {
+                Format::Json => output::json(&json!({ "tokens": tokens.iter().map(view).collect::<Vec<_>>() })),
+                Format::Human => {
+                    let row = |token: &TokenRecord| {
+                        vec![
+                            token.name.clone(),
+                            token.role.to_string(),
+                            token.id.clone(),
+                            token.created_at.to_string(),
+                            token.expires_at.map_or("never".to_owned(), |at| at.to_string()),
+                        ]
+                    };
+                    output::table(&["name", "role", "id", "created", "expires"], tokens.iter().map(row).collect());
+                }
+            }
+        }
+        TokenCommand::Revoke { token, name_option, json } => {
+            let token = token.or(name_option).unwrap_or_default();
+            let revoked = store.revoke_token(&token, by).await.map_err(|error| match error {
+                store::Error::NotFound => Failure::failed(format!("there is no token `{token}`")),
+                error => Failure::failed(error),
+            })?;
+            match Format::choose(json) {
+                Format::Json => output::json(&json!({ "id": revoked.id, "name": revoked.name, "revoked": true })),
+                Format::Human => output::line(&format!("Revoked `{}` ({}).", revoked.name, revoked.id)),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn view(token: &TokenRecord) -> serde_json::Value {
+    json!({
+        "id": token.id,
+        "name": token.name,
+        "role": token.role.as_str(),
+        "created_at": token.created_at.to_string(),
+        "expires_at": token.expires_at.map(|at: Timestamp| at.to_string()),
+    })
+}
+
+fn ends(token: &TokenRecord) -> String {
+    token.expires_at.map_or("without end".to_owned(), |at| format!("valid until {at}"))
+}

@@ -1,0 +1,308 @@
+//! What the environment says: the only place that reads it for `keyward serve`.
+
+use crate::catalogue::Catalogue;
+use crate::secret::Secret;
+use crate::service::Settings;
+use crate::store::tokens::Role;
+use keyward_policy::duration;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Every variable that means something to some `keyward` command.
+pub const VARIABLES: &[(&str, &str)] = &[
+    ("KEYWARD_LISTEN", "address and port to listen on; default 127.0.0.1:8081"),
+    ("KEYWARD_DATABASE_URL", "sqlite://FILE or postgres://…; default sqlite://keyward.db"),
+    ("KEYWARD_DATABASE_URL_FILE", "a file that holds it"),
+    ("KEYWARD_ADMIN_TOKEN", "a token of the role admin"),
+    ("KEYWARD_ADMIN_TOKEN_FILE", "a file that holds it"),
+    ("KEYWARD_EDGE_TOKEN", "a token of the role edge"),
+    ("KEYWARD_EDGE_TOKEN_FILE", "a file that holds it"),
+    ("KEYWARD_REALM", "only filters of this realm get the manifest"),
+    ("KEYWARD_KEY_PREFIX", "what new keys begin with; default kw"),
+    ("KEYWARD_PERMISSIONS", "the permission catalogue: a TOML or JSON file"),
+    ("KEYWARD_TLS_CERT", "certificate chain, PEM; read again when it changes"),
+    ("KEYWARD_TLS_KEY", "its private key, PEM"),
+    ("KEYWARD_TLS_CLIENT_CA", "only clients with a certificate of this authority are served"),
+    ("KEYWARD_PURGE_AFTER", "expired keys are deleted after this long; default 30d"),
+    ("KEYWARD_TOMBSTONES_FOR", "deletes are remembered for this long; default 7d"),
+    ("KEYWARD_MAX_WAITERS", "polls that may wait with one token; default 20000"),
+    ("KEYWARD_MAX_CONNECTIONS", "connections served at once; default 50000"),
+    ("KEYWARD_LOG", "error, warn, info, debug or trace; default info"),
+    ("KEYWARD_LOG_FORMAT", "text or json; default text on a terminal, json elsewhere"),
+    ("KEYWARD_URL", "where the command finds the service; default http://127.0.0.1:8081"),
+    ("KEYWARD_CA", "an authority that the command trusts for that address, PEM"),
+];
+
+/// Certificate and key files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The chain.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+    /// Authority of client certificates; none: clients need none.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// How to run.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Where everything is kept.
+    pub database_url: String,
+    /// None: no TLS.
+    pub tls: Option<TlsFiles>,
+    /// Connections served at once.
+    pub most_connections: usize,
+    /// What the service is told.
+    pub settings: Settings,
+}
+
+/// Everything that is wrong with the environment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct InvalidConfig(pub Vec<String>);
+
+/// Reads variables and gathers what is wrong.
+pub struct Environment<F> {
+    get: F,
+    errors: Vec<String>,
+}
+
+impl<F: Fn(&str) -> Option<String>> Environment<F> {
+    /// Reads with `get`.
+    pub fn new(get: F) -> Self {
+        Self { get, errors: Vec::new() }
+    }
+
+    /// A variable; empty is as good as none.
+    fn text(&self, name: &str) -> Option<String> {
+        (self.get)(name).filter(|text| !text.is_empty())
+    }
+
+    fn wrong(&mut self, name: &str, message: impl fmt::Display) {
+        self.errors.push(format!("{name}: {message}"));
+    }
+
+    fn parse<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        match parse(&self.text(name)?) {
+            Ok(value) => Some(value),
+            Err(message) => {
+                self.wrong(name, message);
+                None
+            }
+        }
+    }
+
+    /// A variable, or what stands in the file that `…_FILE` names, without white space at its ends.
+    pub fn secret(&mut self, name: &str) -> Option<String> {
+        let file = format!("{name}_FILE");
+        match (self.text(name), self.text(&file)) {
+            (Some(_), Some(_)) => {
+                self.wrong(name, format!("is set, and {file} too; set one of them"));
+                None
+            }
+            (Some(text), None) => Some(text),
+            (None, Some(path)) => match std::fs::read_to_string(&path) {
+                Ok(text) if text.trim().is_empty() => {
+                    self.wrong(&file, format!("`{path}` is empty"));
+                    None
+                }
+                Ok(text) => Some(text.trim().to_owned()),
+                Err(error) => {
+                    self.wrong(&file, format!("`{path}` cannot be read: {error}"));
+                    None
+                }
+            },
+            (None, None) => None,
+        }
+    }
+
+    /// What was read, unless something was wrong.
+    ///
+    /// # Errors
+    /// All that was.
+    pub fn finish<T>(self, value: T) -> Result<T, InvalidConfig> {
+        if self.errors.is_empty() { Ok(value) } else { Err(InvalidConfig(self.errors)) }
+    }
+}
+
+/// The default of `KEYWARD_DATABASE_URL`.
+pub const DATABASE_URL: &str = "sqlite://keyward.db";
+
+impl Config {
+    /// Reads how to run.
+    ///
+    /// # Errors
+    /// All that is wrong.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidConfig> {
+        let mut env = Environment::new(get);
+        let listen = env.parse("KEYWARD_LISTEN", |text| {
+            text.parse().map_err(|_| format!("`{text}` is no address and port like 127.0.0.1:8081"))
+        });
+        let database_url = env.secret("KEYWARD_DATABASE_URL").unwrap_or_else(|| DATABASE_URL.to_owned());
+        let mut settings = Settings { realm: env.text("KEYWARD_REALM"), ..Settings::default() };
+        for (variable, role) in [("KEYWARD_ADMIN_TOKEN", Role::Admin), ("KEYWARD_EDGE_TOKEN", Role::Edge)] {
+            let Some(token) = env.secret(variable) else { continue };
+            if !token.bytes().all(|b| b.is_ascii_graphic()) {
+                env.wrong(variable, "a token is visible ASCII without spaces");
+            }
+            settings.tokens.push((format!("{role} (environment)"), role, Secret::new(token)));
+        }
+        if let [(_, _, admin), (_, _, edge)] = &settings.tokens[..]
+            && admin == edge
+        {
+            env.wrong(
+                "KEYWARD_EDGE_TOKEN",
+                "is the same as KEYWARD_ADMIN_TOKEN: whoever holds a proxy could make keys",
+            );
+        }
+        if let Some(prefix) = env.text("KEYWARD_KEY_PREFIX") {
+            match crate::service::check_prefix(&prefix) {
+                Ok(()) => settings.key_prefix = prefix,
+                Err(error) => env.wrong("KEYWARD_KEY_PREFIX", error.message),
+            }
+        }
+        let catalogue = env.parse("KEYWARD_PERMISSIONS", |path| {
+            let text = std::fs::read_to_string(path).map_err(|error| format!("`{path}` cannot be read: {error}"))?;
+            Catalogue::parse(&text).map_err(|error| format!("`{path}`: {error}"))
+        });
+        if let Some(catalogue) = catalogue {
+            settings.catalogue = catalogue;
+        }
+        let mut period = |name: &str, default: Duration| {
+            let parse = |text: &str| duration::parse(text).map_err(|error| format!("`{text}` is {error}"));
+            env.parse(name, parse).unwrap_or(default)
+        };
+        settings.purge_after = period("KEYWARD_PURGE_AFTER", settings.purge_after);
+        settings.tombstones_for = period("KEYWARD_TOMBSTONES_FOR", settings.tombstones_for);
+        let mut count = |name: &str, default: usize| {
+            let parse = |text: &str| match text.parse() {
+                Ok(0) | Err(_) => Err(format!("`{text}` is no whole number above 0")),
+                Ok(number) => Ok(number),
+            };
+            env.parse(name, parse).unwrap_or(default)
+        };
+        settings.most_waiters = count("KEYWARD_MAX_WAITERS", settings.most_waiters);
+        let most_connections = count("KEYWARD_MAX_CONNECTIONS", 50_000);
+        let path = |name: &str| env.text(name).map(PathBuf::from);
+        let client_ca = path("KEYWARD_TLS_CLIENT_CA");
+        let tls = match (path("KEYWARD_TLS_CERT"), path("KEYWARD_TLS_KEY")) {
+            (Some(cert), Some(key)) => Some(TlsFiles { cert, key, client_ca }),
+            (None, None) => {
+                if client_ca.is_some() {
+                    env.wrong("KEYWARD_TLS_CLIENT_CA", "needs KEYWARD_TLS_CERT and KEYWARD_TLS_KEY");
+                }
+                None
+            }
+            (Some(_), None) => {
+                env.wrong("KEYWARD_TLS_CERT", "needs KEYWARD_TLS_KEY");
+                None
+            }
+            (None, Some(_)) => {
+                env.wrong("KEYWARD_TLS_KEY", "needs KEYWARD_TLS_CERT");
+                None
+            }
+        };
+        let listen = listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8081)));
+        env.finish(Self { listen, database_url, tls, most_connections, settings })
+    }
+
+    /// Whether requests, and with them keys and tokens, could be read on their way.
+    pub fn is_in_clear(&self) -> bool {
+        self.tls.is_none() && !self.listen.ip().is_loopback()
+    }
+}
+
+/// The settings as they are printed at start: no secret in it.
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tls = match &self.tls {
+            None => "off",
+            Some(files) if files.client_ca.is_some() => "on, with client certificates",
+            Some(_) => "on",
+        };
+        let tokens: Vec<String> = self.settings.tokens.iter().map(|(name, ..)| name.clone()).collect();
+        write!(
+            f,
+            "listen={} database={} tls={tls} realm={} key_prefix={} permissions={} tokens=[{}] purge_after={} \
+             tombstones_for={} max_waiters={} max_connections={}",
+            self.listen,
+            redacted(&self.database_url),
+            self.settings.realm.as_deref().unwrap_or("any"),
+            self.settings.key_prefix,
+            self.settings.catalogue.permissions().count(),
+            tokens.join(", "),
+            duration::format(self.settings.purge_after),
+            duration::format(self.settings.tombstones_for),
+            self.settings.most_waiters,
+            self.most_connections,
+        )
+    }
+}
+
+/// A database address without password and parameters.
+pub fn redacted(url: &str) -> String {
+    let url = url.split('?').next().unwrap_or_default();
+    match url.split_once("://") {
+        Some((scheme, rest)) => match rest.rsplit_once('@') {
+            Some((user, host)) => format!("{scheme}://{}@{host}", user.split(':').next().unwrap_or_default()),
+            None => url.to_owned(),
+        },
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Config, InvalidConfig> {
+        let map: HashMap<String, String> =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Config::read(|name| map.get(name).cloned())
+    }
+
+    #[test]
+    fn nothing_set_is_a_service_on_this_machine() {
+        let config = read(&[]).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8081");
+        assert_eq!(config.database_url, "sqlite://keyward.db");
+        assert!(!config.is_in_clear());
+        assert!(read(&[("KEYWARD_LISTEN", "0.0.0.0:80"), ("KEYWARD_REALM", "")]).unwrap().is_in_clear());
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told() {
+        let InvalidConfig(errors) = read(&[
+            ("KEYWARD_LISTEN", "8081"),
+            ("KEYWARD_ADMIN_TOKEN", "a"),
+            ("KEYWARD_ADMIN_TOKEN_FILE", "b"),
+            ("KEYWARD_EDGE_TOKEN_FILE", "/does/not/exist"),
+            ("KEYWARD_KEY_PREFIX", "k w"),
+            ("KEYWARD_PERMISSIONS", "/does/not/exist"),
+            ("KEYWARD_PURGE_AFTER", "soon"),
+            ("KEYWARD_MAX_WAITERS", "0"),
+            ("KEYWARD_TLS_CERT", "cert.pem"),
+        ])
+        .unwrap_err();
+        assert_eq!(errors.len(), 8, "{errors:#?}");
+        assert!(read(&[("KEYWARD_ADMIN_TOKEN", "same"), ("KEYWARD_EDGE_TOKEN", "same")]).is_err());
+    }
+
+    #[test]
+    fn no_secret_is_printed() {
+        let config = read(&[
+            ("KEYWARD_ADMIN_TOKEN", "hush-admin"),
+            ("KEYWARD_EDGE_TOKEN", "hush-edge"),
+            ("KEYWARD_DATABASE_URL", "postgres://user:hush-p@ss@db.example/keyward?password=hush-too"),
+        ])
+        .unwrap();
+        assert!(!config.to_string().contains("hush") && !format!("{config:?}").contains("hush-admin"), "{config}");
+        assert!(config.to_string().contains("postgres://user@db.example/keyward"), "{config}");
+    }
+}

@@ -1,0 +1,120 @@
+//! Connections: accepted, encrypted where wanted, watched for silence, and ended with grace.
+
+mod tls;
+
+pub use tls::{InvalidTls, Tls};
+
+use crate::api::auth::Peer;
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use socket2::{SockRef, TcpKeepalive};
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tower::ServiceExt as _;
+
+/// A connection cut off without a word is noticed after [`SILENCE`] and [`PROBE`]: its VM then leaves the receipts.
+const SILENCE: Duration = Duration::from_secs(3);
+const PROBE: Duration = Duration::from_secs(1);
+/// What was sent and not acknowledged for this long ends the connection.
+const UNACKNOWLEDGED: Duration = Duration::from_millis(4_500);
+/// How long a head may take to arrive, and a connection may be idle.
+const IDLE: Duration = Duration::from_secs(90);
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Largest head of a request, in bytes.
+const HEAD: usize = 32 << 10;
+/// How long requests that are being served may take when the service stops.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// Serves until `stop` is done, then lets what is being served end.
+///
+/// # Errors
+/// When nothing can be accepted any more.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    router: Router,
+    most_connections: usize,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let places = Arc::new(Semaphore::new(most_connections));
+    let graceful = GracefulShutdown::new();
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(HEAD);
+    builder.http2().timer(TokioTimer::new()).max_header_list_size(HEAD as u32).max_concurrent_streams(250);
+    let builder = Arc::new(builder);
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, or the client was faster: neither ends the service.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tracing::warn!("{most_connections} connections are open: another was closed at once");
+            continue;
+        };
+        watch_for_silence(&stream);
+        let (router, builder, tls) = (router.clone(), Arc::clone(&builder), tls.clone());
+        let watcher = graceful.watcher();
+        tokio::spawn(async move {
+            let _place = place;
+            let peer = peer.ip();
+            match tls {
+                None => serve_connection(stream, &builder, router, peer, watcher).await,
+                Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => serve_connection(stream, &builder, router, peer, watcher).await,
+                    Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
+                    Err(_) => tracing::debug!(%peer, "no TLS in time"),
+                },
+            }
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(FAREWELL, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests that took longer than {FAREWELL:?} were cut off");
+    }
+    Ok(())
+}
+
+async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    builder: &Builder<TokioExecutor>,
+    router: Router,
+    peer: IpAddr,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        router.clone().oneshot(request.map(Body::new))
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    // A client that goes away is no news.
+    let _ = watcher.watch(connection).await;
+}
+
+fn watch_for_silence(stream: &TcpStream) {
+    let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(PROBE).with_retries(1);
+    let socket = SockRef::from(stream);
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+}

@@ -1,0 +1,168 @@
+//! The newest state of the store, and pages of changes, encoded once and shared by all who ask.
+
+use super::error::{Error, Result};
+use crate::store::{Head, Store};
+use axum::body::Bytes;
+use keyward_policy::manifest::{FORMAT, Live, Page};
+use parking_lot::Mutex;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::{OnceCell, watch};
+
+/// Pages kept until the store changes, in bytes: one round of a fleet that loads a million keys.
+const CACHE_BYTES: usize = 64 << 20;
+
+/// What waiting polls wait on.
+#[derive(Debug, Clone)]
+pub struct FeedState {
+    /// The newest state of the store that this service knows.
+    pub head: Arc<Head>,
+    /// Rises when tokens were read again: whoever waits checks its own.
+    pub tokens_epoch: u64,
+    /// Whether the store answers. Without it no filter may take us for contact.
+    pub reachable: bool,
+    /// Whether the service is stopping: whoever waits is answered now.
+    pub closing: bool,
+}
+
+/// One encoded answer.
+#[derive(Debug, Clone)]
+pub struct EncodedPage {
+    /// JSON.
+    pub body: Bytes,
+    /// Whether there is more to fetch.
+    pub more: bool,
+    /// Where the asker is after it.
+    pub revision: u64,
+}
+
+/// Newest state and encoded pages.
+pub struct Feed {
+    store: Store,
+    state: watch::Sender<FeedState>,
+    pages: Mutex<Pages>,
+}
+
+type PageKey = (u64, u64, u32);
+
+#[derive(Default)]
+struct Pages {
+    /// All kept pages were made when the store was there.
+    revision: u64,
+    identity: String,
+    kept: HashMap<PageKey, Arc<OnceCell<EncodedPage>>>,
+    bytes: usize,
+}
+
+impl Feed {
+    /// Starts with what the store is now.
+    pub fn new(store: Store, head: Head) -> Self {
+        let state = FeedState { head: Arc::new(head), tokens_epoch: 0, reachable: true, closing: false };
+        Self { store, state: watch::Sender::new(state), pages: Mutex::default() }
+    }
+
+    /// What is known now.
+    pub fn state(&self) -> FeedState {
+        self.state.borrow().clone()
+    }
+
+    /// To be told of every change.
+    pub fn subscribe(&self) -> watch::Receiver<FeedState> {
+        self.state.subscribe()
+    }
+
+    /// Takes a state of the store that was read or committed, unless a newer one is known, and wakes who waits.
+    pub fn publish(&self, head: Head) {
+        self.state.send_if_modified(|state| {
+            let known = &state.head;
+            let newer = head.identity != known.identity
+                || (head.revision >= known.revision
+                    && head.version >= known.version
+                    && head.compacted >= known.compacted
+                    && head != **known);
+            if newer {
+                state.head = Arc::new(head);
+            }
+            newer
+        });
+    }
+
+    /// Tokens were read again.
+    pub fn tokens_changed(&self) {
+        self.state.send_modify(|state| state.tokens_epoch += 1);
+    }
+
+    /// The store answers, or no longer.
+    pub fn set_reachable(&self, reachable: bool) {
+        self.state.send_if_modified(|state| std::mem::replace(&mut state.reachable, reachable) != reachable);
+    }
+
+    /// The service stops.
+    pub fn close(&self) {
+        self.state.send_modify(|state| state.closing = true);
+    }
+
+    /// The page of changes after `since`.
+    ///
+    /// # Errors
+    /// As [`Store::changes`].
+    pub async fn page(&self, since: u64, base: u64, limit: u32) -> Result<EncodedPage> {
+        let head = Arc::clone(&self.state.borrow().head);
+        let cell = self.pages.lock().cell(&head, (since, base, limit));
+        let mut made = 0;
+        // Whoever comes while it is being made waits for it; a failure is not kept.
+        let page = cell
+            .get_or_try_init(async || {
+                let page = self.encode(since, base, limit).await?;
+                made = page.body.len();
+                Ok::<_, Error>(page)
+            })
+            .await?
+            .clone();
+        if made > 0 {
+            self.pages.lock().made(&head, made);
+        }
+        Ok(page)
+    }
+
+    async fn encode(&self, since: u64, base: u64, limit: u32) -> Result<EncodedPage> {
+        let changes = self.store.changes(since, base, limit).await?;
+        let checksum = (!changes.more).then(|| Cow::Owned(changes.head.checksum.to_string()));
+        let page = Page {
+            format: FORMAT,
+            store: Cow::Borrowed(&changes.head.identity),
+            since,
+            revision: changes.revision,
+            head: changes.head.revision,
+            more: changes.more,
+            keys: changes.changes.iter().map(|change| change.wire()).collect(),
+            live: Live { count: changes.head.live_count, checksum },
+        };
+        let body = serde_json::to_vec(&page).map_err(|error| {
+            tracing::error!(%error, "a page cannot be encoded");
+            Error::Internal
+        })?;
+        let encoded = EncodedPage { body: body.into(), more: changes.more, revision: changes.revision };
+        self.publish(changes.head);
+        Ok(encoded)
+    }
+}
+
+impl Pages {
+    fn cell(&mut self, head: &Head, key: PageKey) -> Arc<OnceCell<EncodedPage>> {
+        if self.revision != head.revision || self.identity != head.identity || self.bytes > CACHE_BYTES {
+            self.revision = head.revision;
+            self.identity.clone_from(&head.identity);
+            self.kept.clear();
+            self.bytes = 0;
+        }
+        Arc::clone(self.kept.entry(key).or_default())
+    }
+
+    fn made(&mut self, head: &Head, bytes: usize) {
+        if self.revision == head.revision && self.identity == head.identity {
+            self.bytes += bytes;
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What the service does by itself: notice changes of others, keep the list of VMs, delete what is long over.
+
+use super::Service;
+use super::proxies::Message;
+use crate::store::keys::By;
+use crate::store::{CHANGES, RECEIPTS};
+use keyward_policy::timestamp::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// How often the store is looked at: what the command line changes on SQLite, or a notification that was lost, is seen
+/// after this long at the latest.
+const LOOK: Duration = Duration::from_millis(500);
+/// The store is taken for lost after failing for this long.
+const LOST_AFTER: Duration = Duration::from_secs(2);
+/// How long news of VMs gather before the other replicas are told.
+const SHARE: Duration = Duration::from_millis(20);
+const BEAT: Duration = Duration::from_secs(1);
+const SWEEP: Duration = Duration::from_millis(250);
+const SAVE: Duration = Duration::from_secs(2);
+const CLEAN: Duration = Duration::from_secs(600);
+/// Keys deleted in one transaction, so that a person's change need not wait long.
+const PURGE_AT_ONCE: u32 = 100;
+/// Batch numbers of VMs that have been silent for this long are forgotten.
+const BATCHES_FOR: Duration = Duration::from_secs(2 * 86_400);
+
+fn every(period: Duration) -> tokio::time::Interval {
+    let mut interval = interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+impl Service {
+    /// Starts what runs until the returned set is dropped.
+    pub fn run(self: &Arc<Self>) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(self).look());
+        tasks.spawn(Arc::clone(self).keep_proxies());
+        tasks.spawn(Arc::clone(self).clean());
+        if self.store.is_shared() {
+            tasks.spawn(Arc::clone(self).listen());
+            tasks.spawn(Arc::clone(self).share());
+        }
+        tasks
+    }
+
+    /// Answers whoever waits, tells the other replicas, and keeps what is known of VMs.
+    pub async fn close(&self) {
+        self.feed.close();
+        self.proxies.sweep();
+        let (changed, forgotten) = self.proxies.take_unsaved();
+        if let Err(error) = self.store.save_proxies(&changed, &forgotten).await {
+            tracing::warn!(%error, "what is known of filter VMs could not be kept");
+        }
+        let bye = Message { from: Arc::clone(&self.replica), hello: false, bye: true, vms: Vec::new() };
+        let _ = self.store.notify(RECEIPTS, &[serde_json::to_string(&bye).unwrap_or_default()]).await;
+    }
+
+    /// Reads the newest state of the store and acts on it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn refresh(&self) -> super::Result<()> {
+        let head = self.store.head().await?;
+        let tokens_changed = self.tokens.refresh(&head).await?;
+        self.feed.publish(head);
+        if tokens_changed {
+            self.feed.tokens_changed();
+        }
+        Ok(())
+    }
+
+    async fn look(self: Arc<Self>) {
+        let mut ticks = every(LOOK);
+        let mut last_success = Instant::now();
+        loop {
+            ticks.tick().await;
+            // A database that hangs is as lost as one that refuses.
+            match tokio::time::timeout(LOST_AFTER, self.refresh()).await {
+                Ok(Ok(())) => {
+                    last_success = Instant::now();
+                    self.feed.set_reachable(true);
+                }
+                _ if last_success.elapsed() >= LOST_AFTER && self.feed.state().reachable => {
+                    tracing::error!("the store has not answered for {LOST_AFTER:?}: filters are told to try again");
+                    self.feed.set_reachable(false);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn listen(self: Arc<Self>) {
+        let mut pause = Duration::from_millis(100);
+        loop {
+            match self.listen_until_lost().await {
+                Ok(()) => pause = Duration::from_millis(100),
+                Err(error) => tracing::warn!(%error, "not told of what other replicas do: looking every {LOOK:?}"),
+            }
+            self.proxies.not_listening();
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    }
+
+    async fn listen_until_lost(&self) -> crate::store::Result<()> {
+        let Some(mut listener) = self.store.listen().await? else { return Ok(()) };
+        self.proxies.listening();
+        let hello = Message { from: Arc::clone(&self.replica), hello: true, bye: false, vms: Vec::new() };
+        self.store.notify(RECEIPTS, &[serde_json::to_string(&hello).unwrap_or_default()]).await?;
+        // What was changed before listening began is not told.
+        let _ = self.refresh().await;
+        while let Some(heard) = listener.try_recv().await? {
+            match heard.channel() {
+                CHANGES => {
+                    let _ = self.refresh().await;
+                }
+                _ => match serde_json::from_str::<Message>(heard.payload()) {
+                    Ok(message) => self.proxies.hear(&self.replica, message),
+                    Err(error) => tracing::warn!(%error, "a replica says something that is not understood"),
+                },
+            }
+        }
+        tracing::warn!("the connection that tells of other replicas was lost; it is opened again");
+        Ok(())
+    }
+
+    async fn share(self: Arc<Self>) {
+        let mut ticks = every(SHARE);
+        let mut last = Instant::now();
+        loop {
+            ticks.tick().await;
+            let messages = self.proxies.take_messages(&self.replica, last.elapsed() >= BEAT);
+            if messages.is_empty() {
+                continue;
+            }
+            last = Instant::now();
+            if let Err(error) = self.store.notify(RECEIPTS, &messages).await {
+                tracing::warn!(%error, "the other replicas could not be told what filter VMs have applied");
+            }
+        }
+    }
+
+    async fn keep_proxies(self: Arc<Self>) {
+        let mut ticks = every(SWEEP);
+        let mut saved = Instant::now();
+        loop {
+            ticks.tick().await;
+            self.proxies.sweep();
+            if saved.elapsed() < SAVE {
+                continue;
+            }
+            saved = Instant::now();
+            let (changed, forgotten) = self.proxies.take_unsaved();
+            if changed.is_empty() && forgotten.is_empty() {
+                continue;
+            }
+            if let Err(error) = self.store.save_proxies(&changed, &forgotten).await {
+                tracing::warn!(%error, "what is known of filter VMs could not be kept");
+            }
+        }
+    }
+
+    async fn clean(self: Arc<Self>) {
+        let mut ticks = every(CLEAN);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.clean_once().await {
+                tracing::warn!(%error, "what is long over could not be deleted");
+            }
+        }
+    }
+
+    /// Deletes keys that expired long ago, old tombstones, and the batch numbers of silent VMs.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn clean_once(&self) -> super::Result<()> {
+        let now = self.clock().now();
+        let ago = |time: Duration| {
+            Timestamp::from_unix_ms(now.unix_ms().saturating_sub(i64::try_from(time.as_millis()).unwrap_or(i64::MAX)))
+        };
+        let by = By { actor: "keyward", at: now };
+        loop {
+            let (purged, head) = self.store.purge_expired(ago(self.settings.purge_after), PURGE_AT_ONCE, by).await?;
+            if let Some(head) = head {
+                tracing::info!(purged, "keys that expired long ago were deleted");
+                self.feed.publish(head);
+            }
+            if purged < PURGE_AT_ONCE as usize {
+                break;
+            }
+        }
+        if let Some(head) = self.store.compact(ago(self.settings.tombstones_for)).await? {
+            self.feed.publish(head);
+        }
+        Ok(self.store.forget_batches(ago(BATCHES_FOR)).await?)
+    }
+}

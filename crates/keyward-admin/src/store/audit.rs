@@ -1,0 +1,87 @@
+//! The audit log: who did what when. Entries are only ever added; the database itself refuses anything else.
+
+use super::sql::{Arg, Row};
+use super::{Error, Result, Store, unsigned};
+use keyward_policy::timestamp::Timestamp;
+
+/// One thing that was done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuditEntry {
+    /// Place in the log.
+    pub seq: i64,
+    /// When.
+    pub at: Timestamp,
+    /// Name of the token that did it, or of who stood behind the command.
+    pub actor: String,
+    /// `key.create`, `key.regenerate`, `key.update`, `key.delete`, `key.purge`, `token.create`, `token.revoke`,
+    /// `store.new_identity`.
+    pub action: String,
+    /// Id of the key, the token or the store.
+    pub subject_id: String,
+    /// Its name then.
+    pub subject_name: String,
+    /// Of the change, where it took one.
+    pub revision: Option<u64>,
+    /// What else there is to know: a JSON object.
+    pub detail: serde_json::Value,
+}
+
+/// Which entries to show; empty: all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Of this key, token or store.
+    pub subject_id: Option<String>,
+    /// By this actor.
+    pub actor: Option<String>,
+    /// Of this kind.
+    pub action: Option<String>,
+}
+
+macro_rules! select {
+    ($where:literal) => {
+        concat!(
+            "SELECT seq, at, actor, action, subject_id, subject_name, revision, detail FROM audit WHERE seq < $1 AND ",
+            $where,
+            " ORDER BY seq DESC LIMIT $2"
+        )
+    };
+}
+
+fn read_entry(row: &Row) -> Result<AuditEntry> {
+    Ok(AuditEntry {
+        seq: row.int(0)?,
+        at: Timestamp::from_unix_ms(row.int(1)?),
+        actor: row.text(2)?,
+        action: row.text(3)?,
+        subject_id: row.text(4)?,
+        subject_name: row.text(5)?,
+        revision: row.opt_int(6)?.map(unsigned).transpose()?,
+        detail: serde_json::from_str(&row.text(7)?).map_err(|_| Error::Corrupt("an audit entry's detail".into()))?,
+    })
+}
+
+impl Store {
+    /// Up to `limit` entries older than `before` (an [`AuditEntry::seq`]), newest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn audit(&self, filter: &AuditFilter, before: Option<i64>, limit: u32) -> Result<Vec<AuditEntry>> {
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        let (subject, actor, action) = (text(&filter.subject_id), text(&filter.actor), text(&filter.action));
+        let args = [
+            Arg::Int(before.unwrap_or(i64::MAX)),
+            Arg::Int(i64::from(limit)),
+            Arg::Text(&subject),
+            Arg::Text(&actor),
+            Arg::Text(&action),
+        ];
+        // Written out so that each finds its index; the narrowest condition comes first.
+        let (sql, used) = match (&filter.subject_id, &filter.actor, &filter.action) {
+            (Some(_), _, _) => (select!("subject_id = $3 AND ($4 = '' OR actor = $4) AND ($5 = '' OR action = $5)"), 5),
+            (None, Some(_), _) => (select!("actor = $4 AND $3 = '' AND ($5 = '' OR action = $5)"), 5),
+            (None, None, Some(_)) => (select!("action = $5 AND $3 = '' AND $4 = ''"), 5),
+            (None, None, None) => (select!("TRUE"), 2),
+        };
+        self.pool.rows(sql, &args[..used]).await?.iter().map(read_entry).collect()
+    }
+}

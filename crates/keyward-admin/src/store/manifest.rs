@@ -1,0 +1,117 @@
+//! What filters fetch: changes since a revision, and the removal of old tombstones.
+
+use super::keys::{KeyRecord, read_key};
+use super::sql::Arg;
+use super::{Error, Head, Result, Store, read_head, signed, unsigned};
+use keyward_policy::manifest::Change as WireChange;
+use keyward_policy::timestamp::Timestamp;
+use std::borrow::Cow;
+
+/// The newest change of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyChange {
+    /// The key is live, as given.
+    Live(Box<KeyRecord>),
+    /// The key is gone.
+    Deleted {
+        /// Of the delete.
+        revision: u64,
+        /// Which key.
+        id: String,
+    },
+}
+
+impl KeyChange {
+    /// Its revision.
+    pub fn revision(&self) -> u64 {
+        match self {
+            Self::Live(key) => key.revision,
+            Self::Deleted { revision, .. } => *revision,
+        }
+    }
+
+    /// As it stands in the manifest.
+    pub fn wire(&self) -> WireChange<'_> {
+        match self {
+            Self::Live(key) => WireChange::Live(key.wire()),
+            Self::Deleted { revision, id } => WireChange::Deleted { revision: *revision, id: Cow::Borrowed(id) },
+        }
+    }
+}
+
+/// One page of changes, all of one state of the store.
+#[derive(Debug, Clone)]
+pub struct Changes {
+    /// The store at that moment.
+    pub head: Head,
+    /// In rising order of revision.
+    pub changes: Vec<KeyChange>,
+    /// Where the next page begins; the head's where there is none.
+    pub revision: u64,
+    /// Whether there is a next page.
+    pub more: bool,
+}
+
+impl Store {
+    /// Up to `limit` changes after `since`, without the tombstones up to `base`, which the asker has no use for.
+    ///
+    /// # Errors
+    /// [`Error::Ahead`] where `since` or `base` is later than the store, [`Error::Compacted`] where a tombstone after
+    /// `base` is gone (never for `since` 0, from where there is nothing to unlearn); or when the database cannot be read.
+    pub async fn changes(&self, since: u64, base: u64, limit: u32) -> Result<Changes> {
+        const LIVE: &str = "SELECT seq, id, name, sha256, prefix, last_four, permissions, created_at, regenerated_at, \
+            expires_in, expires_at, disabled, revision, NULL FROM keys WHERE revision > $1 ORDER BY revision LIMIT $2";
+        const POSTGRES_LIVE: &str = "SELECT seq, id, name, sha256, prefix, last_four, permissions, created_at, \
+            regenerated_at, expires_in, expires_at, disabled, revision, NULL::bigint FROM keys \
+            WHERE revision > $1 ORDER BY revision LIMIT $2";
+        const DEAD: &str = "SELECT revision, id FROM tombstones WHERE revision > $1 ORDER BY revision LIMIT $2";
+
+        let mut tx = self.pool.begin_read().await?;
+        let row = tx.row(super::HEAD, &[]).await?;
+        let head = read_head(&row.ok_or_else(|| Error::Corrupt("the row of the store is missing".into()))?)?;
+        if since.max(base) > head.revision {
+            return Err(Error::Ahead(head.revision));
+        }
+        if since > 0 && base < head.compacted {
+            return Err(Error::Compacted(head.compacted));
+        }
+        let limit = limit as usize;
+        let one_more = Arg::Int(signed(limit as u64 + 1));
+        let live = if tx.is_postgres() { POSTGRES_LIVE } else { LIVE };
+        let mut changes: Vec<KeyChange> = Vec::new();
+        for row in tx.rows(live, &[Arg::Int(signed(since)), one_more]).await? {
+            changes.push(KeyChange::Live(Box::new(read_key(&row)?)));
+        }
+        for row in tx.rows(DEAD, &[Arg::Int(signed(since.max(base))), one_more]).await? {
+            changes.push(KeyChange::Deleted { revision: unsigned(row.int(0)?)?, id: row.text(1)? });
+        }
+        tx.commit().await?;
+        changes.sort_unstable_by_key(KeyChange::revision);
+        let more = changes.len() > limit;
+        changes.truncate(limit);
+        let revision = match changes.last() {
+            Some(last) if more => last.revision(),
+            _ => head.revision,
+        };
+        Ok(Changes { head, changes, revision, more })
+    }
+
+    /// Removes the tombstones of deletes before `before`; none: there were none.
+    ///
+    /// # Errors
+    /// When the database cannot be written: then nothing was.
+    pub async fn compact(&self, before: Timestamp) -> Result<Option<Head>> {
+        const NEWEST: &str = "SELECT MAX(revision) FROM tombstones WHERE deleted_at < $1";
+        let before = [Arg::Int(before.unix_ms())];
+        let newest = |row: Option<super::sql::Row>| row.map_or(Ok(None), |row| row.opt_int(0));
+        if newest(self.pool.row(NEWEST, &before).await?)?.is_none() {
+            return Ok(None);
+        }
+        let mut change = self.change().await?;
+        let row = change.tx.row(NEWEST, &before).await?;
+        let Some(newest) = newest(row)? else { return Ok(None) };
+        change.tx.execute("DELETE FROM tombstones WHERE revision <= $1", &[Arg::Int(newest)]).await?;
+        change.head.compacted = change.head.compacted.max(unsigned(newest)?);
+        Ok(Some(change.commit().await?))
+    }
+}

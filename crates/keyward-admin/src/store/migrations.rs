@@ -1,0 +1,57 @@
+//! The shapes of the database, compiled in and applied in order.
+
+use super::sql::Pool;
+use super::{Error, Result};
+use sqlx::SqlSafeStr as _;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use std::borrow::Cow;
+
+const SQLITE: &[(i64, &str, &str)] = &[(1, "store", include_str!("../../migrations/sqlite/0001_store.sql"))];
+const POSTGRES: &[(i64, &str, &str)] = &[(1, "store", include_str!("../../migrations/postgres/0001_store.sql"))];
+
+/// Brings the database to this version's shape. Replicas that start together wait for each other.
+///
+/// # Errors
+/// When a step fails, or the database was made by a newer version.
+pub(super) async fn run(pool: &Pool) -> Result<()> {
+    match pool {
+        Pool::Sqlite { write, .. } => migrator(SQLITE).run(write).await?,
+        Pool::Postgres(pool) => {
+            migrator(POSTGRES).run(pool).await?;
+            index_trigrams(pool).await?;
+        }
+    }
+    Ok(())
+}
+
+fn migrator(steps: &[(i64, &'static str, &'static str)]) -> Migrator {
+    let step = |&(version, description, sql): &(i64, &'static str, &'static str)| {
+        Migration::new(version, Cow::Borrowed(description), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(steps.iter().map(step).collect())
+}
+
+/// Searching a million names wants trigrams. The extension is "trusted" and in every stock PostgreSQL, but may be
+/// missing or forbidden: then the search walks the keys, newest first, which is right and slower.
+async fn index_trigrams(pool: &sqlx::PgPool) -> Result<()> {
+    let made = async {
+        let mut tx = pool.begin().await?;
+        // Two replicas that make the extension at once would collide.
+        sqlx::query("SELECT pg_advisory_xact_lock(7218340562193)").execute(&mut *tx).await?;
+        sqlx::query("CREATE EXTENSION IF NOT EXISTS pg_trgm").execute(&mut *tx).await?;
+        sqlx::query(
+            "CREATE INDEX IF NOT EXISTS keys_by_trigram ON keys USING gin (search gin_trgm_ops) WITH (fastupdate = off)",
+        )
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await
+    };
+    match made.await {
+        Ok(()) => Ok(()),
+        Err(sqlx::Error::Database(error)) => {
+            tracing::warn!(%error, "no trigram index: searching many keys will be slow; let an owner of the database run CREATE EXTENSION pg_trgm and start again");
+            Ok(())
+        }
+        Err(error) => Err(Error::Database(error)),
+    }
+}

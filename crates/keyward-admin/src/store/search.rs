@@ -1,0 +1,155 @@
+//! Lists and searches of keys, newest first.
+//!
+//! Three characters and more are looked for anywhere in name, id and last four, by trigrams; one or two at the starts
+//! of the name, its words, the id (after `key_`) and the last four, by a table of starts. Both keep the order of
+//! creation by themselves, so that a page of a million matches costs no more than a page of ten.
+
+use super::keys::{KeyRecord, read_key};
+use super::sql::{Arg, Pool, Tx};
+use super::{Result, Store};
+use std::collections::BTreeSet;
+
+/// How many words of a name are found by their start.
+const WORDS: usize = 4;
+
+/// How many of the newest keys PostgreSQL looks through before it asks the trigram index: a frequent text is found
+/// among them at once, and for a rare one the index has little to sort.
+const NEWEST: i64 = 5_000;
+
+macro_rules! select {
+    ($from:literal) => {
+        concat!(
+            "SELECT k.seq, k.id, k.name, k.sha256, k.prefix, k.last_four, k.permissions, k.created_at, \
+             k.regenerated_at, k.expires_in, k.expires_at, k.disabled, k.revision, u.last_used_at FROM ",
+            $from
+        )
+    };
+}
+
+const ALL: &str = select!(
+    "keys k LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' \
+     WHERE k.seq < $1 ORDER BY k.seq DESC LIMIT $2"
+);
+const BY_START: &str = select!(
+    "key_prefixes p JOIN keys k ON k.seq = p.seq LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' \
+     WHERE p.prefix = $3 AND p.seq < $1 ORDER BY p.seq DESC LIMIT $2"
+);
+const SQLITE_BY_TRIGRAM: &str = select!(
+    "(SELECT rowid AS seq FROM key_search WHERE text MATCH $3 AND rowid < $1 ORDER BY rowid DESC LIMIT $2) s \
+     JOIN keys k ON k.seq = s.seq LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' \
+     ORDER BY k.seq DESC"
+);
+const POSTGRES_NEWEST: &str = select!(
+    "(SELECT * FROM (SELECT * FROM keys WHERE seq < $1 ORDER BY seq DESC LIMIT $4) n \
+     WHERE strpos(n.search, $3) > 0 ORDER BY n.seq DESC LIMIT $2) k \
+     LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' ORDER BY k.seq DESC"
+);
+// OFFSET 0 keeps the planner from walking all keys in order, in the hope of an early match.
+const POSTGRES_BY_TRIGRAM: &str = select!(
+    "(SELECT * FROM (SELECT * FROM keys WHERE search LIKE $3 OFFSET 0) m WHERE m.seq < $1 \
+     ORDER BY m.seq DESC LIMIT $2) k \
+     LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' ORDER BY k.seq DESC"
+);
+
+impl Store {
+    /// Up to `limit` live keys older than `before` (a [`KeyRecord::seq`]), newest first, in which `q` is found; an empty
+    /// `q` finds all.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn list_keys(&self, q: &str, before: Option<i64>, limit: u32) -> Result<Vec<KeyRecord>> {
+        let q = q.to_lowercase();
+        let page = [Arg::Int(before.unwrap_or(i64::MAX)), Arg::Int(i64::from(limit))];
+        let rows = match (q.chars().count(), &self.pool) {
+            (0, pool) => pool.rows(ALL, &page).await?,
+            (1 | 2, pool) => pool.rows(BY_START, &[page[0], page[1], Arg::Text(&q)]).await?,
+            (_, pool @ Pool::Sqlite { .. }) => {
+                let phrase = format!("\"{}\"", q.replace('"', "\"\""));
+                pool.rows(SQLITE_BY_TRIGRAM, &[page[0], page[1], Arg::Text(&phrase)]).await?
+            }
+            (_, pool @ Pool::Postgres(_)) => {
+                let newest = [page[0], page[1], Arg::Text(&q), Arg::Int(NEWEST)];
+                let rows = pool.rows(POSTGRES_NEWEST, &newest).await?;
+                if rows.len() >= limit as usize {
+                    rows
+                } else {
+                    let escaped = q.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+                    let pattern = format!("%{escaped}%");
+                    pool.rows(POSTGRES_BY_TRIGRAM, &[page[0], page[1], Arg::Text(&pattern)]).await?
+                }
+            }
+        };
+        rows.iter().map(read_key).collect()
+    }
+}
+
+/// What is searched, in lower case.
+pub(super) fn text(key: &KeyRecord) -> String {
+    format!("{}\n{}\n{}", key.name, key.id, key.last_four).to_lowercase()
+}
+
+/// The starts of one and two characters by which a key is found.
+pub(super) fn starts(key: &KeyRecord) -> BTreeSet<String> {
+    let name = key.name.to_lowercase();
+    let id = key.id.strip_prefix("key_").unwrap_or(&key.id);
+    let last_four = key.last_four.to_lowercase();
+    let mut starts = BTreeSet::new();
+    for text in [name.as_str(), id, &last_four].into_iter().chain(name.split_whitespace().take(WORDS)) {
+        for length in [1, 2] {
+            let start: String = text.chars().take(length).collect();
+            if start.chars().count() == length {
+                starts.insert(start);
+            }
+        }
+    }
+    starts
+}
+
+/// Makes a new key findable.
+pub(super) async fn add(tx: &mut Tx, key: &KeyRecord) -> Result<()> {
+    if !tx.is_postgres() {
+        let args = [Arg::Int(key.seq), Arg::Text(&text(key))];
+        tx.execute("INSERT INTO key_search (rowid, text) VALUES ($1, $2)", &args).await?;
+    }
+    for start in starts(key) {
+        let args = [Arg::Text(&start), Arg::Int(key.seq)];
+        tx.execute("INSERT INTO key_prefixes (prefix, seq) VALUES ($1, $2)", &args).await?;
+    }
+    Ok(())
+}
+
+/// Makes a changed key findable by what it is now.
+pub(super) async fn replace(tx: &mut Tx, before: &KeyRecord, after: &KeyRecord) -> Result<()> {
+    let now = text(after);
+    if text(before) == now {
+        return Ok(());
+    }
+    let sql = if tx.is_postgres() {
+        "UPDATE keys SET search = $2 WHERE seq = $1"
+    } else {
+        "UPDATE key_search SET text = $2 WHERE rowid = $1"
+    };
+    tx.execute(sql, &[Arg::Int(after.seq), Arg::Text(&now)]).await?;
+    let (old, new) = (starts(before), starts(after));
+    for start in old.difference(&new) {
+        let args = [Arg::Text(start), Arg::Int(after.seq)];
+        tx.execute("DELETE FROM key_prefixes WHERE prefix = $1 AND seq = $2", &args).await?;
+    }
+    for start in new.difference(&old) {
+        let args = [Arg::Text(start), Arg::Int(after.seq)];
+        tx.execute("INSERT INTO key_prefixes (prefix, seq) VALUES ($1, $2)", &args).await?;
+    }
+    Ok(())
+}
+
+/// A deleted key is found no more.
+pub(super) async fn remove(tx: &mut Tx, key: &KeyRecord) -> Result<()> {
+    if !tx.is_postgres() {
+        tx.execute("DELETE FROM key_search WHERE rowid = $1", &[Arg::Int(key.seq)]).await?;
+    }
+    for start in starts(key) {
+        let args = [Arg::Text(&start), Arg::Int(key.seq)];
+        tx.execute("DELETE FROM key_prefixes WHERE prefix = $1 AND seq = $2", &args).await?;
+    }
+    Ok(())
+}

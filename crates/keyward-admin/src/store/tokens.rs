@@ -1,0 +1,141 @@
+//! Tokens of the admin service, as digests.
+
+use super::sql::{Arg, Row};
+use super::{Error, Head, Result, Store, keys::By};
+use keyward_policy::digest::Digest;
+use keyward_policy::timestamp::Timestamp;
+use serde_json::json;
+use std::fmt;
+use std::str::FromStr;
+
+/// What a token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Everything that people do: keys, proxies, the audit log.
+    Admin,
+    /// What filters do: fetch the manifest, report usage.
+    Edge,
+}
+
+impl Role {
+    /// How it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Edge => "edge",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The text is no role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be `admin` or `edge`")]
+pub struct InvalidRole;
+
+impl FromStr for Role {
+    type Err = InvalidRole;
+
+    fn from_str(text: &str) -> std::result::Result<Self, InvalidRole> {
+        [Self::Admin, Self::Edge].into_iter().find(|role| role.as_str() == text).ok_or(InvalidRole)
+    }
+}
+
+/// A token that was made and not revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRecord {
+    /// `tok_` and 16 base32 characters.
+    pub id: String,
+    /// Unique among tokens that are not revoked; audit entries carry it.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// Of its plaintext.
+    pub digest: Digest,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it is refused; none: never.
+    pub expires_at: Option<Timestamp>,
+}
+
+fn read_token(row: &Row) -> Result<TokenRecord> {
+    let corrupt = |what: &str| Error::Corrupt(format!("a token's {what}"));
+    Ok(TokenRecord {
+        id: row.text(0)?,
+        name: row.text(1)?,
+        role: row.text(2)?.parse().map_err(|_| corrupt("role"))?,
+        digest: Digest::from_bytes(row.bytes(3)?.try_into().map_err(|_| corrupt("digest"))?),
+        created_at: Timestamp::from_unix_ms(row.int(4)?),
+        expires_at: row.opt_int(5)?.map(Timestamp::from_unix_ms),
+    })
+}
+
+impl Store {
+    /// The tokens that are not revoked, oldest first; expired ones too.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn tokens(&self) -> Result<Vec<TokenRecord>> {
+        let sql = "SELECT id, name, role, sha256, created_at, expires_at FROM tokens WHERE revoked_at IS NULL \
+                   ORDER BY created_at, id";
+        self.pool.rows(sql, &[]).await?.iter().map(read_token).collect()
+    }
+
+    /// Whether there ever was a token of this role, revoked and expired ones included.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn ever_had_token(&self, role: Role) -> Result<bool> {
+        let sql = "SELECT id FROM tokens WHERE role = $1 LIMIT 1";
+        Ok(self.pool.row(sql, &[Arg::Text(role.as_str())]).await?.is_some())
+    }
+
+    /// Keeps a new token.
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`]; or when the database cannot be written.
+    pub async fn create_token(&self, token: &TokenRecord, by: By<'_>) -> Result<Head> {
+        let mut change = self.change().await?;
+        let taken = "SELECT id FROM tokens WHERE name = $1 AND revoked_at IS NULL";
+        if change.tx.row(taken, &[Arg::Text(&token.name)]).await?.is_some() {
+            return Err(Error::NameTaken);
+        }
+        let args = [
+            Arg::Text(&token.id),
+            Arg::Text(&token.name),
+            Arg::Text(token.role.as_str()),
+            Arg::Bytes(token.digest.as_bytes()),
+            Arg::Int(token.created_at.unix_ms()),
+            Arg::OptInt(token.expires_at.map(Timestamp::unix_ms)),
+        ];
+        let sql = "INSERT INTO tokens (id, name, role, sha256, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)";
+        change.tx.execute(sql, &args).await?;
+        change.head.version += 1;
+        let detail = json!({ "role": token.role.as_str(), "expires_at": token.expires_at.map(|at| at.to_string()) });
+        change.audit(by.at.unix_ms(), by.actor, "token.create", &token.id, &token.name, None, &detail).await?;
+        change.commit().await
+    }
+
+    /// Revokes the token with this id or name.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; or when the database cannot be written.
+    pub async fn revoke_token(&self, id_or_name: &str, by: By<'_>) -> Result<TokenRecord> {
+        let mut change = self.change().await?;
+        let sql = "SELECT id, name, role, sha256, created_at, expires_at FROM tokens \
+                   WHERE revoked_at IS NULL AND (id = $1 OR name = $1) ORDER BY id = $1 DESC LIMIT 1";
+        let row = change.tx.row(sql, &[Arg::Text(id_or_name)]).await?;
+        let token = read_token(&row.ok_or(Error::NotFound)?)?;
+        let args = [Arg::Text(&token.id), Arg::Int(by.at.unix_ms())];
+        change.tx.execute("UPDATE tokens SET revoked_at = $2 WHERE id = $1", &args).await?;
+        change.head.version += 1;
+        change.audit(by.at.unix_ms(), by.actor, "token.revoke", &token.id, &token.name, None, &json!({})).await?;
+        change.commit().await?;
+        Ok(token)
+    }
+}

@@ -1,0 +1,262 @@
+//! What an outcome does to the table.
+
+use super::event::{Event, Level, Reason};
+use super::failure::Failure;
+use super::load::Load;
+use super::request::{Outcome, RequestId};
+use super::roots::RootId;
+use super::{IDLE_PAUSE, InUse, Job, MAX_STAGED, ManifestSync, Outstanding, SETTLE_STEP, is_stale, page};
+use crate::checksum::Checksum;
+use crate::manifest::{Change, Page};
+use crate::table::{Record, Staged};
+use crate::timestamp::Timestamp;
+use std::time::Duration;
+
+/// What a good answer was.
+enum Taken {
+    /// A part; the rest comes next.
+    Part,
+    /// The table in use is up to date; whether anything changed.
+    UpToDate { changed: bool },
+}
+
+/// Why an answer was not taken.
+struct Refused {
+    failure: Option<Failure>,
+    /// What was collected is of no use.
+    start_over: Option<Reason>,
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self { failure: Some(failure), start_over: None }
+    }
+}
+
+impl Refused {
+    fn start_over(reason: Reason) -> Self {
+        Self { failure: None, start_over: Some(reason) }
+    }
+
+    fn mismatch(failure: Failure) -> Self {
+        Self { failure: Some(failure), start_over: Some(Reason::Mismatch) }
+    }
+}
+
+impl ManifestSync {
+    /// What came of a request. An outcome of a request that is not in force any more changes nothing.
+    ///
+    /// `wall` is the time of day, for comparing it with the service's.
+    pub fn on_outcome(
+        &mut self,
+        id: RequestId,
+        outcome: &Outcome<'_>,
+        now: Duration,
+        wall: Timestamp,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(outstanding) = self.outstanding.take_if(|outstanding| outstanding.id == id) else {
+            return self.on_probe(id, outcome, now, events);
+        };
+        let page = page::read(outcome, outstanding.since);
+        match &page {
+            Ok(_) => self.roots.refused(outstanding.root, None),
+            Err(Failure::Unauthorized(_) | Failure::WrongRealm) => self.roots.refused(outstanding.root, Some(now)),
+            Err(_) => {}
+        }
+        if let (Ok(_), Outcome::Answer(answer)) = (&page, outcome) {
+            self.compare_clocks(answer.date, wall, now, events);
+        }
+        let taken = match page {
+            Ok(page) => self.take_page(&page, outstanding.root, now, events),
+            Err(Failure::Compacted) if outstanding.since > 0 => Err(Refused::start_over(Reason::Gone)),
+            Err(failure) => Err(failure.into()),
+        };
+        match taken {
+            Ok(taken) => self.well(&taken, &outstanding, now, events),
+            Err(Refused { failure, start_over }) => {
+                let asked = match outcome {
+                    Outcome::Answer(answer) => answer.retry_after,
+                    Outcome::NoAnswer | Outcome::NotSent => None,
+                };
+                self.next_at = now;
+                if let Some(failure) = failure {
+                    // Another configuration may take what this one does not.
+                    if matches!(failure, Failure::OtherThanPinned { .. } | Failure::SuspiciousStore { .. }) {
+                        self.roots.refused(outstanding.root, Some(now));
+                    }
+                    self.fail(failure, asked, now, events);
+                }
+                if let Some(reason) = start_over {
+                    self.start_over(reason, now, events);
+                }
+            }
+        }
+    }
+
+    fn well(&mut self, taken: &Taken, outstanding: &Outstanding, now: Duration, events: &mut Vec<Event>) {
+        self.failures = 0;
+        self.next_at = now;
+        let Taken::UpToDate { changed } = taken else { return };
+        if outstanding.follows {
+            self.restarts = 0;
+        }
+        let at_once = now.saturating_sub(outstanding.sent_at) < (outstanding.wait / 2).min(IDLE_PAUSE * 2);
+        if !changed && at_once {
+            self.next_at = now + self.random.jitter(IDLE_PAUSE);
+        }
+        let (keys, revision) = self.in_use().map_or((0, 0), |position| (position.keys, position.revision));
+        self.journal.well(events, || format!("keys are up to date again: {keys} keys at revision {revision}"));
+    }
+
+    fn take_page(
+        &mut self,
+        page: &Page<'_>,
+        root: RootId,
+        now: Duration,
+        events: &mut Vec<Event>,
+    ) -> Result<Taken, Refused> {
+        self.check_store(page, root, now)?;
+        let taken = match &self.job {
+            Job::Load(_) => self.take_load(page, now, events),
+            Job::Follow | Job::CatchUp { .. } => self.take_changes(page, now, events),
+        };
+        if taken.is_ok() && self.in_use.as_ref().is_some_and(|in_use| *in_use.store == *page.store) {
+            self.roots.accept(root);
+        }
+        taken
+    }
+
+    /// Whether this store may take the place of the one in use, or go on being it.
+    fn check_store(&mut self, page: &Page<'_>, root: RootId, now: Duration) -> Result<(), Refused> {
+        let settings = self.roots.get(root).map(|root| &root.settings);
+        let pinned = settings.and_then(|settings| settings.store.as_deref());
+        let followed = if self.in_use.is_some() { Job::Follow } else { Job::Load(None) };
+        let not_pinned = match (pinned, &self.in_use) {
+            (Some(pinned), _) => *pinned != *page.store,
+            // What any configuration pins is not replaced for the sake of one that pins nothing.
+            (None, Some(in_use)) => *in_use.store != *page.store && self.roots.is_pinned(&in_use.store, now),
+            (None, None) => false,
+        };
+        if not_pinned {
+            let store = (&*page.store).into();
+            self.set_job(followed);
+            return Err(Failure::OtherThanPinned { store }.into());
+        }
+        if let Job::Load(Some(load)) = &self.job
+            && *load.store != *page.store
+        {
+            self.set_job(followed);
+            return Err(Failure::StoreChanged.into());
+        }
+        let Some(in_use) = self.in_use.as_ref().filter(|in_use| *in_use.store != *page.store) else { return Ok(()) };
+        let held = in_use.table.len();
+        let few = page.live.count == 0 || page.live.count < held.div_ceil(2) as u64;
+        let outlived = settings.is_some_and(|settings| is_stale(in_use, settings, now));
+        if held > 0 && few && pinned.is_none() && !outlived {
+            let failure = Failure::SuspiciousStore { store: (&*page.store).into(), keys: page.live.count, held };
+            self.set_job(followed);
+            return Err(failure.into());
+        }
+        match self.job {
+            Job::Load(_) => Ok(()),
+            Job::Follow | Job::CatchUp { .. } => Err(Refused::start_over(Reason::OtherStore)),
+        }
+    }
+
+    fn take_load(&mut self, page: &Page<'_>, now: Duration, events: &mut Vec<Event>) -> Result<Taken, Refused> {
+        let Job::Load(load) = &mut self.job else { return Ok(Taken::Part) };
+        let load = load.get_or_insert_with(|| Load::begin(page));
+        load.add(page).map_err(Refused::mismatch)?;
+        if page.more {
+            return Ok(Taken::Part);
+        }
+        compare((load.table.len(), load.table.checksum()), page).map_err(Refused::mismatch)?;
+        let Job::Load(Some(load)) = std::mem::replace(&mut self.job, Job::Follow) else { return Ok(Taken::Part) };
+        let keys = load.table.len();
+        let loaded = InUse { store: load.store, revision: page.revision, table: load.table, contact: now };
+        if let Some(before) = self.in_use.replace(loaded) {
+            self.retire(before.table);
+        }
+        events.push(Event::Loaded { keys, revision: page.revision });
+        let line = format!("loaded {keys} keys of store `{}` at revision {}", page.store.escape_debug(), page.revision);
+        events.push(Event::Log(Level::Info, line));
+        Ok(Taken::UpToDate { changed: true })
+    }
+
+    fn take_changes(&mut self, page: &Page<'_>, now: Duration, events: &mut Vec<Event>) -> Result<Taken, Refused> {
+        let mut staged = match std::mem::replace(&mut self.job, Job::Follow) {
+            Job::CatchUp { staged, .. } => staged,
+            Job::Follow | Job::Load(_) => Staged::default(),
+        };
+        let Some(in_use) = &mut self.in_use else { return Err(Refused::start_over(Reason::Mismatch)) };
+        for change in &page.keys {
+            match change {
+                Change::Live(key) => Record::read(key)
+                    .and_then(|record| staged.upsert(&in_use.table, &record))
+                    .map_err(|invalid| Refused::mismatch(Failure::Record(invalid)))?,
+                Change::Deleted { id, .. } => staged.remove(&in_use.table, id),
+            }
+        }
+        if staged.len() > MAX_STAGED {
+            return Err(Refused::start_over(Reason::FarBehind));
+        }
+        if page.more {
+            self.job = Job::CatchUp { staged, since: page.revision };
+            return Ok(Taken::Part);
+        }
+        compare(staged.outcome(&in_use.table), page).map_err(Refused::mismatch)?;
+        let changes = staged.len();
+        if changes > 0 {
+            in_use.table.commit(staged).map_err(|_| Refused::start_over(Reason::FarBehind))?;
+            in_use.table.settle(SETTLE_STEP);
+        }
+        in_use.contact = now;
+        let changed = page.revision > in_use.revision;
+        in_use.revision = page.revision;
+        if changed {
+            events.push(Event::Applied { changes, revision: page.revision });
+        }
+        Ok(Taken::UpToDate { changed })
+    }
+
+    /// The outcome of a probe shows whether a credential is accepted; nothing else is taken from it.
+    fn on_probe(&mut self, id: RequestId, outcome: &Outcome<'_>, now: Duration, events: &mut Vec<Event>) {
+        let Some((root, since)) = self.roots.take_probe(id) else { return };
+        let same_store = |page: &Page<'_>| self.in_use.as_ref().is_some_and(|in_use| *in_use.store == *page.store);
+        match page::read(outcome, since) {
+            Ok(page) if same_store(&page) => {
+                self.roots.accept(root);
+                // It is the newest now, perhaps, and takes over.
+                self.next_at = now;
+            }
+            // The service knows the credential; whether it is this store, the next page tells.
+            Ok(_) | Err(Failure::Compacted) => self.pause_probe(root, now),
+            Err(failure) => {
+                self.pause_probe(root, now);
+                self.journal.trouble(failure.number(), now, events, || {
+                    format!("a new plugin configuration cannot fetch keys: {failure}; it accepts no fetched key")
+                });
+                events.push(Event::Failed(failure));
+            }
+        }
+    }
+
+    fn pause_probe(&mut self, root: RootId, now: Duration) {
+        let longest = self.roots.patience(now).longest_pause();
+        let Some(root) = self.roots.get_mut(root) else { return };
+        root.probe.failures = root.probe.failures.saturating_add(1);
+        root.probe.next_at = now + self.random.pause(root.probe.failures, longest);
+    }
+}
+
+/// Count and checksum here against those that the service states.
+fn compare((count, checksum): (usize, Checksum), page: &Page<'_>) -> Result<(), Failure> {
+    let stated = page.live.checksum.as_deref().unwrap_or_default();
+    if count as u64 == page.live.count && Checksum::parse(stated) == Some(checksum) {
+        return Ok(());
+    }
+    let here = format!("{count} keys, {checksum}");
+    let there = format!("{} keys, {}", page.live.count, stated.chars().take(16).collect::<String>().escape_debug());
+    Err(Failure::Checksum { here, there })
+}

@@ -1,0 +1,70 @@
+//! The next request, and what came of it.
+
+use crate::duration;
+use std::time::Duration;
+
+/// How many changes a page is asked to hold. Parsing and applying them is one callback's work.
+pub const PAGE_CHANGES: u32 = 250;
+
+/// A larger page is refused unread.
+pub const MAX_PAGE_BYTES: usize = 4 << 20;
+
+/// Tells an answer to the request in force from one to a request that was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub(super) u64);
+
+/// One `GET /v1/manifest`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// To be given back with the outcome.
+    pub id: RequestId,
+    /// What was received so far. With `base` equal to it, the VM answers by it: an acknowledgement.
+    pub since: u64,
+    /// Tombstones up to here are of no use.
+    pub base: u64,
+    /// How many changes a page may hold.
+    pub limit: u32,
+    /// How long the service is to hold the request while there is nothing newer.
+    pub wait: Duration,
+    /// After this time an answer is not expected any more.
+    pub timeout: Duration,
+    /// For how long this VM serves without contact: the longest of its root contexts. None: without limit.
+    pub max_staleness: Option<Duration>,
+}
+
+impl Request {
+    /// `x-keyward-max-staleness`.
+    pub fn max_staleness_header(&self) -> String {
+        self.max_staleness.map_or_else(|| "never".to_owned(), duration::format)
+    }
+
+    /// `:path`.
+    pub fn path(&self) -> String {
+        let wait = if self.wait.is_zero() { "0s".to_owned() } else { duration::format(self.wait) };
+        format!("/v1/manifest?since={}&base={}&limit={}&wait={wait}", self.since, self.base, self.limit)
+    }
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, Copy)]
+pub enum Outcome<'a> {
+    /// An answer with a status, complete; proxies answer too, in the service's place.
+    Answer(Answer<'a>),
+    /// The proxy gave up after the headers: too slow, reset, or too large.
+    NoAnswer,
+    /// The proxy did not take the request: there is no such cluster, or not yet.
+    NotSent,
+}
+
+/// An answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Answer<'a> {
+    /// `:status`.
+    pub status: u16,
+    /// The whole body.
+    pub body: &'a [u8],
+    /// `date`, as it came.
+    pub date: Option<&'a str>,
+    /// `retry-after`, where it is a number of seconds.
+    pub retry_after: Option<Duration>,
+}

@@ -1,0 +1,144 @@
+//! The root contexts that share one table, and which of them polls.
+//!
+//! A new plugin configuration makes a new root context in the same VM, and the old one lives on for as long as its
+//! connections do, or is dropped without a word. The newest one polls; but one with another credential must show first
+//! that the service accepts it, and until then neither serves the table nor stops the others from keeping it fresh.
+
+use super::request::RequestId;
+use super::settings::{Patience, Settings};
+use crate::digest::Digest;
+use std::time::Duration;
+
+/// A root that did not call for so long is as good as gone.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// How many accepted credentials are remembered.
+const MAX_CREDENTIALS: usize = 16;
+
+/// A root context, as the table's owner knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RootId(u64);
+
+#[derive(Debug)]
+pub(super) struct Root {
+    pub(super) id: RootId,
+    pub(super) settings: Settings,
+    credential: Digest,
+    /// The service answered its credential with a page of the store in use.
+    pub(super) accepted: bool,
+    last_seen: Duration,
+    refused_at: Option<Duration>,
+    pub(super) probe: Probe,
+}
+
+/// A request that only finds out whether a credential is accepted.
+#[derive(Debug, Default)]
+pub(super) struct Probe {
+    pub(super) outstanding: Option<(RequestId, u64, Duration)>,
+    pub(super) failures: u32,
+    pub(super) next_at: Duration,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Roots {
+    /// From the oldest to the newest.
+    roots: Vec<Root>,
+    accepted: Vec<Digest>,
+    last_id: u64,
+}
+
+impl Roots {
+    pub(super) fn attach(&mut self, settings: Settings, now: Duration) -> RootId {
+        self.last_id += 1;
+        let id = RootId(self.last_id);
+        let credential = settings.credential();
+        let accepted = self.accepted.contains(&credential);
+        self.roots.push(Root {
+            id,
+            settings,
+            credential,
+            accepted,
+            last_seen: now,
+            refused_at: None,
+            probe: Probe::default(),
+        });
+        id
+    }
+
+    pub(super) fn detach(&mut self, id: RootId) {
+        self.roots.retain(|root| root.id != id);
+    }
+
+    pub(super) fn get(&self, id: RootId) -> Option<&Root> {
+        self.roots.iter().find(|root| root.id == id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: RootId) -> Option<&mut Root> {
+        self.roots.iter_mut().find(|root| root.id == id)
+    }
+
+    pub(super) fn seen(&mut self, id: RootId, now: Duration) {
+        if let Some(root) = self.get_mut(id) {
+            root.last_seen = now;
+        }
+    }
+
+    /// The service accepted this root's credential, and with it that of every root that has the same.
+    pub(super) fn accept(&mut self, id: RootId) {
+        let Some(credential) = self.get(id).map(|root| root.credential) else { return };
+        if !self.accepted.contains(&credential) {
+            if self.accepted.len() == MAX_CREDENTIALS {
+                self.accepted.remove(0);
+            }
+            self.accepted.push(credential);
+        }
+        for root in self.roots.iter_mut().filter(|root| root.credential == credential) {
+            root.accepted = true;
+        }
+    }
+
+    /// The root that has this probe outstanding, and the probe's `since`. It is not outstanding any more.
+    pub(super) fn take_probe(&mut self, id: RequestId) -> Option<(RootId, u64)> {
+        self.roots.iter_mut().find_map(|root| {
+            let (_, since, _) = root.probe.outstanding.take_if(|(outstanding, ..)| *outstanding == id)?;
+            Some((root.id, since))
+        })
+    }
+
+    fn alive(&self, now: Duration) -> impl DoubleEndedIterator<Item = &Root> {
+        self.roots.iter().filter(move |root| now.saturating_sub(root.last_seen) <= SILENCE)
+    }
+
+    /// What the strictest root asks for.
+    pub(super) fn patience(&self, now: Duration) -> Patience {
+        Patience { max_staleness: self.alive(now).filter_map(|root| root.settings.max_staleness).min() }
+    }
+
+    /// The longest that any root serves without contact; none: without limit.
+    pub(super) fn longest_staleness(&self, now: Duration) -> Option<Duration> {
+        self.alive(now)
+            .map(|root| root.settings.max_staleness.unwrap_or(Duration::MAX))
+            .max()
+            .filter(|max| *max < Duration::MAX)
+    }
+
+    /// The service refused this root's credential, or this root the service's store; none: no more.
+    pub(super) fn refused(&mut self, id: RootId, at: Option<Duration>) {
+        if let Some(root) = self.get_mut(id) {
+            root.refused_at = at;
+        }
+    }
+
+    /// Whether a configuration names this store.
+    pub(super) fn is_pinned(&self, store: &str, now: Duration) -> bool {
+        self.alive(now).any(|root| root.settings.store.as_deref() == Some(store))
+    }
+
+    /// The root that polls: the newest, leaving out silent ones; but rather one that was accepted, and only if there is no
+    /// other one that was refused, those in turn.
+    pub(super) fn poller(&self, now: Duration) -> Option<&Root> {
+        let not_refused = || self.alive(now).rev().filter(|root| root.refused_at.is_none());
+        let first = not_refused().find(|root| root.accepted).or_else(|| not_refused().next());
+        first.or_else(|| self.alive(now).min_by_key(|root| root.refused_at))
+    }
+}

@@ -1,0 +1,131 @@
+//! Headers that no well-behaved client sends.
+
+use crate::setup::{ADMIN, Edge, READER, assert_denied, assert_passed};
+use keyward_testbed::http2::{Answer, Client, fields};
+
+#[test]
+fn repeated_key_headers_are_refused_over_http_1() {
+    let edge = Edge::start();
+    for headers in [
+        [("x-api-key", READER), ("x-api-key", READER)],
+        [("x-api-key", READER), ("X-API-Key", ADMIN)],
+        [("x-api-key", "kw_nobody"), ("x-api-key", READER)],
+        [("x-api-key", ""), ("x-api-key", READER)],
+        [("x-api-key", READER), ("x-api-key", "")],
+    ] {
+        let (response, received) = edge.ask("GET", "/a", &headers);
+        assert_denied(&response, &received, 401, "key_malformed");
+    }
+    // A repeated header of another kind is nobody's business.
+    let (response, received) = edge.ask("GET", "/a", &[("x-api-key", READER), ("x-a", "1"), ("x-a", "2")]);
+    assert_eq!(assert_passed(&response, received).header("x-a"), ["1", "2"]);
+}
+
+#[test]
+fn repeated_key_headers_are_refused_over_http_2() {
+    let edge = Edge::start();
+    let request = |more: &[(&str, &str)]| {
+        let mut all = vec![(":method", "GET"), (":scheme", "http"), (":path", "/a"), (":authority", "api.example.com")];
+        all.extend(more);
+        let mut client = Client::connect(edge.address).unwrap();
+        client.request(&fields(&all), b"").unwrap()
+    };
+    for headers in [[("x-api-key", READER), ("x-api-key", READER)], [("x-api-key", READER), ("x-api-key", ADMIN)]] {
+        let Answer::Response(response) = request(&headers) else { panic!("no response") };
+        assert_denied(&response, &edge.upstream.take(), 401, "key_malformed");
+    }
+    assert_eq!(request(&[("x-api-key", READER)]).status(), Some(200));
+    assert_eq!(edge.upstream.take().len(), 1);
+    // Illegal in HTTP/2: whatever Envoy does, the upstream hears nothing of it.
+    for headers in [
+        &[("X-Api-Key", READER)][..],
+        &[("x-api-key", READER), (":path", "/public")],
+        &[(":path", "/public"), ("x-api-key", READER)],
+        &[("x-api-key ", READER)],
+        &[("x-api-key", "a\0b")],
+        &[("x-api-key", "a\r\nx-api-key: b")],
+        &[("", READER)],
+        &[("x-api-key", READER), ("connection", "x-api-key")],
+    ] {
+        assert_ne!(request(headers).status(), Some(200), "{headers:?}");
+        assert_eq!(edge.upstream.count(), 0, "{headers:?}");
+    }
+}
+
+#[test]
+fn bytes_beyond_ascii_neither_crash_nor_pass() {
+    let edge = Edge::start();
+    for key in [&b"\xff"[..], b"\x80\x81\xfe", "schlüssel".as_bytes(), &[READER.as_bytes(), b"\xff"].concat()] {
+        let (response, received) = edge.ask_bytes("GET", b"/a", &[("x-api-key", key)]);
+        assert_denied(&response, &received, 401, "key_malformed");
+    }
+    // In another header they are the upstream's business.
+    let (response, received) = edge.ask_bytes("GET", b"/a", &[("x-api-key", READER.as_bytes()), ("x-a", b"\xff\xfe")]);
+    let arrived = assert_passed(&response, received);
+    assert!(arrived.headers.contains(&(b"x-a".to_vec(), b"\xff\xfe".to_vec())));
+    for header in ["content-type", "origin", "cookie", "authorization", "user-agent", "x-api-key-id"] {
+        let (response, received) =
+            edge.ask_bytes("GET", b"/a", &[("x-api-key", READER.as_bytes()), (header, b"\xff\x80")]);
+        assert_passed(&response, received);
+    }
+    let mut client = Client::connect(edge.address).unwrap();
+    let mut all =
+        fields(&[(":method", "GET"), (":scheme", "http"), (":path", "/a"), (":authority", "api.example.com")]);
+    all.push((b"x-api-key".to_vec(), b"\xff".to_vec()));
+    let Answer::Response(response) = client.request(&all, b"").unwrap() else { panic!("no response") };
+    assert_denied(&response, &edge.upstream.take(), 401, "key_malformed");
+    // Both workers are still there.
+    for response in edge.ask_both_workers("/a", &[("x-api-key", READER)]) {
+        assert_eq!(response.status, 200);
+    }
+}
+
+#[test]
+fn a_nul_byte_does_not_get_past_envoy() {
+    let edge = Edge::start();
+    for headers in [[("x-api-key", &b"a\0b"[..])], [("x-a", &b"\0"[..])], [("x-api-key\0", READER.as_bytes())]] {
+        let (response, received) = edge.ask_bytes("GET", b"/a", &headers);
+        assert_eq!((response.status, received.len()), (400, 0));
+    }
+    let (response, received) = edge.ask_bytes("GET", b"/a\0", &[("x-api-key", READER.as_bytes())]);
+    assert_eq!((response.status, received.len()), (400, 0));
+}
+
+#[test]
+fn sixty_kilobytes_of_headers_are_read() {
+    let edge = Edge::start();
+    let long = "x".repeat(50_000);
+    let (response, received) = edge.ask("GET", "/a", &[("x-long", &long), ("x-api-key", READER)]);
+    assert_eq!(assert_passed(&response, received).header("x-long").concat(), long);
+    let (response, received) = edge.ask("GET", "/a", &[("x-long", &long)]);
+    assert_denied(&response, &received, 401, "key_missing");
+    let (response, received) = edge.ask("GET", "/a", &[("x-api-key", &long)]);
+    assert_denied(&response, &received, 401, "key_malformed");
+    let (response, received) = edge.ask("GET", &format!("/a?{long}"), &[("x-api-key", READER)]);
+    assert_passed(&response, received);
+    let path = format!("/any/{}", "y/".repeat(20_000));
+    let (response, received) = edge.ask("GET", &path, &[("x-api-key", READER)]);
+    assert_passed(&response, received);
+    // One more and Envoy says no itself.
+    let (response, received) = edge.ask("GET", "/a", &[("x-long", &"x".repeat(70_000)), ("x-api-key", READER)]);
+    assert_eq!((response.status, received.len()), (431, 0));
+    // Ninety-nine headers, Envoy's limit being a hundred.
+    let names: Vec<String> = (0..80).map(|number| format!("x-{number}")).collect();
+    let mut many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
+    many.push(("x-api-key", READER));
+    let (response, received) = edge.ask("GET", "/a", &many);
+    assert_passed(&response, received);
+}
+
+#[test]
+fn hop_by_hop_headers_cannot_take_the_key_away() {
+    let edge = Edge::start();
+    // Were the proxy to drop what `connection` names before the filter, the request would have no key; were it to
+    // do so after, that would be harmless. Neither may change who called.
+    let headers = [("connection", "x-api-key-id, x-api-key"), ("x-api-key", READER), ("x-api-key-id", "key_admin")];
+    let (response, received) = edge.ask("GET", "/a", &headers);
+    if response.status == 200 {
+        let arrived = assert_passed(&response, received);
+        assert!(!arrived.header("x-api-key-id").contains(&"key_admin".to_owned()));
+    }
+}

@@ -1,0 +1,15 @@
+//! The filter in a real Envoy, in front of an upstream that writes down what reaches it.
+
+mod deploy;
+mod failures;
+mod generated;
+mod grpc;
+mod headers;
+mod identity;
+mod methods;
+mod observability;
+mod paths;
+mod setup;
+mod shadow;
+mod shipped;
+mod updates;

@@ -1,0 +1,106 @@
+//! CONNECT, upgrades, and methods with a meaning of their own.
+
+use crate::setup::{Edge, READER, assert_denied, assert_passed, plugin};
+use keyward_testbed::http2::{Answer, Client, fields};
+use serde_json::json;
+
+#[test]
+fn connect_has_no_path_and_no_way_through() {
+    // The test's listener has a route for CONNECT; only the filter is in its way.
+    let edge = Edge::with(&plugin(), |listener| {
+        listener.connection_manager()["upgrade_configs"] = json!([{"upgrade_type": "CONNECT"}]);
+        listener.connection_manager()["http2_protocol_options"] = json!({"allow_connect": true});
+    });
+    for headers in [&[][..], &[("x-api-key", READER)]] {
+        let (response, received) = edge.ask("CONNECT", "api.example.com:443", headers);
+        assert_ne!(response.status, 200);
+        assert!(received.is_empty());
+    }
+    let mut client = Client::connect(edge.address).unwrap();
+    let connect = fields(&[(":method", "CONNECT"), (":authority", "api.example.com:443"), ("x-api-key", READER)]);
+    let answer = client.request(&connect, b"").unwrap();
+    let Answer::Response(response) = answer else { panic!("{answer:?}") };
+    assert_eq!(response.status, 400, "{}", response.text());
+    assert_eq!(edge.upstream.count(), 0);
+    for response in edge.ask_both_workers("/a", &[("x-api-key", READER)]) {
+        assert_eq!(response.status, 200);
+    }
+}
+
+#[test]
+fn an_upgrade_is_a_request_like_any_other() {
+    let edge = Edge::with(&plugin(), |listener| {
+        listener.connection_manager()["upgrade_configs"] = json!([{"upgrade_type": "websocket"}]);
+    });
+    let upgrade = |target: &str, key: Option<&str>| {
+        let mut headers = vec![
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        headers.extend(key.map(|key| ("x-api-key", key)));
+        edge.ask("GET", target, &headers)
+    };
+    let (response, received) = upgrade("/a", None);
+    assert_denied(&response, &received, 401, "key_missing");
+    let (response, received) = upgrade("/denied/x", Some(READER));
+    assert_denied(&response, &received, 403, "route_denied");
+    // The upstream answers without switching protocols; what matters is that it was asked.
+    let (_, received) = upgrade("/a", Some(READER));
+    assert_eq!(received.len(), 1);
+}
+
+#[test]
+fn an_upgrade_that_skips_the_filter_is_stopped_by_the_backstop() {
+    let edge = Edge::with(&plugin(), |listener| {
+        let manager = listener.connection_manager();
+        // The mistake: a filter list for upgrades that somebody forgot the filter in.
+        let others: Vec<_> = manager["http_filters"].as_array().unwrap().iter().skip(1).cloned().collect();
+        manager["upgrade_configs"] = json!([{"upgrade_type": "websocket", "filters": others}]);
+    });
+    let headers = [("connection", "upgrade"), ("upgrade", "websocket"), ("x-api-key", READER)];
+    let (response, received) = edge.ask("GET", "/a", &headers);
+    assert_eq!((response.status, received.len()), (403, 0));
+}
+
+#[test]
+fn options_head_and_trace_need_what_the_rule_says() {
+    let edge = Edge::start();
+    for method in ["OPTIONS", "HEAD", "TRACE"] {
+        let (response, received) = edge.ask(method, "/a", &[]);
+        assert_eq!((response.status, received.len()), (401, 0), "{method}");
+        // RFC 9110, 15.5.2: a 401 has a challenge, also where it has no body.
+        assert_eq!(
+            response.header("www-authenticate"),
+            Some(r#"ApiKey realm="tests", header="X-Api-Key""#),
+            "{method}"
+        );
+        let (response, received) = edge.ask(method, "/a", &[("x-api-key", READER)]);
+        let arrived = assert_passed(&response, received);
+        assert_eq!(arrived.method, method.as_bytes());
+        assert!(arrived.header("x-api-key").is_empty(), "{method} carries the key");
+        // A rule for POST is no rule for these.
+        let (response, received) = edge.ask(method, "/write", &[("x-api-key", READER)]);
+        assert_eq!((response.status, received.len()), (403, 0), "{method}");
+    }
+    let (response, received) =
+        edge.ask("OPTIONS", "/a", &[("origin", "https://x"), ("access-control-request-method", "GET")]);
+    assert_denied(&response, &received, 401, "key_missing");
+}
+
+#[test]
+fn preflights_pass_where_they_are_let() {
+    let mut plugin = plugin();
+    plugin["cors_preflight"] = json!("pass");
+    let edge = Edge::with(&plugin, |_| {});
+    let preflight = |target: &str, method: &str| {
+        edge.ask("OPTIONS", target, &[("origin", "https://x"), ("access-control-request-method", method)])
+    };
+    let (response, received) = preflight("/write", "POST");
+    assert_passed(&response, received);
+    let (response, received) = preflight("/write", "GET");
+    assert_denied(&response, &received, 401, "key_missing");
+    let (response, received) = preflight("/denied/x", "GET");
+    assert_denied(&response, &received, 401, "key_missing");
+}

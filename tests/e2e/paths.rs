@@ -1,0 +1,158 @@
+//! Encoded slashes and dots, with and without Envoy's normalisation: no spelling opens what the rules close.
+
+use crate::setup::{ADMIN, Edge, assert_denied, manifest};
+use keyward_testbed::envoy_config::Listener;
+use serde_json::{Value, json};
+
+/// Spellings of `/denied/x`, which nobody may have, that begin with what everybody may.
+const SPELLINGS: &[&str] = &[
+    "/denied/x",
+    "//denied/x",
+    "/denied//x",
+    "/./denied/x",
+    "/public/../denied/x",
+    "/public/..//denied/x",
+    "/public/%2e%2e/denied/x",
+    "/public/%2E%2E/denied/x",
+    "/public/.%2e/denied/x",
+    "/public/..%2fdenied/x",
+    "/public/..%2Fdenied%2Fx",
+    "/public%2f..%2fdenied%2fx",
+    "/public/..%5cdenied/x",
+    "/public/..\\denied/x",
+    "/public\\..\\denied\\x",
+    "/public/..;/denied/x",
+    "/public/..;a=b/denied/x",
+    "/public/%2e%2e;/denied/x",
+    "/public/..%3b/denied/x",
+    "/%64enied/x",
+    "/denie%64/x",
+    "/%2564enied/x",
+    "/%252fdenied/x",
+    "/public/%252e%252e/denied/x",
+    "/public/%c0%ae%c0%ae/denied/x",
+    "/public/%00/../denied/x",
+    "/denied/%2e/x",
+    "/denied/.",
+    "/denied/..",
+    "/public/x/../../denied/x",
+    "/public/..%00/denied/x",
+    "/denied;/x",
+    "/denied%2fx",
+    "/public/%2e%2e%2fdenied/x",
+    "/public/....//denied/x",
+    "/public/.%00./denied/x",
+];
+
+fn plugin() -> Value {
+    json!({
+        "manifest": manifest(),
+        "rules": [{"path": "/denied/**", "access": "deny"}, {"path": "/public/**", "access": "public"}],
+        "unmatched": "public",
+    })
+}
+
+/// What an upstream that decodes and resolves as eagerly as possible would make of a target.
+fn eager(target: &str) -> String {
+    let mut path = target.split('?').next().unwrap().to_owned();
+    for _ in 0..3 {
+        path = percent_decoded(&path).replace('\\', "/");
+        path = path.split('/').map(|segment| segment.split(';').next().unwrap()).collect::<Vec<_>>().join("/");
+        path = path.replace('\0', "");
+    }
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            segment => segments.push(segment),
+        }
+    }
+    format!("/{}", segments.join("/"))
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut out = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let code = after.get(..2).and_then(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
+        match (first, code) {
+            (b'%', Some(code)) => {
+                out.push(code);
+                rest = &after[2..];
+            }
+            _ => {
+                out.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn no_spelling_gets_through(change: impl FnOnce(&mut Listener)) {
+    let edge = Edge::with(&plugin(), change);
+    for spelling in SPELLINGS {
+        let (response, received) = edge.ask("GET", spelling, &[("x-api-key", ADMIN)]);
+        for request in &received {
+            let read = eager(&request.target());
+            assert!(
+                !read.starts_with("/denied"),
+                "{spelling} arrived as {} and may be read as {read}",
+                request.target()
+            );
+        }
+        if received.is_empty() {
+            assert!(
+                matches!(response.status, 307 | 400 | 403 | 404),
+                "{spelling}: {} {}",
+                response.status,
+                response.text()
+            );
+        }
+    }
+    // And the door is really open for what is public.
+    let (response, received) = edge.ask("GET", "/public/x", &[]);
+    assert_eq!((response.status, received.len()), (200, 1));
+}
+
+#[test]
+fn no_spelling_gets_through_without_normalisation() {
+    no_spelling_gets_through(|_| {});
+}
+
+#[test]
+fn no_spelling_gets_through_with_the_shipped_normalisation() {
+    let shipped = keyward_testbed::envoy_config::shipped();
+    let place = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+    let shipped = shipped.pointer(place).unwrap().clone();
+    no_spelling_gets_through(|listener| {
+        for field in ["normalize_path", "merge_slashes", "path_with_escaped_slashes_action"] {
+            listener.connection_manager()[field] = shipped[field].clone();
+        }
+    });
+}
+
+#[test]
+fn no_spelling_gets_through_with_every_other_normalisation() {
+    for action in ["KEEP_UNCHANGED", "REJECT_REQUEST", "UNESCAPE_AND_FORWARD"] {
+        no_spelling_gets_through(|listener| {
+            let manager = listener.connection_manager();
+            manager["normalize_path"] = json!(true);
+            manager["merge_slashes"] = json!(true);
+            manager["path_with_escaped_slashes_action"] = json!(action);
+        });
+    }
+}
+
+#[test]
+fn what_is_ambiguous_is_said_so() {
+    let edge = Edge::start();
+    for target in ["//a", "/a%2f", "/a/../a", "/a;x", "/a%00", "/%zz", "/a%ff", "/%2561"] {
+        let (response, received) = edge.ask("GET", target, &[("x-api-key", ADMIN)]);
+        assert_denied(&response, &received, 400, "path_ambiguous");
+        assert_eq!(response.header("content-type"), Some("application/problem+json"));
+    }
+}
