@@ -116,7 +116,7 @@ pub fn run(plugin: &Plugin, may_hold: bool) -> Progress {
     let config = &plugin.config;
     let head = headers.head();
     let source = plugin.source.as_ref().map(|source| source.borrow());
-    let keys = plugin.keys(source.as_deref());
+    let keys = plugin.keys(source.as_ref());
 
     if config.readiness_path.as_ref().is_some_and(|path| path.as_bytes() == without_query(head.path)) {
         let ready = !matches!(keys, Keys::Unavailable(_)) && !matches!(keys, Keys::InlineOnly { .. });
@@ -128,7 +128,8 @@ pub fn run(plugin: &Plugin, may_hold: bool) -> Progress {
     forward::remove_client_identity(config, &headers);
     let route = if config.route_metadata { read_route(plugin, &headers, enforce) } else { Route::Absent };
     let policy = Policy { config, keys, route: route.as_metadata() };
-    let decision = decide(&policy, &head, Timestamp::from_unix_ns(host::wall_clock_ns()));
+    let now = Timestamp::from_unix_ns(host::wall_clock_ns());
+    let decision = decide(&policy, &head, now);
 
     let waits = decision.code == Code::ManifestUnavailable && keys.why() == Some(Unavailable::NotYetLoaded);
     if enforce && may_hold && waits {
@@ -142,6 +143,11 @@ pub fn run(plugin: &Plugin, may_hold: bool) -> Progress {
         (true, false) => Outcome::Deny,
     };
     plugin.counters.count(outcome, decision.code);
+    if decision.code == Code::Allowed
+        && let Some(source) = &plugin.source
+    {
+        source.record_use(&decision, now);
+    }
     if outcome == Outcome::Deny {
         let is_grpc = content_type(&headers).is_grpc();
         plugin.replies.with(&decision, is_grpc, send);

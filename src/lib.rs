@@ -18,6 +18,8 @@ pub mod reply;
 #[cfg(all(target_family = "wasm", feature = "failpoint"))]
 mod failpoint;
 #[cfg(target_family = "wasm")]
+mod fetch;
+#[cfg(target_family = "wasm")]
 mod forward;
 #[cfg(target_family = "wasm")]
 mod hold;
@@ -31,6 +33,8 @@ mod plugin;
 mod root;
 #[cfg(target_family = "wasm")]
 mod source;
+#[cfg(target_family = "wasm")]
+mod telemetry;
 
 #[cfg(target_family = "wasm")]
 proxy_wasm::main! {{

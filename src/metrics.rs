@@ -49,3 +49,33 @@ pub const ROUTE_METADATA_INVALID: &str = "keyward_route_metadata_invalid";
 
 /// Counts requests that were held for the first manifest.
 pub const HELD: &str = "keyward_held_requests";
+
+/// Counts complete loads of all keys.
+pub const LOADS: &str = "keyward_manifest_loads";
+
+/// Counts uses of keys that were not reported, for want of room or because the service refused the report.
+pub const USAGE_DROPPED: &str = "keyward_usage_dropped";
+
+/// The revision that a VM's keys are at.
+pub const MANIFEST_REVISION: &str = "keyward_manifest_revision";
+
+/// How many keys a VM has fetched.
+pub const MANIFEST_KEYS: &str = "keyward_manifest_keys";
+
+/// Seconds since a VM last knew that its keys were up to date.
+pub const MANIFEST_AGE: &str = "keyward_manifest_age_seconds";
+
+/// Counts one kind of failed poll.
+pub fn sync_failure_counter(reason: &str) -> String {
+    format!("keyward_sync_failures.reason.{reason}")
+}
+
+/// Counts loads that had to begin anew, by why.
+pub fn started_over_counter(reason: &str) -> String {
+    format!("keyward_sync_started_over.reason.{reason}")
+}
+
+/// A gauge of one VM: in a shared one the last writer would hide all others.
+pub fn vm_gauge(name: &str, vm: &str) -> String {
+    format!("{name}.vm.{vm}")
+}

@@ -3,11 +3,11 @@
 use crate::host::Metric;
 use crate::metrics::{self, Outcome};
 use crate::reply::Replies;
-use crate::source::Source;
+use crate::source::{Fetched, Source};
 use keyward_policy::config::{Config, Use};
 use keyward_policy::decision::Code;
 use keyward_policy::policy::Keys;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 
 /// A valid configuration and what was made from it.
@@ -16,14 +16,14 @@ pub struct Plugin {
     pub replies: Replies,
     pub counters: Rc<Counters>,
     /// The fetched keys, where the configuration names an admin service.
-    pub source: Option<Rc<RefCell<Source>>>,
+    pub source: Option<Source>,
     /// Route metadata is complained about once, not at every request.
     pub complained: Cell<bool>,
 }
 
 impl Plugin {
     /// The keys that are usable now.
-    pub fn keys<'a>(&'a self, source: Option<&'a Source>) -> Keys<'a> {
+    pub fn keys<'a>(&'a self, source: Option<&'a Fetched<'a>>) -> Keys<'a> {
         let inline = self.config.manifest.as_ref();
         let Some(source) = source else {
             // Without an admin service the configuration's keys are the manifest. Without either, every route that

@@ -3,8 +3,7 @@
 use crate::head::serialize;
 use keyward_policy::config::Config;
 use keyward_policy::credential::KeySource;
-use keyward_policy::decision::{Code, Decision};
-use serde_json::json;
+use keyward_policy::decision::{Code, Decision, Problem};
 
 /// One local reply, ready to be handed to the proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,23 +55,18 @@ impl Replies {
 
     /// RFC 9457.
     fn problem(&self, code: Code, decision: Option<&Decision<'_>>) -> Reply {
-        let mut body = json!({
-            "type": format!("urn:keyward:{code}"),
-            "title": code.title(),
-            "status": code.status(),
-            "detail": code.detail(),
-            "code": code.as_str(),
-        });
-        if let (Some(decision), Some(body)) = (decision, body.as_object_mut()) {
-            let required: Vec<&str> = decision.required.iter().map(AsRef::as_ref).collect();
-            body.insert("required".into(), json!(required));
-            body.insert("missing".into(), json!(decision.missing().collect::<Vec<_>>()));
-        }
+        let problem = Problem::new(code);
+        let problem = match decision {
+            Some(decision) => problem.with_permissions(decision),
+            None => problem,
+        };
+        // Strings and numbers alone: this cannot fail.
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
         Reply {
             status: code.status(),
             details: details(code),
             headers: serialize(&self.headers(code, Some("application/problem+json"))),
-            body: body.to_string().into_bytes(),
+            body,
             grpc_status: -1,
         }
     }
@@ -96,7 +90,7 @@ pub fn readiness(ready: bool) -> Reply {
         status,
         details: "keyward_readiness".into(),
         headers: serialize(&[("cache-control", "no-store"), ("content-type", "application/json")]),
-        body: json!({"status": word}).to_string().into_bytes(),
+        body: format!("{{\"status\":\"{word}\"}}").into_bytes(),
         grpc_status: -1,
     }
 }

@@ -5,6 +5,7 @@ use crate::host;
 use crate::http::Http;
 use crate::plugin::{self, Plugin};
 use crate::reply::Replies;
+use crate::source::Source;
 use keyward_policy::config::Config;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
@@ -23,7 +24,29 @@ impl Root {
     }
 }
 
-impl Context for Root {}
+impl Root {
+    fn source(&self) -> Option<&Source> {
+        self.plugin.as_ref().and_then(|plugin| plugin.source.as_ref())
+    }
+}
+
+impl Context for Root {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, _: usize, _: usize) {
+        if let Some(source) = self.source() {
+            source.on_answer(token, headers);
+        }
+        hold::look_again(self.context_id);
+    }
+}
+
+impl Drop for Root {
+    /// The proxy is done with this configuration: no answer comes here any more.
+    fn drop(&mut self) {
+        if let Some(source) = self.source() {
+            source.detach();
+        }
+    }
+}
 
 impl RootContext for Root {
     /// A function of the configuration's bytes alone. Were it to fail in a worker after it had passed on the main
@@ -42,17 +65,26 @@ impl RootContext for Root {
                 return false;
             }
         };
+        if let Some(source) = self.source() {
+            source.detach();
+        }
         self.plugin = Some(Rc::new(Plugin {
             replies: Replies::new(&config),
             counters: plugin::counters(),
-            source: None,
+            source: config.admin.as_ref().map(|admin| Source::attach(admin, &config.realm)),
             complained: Cell::new(false),
             config,
         }));
+        if let Some(source) = self.source() {
+            source.start();
+        }
         true
     }
 
     fn on_tick(&mut self) {
+        if let Some(source) = self.source() {
+            source.on_tick();
+        }
         hold::look_again(self.context_id);
     }
 

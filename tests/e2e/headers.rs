@@ -96,7 +96,7 @@ fn sixty_kilobytes_of_headers_are_read() {
     let edge = Edge::start();
     let long = "x".repeat(50_000);
     let (response, received) = edge.ask("GET", "/a", &[("x-long", &long), ("x-api-key", READER)]);
-    assert_eq!(assert_passed(&response, received).header("x-long"), [long.clone()]);
+    assert_eq!(assert_passed(&response, received).header("x-long").concat(), long);
     let (response, received) = edge.ask("GET", "/a", &[("x-long", &long)]);
     assert_denied(&response, &received, 401, "key_missing");
     let (response, received) = edge.ask("GET", "/a", &[("x-api-key", &long)]);

@@ -1,5 +1,6 @@
 //! The filter in a real Envoy, in front of an upstream that writes down what reaches it.
 
+mod deploy;
 mod failures;
 mod generated;
 mod grpc;

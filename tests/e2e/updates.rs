@@ -15,7 +15,7 @@ fn a_bad_configuration_is_refused_and_the_old_one_stays() {
     let folder = workspace::scratch("lds");
     let file = folder.path().join("lds.json");
     let good = listener(&plugin(), &upstream);
-    envoy_config::write_lds(&file, "1", &[good.clone()]);
+    envoy_config::write_lds(&file, "1", std::slice::from_ref(&good));
     let envoy = Envoy::start(&envoy_config::bootstrap_with_lds(&file, &[good]));
     let address = wait::until("the listener", PATIENCE, || envoy.find_listener(LISTENER));
     let status = |target: &str, key: &str| http1::get(address, target, &[("x-api-key", key)]).unwrap().status;

@@ -46,9 +46,20 @@ pub fn secret(file: &Path) -> Result<String> {
 
 /// The status of a GET, and the body; none while nothing answers.
 pub fn get(port: u16, path: &str, header: &str) -> Option<(u16, String)> {
+    request(port, "GET", path, header, "")
+}
+
+/// The status and the body of a request; none while nothing answers. `header` holds whole lines.
+pub fn request(port: u16, method: &str, path: &str, header: &str, body: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address(port), Duration::from_secs(1)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{header}\r\n").ok()?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n\
+         {header}\r\n{body}"
+    )
+    .ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let status = answer.split(' ').nth(1)?.parse().ok()?;

@@ -43,7 +43,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     demo::secret(&folder.join("edge-token"))?;
 
     let mut children = Children::new()?;
-    let result = start(arguments, &mut children, &envoy, &keyward, &folder).and_then(|key| {
+    let result = start(arguments, &mut children, &Programs { envoy, keyward }, &admin_token, &folder).and_then(|key| {
         announce(arguments, &key, &admin_token, &folder);
         children.wait_for_interrupt()
     });
@@ -52,12 +52,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     result
 }
 
+struct Programs {
+    envoy: PathBuf,
+    keyward: PathBuf,
+}
+
 /// Starts the three, and gives the demo key.
 fn start(
     arguments: &Arguments,
     children: &mut Children,
-    envoy: &Path,
-    keyward: &Path,
+    programs: &Programs,
+    admin_token: &str,
     folder: &Path,
 ) -> Result<String> {
     let Arguments { port, envoy_admin_port, upstream_port, admin_port } = *arguments;
@@ -66,7 +71,7 @@ fn start(
     children.start("the sample upstream", &mut upstream, &folder.join("records-api.log"))?;
     children.wait_for("the sample upstream", || answers(upstream_port, "/api/health"))?;
 
-    let mut service = sh::command(keyward);
+    let mut service = sh::command(&programs.keyward);
     service
         .arg("serve")
         .env("KEYWARD_LISTEN", demo::address(admin_port).to_string())
@@ -75,9 +80,9 @@ fn start(
         .env("KEYWARD_EDGE_TOKEN_FILE", folder.join("edge-token"));
     children.start("the admin service", &mut service, &folder.join("keyward.log"))?;
     children.wait_for("the admin service", || answers(admin_port, "/readyz"))?;
-    let key = demo_key(keyward, admin_port, folder)?;
+    let key = demo_key(admin_port, admin_token)?;
 
-    let mut proxy = sh::command(envoy);
+    let mut proxy = sh::command(&programs.envoy);
     proxy
         .arg("--config-path")
         .arg(configuration(arguments, folder)?)
@@ -120,24 +125,30 @@ fn configuration(arguments: &Arguments, folder: &Path) -> Result<PathBuf> {
 
 /// A key with all permissions for a week. The store is kept between runs, the key's text is not: where the
 /// key is there already it is regenerated.
-fn demo_key(keyward: &Path, admin_port: u16, folder: &Path) -> Result<String> {
-    let client = |arguments: &[&str]| {
-        let mut command = sh::command(keyward);
-        command
-            .args(arguments)
-            .arg("--json")
-            .env("KEYWARD_URL", format!("http://{}", demo::address(admin_port)))
-            .env("KEYWARD_ADMIN_TOKEN_FILE", folder.join("admin-token"));
-        sh::read(&mut command)
+fn demo_key(admin_port: u16, admin_token: &str) -> Result<String> {
+    let header = format!("authorization: Bearer {admin_token}\r\ncontent-type: application/json\r\n");
+    let ask = |method: &str, path: &str, body: &str| -> Result<(u16, serde_json::Value)> {
+        let answer = demo::request(admin_port, method, path, &header, body);
+        let (status, body) = answer.with_context(|| format!("the admin service does not answer {method} {path}"))?;
+        let json = serde_json::from_str(&body).with_context(|| format!("{method} {path}: {status} {body}"))?;
+        Ok((status, json))
     };
-    let permissions = "records:read,records:write,records:delete,files:read,files:write";
-    let created = client(&["key", "create", DEMO_KEY, "--permissions", permissions, "--expires-in", "7d"]);
-    let answer = created.or_else(|error| {
-        client(&["key", "regenerate", DEMO_KEY]).map_err(|_| error.context("cannot make the demo key"))
-    })?;
-    let answer: serde_json::Value = serde_json::from_str(&answer).context("the answer to `key create` is no JSON")?;
+    let wanted = serde_json::json!({
+        "name": DEMO_KEY,
+        "permissions": ["records:read", "records:write", "records:delete", "files:read", "files:write"],
+        "expires_in": "7d",
+    });
+    let (mut status, mut answer) = ask("POST", "/v1/keys", &wanted.to_string())?;
+    if status == 409 {
+        let (_, list) = ask("GET", &format!("/v1/keys?q={DEMO_KEY}"), "")?;
+        let keys = list.get("keys").and_then(serde_json::Value::as_array);
+        let mut keys = keys.into_iter().flatten();
+        let id = keys.find(|key| key.get("name").is_some_and(|name| name == DEMO_KEY)).and_then(|key| key.get("id"));
+        let id = id.and_then(serde_json::Value::as_str).context("the demo key is in the way and cannot be found")?;
+        (status, answer) = ask("POST", &format!("/v1/keys/{id}/regenerate?wait=0s"), "")?;
+    }
     let key = answer.get("key").and_then(serde_json::Value::as_str);
-    Ok(key.context("the answer to `key create` holds no key")?.to_owned())
+    Ok(key.with_context(|| format!("cannot make the demo key: {status} {answer}"))?.to_owned())
 }
 
 fn announce(arguments: &Arguments, key: &str, admin_token: &str, folder: &Path) {

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use keyward_admin::cli::exit::Exit;
-use keyward_admin::cli::{check, explain, hash, serve, token};
+use keyward_admin::cli::{check, explain, hash, key, manifest, serve, store, token};
 use std::process::ExitCode;
 
 /// API keys for an HTTP API behind Envoy
@@ -19,7 +19,12 @@ const AFTER: &str = "Exit codes: 0 done or allowed, 1 failed, 2 denied, 3 invali
 enum Command {
     Serve(serve::ServeArgs),
     #[command(subcommand)]
+    Key(key::KeyCommand),
+    Manifest(manifest::ManifestArgs),
+    #[command(subcommand)]
     Token(token::TokenCommand),
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     Check(check::CheckArgs),
     Explain(explain::ExplainArgs),
     Hash(hash::HashArgs),
@@ -35,6 +40,9 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Key(command) => key::run(command),
+        Command::Manifest(args) => manifest::run(&args),
+        Command::Store(command) => store::run(command),
         Command::Token(command) => token::run(command),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),

@@ -1,6 +1,7 @@
 //! What is decided of a request, and the one place where decisions get their names and statuses.
 
 use crate::key::KeyView;
+use serde::Serialize;
 use std::fmt;
 
 /// The outcome of one request.
@@ -35,6 +36,45 @@ impl<'a> Decision<'a> {
             .iter()
             .map(|permission| &**permission)
             .filter(move |permission| !key.is_some_and(|key| key.permissions.contains(permission)))
+    }
+}
+
+/// The body of a refusal: a problem of RFC 9457.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem<'a> {
+    /// `urn:keyward:<code>`.
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
+    /// What the route requires, where that is what was missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    required: Option<Vec<&'a str>>,
+    /// What of it the key lacks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<Vec<&'a str>>,
+}
+
+impl<'a> Problem<'a> {
+    /// The body for every decision of this kind.
+    pub fn new(code: Code) -> Self {
+        Self {
+            kind: format!("urn:keyward:{code}"),
+            title: code.title(),
+            status: code.status(),
+            detail: code.detail(),
+            code: code.as_str(),
+            required: None,
+            missing: None,
+        }
+    }
+
+    /// The same with the permissions of one decision.
+    pub fn with_permissions(self, decision: &Decision<'a>) -> Self {
+        let required = decision.required.iter().map(AsRef::as_ref).collect();
+        Self { required: Some(required), missing: Some(decision.missing().collect()), ..self }
     }
 }
 

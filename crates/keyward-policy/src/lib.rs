@@ -27,3 +27,4 @@ pub mod rule;
 pub mod sync;
 pub mod table;
 pub mod timestamp;
+pub mod usage;

@@ -181,14 +181,15 @@ impl ManifestSync {
             return None;
         }
         let (since, base) = self.position();
-        let root = self.roots.get(root)?;
+        let accepted = self.roots.get(root)?.accepted;
+        let patience = self.roots.patience(now);
         // A root that was not accepted yet serves nothing until it has its first answer, which must not wait.
-        let wait = if matches!(self.job, Job::Follow) && root.accepted { root.settings.wait() } else { Duration::ZERO };
-        let timeout = wait + root.settings.patience();
-        let request = self.request(since, base, wait, timeout);
+        let wait = if matches!(self.job, Job::Follow) && accepted { patience.wait() } else { Duration::ZERO };
+        let timeout = wait + patience.for_answer();
+        let request = self.request(since, base, wait, timeout, now);
         self.outstanding = Some(Outstanding {
             id: request.id,
-            root: root_id(&self.roots, now)?,
+            root,
             since,
             follows: matches!(self.job, Job::Follow),
             wait,
@@ -255,9 +256,10 @@ impl ManifestSync {
         }
     }
 
-    fn request(&mut self, since: u64, base: u64, wait: Duration, timeout: Duration) -> Request {
+    fn request(&mut self, since: u64, base: u64, wait: Duration, timeout: Duration, now: Duration) -> Request {
         self.last_request += 1;
-        Request { id: RequestId(self.last_request), since, base, limit: PAGE_CHANGES, wait, timeout }
+        let max_staleness = self.roots.longest_staleness(now);
+        Request { id: RequestId(self.last_request), since, base, limit: PAGE_CHANGES, wait, timeout, max_staleness }
     }
 
     /// A request that only shows whether the service accepts a root's credential.
@@ -268,8 +270,8 @@ impl ManifestSync {
         if state.accepted || !overdue || now < state.probe.next_at {
             return None;
         }
-        let timeout = state.settings.patience();
-        let request = self.request(since, since.saturating_sub(1), Duration::ZERO, timeout);
+        let timeout = self.roots.patience(now).for_answer();
+        let request = self.request(since, since, Duration::ZERO, timeout, now);
         self.roots.get_mut(root)?.probe.outstanding = Some((request.id, since, now + timeout + OVERDUE));
         Some(request)
     }
@@ -277,7 +279,7 @@ impl ManifestSync {
     /// Counts a failure, tells it if it is news, and makes a pause.
     fn fail(&mut self, failure: Failure, asked: Option<Duration>, now: Duration, events: &mut Vec<Event>) {
         self.failures = self.failures.saturating_add(1);
-        let longest = self.roots.poller(now).map_or(IDLE_PAUSE, |root| root.settings.longest_pause());
+        let longest = self.roots.patience(now).longest_pause();
         let pause = self.random.pause(self.failures, longest).max(asked.unwrap_or_default().min(LONGEST_PAUSE));
         self.next_at = self.next_at.max(now + pause);
         let state = if self.in_use.is_some() { "the last good keys stay in use" } else { "no keys are loaded" };
@@ -333,10 +335,6 @@ impl ManifestSync {
             self.clock.end(0);
         }
     }
-}
-
-fn root_id(roots: &Roots, now: Duration) -> Option<RootId> {
-    roots.poller(now).map(|root| root.id)
 }
 
 fn is_stale(in_use: &InUse, settings: &Settings, now: Duration) -> bool {

@@ -13,6 +13,7 @@ pub mod envoy;
 pub mod envoy_config;
 pub mod http1;
 pub mod http2;
+pub mod postgres;
 pub mod upstream;
 pub mod wait;
 pub mod wasm_host;

@@ -7,7 +7,7 @@ use super::{App, proxies::AppliedView};
 use crate::lifetime::{InvalidLifetime, Lifetime};
 use crate::secret::masked;
 use crate::service::validate::{LONGEST_NAME, NAME_PATTERN};
-use crate::service::{CreateKey, EditKey, KeyDetail};
+use crate::service::{CreateKey, EditKey, FieldError, KeyDetail};
 use crate::store::keys::KeyRecord;
 use axum::Json;
 use axum::body::Body;
@@ -279,7 +279,7 @@ pub(super) async fn create(
     let mut fields = json_object(&headers, body, BODY).await?;
     let name = fields.text("name");
     let permissions = fields.optional_texts("permissions");
-    if permissions.is_none() {
+    if permissions.is_none() && !fields.is_wrong("permissions") {
         fields.wrong("permissions", "must be a list of permissions: GET /v1/permissions lists them");
     }
     let expires_in = match fields.optional_text("expires_in").map(|text| text.parse::<Lifetime>()) {
@@ -290,8 +290,19 @@ pub(super) async fn create(
             Lifetime::default()
         }
     };
-    fields.finish()?;
+    let mut errors = fields.errors();
     let request = CreateKey { name, permissions: permissions.unwrap_or_default(), expires_in };
+    // Of a field that is not even of the right kind no more is said.
+    let beyond = |error: &FieldError| {
+        !errors
+            .iter()
+            .any(|told| error.field.starts_with(told.field.as_str()) || told.field.starts_with(error.field.as_str()))
+    };
+    let more: Vec<FieldError> = app.service.check_key(&request).into_iter().filter(beyond).collect();
+    errors.extend(more);
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
     let created = app.service.create_key(&caller.name, request).await?;
     let location = format!("/v1/keys/{}", created.key.id);
     let tag = etag(created.key.revision);
@@ -361,7 +372,7 @@ pub(super) async fn get(
     params(
         ("id" = String, Path, description = "Id of a key"),
         ("wait" = Option<String>, Query, description = "How long to wait for the receipt: up to 30s; default 1s", pattern = "^(0s|[1-9]00ms|[1-3]s)$"),
-        ("if-match" = Option<String>, Header, description = "Only where the key is at this revision", pattern = "^(\\*|\"?[0-9]{1,15}\"?)$"),
+        ("if-match" = Option<String>, Header, description = "Only where the key is at this revision", pattern = "^(\\*|\"[0-9]{1,15}\"|[0-9]{1,15})$"),
     ),
     responses(
         (status = 200, body = UpdatedView, headers(("etag" = String))),
@@ -402,7 +413,7 @@ pub(super) async fn edit(
     params(
         ("id" = String, Path, description = "Id of a key"),
         ("wait" = Option<String>, Query, description = "How long to wait for the receipt: up to 30s; default 1s", pattern = "^(0s|[1-9]00ms|[1-3]s)$"),
-        ("if-match" = Option<String>, Header, description = "Only where the key is at this revision: a repeated request does not regenerate again", pattern = "^(\\*|\"?[0-9]{1,15}\"?)$"),
+        ("if-match" = Option<String>, Header, description = "Only where the key is at this revision: a repeated request does not regenerate again", pattern = "^(\\*|\"[0-9]{1,15}\"|[0-9]{1,15})$"),
     ),
     responses(
         (status = 200, body = RegeneratedView, headers(("etag" = String))),
@@ -437,7 +448,7 @@ pub(super) async fn regenerate(
     params(
         ("id" = String, Path, description = "Id of a key"),
         ("wait" = Option<String>, Query, description = "How long to wait for the receipt: up to 30s; default 1s", pattern = "^(0s|[1-9]00ms|[1-3]s)$"),
-        ("if-match" = Option<String>, Header, description = "Only where the key is at this revision", pattern = "^(\\*|\"?[0-9]{1,15}\"?)$"),
+        ("if-match" = Option<String>, Header, description = "Only where the key is at this revision", pattern = "^(\\*|\"[0-9]{1,15}\"|[0-9]{1,15})$"),
     ),
     responses(
         (status = 200, body = DeletedView),

@@ -2,6 +2,7 @@
 
 mod audit;
 pub mod auth;
+mod describe;
 mod health;
 mod keys;
 mod manifest;

@@ -104,7 +104,9 @@ fn decide(args: &ExplainArgs) -> Result<Explanation, (Exit, String)> {
         let (name, value) = header
             .split_once(':')
             .ok_or_else(|| (Exit::Invalid, format!("--header: `{header}` is not `name: value`")))?;
-        headers.push((name.trim().to_ascii_lowercase(), value.trim().as_bytes().to_vec()));
+        // The white space of HTTP (RFC 9110, 5.6.3), not that of Unicode.
+        let value = value.trim_matches([' ', '\t']);
+        headers.push((name.trim().to_ascii_lowercase(), value.as_bytes().to_vec()));
     }
     headers.extend(args.content_type.iter().map(|value| ("content-type".to_owned(), value.clone().into_bytes())));
     if let Some(key) = key {

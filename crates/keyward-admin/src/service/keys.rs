@@ -78,6 +78,14 @@ pub struct KeyPage {
 }
 
 impl Service {
+    /// What is wrong with a key to be made, as far as can be said without the store.
+    pub fn check_key(&self, request: &CreateKey) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        validate::name("name", &request.name, &mut errors);
+        validate::permissions(request.permissions.clone(), &[], &self.settings.catalogue, &mut errors);
+        errors
+    }
+
     /// Makes a key.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ pub mod manifest;
 mod migrations;
 pub mod proxies;
 pub mod search;
+mod seed;
 mod sql;
 pub mod tokens;
 pub mod usage;

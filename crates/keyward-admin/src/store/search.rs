@@ -89,7 +89,7 @@ pub(super) fn text(key: &KeyRecord) -> String {
 }
 
 /// The starts of one and two characters by which a key is found.
-fn starts(key: &KeyRecord) -> BTreeSet<String> {
+pub(super) fn starts(key: &KeyRecord) -> BTreeSet<String> {
     let name = key.name.to_lowercase();
     let id = key.id.strip_prefix("key_").unwrap_or(&key.id);
     let last_four = key.last_four.to_lowercase();

@@ -6,7 +6,6 @@ use crate::manifest::LiveKey;
 use crate::table::KeyTable;
 use crate::timestamp::Timestamp;
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 
 /// The keys of the configuration.
 #[derive(Debug)]
@@ -32,67 +31,64 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, has_admin: bool) -> Option<Inlin
     let when = fields.choice("use", &[("always", Use::Always), ("fallback", Use::Fallback)]).unwrap_or(default);
     fields.missing("keys", "list the keys, or leave `manifest` out");
     let mut keys = KeyTable::new();
-    let mut seen = Seen::default();
+    let mut number = 0;
     fields.objects("keys", |entry| {
-        let key = read_key(entry, &mut seen)?;
-        // What upsert refuses was already reported above, with a better place.
-        keys.upsert(&key).ok()
+        number += 1;
+        read_key(entry, &mut keys, number)
     });
     Some(Inline { when, keys })
 }
 
-#[derive(Default)]
-struct Seen {
-    ids: BTreeSet<String>,
-    digests: BTreeSet<Digest>,
-}
-
-fn read_key<'j>(entry: &mut Fields<'_, 'j>, seen: &mut Seen) -> Option<LiveKey<'j>> {
+/// Reads one key into the table, which also knows which ids and digests were there before.
+fn read_key(entry: &mut Fields<'_, '_>, keys: &mut KeyTable, number: u64) -> Option<()> {
     entry.missing("id", "give each key an id, like `key_01`");
     entry.missing("sha256", "write what `keyward hash` prints for the key");
     let id = entry.string("id");
     if id.is_some_and(|id| !is_plain(id)) {
         entry.problem("id", "not 1 to 100 characters without control characters", "use an id like `key_01`");
     }
-    if let Some(id) = id
-        && !seen.ids.insert(id.to_owned())
-    {
+    let is_new = id.is_none_or(|id| !keys.contains_id(id));
+    if let Some(id) = id.filter(|_| !is_new) {
         entry.problem("id", format!("`{id}` is there twice"), "ids are unique: give one of the keys another");
     }
     let name = entry.string("name").or(id);
     if name.is_some_and(|name| !is_plain(name)) {
         entry.problem("name", "not 1 to 100 characters without control characters", "use a name like `CI Bot`");
     }
-    let sha256 = digest(entry, seen);
+    let digest = digest(entry);
     let permissions = read_permissions(entry);
     let expires_at = if entry.is_null("expires_at") { None } else { entry.string("expires_at") };
-    if expires_at.is_some_and(|text| Timestamp::parse(text).is_err()) {
-        entry.problem("expires_at", "not an RFC 3339 time", "write it like `2027-01-01T00:00:00Z`, or null for never");
+    let lifetime = expires_at.map(Timestamp::parse);
+    if matches!(lifetime, Some(Err(_))) {
+        let help = "write it like `2027-01-01T00:00:00Z`, or null for never";
+        entry.problem("expires_at", "not an RFC 3339 time", help);
     }
     let disabled = entry.bool("disabled").unwrap_or(false);
-    Some(LiveKey {
+    let key = LiveKey {
         revision: 0,
-        id: Cow::Borrowed(id?),
-        name: Cow::Borrowed(name?),
-        sha256: Cow::Owned(sha256?.to_hex()),
+        id: Cow::Borrowed(id.filter(|_| is_new)?),
+        name: Cow::Borrowed(name.unwrap_or_default()),
+        // With a mistake the configuration is refused anyway; the id is kept all the same, to tell if it comes twice.
+        sha256: digest.unwrap_or_else(|| Digest::of_key(&number.to_le_bytes())).to_hex().into(),
         permissions,
-        expires_at: expires_at.map(Cow::Borrowed),
+        expires_at: expires_at.filter(|_| matches!(lifetime, Some(Ok(_)))).map(Cow::Borrowed),
         disabled,
         must: Vec::new(),
-    })
+    };
+    if keys.upsert(&key).is_err() {
+        entry.problem("sha256", "an earlier key has the same digest", "two entries for one key: keep one of them");
+    }
+    Some(())
 }
 
 /// The digest is never echoed: whoever reads the log could test guesses against it.
-fn digest(entry: &mut Fields<'_, '_>, seen: &mut Seen) -> Option<Digest> {
+fn digest(entry: &mut Fields<'_, '_>) -> Option<Digest> {
     let text = entry.string("sha256")?;
     let Ok(digest) = Digest::from_hex(text) else {
         let message = format!("not 64 hex digits ({} characters)", text.chars().count());
         entry.problem("sha256", message, "write what `keyward hash` prints for the key, never the key itself");
         return None;
     };
-    if !seen.digests.insert(digest) {
-        entry.problem("sha256", "an earlier key has the same digest", "two entries for one key: keep one of them");
-    }
     Some(digest)
 }
 

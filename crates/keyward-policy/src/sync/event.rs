@@ -50,6 +50,9 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::Gone, Self::OtherStore, Self::Mismatch, Self::FarBehind];
+
     /// In words, for the log.
     pub(super) fn describe(self) -> &'static str {
         match self {

@@ -59,6 +59,11 @@ impl ManifestSync {
             return self.on_probe(id, outcome, now, events);
         };
         let page = page::read(outcome, outstanding.since);
+        match &page {
+            Ok(_) => self.roots.refused(outstanding.root, None),
+            Err(Failure::Unauthorized(_) | Failure::WrongRealm) => self.roots.refused(outstanding.root, Some(now)),
+            Err(_) => {}
+        }
         if let (Ok(_), Outcome::Answer(answer)) = (&page, outcome) {
             self.compare_clocks(answer.date, wall, now, events);
         }
@@ -76,6 +81,10 @@ impl ManifestSync {
                 };
                 self.next_at = now;
                 if let Some(failure) = failure {
+                    // Another configuration may take what this one does not.
+                    if matches!(failure, Failure::OtherThanPinned { .. } | Failure::SuspiciousStore { .. }) {
+                        self.roots.refused(outstanding.root, Some(now));
+                    }
                     self.fail(failure, asked, now, events);
                 }
                 if let Some(reason) = start_over {
@@ -123,7 +132,13 @@ impl ManifestSync {
         let settings = self.roots.get(root).map(|root| &root.settings);
         let pinned = settings.and_then(|settings| settings.store.as_deref());
         let followed = if self.in_use.is_some() { Job::Follow } else { Job::Load(None) };
-        if pinned.is_some_and(|pinned| *pinned != *page.store) {
+        let not_pinned = match (pinned, &self.in_use) {
+            (Some(pinned), _) => *pinned != *page.store,
+            // What any configuration pins is not replaced for the sake of one that pins nothing.
+            (None, Some(in_use)) => *in_use.store != *page.store && self.roots.is_pinned(&in_use.store, now),
+            (None, None) => false,
+        };
+        if not_pinned {
             let store = (&*page.store).into();
             self.set_job(followed);
             return Err(Failure::OtherThanPinned { store }.into());
@@ -180,7 +195,9 @@ impl ManifestSync {
                 Change::Live(key) => Record::read(key)
                     .and_then(|record| staged.upsert(&in_use.table, &record))
                     .map_err(|invalid| Refused::mismatch(Failure::Record(invalid)))?,
-                Change::Deleted { id, .. } => staged.remove(&in_use.table, id),
+                Change::Deleted { id, .. } => {
+                    staged.remove(&in_use.table, id).map_err(|_| Refused::start_over(Reason::FarBehind))?
+                }
             }
         }
         if staged.len() > MAX_STAGED {
@@ -228,9 +245,10 @@ impl ManifestSync {
     }
 
     fn pause_probe(&mut self, root: RootId, now: Duration) {
+        let longest = self.roots.patience(now).longest_pause();
         let Some(root) = self.roots.get_mut(root) else { return };
         root.probe.failures = root.probe.failures.saturating_add(1);
-        root.probe.next_at = now + self.random.pause(root.probe.failures, root.settings.longest_pause());
+        root.probe.next_at = now + self.random.pause(root.probe.failures, longest);
     }
 }
 

@@ -28,9 +28,16 @@ pub struct Request {
     pub wait: Duration,
     /// After this time an answer is not expected any more.
     pub timeout: Duration,
+    /// For how long this VM serves without contact: the longest of its root contexts. None: without limit.
+    pub max_staleness: Option<Duration>,
 }
 
 impl Request {
+    /// `x-keyward-max-staleness`.
+    pub fn max_staleness_header(&self) -> String {
+        self.max_staleness.map_or_else(|| "never".to_owned(), duration::format)
+    }
+
     /// `:path`.
     pub fn path(&self) -> String {
         let wait = if self.wait.is_zero() { "0s".to_owned() } else { duration::format(self.wait) };

@@ -5,7 +5,7 @@
 //! that the service accepts it, and until then neither serves the table nor stops the others from keeping it fresh.
 
 use super::request::RequestId;
-use super::settings::Settings;
+use super::settings::{Patience, Settings};
 use crate::digest::Digest;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ pub(super) struct Root {
     /// The service answered its credential with a page of the store in use.
     pub(super) accepted: bool,
     last_seen: Duration,
+    refused_at: Option<Duration>,
     pub(super) probe: Probe,
 }
 
@@ -52,7 +53,15 @@ impl Roots {
         let id = RootId(self.last_id);
         let credential = settings.credential();
         let accepted = self.accepted.contains(&credential);
-        self.roots.push(Root { id, settings, credential, accepted, last_seen: now, probe: Probe::default() });
+        self.roots.push(Root {
+            id,
+            settings,
+            credential,
+            accepted,
+            last_seen: now,
+            refused_at: None,
+            probe: Probe::default(),
+        });
         id
     }
 
@@ -96,9 +105,40 @@ impl Roots {
         })
     }
 
-    /// The root that polls: the newest accepted one, or the newest at all, leaving out silent ones.
+    fn alive(&self, now: Duration) -> impl DoubleEndedIterator<Item = &Root> {
+        self.roots.iter().filter(move |root| now.saturating_sub(root.last_seen) <= SILENCE)
+    }
+
+    /// What the strictest root asks for.
+    pub(super) fn patience(&self, now: Duration) -> Patience {
+        Patience { max_staleness: self.alive(now).filter_map(|root| root.settings.max_staleness).min() }
+    }
+
+    /// The longest that any root serves without contact; none: without limit.
+    pub(super) fn longest_staleness(&self, now: Duration) -> Option<Duration> {
+        self.alive(now)
+            .map(|root| root.settings.max_staleness.unwrap_or(Duration::MAX))
+            .max()
+            .filter(|max| *max < Duration::MAX)
+    }
+
+    /// The service refused this root's credential, or this root the service's store; none: no more.
+    pub(super) fn refused(&mut self, id: RootId, at: Option<Duration>) {
+        if let Some(root) = self.get_mut(id) {
+            root.refused_at = at;
+        }
+    }
+
+    /// Whether a configuration names this store.
+    pub(super) fn is_pinned(&self, store: &str, now: Duration) -> bool {
+        self.alive(now).any(|root| root.settings.store.as_deref() == Some(store))
+    }
+
+    /// The root that polls: the newest, leaving out silent ones; but rather one that was accepted, and only if there is no
+    /// other one that was refused, those in turn.
     pub(super) fn poller(&self, now: Duration) -> Option<&Root> {
-        let alive = || self.roots.iter().rev().filter(|root| now.saturating_sub(root.last_seen) <= SILENCE);
-        alive().find(|root| root.accepted).or_else(|| alive().next())
+        let not_refused = || self.alive(now).rev().filter(|root| root.refused_at.is_none());
+        let first = not_refused().find(|root| root.accepted).or_else(|| not_refused().next());
+        first.or_else(|| self.alive(now).min_by_key(|root| root.refused_at))
     }
 }

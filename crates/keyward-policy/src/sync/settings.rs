@@ -1,7 +1,6 @@
 //! What one root context was configured with, as far as fetching goes.
 
 use crate::digest::Digest;
-use crate::duration;
 use std::fmt;
 use std::time::Duration;
 
@@ -22,30 +21,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// `x-keyward-max-staleness`.
-    pub fn max_staleness_header(&self) -> String {
-        self.max_staleness.map_or_else(|| "never".to_owned(), duration::format)
-    }
-
-    /// How long the service is asked to hold a request: short enough that two answers may be lost before keys go stale.
-    pub(super) fn wait(&self) -> Duration {
-        // Whole milliseconds, as the wire has them.
-        let third = self.max_staleness.map(|max| Duration::from_millis((max.as_millis() / 3) as u64));
-        third.map_or(MAX_WAIT, |third| third.min(MAX_WAIT))
-    }
-
-    /// How long an answer may take beyond the time that the service holds the request.
-    pub(super) fn patience(&self) -> Duration {
-        let (least, most) = (Duration::from_secs(1), Duration::from_secs(10));
-        self.max_staleness.map_or(most, |max| (max / 3).clamp(least, most))
-    }
-
-    /// The longest pause between two tries.
-    pub(super) fn longest_pause(&self) -> Duration {
-        let (least, most) = (Duration::from_millis(500), Duration::from_secs(5));
-        self.max_staleness.map_or(most, |max| (max / 6).clamp(least, most))
-    }
-
     /// What the service knows the caller by, in a form that may be kept and compared.
     pub(super) fn credential(&self) -> Digest {
         let mut text = self.realm.to_string();
@@ -54,6 +29,34 @@ impl Settings {
             text.push_str(token);
         }
         Digest::of_key(text.as_bytes())
+    }
+}
+
+/// How patient the root contexts of a VM can be together: as much as the strictest of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// The shortest `max_staleness`.
+    pub(super) max_staleness: Option<Duration>,
+}
+
+impl Patience {
+    /// How long the service is asked to hold a request: short enough that two answers may be lost before keys go stale.
+    pub(super) fn wait(&self) -> Duration {
+        // Whole milliseconds, as the wire has them.
+        let third = self.max_staleness.map(|max| Duration::from_millis((max.as_millis() / 3) as u64));
+        third.map_or(MAX_WAIT, |third| third.min(MAX_WAIT))
+    }
+
+    /// How long an answer may take beyond the time that the service holds the request.
+    pub(super) fn for_answer(&self) -> Duration {
+        let (least, most) = (Duration::from_secs(1), Duration::from_secs(10));
+        self.max_staleness.map_or(most, |max| (max / 3).clamp(least, most))
+    }
+
+    /// The longest pause between two tries.
+    pub(super) fn longest_pause(&self) -> Duration {
+        let (least, most) = (Duration::from_millis(500), Duration::from_secs(5));
+        self.max_staleness.map_or(most, |max| (max / 6).clamp(least, most))
     }
 }
 

@@ -45,7 +45,7 @@ fn count(call: &mut Call<'_>, name: &'static str) {
     *call.data_mut().counts.entry(name).or_default() += 1;
 }
 
-fn fields<'a>(state: &'a mut State, map: u32) -> Option<&'a mut Fields> {
+fn fields(state: &mut State, map: u32) -> Option<&mut Fields> {
     match map {
         REQUEST_HEADERS => state.current().map(|stream| &mut stream.headers),
         CALL_RESPONSE_HEADERS => state.call_response.as_mut().map(|(headers, _)| headers),

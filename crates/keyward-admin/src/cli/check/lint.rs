@@ -83,7 +83,12 @@ impl Lint<'_> {
     fn walk(&mut self, value: &Value, path: &str) {
         match value {
             Value::Object(fields) => {
-                if fields.contains_key("http_filters") {
+                // A cluster's `http_filters` see what goes to the upstream, not what clients ask.
+                let of_cluster = fields
+                    .get("@type")
+                    .and_then(Value::as_str)
+                    .is_some_and(|name| name.ends_with("upstreams.http.v3.HttpProtocolOptions"));
+                if fields.contains_key("http_filters") && !of_cluster {
                     self.connection_manager(value, path);
                 }
                 if fields.contains_key("match")

@@ -1,0 +1,136 @@
+//! The command as a client of the admin service.
+
+use super::failure::Failure;
+use crate::config::Environment;
+use serde_json::Value;
+use std::time::Duration;
+use ureq::http::{Method, Request};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+const URL: &str = "http://127.0.0.1:8081";
+/// Receipts may be waited for half a minute.
+const PATIENCE: Duration = Duration::from_secs(60);
+const MOST: u64 = 64 << 20;
+
+/// A way to the service, with a token of one role.
+pub(super) struct Client {
+    agent: ureq::Agent,
+    base: String,
+    token: String,
+    /// Whether the token is the edge one.
+    pub edge: bool,
+}
+
+impl Client {
+    /// With the admin token.
+    pub(super) fn admin() -> Result<Self, Failure> {
+        Self::new(&["KEYWARD_ADMIN_TOKEN"])
+    }
+
+    /// With the edge token, or the admin token where there is no edge token.
+    pub(super) fn edge_or_admin() -> Result<Self, Failure> {
+        Self::new(&["KEYWARD_EDGE_TOKEN", "KEYWARD_ADMIN_TOKEN"])
+    }
+
+    fn new(variables: &[&str]) -> Result<Self, Failure> {
+        let mut env = Environment::new(|name| std::env::var(name).ok());
+        let url = env.secret("KEYWARD_URL").unwrap_or_else(|| URL.to_owned());
+        let authority = env.secret("KEYWARD_CA");
+        let token = variables.iter().find_map(|name| Some((*name, env.secret(name)?)));
+        let (url, authority, token) = env.finish((url, authority, token)).map_err(Failure::invalid)?;
+        let Some((variable, token)) = token else {
+            let choices: Vec<String> = variables.iter().map(|name| format!("{name} (or {name}_FILE)")).collect();
+            return Err(Failure::invalid(format!("a token is needed: set {}", choices.join(" or "))));
+        };
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return Err(Failure::invalid(format!("KEYWARD_URL: `{url}` begins with neither http:// nor https://")));
+        }
+        let mut config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .max_redirects(0)
+            .user_agent(concat!("keyward/", env!("CARGO_PKG_VERSION")));
+        if let Some(path) = authority {
+            let pem =
+                std::fs::read(&path).map_err(|error| Failure::invalid(format!("KEYWARD_CA: `{path}`: {error}")))?;
+            let authority = Certificate::from_pem(&pem)
+                .map_err(|error| Failure::invalid(format!("KEYWARD_CA: `{path}`: {error}")))?;
+            config = config.tls_config(TlsConfig::builder().root_certs(RootCerts::from([authority])).build());
+        }
+        Ok(Self {
+            agent: config.build().new_agent(),
+            base: url.trim_end_matches('/').to_owned(),
+            token,
+            edge: variable == "KEYWARD_EDGE_TOKEN",
+        })
+    }
+
+    /// Asks for something.
+    pub(super) fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.call(Method::GET, path, None)
+    }
+
+    /// Asks for something, as it comes.
+    pub(super) fn get_bytes(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        self.send(Method::GET, path, None)
+    }
+
+    /// Calls the service; what it answers.
+    pub(super) fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let bytes = self.send(method, path, body)?;
+        serde_json::from_slice(&bytes)
+            .map_err(|_| Failure::failed(format!("{} answers something else than JSON", self.base)))
+    }
+
+    fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Vec<u8>, Failure> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header("authorization", format!("Bearer {}", self.token));
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        let sent = match body {
+            Some(body) => request.body(body.to_string()).map(|request| self.agent.run(request)),
+            None => request.body(()).map(|request| self.agent.run(request)),
+        };
+        let unreachable = |error: ureq::Error| {
+            Failure::failed(format!(
+                "{} cannot be reached: {error}\n  KEYWARD_URL says where the service is",
+                self.base
+            ))
+        };
+        let mut response = sent.map_err(Failure::invalid)?.map_err(unreachable)?;
+        let bytes = response.body_mut().with_config().limit(MOST).read_to_vec().map_err(unreachable)?;
+        if response.status().is_success() {
+            return Ok(bytes);
+        }
+        Err(explain(response.status().as_u16(), &serde_json::from_slice(&bytes).unwrap_or_default()))
+    }
+}
+
+/// A refusal of the service, in words and with the exit code that fits.
+fn explain(status: u16, problem: &Value) -> Failure {
+    let text = |name: &str| problem[name].as_str().unwrap_or_default();
+    let mut message = match (text("title"), text("detail")) {
+        ("", _) => format!("the service answers {status}"),
+        (title, detail) => format!("{title} ({status} {}): {detail}", text("code")),
+    };
+    if let Some(errors) = problem["errors"].as_array() {
+        message = text("title").to_owned();
+        for error in errors {
+            let part = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
+            message.push_str(&format!("\n  {}: {}", part("field"), part("message")));
+        }
+    }
+    match status {
+        401 | 403 => Failure::denied(message),
+        400 | 413 | 422 => Failure::invalid(message),
+        _ => Failure::failed(message),
+    }
+}
+
+/// A text as a part of a query or path.
+pub(super) fn encode(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+}

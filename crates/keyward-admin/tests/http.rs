@@ -1,0 +1,281 @@
+//! The HTTP API, as whoever uses it meets it.
+
+mod support;
+
+use serde_json::{Value, json};
+use std::thread;
+use support::{Client, Start, service};
+
+fn fields(problem: &Value) -> Vec<&str> {
+    problem["errors"].as_array().unwrap().iter().map(|error| error["field"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn the_whole_life_of_a_key() {
+    let (_folder, service) = service();
+    let admin = service.admin();
+
+    let reply = admin.post("/v1/keys", &json!({ "name": "CI Bot", "permissions": ["records:read", "files:read"] }));
+    let key = reply.ok(201);
+    assert_eq!(reply.header("cache-control"), "no-store");
+    assert_eq!(reply.header("location"), format!("/v1/keys/{}", key["id"].as_str().unwrap()));
+    let plaintext = key["key"].as_str().unwrap().to_owned();
+    assert!(plaintext.starts_with("kw_") && plaintext.len() == 45, "{plaintext}");
+    assert_eq!(key["permissions"], json!(["records:read", "files:read"]));
+    assert_eq!((&key["status"], &key["expires_in"], &key["revision"]), (&json!("active"), &json!("30d"), &json!(1)));
+    assert!(key["masked"].as_str().unwrap().ends_with(&plaintext[41..]));
+    let path = format!("/v1/keys/{}", key["id"].as_str().unwrap());
+
+    let mut listed = admin.get("/v1/keys").ok(200);
+    let mut shown = key.clone();
+    shown.as_object_mut().unwrap().remove("key");
+    assert_eq!(listed["keys"].as_array_mut().unwrap().remove(0), shown);
+    let detail = admin.get(&path).ok(200);
+    assert_eq!(detail["usage"]["count"], 0);
+    assert_eq!(
+        detail["usage"]["permissions"][0],
+        json!({ "permission": "records:read", "granted": true, "count": 0, "last_used_at": null })
+    );
+
+    let edited = admin.patch(&path, &json!({ "name": "CI", "permissions": ["files:read"], "disabled": true })).ok(200);
+    assert_eq!(
+        (&edited["name"], &edited["status"], &edited["revision"]),
+        (&json!("CI"), &json!("disabled"), &json!(2))
+    );
+    assert_eq!(edited["applied"]["of"], 0);
+
+    let reply = admin.send("POST", &format!("{path}/regenerate"), &[], b"");
+    let regenerated = reply.ok(200);
+    assert_eq!(reply.header("cache-control"), "no-store");
+    assert_ne!(regenerated["key"], key["key"]);
+    assert_eq!((&regenerated["name"], &regenerated["revision"]), (&json!("CI"), &json!(3)));
+    assert!(regenerated["regenerated_at"].is_string());
+
+    let deleted = admin.delete(&path).ok(200);
+    assert_eq!((&deleted["id"], &deleted["revision"]), (&key["id"], &json!(4)));
+    admin.get(&path).problem(404, "key_not_found");
+    admin.delete(&path).problem(404, "key_not_found");
+    assert_eq!(admin.get("/v1/keys").ok(200), json!({ "keys": [], "next_cursor": null }));
+
+    let audit = admin.get("/v1/audit").ok(200);
+    let actions: Vec<&str> =
+        audit["entries"].as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["key.delete", "key.regenerate", "key.update", "key.create"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_key_is_told_field_by_field() {
+    let (_folder, service) = service();
+    let admin = service.admin();
+    let long = "é".repeat(101);
+    for (body, wrong) in [
+        (json!({}), vec!["name", "permissions"]),
+        (json!({ "name": "", "permissions": [] }), vec!["name", "permissions"]),
+        (json!({ "name": long, "permissions": ["records:read"] }), vec!["name"]),
+        (json!({ "name": "a\nb", "permissions": ["records:read"] }), vec!["name"]),
+        (json!({ "name": "a", "permissions": ["records:read", "nothing"] }), vec!["permissions[1]"]),
+        (json!({ "name": "a", "permissions": "records:read" }), vec!["permissions"]),
+        (json!({ "name": 5, "permissions": [null] }), vec!["name", "permissions[0]"]),
+        (json!({ "name": "a", "permissions": ["records:read"], "expires_in": "1d" }), vec!["expires_in"]),
+        (json!({ "name": "a", "permissions": ["records:read"], "expires_in": null }), vec!["expires_in"]),
+        (json!({ "name": "a", "permissions": ["records:read"], "color": 1, "odd": 2 }), vec!["color", "odd"]),
+        (
+            json!({ "name": "", "permissions": ["nothing"], "expires_in": 3, "odd": 1 }),
+            vec!["expires_in", "name", "odd", "permissions[0]"],
+        ),
+        (json!([]), vec![""]),
+    ] {
+        let problem = admin.post("/v1/keys", &body).problem(422, "validation_failed");
+        let mut told = fields(&problem);
+        told.sort_unstable();
+        assert_eq!(told, wrong, "{body}: {problem}");
+    }
+    let twice = br#"{"name":"a","name":"b","permissions":["records:read"]}"#;
+    let json = [("content-type", "application/json")];
+    let problem = admin.send("POST", "/v1/keys", &json, twice).problem(422, "validation_failed");
+    assert_eq!(fields(&problem), ["name"]);
+    admin.send("POST", "/v1/keys", &json, b"{\"name\"").problem(400, "malformed_json");
+    admin.send("POST", "/v1/keys", &[], b"{}").problem(415, "unsupported_media_type");
+    admin.send("POST", "/v1/keys", &json, &vec![b' '; 70_000]).problem(413, "body_too_large");
+    assert_eq!(admin.get("/v1/keys").ok(200)["keys"], json!([]));
+    assert_eq!(service.edge().get("/v1/manifest").ok(200)["head"], 0);
+
+    admin.make("taken");
+    let again = json!({ "name": "taken", "permissions": ["records:read"] });
+    admin.post("/v1/keys", &again).problem(409, "name_taken");
+}
+
+#[test]
+fn every_lifetime_is_counted_from_now() {
+    let (_folder, service) = service();
+    let admin = service.admin();
+    for lifetime in ["7d", "30d", "60d", "90d", "180d", "never"] {
+        let body = json!({ "name": lifetime, "permissions": ["records:read"], "expires_in": lifetime });
+        let key = admin.post("/v1/keys", &body).ok(201);
+        assert_eq!(key["expires_in"], lifetime);
+        assert_eq!(key["expires_at"].is_null(), lifetime == "never");
+    }
+}
+
+#[test]
+fn tokens_have_roles_and_nothing_goes_without() {
+    let (_folder, service) = service();
+    let nobody = service.client("");
+    for path in ["/v1/keys", "/v1/keys/x", "/v1/permissions", "/v1/proxies", "/v1/audit", "/v1/manifest", "/v1/export"]
+    {
+        nobody.get(path).problem(401, "token_missing");
+        let cookie = [("cookie", "session=abc")];
+        nobody.send("GET", path, &cookie, b"").problem(401, "token_missing");
+    }
+    service.client("wrong").get("/v1/keys").problem(401, "token_invalid");
+    service.edge().get("/v1/keys").problem(403, "role_forbidden");
+    service.admin().get("/v1/manifest").problem(403, "role_forbidden");
+    service.admin().post("/v1/usage", &json!({})).problem(403, "role_forbidden");
+    let basic = [("authorization", "Basic YWRtaW46YWRtaW4=")];
+    nobody.send("GET", "/v1/keys", &basic, b"").problem(401, "token_missing");
+    let lower = format!("bearer {}", support::ADMIN);
+    nobody.send("GET", "/v1/keys", &[("authorization", &lower)], b"").ok(200);
+    let two = format!("Bearer {}", support::ADMIN);
+    service.admin().send("GET", "/v1/keys", &[("authorization", &two)], b"").problem(401, "token_missing");
+    for path in ["/healthz", "/readyz", "/openapi.json"] {
+        nobody.get(path).ok(200);
+    }
+    assert!(nobody.get("/metrics").text.contains("keyward_live_keys 0"));
+}
+
+#[test]
+fn addresses_and_methods_that_are_none() {
+    let (_folder, service) = service();
+    let admin = service.admin();
+    admin.get("/v1/nothing").problem(404, "not_found");
+    admin.get("/v1/keys/").problem(404, "not_found");
+    let reply = admin.send("PUT", "/v1/keys", &[], b"");
+    reply.problem(405, "method_not_allowed");
+    assert!(reply.header("allow").contains("POST"), "{:?}", reply.headers);
+    for path in ["/v1/keys?limit=0", "/v1/keys?limit=201", "/v1/keys?limit=-1", "/v1/keys?cursor=x", "/v1/keys?odd=1"] {
+        admin.get(path).problem(422, "validation_failed");
+    }
+    let key = admin.make("a");
+    let path = format!("/v1/keys/{}", key["id"].as_str().unwrap());
+    for query in ["wait=5", "wait=31s", "wait=-1s", "wiat=1s", "wait=1s&wait=2s"] {
+        admin.delete(&format!("{path}?{query}")).problem(422, "validation_failed");
+    }
+    admin.get(&path).ok(200);
+}
+
+#[test]
+fn a_change_can_be_bound_to_a_revision() {
+    let (_folder, service) = service();
+    let admin = service.admin();
+    let path = format!("/v1/keys/{}", admin.make("a")["id"].as_str().unwrap());
+    let get = admin.get(&path);
+    let tag = get.header("etag").to_owned();
+    assert_eq!(tag, "\"1\"");
+    let json = ("content-type", "application/json");
+    let regenerate = format!("{path}/regenerate");
+    admin.send("POST", &regenerate, &[("if-match", &tag)], b"").ok(200);
+    // The same request again, as after a lost answer, does not regenerate again.
+    admin.send("POST", &regenerate, &[("if-match", &tag)], b"").problem(412, "revision_mismatch");
+    admin.send("PATCH", &path, &[json, ("if-match", "1")], b"{\"disabled\":true}").problem(412, "revision_mismatch");
+    admin.send("DELETE", &path, &[("if-match", "\"1\"")], b"").problem(412, "revision_mismatch");
+    admin.send("DELETE", &path, &[("if-match", "W/\"2\"")], b"").problem(400, "invalid_header");
+    admin.send("PATCH", &path, &[json, ("if-match", "2")], b"{\"disabled\":true}").ok(200);
+    let unchanged = admin.send("PATCH", &path, &[json, ("if-match", "*")], b"{\"disabled\":true}").ok(200);
+    assert_eq!(unchanged["revision"], 3);
+    admin.send("DELETE", &path, &[("if-match", "\"3\"")], b"").ok(200);
+}
+
+#[test]
+fn a_list_is_paged_and_searched() {
+    let (_folder, service) = service();
+    let admin = service.admin();
+    for n in 0..7 {
+        admin.make(&format!("Backend {n}"));
+    }
+    let mut names = Vec::new();
+    let mut path = "/v1/keys?limit=3&q=backend".to_owned();
+    loop {
+        let page = admin.get(&path).ok(200);
+        names.extend(page["keys"].as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap().to_owned()));
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/v1/keys?limit=3&q=backend&cursor={cursor}");
+    }
+    let all: Vec<String> = (0..7).rev().map(|n| format!("Backend {n}")).collect();
+    assert_eq!(names, all);
+    assert_eq!(admin.get("/v1/keys?q=nothing").ok(200)["keys"], json!([]));
+}
+
+#[test]
+fn the_catalogue_is_configuration() {
+    let folder = keyward_testbed::workspace::scratch("admin");
+    let file = folder.path().join("permissions.toml");
+    std::fs::write(
+        &file,
+        "[[groups]]\nid = 'pets'\nlabel = 'Pets'\npermissions = [{ id = 'pets:feed', label = 'Feed' }]\n",
+    )
+    .unwrap();
+    let service = Start::new(folder.path()).with("KEYWARD_PERMISSIONS", file.to_str().unwrap()).serve();
+    let admin = service.admin();
+    let catalogue = admin.get("/v1/permissions").ok(200);
+    assert_eq!(catalogue["groups"][0]["permissions"][0]["id"], "pets:feed");
+    admin.post("/v1/keys", &json!({ "name": "a", "permissions": ["pets:feed"] })).ok(201);
+    let problem = admin.post("/v1/keys", &json!({ "name": "b", "permissions": ["records:read"] }));
+    assert!(problem.problem(422, "validation_failed")["detail"].as_str().unwrap().contains("pets:feed"));
+}
+
+#[test]
+fn usage_is_added_up_and_a_repeated_batch_counts_once() {
+    let (_folder, service) = service();
+    let (admin, edge) = (service.admin(), service.edge());
+    let key = admin.make("a");
+    let path = format!("/v1/keys/{}", key["id"].as_str().unwrap());
+    let batch = json!({ "vm": "vm-1", "seq": 1, "keys": [
+        { "id": key["id"], "count": 12, "last_used_at": "2026-01-01T00:00:00Z", "permissions": { "records:read": 10, "files:read": 2 } },
+        { "id": "key_gone", "count": 1, "last_used_at": "2026-01-01T00:00:00Z" },
+    ] });
+    assert_eq!(edge.post("/v1/usage", &batch).ok(200), json!({ "seq": 1, "counted": true }));
+    assert_eq!(edge.post("/v1/usage", &batch).ok(200), json!({ "seq": 1, "counted": false }));
+    let usage = &admin.get(&path).ok(200)["usage"];
+    assert_eq!((&usage["count"], &usage["last_used_at"]), (&json!(12), &json!("2026-01-01T00:00:00Z")));
+    assert_eq!(
+        usage["permissions"],
+        json!([
+            { "permission": "records:read", "granted": true, "count": 10, "last_used_at": "2026-01-01T00:00:00Z" },
+            { "permission": "files:read", "granted": false, "count": 2, "last_used_at": "2026-01-01T00:00:00Z" },
+        ])
+    );
+    assert_eq!(admin.get("/v1/keys").ok(200)["keys"][0]["last_used_at"], "2026-01-01T00:00:00Z");
+    let bad = json!({ "vm": "", "seq": -1, "odd": 1, "keys": [{ "id": "a b", "count": 1.5, "last_used_at": "now", "permissions": { "x": -1 } }, 5] });
+    let problem = edge.post("/v1/usage", &bad).problem(422, "validation_failed");
+    let mut told = fields(&problem);
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        ["keys[0].count", "keys[0].id", "keys[0].last_used_at", "keys[0].permissions", "keys[1]", "odd", "seq", "vm"]
+    );
+    let same = json!({ "vm": "vm-1", "seq": 2, "keys": [
+        { "id": key["id"], "count": 1, "last_used_at": "2026-01-02T00:00:00Z", "permissions": { "records:read": 1 } },
+        { "id": key["id"], "count": 2, "last_used_at": "2026-01-01T00:00:00Z", "permissions": { "records:read": 2 } },
+    ] });
+    edge.post("/v1/usage", &same).ok(200);
+    let usage = &admin.get(&path).ok(200)["usage"];
+    assert_eq!((&usage["count"], &usage["last_used_at"]), (&json!(15), &json!("2026-01-02T00:00:00Z")));
+}
+
+#[test]
+fn wrong_tokens_are_slowed_and_right_ones_are_not() {
+    let (_folder, service) = service();
+    let wrong = service.client("wrong");
+    let tries: Vec<_> = (0..60)
+        .map(|_| {
+            let wrong: Client = wrong.clone();
+            thread::spawn(move || wrong.get("/v1/keys").status)
+        })
+        .collect();
+    service.admin().get("/v1/keys").ok(200);
+    let statuses: Vec<u16> = tries.into_iter().map(|thread| thread.join().unwrap()).collect();
+    assert!(statuses.iter().all(|status| [401, 429].contains(status)), "{statuses:?}");
+    assert!(statuses.contains(&401) && statuses.contains(&429), "{statuses:?}");
+    let reply = service.admin().get("/v1/keys");
+    reply.ok(200);
+}

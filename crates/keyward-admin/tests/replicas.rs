@@ -1,0 +1,182 @@
+//! Two services on one PostgreSQL.
+
+mod support;
+
+use keyward_testbed::postgres::Postgres;
+use keyward_testbed::{wait, workspace};
+use serde_json::{Value, json};
+use std::thread;
+use support::{PATIENCE, Service, Start, wait_for_states};
+
+struct Pair {
+    url: String,
+    _folders: [tempfile::TempDir; 2],
+    a: Service,
+    b: Service,
+    postgres: Postgres,
+}
+
+fn pair() -> Option<Pair> {
+    let postgres = Postgres::start()?;
+    let url = postgres.database();
+    let folders = [workspace::scratch("admin"), workspace::scratch("admin")];
+    // Both at once: one makes the tables, the other waits for it.
+    let [a, b] = folders.each_ref().map(|folder| {
+        let start = Start::new(folder.path()).with("KEYWARD_DATABASE_URL", &url);
+        thread::spawn(move || start.serve())
+    });
+    Some(Pair { a: a.join().unwrap(), b: b.join().unwrap(), _folders: folders, url, postgres })
+}
+
+fn path(key: &Value) -> String {
+    format!("/v1/keys/{}", key["id"].as_str().unwrap())
+}
+
+/// Deletes a key through a service again and again until the receipt sees all replicas.
+fn receipt(service: &Service, key: &Value) -> Value {
+    service.admin().delete(&format!("{}?wait=30s", path(key))).ok(200)["applied"].clone()
+}
+
+#[test]
+fn a_change_on_one_wakes_the_waiters_of_both_and_the_receipt_counts_both() {
+    let Some(pair) = pair() else { return };
+    let admin = pair.a.admin();
+    let keys: Vec<Value> = (0..3).map(|n| admin.make(&format!("key {n}"))).collect();
+    let one = pair.a.vm("vm-a").follow();
+    let _two = pair.b.vm("vm-b").follow();
+    let _three = pair.b.vm("vm-c").follow();
+    for service in [&pair.a, &pair.b] {
+        wait_for_states(&service.admin(), (3, 0));
+    }
+    for (service, key) in [(&pair.a, &keys[0]), (&pair.b, &keys[1])] {
+        let applied = receipt(service, key);
+        assert_eq!((&applied["vms"], &applied["of"], &applied["unreachable"]), (&json!(3), &json!(3), &json!(0)));
+    }
+    drop(one);
+    for service in [&pair.a, &pair.b] {
+        wait_for_states(&service.admin(), (2, 1));
+    }
+    let applied = receipt(&pair.b, &keys[2]);
+    assert_eq!((&applied["vms"], &applied["of"], &applied["unreachable"]), (&json!(2), &json!(2), &json!(1)));
+}
+
+#[test]
+fn a_vm_that_moves_is_one_vm() {
+    let Some(pair) = pair() else { return };
+    pair.a.admin().make("a");
+    let there = pair.a.vm("vm-1").follow();
+    wait_for_states(&pair.b.admin(), (1, 0));
+    let _here = pair.b.vm("vm-1").follow();
+    drop(there);
+    thread::sleep(std::time::Duration::from_secs(6));
+    for service in [&pair.a, &pair.b] {
+        wait_for_states(&service.admin(), (1, 0));
+    }
+}
+
+#[test]
+fn a_killed_replica_leaves_its_vms_unreachable() {
+    let Some(mut pair) = pair() else { return };
+    let key = pair.a.admin().make("a");
+    let _following = pair.b.vm("vm-b").follow();
+    wait_for_states(&pair.a.admin(), (1, 0));
+    pair.b.kill();
+    wait_for_states(&pair.a.admin(), (0, 1));
+    let applied = receipt(&pair.a, &key);
+    assert_eq!((&applied["of"], &applied["unreachable"]), (&json!(0), &json!(1)));
+    assert!(applied["refused_everywhere_by"].is_string());
+}
+
+#[test]
+fn killed_connections_lose_nothing_that_was_acknowledged() {
+    let Some(pair) = pair() else { return };
+    let _following = pair.b.vm("vm-b").follow();
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let admin = [&pair.a, &pair.b][writer % 2].admin();
+            thread::spawn(move || {
+                let mut made = Vec::new();
+                for n in 0..60 {
+                    let body = json!({ "name": format!("key {writer} {n}"), "permissions": ["records:read"] });
+                    let reply = admin.post("/v1/keys", &body);
+                    match reply.status {
+                        201 => made.push(reply.json()["id"].clone()),
+                        // Not known to be done, or done without being told.
+                        503 | 500 | 409 => {}
+                        _ => panic!("{}", reply.text),
+                    }
+                }
+                made
+            })
+        })
+        .collect();
+    for _ in 0..5 {
+        thread::sleep(std::time::Duration::from_millis(100));
+        pair.postgres.kill_backends(&pair.url);
+    }
+    let made: Vec<Value> = writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect();
+    assert!(!made.is_empty());
+    for service in [&pair.a, &pair.b] {
+        let page = wait::until("the service answers again", PATIENCE, || {
+            let reply = service.edge().get("/v1/manifest?limit=2000");
+            (reply.status == 200).then(|| reply.json())
+        });
+        let ids: Vec<&Value> = page["keys"].as_array().unwrap().iter().map(|key| &key["id"]).collect();
+        assert!(made.iter().all(|id| ids.contains(&id)));
+        // Listening again: what one changes wakes the other, and receipts see all.
+        let key = wait::until("a key can be made", PATIENCE, || {
+            let body = json!({ "name": format!("after {}", service.url), "permissions": ["records:read"] });
+            let reply = service.admin().post("/v1/keys", &body);
+            (reply.status == 201).then(|| reply.json())
+        });
+        wait::until("the receipt sees all", PATIENCE, || {
+            let edit = json!({ "disabled": true });
+            let applied = service.admin().patch(&format!("{}?wait=1s", path(&key)), &edit).json()["applied"].clone();
+            (applied["of"] == 1 && applied["vms"] == 1).then_some(())
+        });
+    }
+}
+
+#[test]
+fn without_the_database_no_filter_takes_the_service_for_contact() {
+    let Some(pair) = pair() else { return };
+    let key = pair.a.admin().make("a");
+    let held = {
+        let vm = pair.a.vm("vm-1");
+        thread::spawn(move || vm.poll(1, 1, "60s"))
+    };
+    wait_for_states(&pair.a.admin(), (1, 0));
+    pair.postgres.stop();
+    held.join().unwrap().problem(503, "store_unavailable");
+    pair.a.vm("vm-1").poll(1, 1, "0s").problem(503, "store_unavailable");
+    pair.a.client("").get("/readyz").problem(503, "store_unavailable");
+    pair.a.client("").get("/healthz").ok(200);
+    pair.a.admin().delete(&path(&key)).problem(503, "store_unavailable");
+    pair.postgres.start_process();
+    wait::until("the service is ready again", PATIENCE, || {
+        (pair.a.client("").get("/readyz").status == 200).then_some(())
+    });
+    let page = pair.a.vm("vm-1").poll(0, 0, "0s").ok(200);
+    assert_eq!(page["keys"][0]["id"], key["id"]);
+    wait::until("a key can be deleted again", PATIENCE, || {
+        (pair.a.admin().delete(&path(&key)).status == 200).then_some(())
+    });
+}
+
+#[test]
+fn postgresql_wants_its_tokens_given() {
+    let Some(postgres) = Postgres::start() else { return };
+    let folder = workspace::scratch("admin");
+    let start = Start::new(folder.path())
+        .with("KEYWARD_DATABASE_URL", &postgres.database())
+        .without("KEYWARD_ADMIN_TOKEN")
+        .without("KEYWARD_EDGE_TOKEN");
+    let output = start.run(&["serve"]);
+    assert_eq!(output.status.code(), Some(3));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("KEYWARD_ADMIN_TOKEN") && said.contains("KEYWARD_EDGE_TOKEN"), "{said}");
+    for role in ["admin", "edge"] {
+        assert!(start.run(&["token", "create", role, "--role", role]).status.success());
+    }
+    start.serve();
+}

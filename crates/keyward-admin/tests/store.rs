@@ -1,0 +1,97 @@
+//! Each behaviour of the store once, on SQLite in memory, SQLite on disk and a real PostgreSQL.
+
+#[path = "store/cases.rs"]
+mod cases;
+#[path = "store/concurrency.rs"]
+mod concurrency;
+
+use keyward_admin::store::Store;
+use keyward_testbed::postgres::Postgres;
+use keyward_testbed::workspace;
+use std::sync::Arc;
+
+/// A database that a case runs on, kept until the case is over.
+pub(crate) struct Place {
+    pub(crate) url: String,
+    _server: Option<Postgres>,
+    _folder: Option<tempfile::TempDir>,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Memory,
+    File,
+    Postgres,
+}
+
+impl Place {
+    /// A new, empty database; none where it cannot be had here.
+    fn new(kind: Kind) -> Option<Self> {
+        match kind {
+            Kind::Memory => Some(Self { url: "sqlite::memory:".to_owned(), _server: None, _folder: None }),
+            Kind::File => {
+                let folder = workspace::scratch("store");
+                let url = format!("sqlite://{}", folder.path().join("keyward.db").display());
+                Some(Self { url, _server: None, _folder: Some(folder) })
+            }
+            Kind::Postgres => {
+                let server = Postgres::start()?;
+                Some(Self { url: server.database(), _server: Some(server), _folder: None })
+            }
+        }
+    }
+
+    /// Opens it.
+    pub(crate) async fn open(&self) -> Store {
+        Store::open(&self.url).await.expect("the store opens")
+    }
+}
+
+macro_rules! on_every_store {
+    ($($module:ident :: $case:ident),* $(,)?) => {
+        mod memory { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() { super::run(super::Kind::Memory, super::$module::$case).await; }
+        )* }
+        mod file { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() { super::run(super::Kind::File, super::$module::$case).await; }
+        )* }
+        mod postgres { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() { super::run(super::Kind::Postgres, super::$module::$case).await; }
+        )* }
+    };
+}
+
+async fn run<F: Future<Output = ()>>(kind: Kind, case: impl FnOnce(Arc<Place>) -> F) {
+    if let Some(place) = Place::new(kind) {
+        case(Arc::new(place)).await;
+    }
+}
+
+on_every_store!(
+    cases::a_new_store_is_empty_and_keeps_its_identity,
+    cases::a_key_is_found_as_it_was_made,
+    cases::a_taken_name_is_refused_and_nothing_is_written,
+    cases::an_edit_takes_a_revision_and_no_edit_takes_none,
+    cases::a_condition_that_does_not_hold_changes_nothing,
+    cases::regenerating_replaces_the_digest_in_one_revision,
+    cases::an_expired_key_can_be_regenerated,
+    cases::a_deleted_key_leaves_a_tombstone_and_frees_its_name,
+    cases::pages_lead_through_all_changes,
+    cases::tombstones_up_to_base_are_left_out,
+    cases::compaction_refuses_only_who_would_miss_a_delete,
+    cases::who_is_ahead_is_told,
+    cases::expired_keys_are_purged_with_tombstones,
+    cases::the_checksum_is_that_of_the_live_keys,
+    cases::searching_finds_names_ids_and_last_fours,
+    cases::lists_are_paged_newest_first,
+    cases::a_repeated_batch_of_usage_counts_once,
+    cases::tokens_are_kept_and_revoked,
+    cases::the_audit_log_tells_who_did_what_and_keeps_it,
+    cases::a_new_identity_is_a_new_store_to_filters,
+    cases::proxies_are_remembered,
+    concurrency::no_reader_sees_a_revision_before_an_earlier_one,
+    concurrency::one_of_many_gets_the_name,
+);

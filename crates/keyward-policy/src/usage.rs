@@ -1,0 +1,249 @@
+//! Which keys were used, for what and how often: counted per request, reported in batches.
+//!
+//! A batch carries a number and is sent again under the same one until the service has acknowledged it, which counts a
+//! number once. So an answer that is lost counts nothing twice, and a service that is away loses nothing that fits.
+
+use crate::key::KeyId;
+use crate::timestamp::Timestamp;
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// The most keys whose use waits to be reported. The use of further ones is only counted as dropped.
+pub const MAX_WAITING: usize = 10_000;
+
+/// The most keys in one batch: making it is one callback's work.
+pub const MAX_BATCH: usize = 500;
+
+/// The pause between a report and the next, where no batch is full.
+pub const INTERVAL: Duration = Duration::from_secs(5);
+
+/// The pause before a batch is sent again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What was used and is not reported yet.
+#[derive(Debug)]
+pub struct UsageLog {
+    vm: Box<str>,
+    waiting: HashMap<Box<str>, Usage>,
+    dropped: u64,
+    seq: u64,
+    batch: Option<Batch>,
+    next_at: Duration,
+}
+
+#[derive(Debug)]
+struct Usage {
+    count: u64,
+    last_used_at: Timestamp,
+    permissions: Vec<(Box<str>, u64)>,
+}
+
+#[derive(Debug)]
+struct Batch {
+    body: String,
+    /// When it may be sent (again); while it is outstanding, when it counts as lost.
+    next_at: Duration,
+    outstanding: bool,
+}
+
+impl UsageLog {
+    /// Begins with nothing; `vm` is what the service knows this VM by.
+    pub fn new(vm: &str) -> Self {
+        Self { vm: vm.into(), waiting: HashMap::new(), dropped: 0, seq: 0, batch: None, next_at: Duration::ZERO }
+    }
+
+    /// A key was let through by these permissions. Allocates only for a key or a permission that is not waiting yet.
+    pub fn record<'p>(&mut self, id: &KeyId<'_>, permissions: impl Iterator<Item = &'p str>, at: Timestamp) {
+        let mut buffer = [0; 20];
+        let id = id.as_str(&mut buffer);
+        if self.waiting.len() < MAX_WAITING && !self.waiting.contains_key(id) {
+            self.waiting.insert(id.into(), Usage::default());
+        }
+        match self.waiting.get_mut(id) {
+            Some(usage) => usage.add(permissions, at),
+            None => self.dropped = self.dropped.saturating_add(1),
+        }
+    }
+
+    /// Uses that were not counted for want of room, since this was last asked.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// How many keys wait to be reported, without those in a batch that is under way.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The body of the `POST /v1/usage` that is to be sent now, within `timeout`.
+    pub fn poll(&mut self, now: Duration, timeout: Duration) -> Option<&str> {
+        if self.batch.is_none() && self.waiting() > 0 && now >= self.next_at {
+            self.seq += 1;
+            let body = self.take_batch();
+            self.batch = Some(Batch { body, next_at: now, outstanding: false });
+        }
+        let batch = self.batch.as_mut().filter(|batch| now >= batch.next_at)?;
+        batch.outstanding = true;
+        // Without an outcome it is as good as lost, and sent again.
+        batch.next_at = now + timeout + RETRY;
+        Some(&batch.body)
+    }
+
+    /// What came of the batch that was sent: its status, if there was one.
+    pub fn on_outcome(&mut self, status: Option<u16>, now: Duration) {
+        let Some(batch) = self.batch.as_mut().filter(|batch| batch.outstanding) else { return };
+        batch.outstanding = false;
+        batch.next_at = now + RETRY;
+        match status {
+            Some(200..=299) => {
+                self.batch = None;
+                self.next_at = if self.waiting() >= MAX_BATCH { now } else { now + INTERVAL };
+            }
+            // What the service can never take must not stand in the way of all that follows.
+            Some(400 | 413 | 422) => {
+                self.dropped = self.dropped.saturating_add(1);
+                self.batch = None;
+            }
+            _ => {}
+        }
+    }
+
+    fn take_batch(&mut self) -> String {
+        let ids: Vec<Box<str>> = self.waiting.keys().take(MAX_BATCH).cloned().collect();
+        let used = ids.into_iter().filter_map(|id| self.waiting.remove_entry(&id));
+        let keys = used.map(|(id, usage)| usage.reported(id.into())).collect();
+        serde_json::to_string(&Report { vm: &self.vm, seq: self.seq, keys }).unwrap_or_default()
+    }
+}
+
+/// The body of `POST /v1/usage`.
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    vm: &'a str,
+    seq: u64,
+    keys: Vec<Reported>,
+}
+
+/// What one key was used for.
+#[derive(serde::Serialize)]
+struct Reported {
+    id: String,
+    count: u64,
+    last_used_at: String,
+    permissions: Permissions,
+}
+
+/// Permission names and how often each was needed, as a JSON object.
+struct Permissions(Vec<(Box<str>, u64)>);
+
+impl Serialize for Permissions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, count) in &self.0 {
+            map.serialize_entry(name, count)?;
+        }
+        map.end()
+    }
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        Self { count: 0, last_used_at: Timestamp::from_unix_ms(i64::MIN), permissions: Vec::new() }
+    }
+}
+
+impl Usage {
+    fn add<'p>(&mut self, permissions: impl Iterator<Item = &'p str>, at: Timestamp) {
+        self.count = self.count.saturating_add(1);
+        // The clock may go back; what was seen last does not.
+        self.last_used_at = self.last_used_at.max(at);
+        for permission in permissions {
+            match self.permissions.iter_mut().find(|(name, _)| **name == *permission) {
+                Some((_, count)) => *count = count.saturating_add(1),
+                None => self.permissions.push((permission.into(), 1)),
+            }
+        }
+    }
+
+    fn reported(self, id: String) -> Reported {
+        let last_used_at = self.last_used_at.to_string();
+        Reported { id, count: self.count, last_used_at, permissions: Permissions(self.permissions) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const TIMEOUT: Duration = Duration::from_secs(2);
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn use_key(log: &mut UsageLog, id: &str, permissions: &[&str], ms: i64) {
+        log.record(&KeyId::parse(id), permissions.iter().copied(), Timestamp::from_unix_ms(ms));
+    }
+
+    #[test]
+    fn a_batch_says_what_was_used_and_is_sent_until_acknowledged() {
+        let mut log = UsageLog::new("vm_1");
+        assert_eq!(log.poll(at(0), TIMEOUT), None);
+        use_key(&mut log, "key_abcdefghijklm234", &["a:read", "a:write"], 2_000);
+        use_key(&mut log, "key_abcdefghijklm234", &["a:read"], 1_000);
+        use_key(&mut log, "ci", &[], 3_000);
+        let mut expected: Value = serde_json::from_str(log.poll(at(0), TIMEOUT).unwrap()).unwrap();
+        let first = expected.clone();
+        expected["keys"].as_array_mut().unwrap().sort_by_key(|key| key["id"].as_str().map(str::len));
+        assert_eq!(
+            expected,
+            json!({"vm": "vm_1", "seq": 1, "keys": [
+            {"id": "ci", "count": 1, "last_used_at": "1970-01-01T00:00:03Z", "permissions": {}},
+            {"id": "key_abcdefghijklm234", "count": 2, "last_used_at": "1970-01-01T00:00:02Z",
+             "permissions": {"a:read": 2, "a:write": 1}}]})
+        );
+        // Under way: nothing else is sent; what is used meanwhile waits for the next batch.
+        use_key(&mut log, "ci", &[], 4_000);
+        assert_eq!(log.poll(at(1), TIMEOUT), None);
+        for (status, now) in [(Some(503), 2), (None, 10), (Some(401), 20)] {
+            log.on_outcome(status, at(now));
+            assert_eq!(log.poll(at(now + 1), TIMEOUT), None);
+            assert_eq!(serde_json::from_str::<Value>(log.poll(at(now + 5), TIMEOUT).unwrap()).unwrap(), first);
+        }
+        // No outcome at all.
+        assert!(log.poll(at(31), TIMEOUT).is_none());
+        assert_eq!(serde_json::from_str::<Value>(log.poll(at(32), TIMEOUT).unwrap()).unwrap(), first);
+        log.on_outcome(Some(204), at(33));
+        assert_eq!(log.poll(at(34), TIMEOUT), None);
+        let second: Value = serde_json::from_str(log.poll(at(38), TIMEOUT).unwrap()).unwrap();
+        assert_eq!((second["seq"].as_u64(), second["keys"][0]["count"].as_u64()), (Some(2), Some(1)));
+    }
+
+    #[test]
+    fn holds_so_many_keys_and_counts_what_it_drops() {
+        let mut log = UsageLog::new("vm_1");
+        for n in 0..MAX_WAITING + 7 {
+            use_key(&mut log, &format!("ci-{n}"), &["a"], 0);
+        }
+        use_key(&mut log, "ci-0", &["a"], 0);
+        assert_eq!((log.waiting(), log.take_dropped(), log.take_dropped()), (MAX_WAITING, 7, 0));
+        let mut reported = 0;
+        while let Some(body) = log.poll(at(0), TIMEOUT) {
+            reported += serde_json::from_str::<Value>(body).unwrap()["keys"].as_array().unwrap().len();
+            log.on_outcome(Some(200), at(0));
+        }
+        assert_eq!(reported, MAX_WAITING);
+    }
+
+    #[test]
+    fn a_batch_that_is_never_taken_does_not_stand_in_the_way() {
+        let mut log = UsageLog::new("vm_1");
+        use_key(&mut log, "ci", &[], 0);
+        assert!(log.poll(at(0), TIMEOUT).is_some());
+        log.on_outcome(Some(422), at(0));
+        use_key(&mut log, "ci", &[], 0);
+        assert!(log.poll(at(0), TIMEOUT).unwrap().contains(r#""seq":2"#));
+    }
+}

@@ -1,0 +1,94 @@
+//! What fetching keys shows: counters of the proxy, gauges of the VM, lines in the log.
+
+use crate::host::Metric;
+use crate::metrics;
+use keyward_policy::sync::{Event, FAILURE_NAMES, Level, ManifestSync, Reason};
+use std::cell::{Cell, OnceCell};
+use std::time::Duration;
+
+/// The counters and gauges of one admin service.
+pub struct Telemetry {
+    failures: Vec<(&'static str, Metric)>,
+    started_over: Vec<(Reason, Metric)>,
+    loads: Metric,
+    usage_dropped: Metric,
+    /// What this VM is called in its gauges.
+    vm: Box<str>,
+    /// Defined when there is something to show: Envoy's canary VM never has, and each configuration push makes one.
+    gauges: OnceCell<Gauges>,
+    shown_age: Cell<u64>,
+}
+
+struct Gauges {
+    revision: Metric,
+    keys: Metric,
+    age: Metric,
+}
+
+impl Telemetry {
+    /// Defines them; `number` tells several services of one VM apart.
+    pub fn define(vm: &str, number: usize) -> Self {
+        let vm = if number == 0 { vm.to_owned() } else { format!("{vm}-{number}") };
+        let failure = |name| (name, Metric::counter(&metrics::sync_failure_counter(name)));
+        let started_over = |reason: Reason| (reason, Metric::counter(&metrics::started_over_counter(reason.name())));
+        Self {
+            failures: FAILURE_NAMES.into_iter().map(failure).collect(),
+            started_over: Reason::ALL.into_iter().map(started_over).collect(),
+            loads: Metric::counter(metrics::LOADS),
+            usage_dropped: Metric::counter(metrics::USAGE_DROPPED),
+            vm: vm.into(),
+            gauges: OnceCell::new(),
+            shown_age: Cell::new(u64::MAX),
+        }
+    }
+
+    /// Counts and logs what happened, and shows where the table stands.
+    pub fn take(&self, events: Vec<Event>, sync: &ManifestSync, now: Duration) {
+        let position = sync.in_use();
+        for event in events {
+            match event {
+                Event::Failed(failure) => {
+                    let metric = self.failures.iter().find(|(name, _)| *name == failure.name());
+                    metric.into_iter().for_each(|(_, metric)| metric.add(1));
+                }
+                Event::StartedOver(reason) => {
+                    let metric = self.started_over.iter().find(|(have, _)| *have == reason);
+                    metric.into_iter().for_each(|(_, metric)| metric.add(1));
+                }
+                Event::Loaded { keys, revision } => {
+                    self.loads.add(1);
+                    self.gauges().revision.set(revision);
+                    self.gauges().keys.set(keys as u64);
+                }
+                Event::Applied { revision, .. } => {
+                    self.gauges().revision.set(revision);
+                    self.gauges().keys.set(position.map_or(0, |position| position.keys as u64));
+                }
+                Event::Log(Level::Info, line) => log::info!("keyward: {line}"),
+                Event::Log(Level::Warn, line) => log::warn!("keyward: {line}"),
+            }
+        }
+        if let Some(position) = position {
+            let age = now.saturating_sub(position.contact).as_secs();
+            if self.shown_age.replace(age) != age {
+                self.gauges().age.set(age);
+            }
+        }
+    }
+
+    fn gauges(&self) -> &Gauges {
+        self.gauges.get_or_init(|| {
+            let gauge = |name| Metric::gauge(&metrics::vm_gauge(name, &self.vm));
+            Gauges {
+                revision: gauge(metrics::MANIFEST_REVISION),
+                keys: gauge(metrics::MANIFEST_KEYS),
+                age: gauge(metrics::MANIFEST_AGE),
+            }
+        })
+    }
+
+    /// Uses of keys that nobody will hear of.
+    pub fn usage_dropped(&self, count: u64) {
+        self.usage_dropped.add(count);
+    }
+}
