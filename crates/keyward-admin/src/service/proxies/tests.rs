@@ -58,7 +58,7 @@ async fn a_replica_that_cannot_see_the_others_says_so() {
     tell(&a, "a", &b, "b");
     let after = a.applied(6);
     assert_eq!((after.of, after.unreachable), (Some(0), 1));
-    assert_eq!(after.refused_everywhere_by, Some(Timestamp::from_unix_ms(NOW + 65_000)));
+    assert_eq!(after.refused_everywhere_by, Some(Timestamp::from_unix_ms(NOW + 70_000)));
     drop(guard);
 }
 
