@@ -37,13 +37,14 @@ fn the_backstop_is_that_of_envoy_yaml() {
     let shipped = envoy_config::shipped().pointer(place).cloned().unwrap();
     for file in ["deploy/istio/keyward.yaml", "deploy/envoy-gateway/keyward.yaml"] {
         let documents = documents(file);
-        let values = documents.iter().flat_map(|document| {
-            let spec = &document["spec"];
-            let patches = spec["configPatches"].as_array().or_else(|| spec["jsonPatches"].as_array());
-            patches.into_iter().flatten().map(|patch| &patch["patch"]["value"]).chain(
-                spec["jsonPatches"].as_array().into_iter().flatten().map(|patch| &patch["operation"]["value"]),
-            )
-        });
+        let values =
+            documents.iter().flat_map(|document| {
+                let spec = &document["spec"];
+                let patches = spec["configPatches"].as_array().or_else(|| spec["jsonPatches"].as_array());
+                patches.into_iter().flatten().map(|patch| &patch["patch"]["value"]).chain(
+                    spec["jsonPatches"].as_array().into_iter().flatten().map(|patch| &patch["operation"]["value"]),
+                )
+            });
         assert!(values.into_iter().any(|value| *value == shipped), "{file} has no such backstop");
     }
 }
@@ -51,7 +52,8 @@ fn the_backstop_is_that_of_envoy_yaml() {
 #[test]
 fn the_command_finds_no_mistake_in_them() {
     for file in ["envoy.yaml", "deploy/istio/keyward.yaml", "deploy/envoy-gateway/keyward.yaml"] {
-        let output = Command::new(artifacts::keyward()).arg("check").arg(workspace::root().join(file)).output().unwrap();
+        let output =
+            Command::new(artifacts::keyward()).arg("check").arg(workspace::root().join(file)).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{file}: {text}{}", String::from_utf8_lossy(&output.stderr));
         assert!(text.contains("ok: 23 rules"), "{file}: {text}");
