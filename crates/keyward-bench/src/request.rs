@@ -37,6 +37,9 @@ pub struct Arguments {
     /// Only variants with one of these in their names, and what they are compared with
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// What stands behind the filters: Envoy's own answer, or a server and the shipped routes to it
+    #[arg(long, value_enum, default_value = "direct")]
+    upstream: listener::Upstream,
     /// Leave the latencies at half load out
     #[arg(long)]
     no_latency: bool,
@@ -58,7 +61,7 @@ const YARDSTICK: &str = "empty wasm filter";
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     cpu::step_aside()?;
-    let mut set = variants::all(arguments.other_module.as_deref())?;
+    let mut set = variants::all(arguments.upstream, arguments.other_module.as_deref())?;
     if !arguments.only.is_empty() {
         let wanted = |variant: &Variant| {
             arguments.only.iter().any(|part| variant.name.contains(&**part)) || variant.name == YARDSTICK
@@ -112,7 +115,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             }
         }
     }
-    tell(&measured)
+    tell(&measured, if arguments.upstream == listener::Upstream::Direct { "direct" } else { "local" })
 }
 
 /// The variants in an order that differs from round to round, so that none always follows the same one.
@@ -128,7 +131,7 @@ fn order(count: usize, round: usize) -> Vec<usize> {
     order
 }
 
-fn tell(measured: &[Measured]) -> Result<()> {
+fn tell(measured: &[Measured], upstream: &str) -> Result<()> {
     let find = |name: &str| measured.iter().find(|measured| measured.variant.name == name);
     // What a variant adds to its base, round by round.
     let added = |one: &Measured| -> Option<Vec<f64>> {
@@ -182,5 +185,5 @@ fn tell(measured: &[Measured]) -> Result<()> {
         }));
     }
     table.print();
-    report::write("request", json!({"rounds": rounds, "variants": figures}))
+    report::write("request", json!({"rounds": rounds, "upstream": upstream, "variants": figures}))
 }

@@ -12,8 +12,17 @@ pub enum HeaderChanges {
     Filter,
 }
 
+/// What stands behind the filters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Upstream {
+    /// Envoy answers by itself: little but the filters is left to measure. The route's header changes are not made then.
+    Direct,
+    /// A server on the other core, and the shipped routes to it.
+    Local,
+}
+
 /// A listener with the shipped connection manager, but no access log, which costs more than all filters together.
-pub fn listener(name: &str, filters: &[Value], changes: HeaderChanges) -> Value {
+pub fn listener(name: &str, filters: &[Value], changes: HeaderChanges, upstream: Upstream) -> Value {
     let shipped = envoy_config::shipped();
     let place = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
     let mut manager = shipped.pointer(place).cloned().unwrap_or_default();
@@ -26,6 +35,11 @@ pub fn listener(name: &str, filters: &[Value], changes: HeaderChanges) -> Value 
     {
         routes.remove("request_headers_to_remove");
         routes.remove("request_headers_to_add");
+    }
+    if upstream == Upstream::Direct {
+        let answer = json!({"status": 200, "body": {"inline_string": "0123456789"}});
+        manager["route_config"]["virtual_hosts"][0]["routes"] =
+            json!([{"match": {"prefix": "/"}, "direct_response": answer}]);
     }
     json!({
         "name": name,

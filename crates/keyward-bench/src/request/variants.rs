@@ -1,7 +1,7 @@
 //! What is measured.
 
 use super::alternatives;
-use super::listener::{HeaderChanges, backstop, listener, open_backstop};
+use super::listener::{HeaderChanges, Upstream, backstop, listener, open_backstop};
 use super::rules;
 use crate::keys;
 use crate::server;
@@ -35,7 +35,7 @@ const BACKSTOP_AND_ROUTE: &str = "no filter, backstop, header changes by the rou
 ///
 /// # Errors
 /// When a server cannot be started, or a module is missing.
-pub fn all(other: Option<&Path>) -> Result<Variants> {
+pub fn all(upstream: Upstream, other: Option<&Path>) -> Result<Variants> {
     let mut set = Variants {
         variants: Vec::new(),
         clusters: vec![
@@ -48,7 +48,7 @@ pub fn all(other: Option<&Path>) -> Result<Variants> {
         set.variants.push(Variant {
             name: name.to_owned(),
             base: base.map(str::to_owned),
-            listener: listener(name, filters, changes),
+            listener: listener(name, filters, changes, upstream),
             load,
         });
     };
@@ -90,6 +90,7 @@ pub fn all(other: Option<&Path>) -> Result<Variants> {
         "Lua, header changes by the route",
         &[alternatives::lua(FEW, true), alternatives::lua_backstop()],
         Route,
+        upstream,
     );
     alternatives::identity_from_metadata(&mut by_route);
     let ext_authz = [alternatives::ext_authz(), open_backstop()];
