@@ -1,5 +1,6 @@
 //! The filter in a real Envoy, in front of an upstream that writes down what reaches it.
 
+mod admin_stand_in;
 mod deploy;
 mod failures;
 mod generated;
@@ -12,4 +13,5 @@ mod paths;
 mod setup;
 mod shadow;
 mod shipped;
+mod sync;
 mod updates;

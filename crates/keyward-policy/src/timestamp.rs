@@ -2,7 +2,7 @@
 
 use std::fmt;
 use time::OffsetDateTime;
-use time::format_description::well_known::{Rfc2822, Rfc3339};
+use time::format_description::well_known::Rfc3339;
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 ///
@@ -37,8 +37,11 @@ impl Timestamp {
     }
     /// Reads an HTTP date as services write it today: `Tue, 24 Nov 2026 03:11:00 GMT` (RFC 9110, IMF-fixdate).
     pub fn parse_http(text: &str) -> Option<Self> {
-        let at = OffsetDateTime::parse(text, &Rfc2822).ok().filter(|_| text.ends_with(" GMT"))?;
-        at.unix_timestamp().checked_mul(1_000).map(Self)
+        const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+        let (date, time) = text.split_once(", ")?.1.strip_suffix(" GMT")?.rsplit_once(' ')?;
+        let (day, month, year) = (date.get(..2)?, date.get(3..6)?, date.get(7..)?);
+        let month = MONTHS.find(month).filter(|at| at % 3 == 0)? / 3 + 1;
+        Self::parse(&format!("{year}-{month:02}-{day}T{time}Z")).ok()
     }
 }
 

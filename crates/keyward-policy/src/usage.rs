@@ -7,7 +7,6 @@ use crate::key::KeyId;
 use crate::timestamp::Timestamp;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 /// The most keys whose use waits to be reported. The use of further ones is only counted as dropped.
@@ -26,8 +25,7 @@ const RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct UsageLog {
     vm: Box<str>,
-    packed: HashMap<[u8; 10], Usage>,
-    text: HashMap<Box<str>, Usage>,
+    waiting: HashMap<Box<str>, Usage>,
     dropped: u64,
     seq: u64,
     batch: Option<Batch>,
@@ -52,33 +50,17 @@ struct Batch {
 impl UsageLog {
     /// Begins with nothing; `vm` is what the service knows this VM by.
     pub fn new(vm: &str) -> Self {
-        Self {
-            vm: vm.into(),
-            packed: HashMap::new(),
-            text: HashMap::new(),
-            dropped: 0,
-            seq: 0,
-            batch: None,
-            next_at: Duration::ZERO,
-        }
+        Self { vm: vm.into(), waiting: HashMap::new(), dropped: 0, seq: 0, batch: None, next_at: Duration::ZERO }
     }
 
     /// A key was let through by these permissions. Allocates only for a key or a permission that is not waiting yet.
     pub fn record<'p>(&mut self, id: &KeyId<'_>, permissions: impl Iterator<Item = &'p str>, at: Timestamp) {
-        let room = self.packed.len() + self.text.len() < MAX_WAITING;
-        let usage = match id {
-            KeyId::Packed(bytes) => match self.packed.entry(*bytes) {
-                Entry::Occupied(entry) => Some(entry.into_mut()),
-                Entry::Vacant(entry) => room.then(|| entry.insert(Usage::default())),
-            },
-            KeyId::Text(text) => {
-                if room && !self.text.contains_key(*text) {
-                    self.text.insert((*text).into(), Usage::default());
-                }
-                self.text.get_mut(*text)
-            }
-        };
-        match usage {
+        let mut buffer = [0; 20];
+        let id = id.as_str(&mut buffer);
+        if self.waiting.len() < MAX_WAITING && !self.waiting.contains_key(id) {
+            self.waiting.insert(id.into(), Usage::default());
+        }
+        match self.waiting.get_mut(id) {
             Some(usage) => usage.add(permissions, at),
             None => self.dropped = self.dropped.saturating_add(1),
         }
@@ -91,7 +73,7 @@ impl UsageLog {
 
     /// How many keys wait to be reported, without those in a batch that is under way.
     pub fn waiting(&self) -> usize {
-        self.packed.len() + self.text.len()
+        self.waiting.len()
     }
 
     /// The body of the `POST /v1/usage` that is to be sent now, within `timeout`.
@@ -128,13 +110,9 @@ impl UsageLog {
     }
 
     fn take_batch(&mut self) -> String {
-        let packed: Vec<[u8; 10]> = self.packed.keys().take(MAX_BATCH).copied().collect();
-        let text: Vec<Box<str>> = self.text.keys().take(MAX_BATCH - packed.len()).cloned().collect();
-        let packed =
-            packed.into_iter().filter_map(|id| Some((KeyId::Packed(id).to_string(), self.packed.remove(&id)?)));
-        let mut keys: Vec<Reported> = packed.map(|(id, usage)| usage.reported(id)).collect();
-        let text = text.into_iter().filter_map(|id| self.text.remove_entry(&id));
-        keys.extend(text.map(|(id, usage)| usage.reported(id.into())));
+        let ids: Vec<Box<str>> = self.waiting.keys().take(MAX_BATCH).cloned().collect();
+        let used = ids.into_iter().filter_map(|id| self.waiting.remove_entry(&id));
+        let keys = used.map(|(id, usage)| usage.reported(id.into())).collect();
         serde_json::to_string(&Report { vm: &self.vm, seq: self.seq, keys }).unwrap_or_default()
     }
 }
@@ -216,23 +194,27 @@ mod tests {
         use_key(&mut log, "key_abcdefghijklm234", &["a:read", "a:write"], 2_000);
         use_key(&mut log, "key_abcdefghijklm234", &["a:read"], 1_000);
         use_key(&mut log, "ci", &[], 3_000);
-        let first: Value = serde_json::from_str(log.poll(at(0), TIMEOUT).unwrap()).unwrap();
-        let expected = json!({"vm": "vm_1", "seq": 1, "keys": [
+        let mut expected: Value = serde_json::from_str(log.poll(at(0), TIMEOUT).unwrap()).unwrap();
+        let first = expected.clone();
+        expected["keys"].as_array_mut().unwrap().sort_by_key(|key| key["id"].as_str().map(str::len));
+        assert_eq!(
+            expected,
+            json!({"vm": "vm_1", "seq": 1, "keys": [
+            {"id": "ci", "count": 1, "last_used_at": "1970-01-01T00:00:03Z", "permissions": {}},
             {"id": "key_abcdefghijklm234", "count": 2, "last_used_at": "1970-01-01T00:00:02Z",
-             "permissions": {"a:read": 2, "a:write": 1}},
-            {"id": "ci", "count": 1, "last_used_at": "1970-01-01T00:00:03Z", "permissions": {}}]});
-        assert_eq!(first, expected);
+             "permissions": {"a:read": 2, "a:write": 1}}]})
+        );
         // Under way: nothing else is sent; what is used meanwhile waits for the next batch.
         use_key(&mut log, "ci", &[], 4_000);
         assert_eq!(log.poll(at(1), TIMEOUT), None);
         for (status, now) in [(Some(503), 2), (None, 10), (Some(401), 20)] {
             log.on_outcome(status, at(now));
             assert_eq!(log.poll(at(now + 1), TIMEOUT), None);
-            assert_eq!(serde_json::from_str::<Value>(log.poll(at(now + 5), TIMEOUT).unwrap()).unwrap(), expected);
+            assert_eq!(serde_json::from_str::<Value>(log.poll(at(now + 5), TIMEOUT).unwrap()).unwrap(), first);
         }
         // No outcome at all.
         assert!(log.poll(at(31), TIMEOUT).is_none());
-        assert_eq!(serde_json::from_str::<Value>(log.poll(at(32), TIMEOUT).unwrap()).unwrap(), expected);
+        assert_eq!(serde_json::from_str::<Value>(log.poll(at(32), TIMEOUT).unwrap()).unwrap(), first);
         log.on_outcome(Some(204), at(33));
         assert_eq!(log.poll(at(34), TIMEOUT), None);
         let second: Value = serde_json::from_str(log.poll(at(38), TIMEOUT).unwrap()).unwrap();

@@ -3,7 +3,6 @@
 use super::failure::Failure;
 use super::request::{Answer, MAX_PAGE_BYTES, Outcome};
 use crate::manifest::{self, Page};
-use serde::Deserialize;
 use serde_json::error::Category;
 
 /// The longest store identity that is taken for one.
@@ -31,18 +30,23 @@ fn parse<'a>(answer: &Answer<'a>, since: u64) -> Result<Page<'a>, Failure> {
         return Err(Failure::TooLarge(answer.body.len()));
     }
     let page: Page<'a> = serde_json::from_slice(answer.body).map_err(|error| {
-        // A later format may differ in anything but this.
-        #[derive(Deserialize)]
-        struct Format {
-            format: u32,
-        }
-        match serde_json::from_slice::<Format>(answer.body) {
-            Ok(Format { format }) if format != manifest::FORMAT => Failure::Format(format),
+        // A later format may differ in anything but where it says so.
+        match format_of(answer.body) {
+            Some(format) if format != manifest::FORMAT => Failure::Format(format),
             _ => Failure::Malformed(place(&error)),
         }
     })?;
     check(&page, since)?;
     Ok(page)
+}
+
+/// The number behind the first `"format":`, which is where a service puts it.
+fn format_of(body: &[u8]) -> Option<u32> {
+    const FIELD: &[u8] = b"\"format\":";
+    let start = body.get(..256).unwrap_or(body);
+    let at = start.windows(FIELD.len()).position(|window| window == FIELD)? + FIELD.len();
+    let digits = start.get(at..)?.trim_ascii_start().split(|byte| !byte.is_ascii_digit()).next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// Where the error is and of what kind. The parser's own words may quote the page, which holds digests.

@@ -195,7 +195,9 @@ impl ManifestSync {
                 Change::Live(key) => Record::read(key)
                     .and_then(|record| staged.upsert(&in_use.table, &record))
                     .map_err(|invalid| Refused::mismatch(Failure::Record(invalid)))?,
-                Change::Deleted { id, .. } => staged.remove(&in_use.table, id),
+                Change::Deleted { id, .. } => {
+                    staged.remove(&in_use.table, id).map_err(|_| Refused::start_over(Reason::FarBehind))?
+                }
             }
         }
         if staged.len() > MAX_STAGED {

@@ -2,7 +2,7 @@
 
 use super::entry::{Entry, Flags, INLINE_NAME, Rest};
 use super::index::{Index, MAX_NUMBERS};
-use super::invalid::{InvalidRecord, RecordProblem};
+use super::invalid::{InvalidRecord, RecordProblem, TableFull};
 use super::permissions::PermissionSets;
 use super::record::Record;
 use super::side::Side;
@@ -108,6 +108,47 @@ impl Base {
         self.number_of_digest(digest).and_then(|number| entry_id(&self.sides, self.entries.get(number)?))
     }
 
+    /// What stands at this place, as a record that another base takes; None for a free place, and past the last.
+    pub(super) fn at(&self, number: u32) -> Option<At<'_>> {
+        let entry = self.entries.get(number)?;
+        if entry.is_gone() {
+            return Some(At::Gone(entry_id(&self.sides, entry)?));
+        }
+        let Some(view) = entry.is_live().then(|| self.view(entry)).flatten() else { return Some(At::Free) };
+        let tag = self.by_digest.tag_of(entry_digest_hash(&self.entries, number), number)?;
+        let mut digest = [0; 32];
+        let bytes = std::iter::once(tag).chain(entry.digest);
+        digest.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+        Some(At::Key { view, digest: Digest::from_bytes(digest), contribution: entry.contribution() })
+    }
+
+    /// Notes that an id is gone; what had it here is.
+    pub(super) fn put_gone(&mut self, id: &str) -> Result<(), TableFull> {
+        self.remove(id);
+        let parsed = KeyId::parse(id);
+        let (packed, aside) = match parsed {
+            KeyId::Packed(bytes) => (bytes, None),
+            KeyId::Text(text) => {
+                let side = Side::Used { name: "".into(), id: Some(text.into()), expires_at: None };
+                let bytes = side_bytes(&side);
+                let number = self.sides.insert(side, MAX_NUMBERS).map_err(|_| TableFull)?;
+                self.bytes_aside += bytes;
+                ([0; 10], Some(number))
+            }
+        };
+        let number = self.entries.insert(Entry::gone(packed, aside), MAX_NUMBERS).map_err(|_| TableFull)?;
+        let (entries, sides) = (&self.entries, &self.sides);
+        self.by_id.insert(id_hash(&parsed), number, |n| entry_id_hash(entries, sides, n));
+        self.len += 1;
+        Ok(())
+    }
+
+    /// Whether an id is gone, or here; None: neither.
+    pub(super) fn says_of(&self, id: &str) -> Option<bool> {
+        let number = self.number_of_id(id)?;
+        self.entries.get(number).map(Entry::is_live)
+    }
+
     /// Frees a part of what takes time to free; false once nothing of that is left. The keys are of no use any more.
     pub(super) fn dismantle(&mut self) -> bool {
         self.sides.drop_chunk() || self.permissions.drop_chunk()
@@ -165,7 +206,9 @@ impl Base {
     fn remove_number(&mut self, number: u32) -> bool {
         let Some(entry) = self.entries.get(number).copied() else { return false };
         let entries = &self.entries;
-        self.by_digest.remove(entry_digest_hash(entries, number), number, |n| entry_digest_hash(entries, n));
+        if entry.is_live() {
+            self.by_digest.remove(entry_digest_hash(entries, number), number, |n| entry_digest_hash(entries, n));
+        }
         let (entries, sides) = (&self.entries, &self.sides);
         self.by_id.remove(entry_id_hash(entries, sides, number), number, |n| entry_id_hash(entries, sides, n));
         self.drop_parts(&entry);
@@ -176,7 +219,9 @@ impl Base {
     }
 
     fn drop_parts(&mut self, entry: &Entry) {
-        self.permissions.release(entry.set());
+        if entry.is_live() {
+            self.permissions.release(entry.set());
+        }
         if let Some(number) = entry.aside() {
             self.bytes_aside -= self.sides.get(number).map_or(0, side_bytes);
             self.sides.remove(number);
@@ -195,6 +240,13 @@ impl Base {
         let permissions = self.permissions.get(entry.set())?;
         Some(KeyView { id: entry_id(&self.sides, entry)?, name, permissions, expires_at, disabled, unsupported })
     }
+}
+
+/// What stands at a place.
+pub(super) enum At<'a> {
+    Free,
+    Gone(KeyId<'a>),
+    Key { view: KeyView<'a>, digest: Digest, contribution: u64 },
 }
 
 fn side_bytes(side: &Side) -> usize {

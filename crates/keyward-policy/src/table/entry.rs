@@ -18,6 +18,8 @@ const DISABLED: u8 = 1;
 const UNSUPPORTED: u8 = 2;
 const ASIDE: u8 = 4;
 const LIVE: u8 = 8;
+/// Where `LIVE` is not set; a free place has neither.
+const GONE: u8 = UNSUPPORTED;
 
 /// How many permission sets a table can tell apart.
 pub(super) const MAX_SETS: u32 = 1 << 20;
@@ -95,6 +97,19 @@ impl Entry {
     fn bits(&self) -> u8 {
         let [_, _, bits] = self.set_and_flags;
         bits
+    }
+
+    /// An entry that says of an id that it is gone. Only among staged changes.
+    pub(super) fn gone(id: [u8; 10], aside: Option<u32>) -> Self {
+        let rest = aside.map_or(Rest::Here { name: "", expires_s: None }, Rest::Aside);
+        let mut entry = Self::new([0; 15], 0, 0, Flags { disabled: false, unsupported: false }, id, rest);
+        let [a, b, bits] = entry.set_and_flags;
+        entry.set_and_flags = [a, b, bits & !LIVE | GONE];
+        entry
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.bits() & (LIVE | GONE) == GONE
     }
 
     pub(super) fn is_live(&self) -> bool {

@@ -53,6 +53,13 @@ impl Index {
         None
     }
 
+    /// The upper 8 bits of the hash that `number` was put under; the lower 56 are given.
+    pub(super) fn tag_of(&self, hash: u64, number: u32) -> Option<u8> {
+        let shard = self.shards.get(shard_of(hash))?;
+        let mut slots = shard.probe(hash).into_iter().filter_map(|slots| shard.slots.get(slots)).flatten();
+        slots.find(|slot| **slot & 0xff_ffff == number + 1).map(|slot| (slot >> 24) as u8)
+    }
+
     /// Puts `number`, which is not in the index yet, under `hash`. `hash_of` gives the lower 56 bits of the hash of
     /// any number in the index.
     pub(super) fn insert(&mut self, hash: u64, number: u32, hash_of: impl Fn(u32) -> u64) {

@@ -3,6 +3,7 @@
 use super::invalid::{InvalidRecord, RecordProblem};
 use crate::checksum::contribution;
 use crate::digest::Digest;
+use crate::key::KeyView;
 use crate::manifest::LiveKey;
 use crate::timestamp::Timestamp;
 
@@ -45,6 +46,21 @@ impl<'a> Record<'a> {
             unsupported: !key.must.is_empty(),
             contribution: contribution(key),
         })
+    }
+
+    /// Of a key in one base, for another one.
+    pub(super) fn of_view(id: &'a str, view: &KeyView<'a>, digest: Digest, contribution: u64) -> Self {
+        Self {
+            revision: 0,
+            id,
+            name: view.name,
+            permissions: view.permissions.iter().collect(),
+            digest,
+            expires_at: view.expires_at,
+            disabled: view.disabled,
+            unsupported: view.unsupported,
+            contribution,
+        }
     }
 
     /// The error that says so of this record.

@@ -5,38 +5,23 @@
 //! table's base, which takes time, happens afterwards and in parts, behind what is visible.
 
 use super::KeyTable;
-use super::base::Base;
-use super::invalid::{InvalidRecord, RecordProblem};
+use super::base::{At, Base};
+use super::invalid::{InvalidRecord, RecordProblem, TableFull};
 use super::record::Record;
 use crate::checksum::Checksum;
 use crate::digest::Digest;
 use crate::key::{KeyId, KeyView};
-use crate::permission::PermissionSet;
-use crate::timestamp::Timestamp;
-use std::collections::BTreeMap;
+use std::fmt;
 
 /// Changes to one table, which must not change itself until they are committed or dropped.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Staged {
-    /// By id; None: deleted.
-    changed: BTreeMap<Box<str>, Option<Held>>,
-    by_digest: BTreeMap<Digest, Box<str>>,
+    /// The keys that come, and what is said to be gone.
+    changed: Base,
     /// What the changes add to the table's length and checksum.
     more: usize,
     fewer: usize,
     checksum: Checksum,
-}
-
-#[derive(Debug)]
-struct Held {
-    revision: u64,
-    name: Box<str>,
-    permissions: PermissionSet,
-    digest: Digest,
-    expires_at: Option<Timestamp>,
-    disabled: bool,
-    unsupported: bool,
-    contribution: u64,
 }
 
 impl Staged {
@@ -47,7 +32,7 @@ impl Staged {
 
     /// Whether nothing is changed.
     pub fn is_empty(&self) -> bool {
-        self.changed.is_empty()
+        self.len() == 0
     }
 
     /// How many keys `table` holds after these changes, and its checksum then.
@@ -60,73 +45,69 @@ impl Staged {
     /// Stages a key, in place of whatever has its id.
     ///
     /// # Errors
-    /// [`InvalidRecord`] where another id holds the digest. Nothing is staged then.
+    /// [`InvalidRecord`] where another id holds the digest, or there is no room. Nothing is staged then.
     pub fn upsert(&mut self, table: &KeyTable, record: &Record<'_>) -> Result<(), InvalidRecord> {
-        let holder = table.base.holder(&record.digest).filter(|id| !self.changed.contains_key(id.as_str(&mut [0; 20])));
-        let taken_in_table = holder.is_some_and(|id| id != KeyId::parse(record.id));
-        let taken_here = self.by_digest.get(&record.digest).is_some_and(|id| **id != *record.id);
-        if taken_in_table || taken_here {
+        let holder = table.base.holder(&record.digest);
+        let holder = holder.filter(|id| self.changed.says_of(id.as_str(&mut [0; 20])).is_none());
+        if holder.is_some_and(|id| id != KeyId::parse(record.id)) {
             return Err(record.invalid(RecordProblem::DigestTaken));
         }
-        self.take_out(table, record.id);
-        let held = Held {
-            revision: record.revision,
-            name: record.name.into(),
-            permissions: record.permissions.iter().collect(),
-            digest: record.digest,
-            expires_at: record.expires_at,
-            disabled: record.disabled,
-            unsupported: record.unsupported,
-            contribution: record.contribution,
-        };
+        let before = self.contribution_of(table, record.id);
+        self.changed.upsert(record)?;
         self.more += 1;
-        self.checksum.add(held.contribution);
-        self.by_digest.insert(held.digest, record.id.into());
-        self.changed.insert(record.id.into(), Some(held));
+        self.checksum.add(record.contribution);
+        self.take_out(before);
         Ok(())
     }
 
     /// Stages a deletion; one of a key that the table does not hold changes nothing.
-    pub fn remove(&mut self, table: &KeyTable, id: &str) {
-        self.take_out(table, id);
+    ///
+    /// # Errors
+    /// [`TableFull`] where there is no room. Nothing is staged then.
+    pub fn remove(&mut self, table: &KeyTable, id: &str) -> Result<(), TableFull> {
+        let before = self.contribution_of(table, id);
         if table.base.contains_id(id) {
-            self.changed.insert(id.into(), None);
+            self.changed.put_gone(id)?;
+        } else {
+            self.changed.remove(id);
+        }
+        self.take_out(before);
+        Ok(())
+    }
+
+    /// What the key with this id adds to the checksum now, here or in the table.
+    fn contribution_of(&self, table: &KeyTable, id: &str) -> Option<u64> {
+        match self.changed.says_of(id) {
+            Some(true) => self.changed.contribution_of(id),
+            Some(false) => None,
+            None => table.base.contribution_of(id),
         }
     }
 
-    /// Takes whatever has this id, here or in the table, out of length and checksum.
-    fn take_out(&mut self, table: &KeyTable, id: &str) {
-        let gone = match self.changed.remove(id) {
-            Some(Some(held)) => {
-                self.by_digest.remove(&held.digest);
-                Some(held.contribution)
-            }
-            Some(None) => None,
-            None => table.base.contribution_of(id),
-        };
-        if let Some(contribution) = gone {
+    fn take_out(&mut self, contribution: Option<u64>) {
+        if let Some(contribution) = contribution {
             self.fewer += 1;
             self.checksum.remove(contribution);
         }
     }
 }
 
-/// Staged changes that are visible, and on their way into the base.
-#[derive(Debug)]
-pub(super) struct Overlay {
-    staged: Staged,
-    len: usize,
-    checksum: Checksum,
-    /// The id up to which the base was swept; none: not begun.
-    swept: Sweep,
+/// How many changes, and nothing of them.
+impl fmt::Debug for Staged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Staged").field("len", &self.len()).finish_non_exhaustive()
+    }
 }
 
-/// What a change replaces leaves the base before anything comes in, since a digest may move from one id to another.
-#[derive(Debug)]
-enum Sweep {
-    NotBegun,
-    UpTo(Box<str>),
-    Done,
+/// Staged changes that are visible, and on their way into the base.
+pub(super) struct Overlay {
+    changed: Base,
+    len: usize,
+    checksum: Checksum,
+    /// What a change replaces leaves the base before anything comes in, since a digest may move from one id to another.
+    swept: bool,
+    /// The next place.
+    next: u32,
 }
 
 /// How far the changes have come.
@@ -142,7 +123,7 @@ pub(super) enum Settled {
 
 impl Overlay {
     pub(super) fn new(staged: Staged, len: usize, checksum: Checksum) -> Self {
-        Self { staged, len, checksum, swept: Sweep::NotBegun }
+        Self { changed: staged.changed, len, checksum, swept: false, next: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -154,90 +135,59 @@ impl Overlay {
     }
 
     pub(super) fn get(&self, digest: &Digest) -> Option<KeyView<'_>> {
-        let (id, held) = self.staged.changed.get_key_value(self.staged.by_digest.get(digest)?)?;
-        held.as_ref().map(|held| held.view(id))
+        self.changed.get(digest)
     }
 
     /// Whether a key with this id is there, if the changes say.
     pub(super) fn contains_id(&self, id: &str) -> Option<bool> {
-        self.staged.changed.get(id).map(Option::is_some)
+        self.changed.says_of(id)
     }
 
     /// Whether a key of the base counts no more.
     pub(super) fn hides(&self, view: &KeyView<'_>) -> bool {
-        self.staged.changed.contains_key(view.id.as_str(&mut [0; 20]))
+        self.changed.says_of(view.id.as_str(&mut [0; 20])).is_some()
     }
 
     /// Takes a key out of what is still up here.
     pub(super) fn remove(&mut self, id: &str) {
-        if let Some(Some(held)) = self.staged.changed.remove(id) {
-            self.staged.by_digest.remove(&held.digest);
+        if let Some(contribution) = self.changed.contribution_of(id).filter(|_| self.changed.says_of(id) == Some(true))
+        {
+            self.changed.remove(id);
             self.len -= 1;
-            self.checksum.remove(held.contribution);
+            self.checksum.remove(contribution);
         }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = KeyView<'_>> {
-        self.staged.changed.iter().filter_map(|(id, held)| held.as_ref().map(|held| held.view(id)))
+        self.changed.iter()
     }
 
-    /// Moves about `changes` into the base.
+    /// Moves about `changes` into the base. Nothing leaves here before all is there, so it does not show how far it is.
     pub(super) fn settle(&mut self, base: &mut Base, changes: usize) -> Settled {
-        let mut left = changes.max(1);
-        if !matches!(self.swept, Sweep::Done) {
-            use std::ops::Bound::{Excluded, Unbounded};
-            let from = match &self.swept {
-                Sweep::UpTo(id) => Excluded(&**id),
-                _ => Unbounded,
-            };
-            let mut last = None;
-            for (id, _) in self.staged.changed.range::<str, _>((from, Unbounded)).take(left) {
-                base.remove(id);
-                left -= 1;
-                last = Some(id);
+        for _ in 0..changes.max(1) {
+            match self.changed.at(self.next) {
+                Some(At::Free) => {}
+                Some(At::Gone(id)) => {
+                    base.remove(id.as_str(&mut [0; 20]));
+                }
+                Some(At::Key { view, digest, contribution }) => {
+                    let mut buffer = [0; 20];
+                    let id = view.id.as_str(&mut buffer);
+                    if !self.swept {
+                        base.remove(id);
+                    } else if base.upsert(&Record::of_view(id, &view, digest, contribution)).is_err() {
+                        return Settled::Full;
+                    }
+                }
+                None if self.swept => return Settled::All,
+                None => {
+                    self.swept = true;
+                    self.next = 0;
+                    continue;
+                }
             }
-            self.swept = match last {
-                Some(last) if left == 0 => Sweep::UpTo(last.clone()),
-                _ => Sweep::Done,
-            };
-        }
-        while left > 0 {
-            let Some((id, held)) = self.staged.changed.pop_first() else { return Settled::All };
-            left -= 1;
-            let Some(held) = held else { continue };
-            if base.upsert(&held.record(&id)).is_err() {
-                self.staged.changed.insert(id, Some(held));
-                return Settled::Full;
-            }
-            self.staged.by_digest.remove(&held.digest);
+            self.next += 1;
         }
         Settled::Some
-    }
-}
-
-impl Held {
-    fn view<'a>(&'a self, id: &'a str) -> KeyView<'a> {
-        KeyView {
-            id: KeyId::parse(id),
-            name: &self.name,
-            permissions: &self.permissions,
-            expires_at: self.expires_at,
-            disabled: self.disabled,
-            unsupported: self.unsupported,
-        }
-    }
-
-    fn record<'a>(&'a self, id: &'a str) -> Record<'a> {
-        Record {
-            revision: self.revision,
-            id,
-            name: &self.name,
-            permissions: self.permissions.iter().collect(),
-            digest: self.digest,
-            expires_at: self.expires_at,
-            disabled: self.disabled,
-            unsupported: self.unsupported,
-            contribution: self.contribution,
-        }
     }
 }

@@ -159,7 +159,7 @@ proptest! {
                                 }
                             }
                             Err(id) => {
-                                staged.remove(&table, &id);
+                                staged.remove(&table, &id).unwrap();
                                 model.remove(&id);
                             }
                         }

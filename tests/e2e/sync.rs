@@ -1,0 +1,194 @@
+//! Fetching keys, in a real Envoy with two workers, from a service that fails in every way there is.
+
+use crate::admin_stand_in::{AdminStandIn, Fault};
+use crate::setup::LISTENER;
+use keyward_testbed::envoy::Envoy;
+use keyward_testbed::envoy_config::{self, Encoding, Listener};
+use keyward_testbed::upstream::Upstream;
+use keyward_testbed::{http1, wait, workspace};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(40);
+const FIRST: &str = "kw_first_0123456789abcdefghijklmnopqrstuvwx";
+const SECOND: &str = "kw_second_0123456789abcdefghijklmnopqrstuvw";
+
+fn plugin(max_staleness: &str) -> Value {
+    json!({
+        "realm": "tests",
+        "admin": {"cluster": "keyward_admin", "token": "kwt_edge", "max_staleness": max_staleness},
+        "rules": [{"path": "/a", "require": ["a:read"]}],
+    })
+}
+
+struct Edge {
+    envoy: Envoy,
+    admin: AdminStandIn,
+    upstream: Upstream,
+    address: SocketAddr,
+}
+
+impl Edge {
+    fn start(max_staleness: &str) -> Self {
+        let (admin, upstream) = (AdminStandIn::start(), Upstream::start());
+        admin.put("key_first", FIRST);
+        // Several pages.
+        (0..10).for_each(|n| admin.put(&format!("key_{n}"), &format!("kw_{n}")));
+        let listener = Listener::new(LISTENER, &plugin(max_staleness), Encoding::StringValue, upstream.address());
+        let clusters = vec![envoy_config::cluster("keyward_admin", admin.address())];
+        let envoy = Envoy::start(&envoy_config::bootstrap(&[listener], clusters));
+        let address = envoy.listener(LISTENER);
+        Self { envoy, admin, upstream, address }
+    }
+
+    fn status(&self, key: &str) -> u16 {
+        http1::get(self.address, "/a", &[("x-api-key", key)]).unwrap().status
+    }
+
+    /// Waits until many connections in a row, which the kernel spreads over the workers, see the same.
+    fn wait_for(&self, key: &str, status: u16) {
+        let mut in_a_row = 0;
+        wait::until(&format!("{status} from every worker"), PATIENCE, || {
+            in_a_row = if self.status(key) == status { in_a_row + 1 } else { 0 };
+            (in_a_row == 16).then_some(())
+        });
+    }
+
+    fn failures(&self, reason: &str) -> u64 {
+        self.envoy.stat(&format!("wasmcustom.keyward_sync_failures.reason.{reason}"))
+    }
+}
+
+#[test]
+fn keys_come_change_and_go_in_every_worker() {
+    let edge = Edge::start("1h");
+    // Requests that come before the first load are held, not refused.
+    assert_eq!((0..16).map(|_| edge.status(FIRST)).max(), Some(200));
+    edge.admin.put("key_second", SECOND);
+    edge.wait_for(SECOND, 200);
+    edge.admin.delete("key_first");
+    edge.wait_for(FIRST, 401);
+    edge.admin.put("key_second", "kw_regenerated");
+    edge.wait_for(SECOND, 401);
+    edge.wait_for("kw_regenerated", 200);
+
+    let asked = edge.admin.take();
+    let polls: Vec<_> = asked.iter().filter(|request| request.target().starts_with("/v1/manifest")).collect();
+    let vms: std::collections::BTreeSet<_> = polls.iter().map(|poll| poll.header("x-keyward-vm")).collect();
+    assert_eq!(vms.len(), 3, "two workers and the main thread, and nothing from the VM that tries the configuration");
+    for poll in &polls {
+        assert_eq!(poll.header("authorization"), ["Bearer kwt_edge"]);
+        assert_eq!(poll.header("x-keyward-realm"), ["tests"]);
+        assert_eq!(poll.header("x-keyward-max-staleness"), ["1h"]);
+        assert_eq!(poll.header("x-keyward-filter").len(), 1);
+        assert_eq!(poll.header("x-keyward-node").len(), 1);
+    }
+    let targets: Vec<String> = polls.iter().map(|poll| poll.target()).collect();
+    assert!(targets.iter().any(|target| target.starts_with("/v1/manifest?since=0&base=0&")), "{targets:#?}");
+    assert!(targets.iter().any(|target| target.starts_with("/v1/manifest?since=3&base=11&")), "{targets:#?}");
+    assert!(targets.iter().any(|target| target.contains("?since=11&base=11&") && target.contains("&wait=25s")));
+}
+
+#[test]
+fn every_failure_leaves_the_last_good_keys_in_use() {
+    let edge = Edge::start("1h");
+    edge.wait_for(FIRST, 200);
+    let faults = [
+        (Fault::Status(500), "status"),
+        (Fault::Status(401), "unauthorized"),
+        (Fault::Status(409), "wrong_realm"),
+        (Fault::Status(429), "busy"),
+        (Fault::Status(204), "status"),
+        (Fault::NotJson, "malformed"),
+        (Fault::WrongType, "malformed"),
+        (Fault::Format, "format"),
+        (Fault::OtherSince, "out_of_order"),
+        (Fault::GoesBack, "out_of_order"),
+        (Fault::Checksum, "checksum"),
+        (Fault::TooLarge, "too_large"),
+        (Fault::EmptyStore, "suspicious_store"),
+        (Fault::Status(410), "compacted"),
+        (Fault::Huge, "no_answer"),
+        (Fault::HalfAResponse, "no_answer"),
+    ];
+    for (number, (fault, reason)) in faults.into_iter().enumerate() {
+        let before = edge.failures(reason);
+        edge.admin.fail(Some(fault));
+        // Every VM has met it, some more than once.
+        wait::until(&format!("{fault:?} is counted"), PATIENCE, || {
+            assert_eq!(edge.status(FIRST), 200, "{fault:?}");
+            assert_eq!(edge.status("kw_unknown"), 401, "{fault:?}");
+            (edge.failures(reason) >= before + 4).then_some(())
+        });
+        edge.admin.fail(None);
+        let key = format!("kw_after_{number}");
+        edge.admin.put(&format!("key_after_{number}"), &key);
+        edge.wait_for(&key, 200);
+    }
+    let log = edge.envoy.log();
+    for line in ["status 500", "not accepted (401)", "not a manifest page", "another store, `st_2`"] {
+        let told = log.matches(line).count();
+        assert!((1..=3).contains(&told), "told {told} times by three VMs: {line}\n{log}");
+    }
+    for secret in ["kwt_edge", FIRST, "kw_after_0", &keyward_policy::digest::Digest::of_key(FIRST.as_bytes()).to_hex()]
+    {
+        assert!(!log.contains(secret), "{secret} is in the log");
+    }
+}
+
+#[test]
+fn keys_that_nobody_vouches_for_any_more_are_refused() {
+    let edge = Edge::start("3s");
+    edge.wait_for(FIRST, 200);
+    edge.admin.fail(Some(Fault::Status(503)));
+    edge.wait_for(FIRST, 503);
+    let response = http1::get(edge.address, "/a", &[("x-api-key", FIRST)]).unwrap();
+    assert_eq!(response.json()["code"], "manifest_unavailable");
+    assert_eq!(response.header("retry-after"), Some("1"));
+    edge.admin.fail(None);
+    edge.wait_for(FIRST, 200);
+}
+
+#[test]
+fn a_new_configuration_serves_at_once_while_the_service_is_down() {
+    let (admin, upstream) = (AdminStandIn::start(), Upstream::start());
+    admin.put("key_first", FIRST);
+    let folder = workspace::scratch("sync-lds");
+    let file = folder.path().join("lds.json");
+    let mut config = plugin("1h");
+    let listener = |config: &Value| Listener::new(LISTENER, config, Encoding::StringValue, upstream.address());
+    envoy_config::write_lds(&file, "1", &[listener(&config)]);
+    let mut bootstrap = envoy_config::bootstrap_with_lds(&file, &[listener(&config)]);
+    let clusters = bootstrap["static_resources"]["clusters"].as_array_mut().unwrap();
+    clusters.push(envoy_config::cluster("keyward_admin", admin.address()));
+    let envoy = Envoy::start(&bootstrap);
+    let address = wait::until("the listener", PATIENCE, || envoy.find_listener(LISTENER));
+    let status = |key: &str| http1::get(address, "/a", &[("x-api-key", key)]).map(|response| response.status);
+    wait::until("the first load", PATIENCE, || status(FIRST).is_ok_and(|status| status == 200).then_some(()));
+    (0..16).for_each(|_| assert_eq!(status(FIRST).unwrap(), 200));
+
+    admin.fail(Some(Fault::Status(503)));
+    for version in 2..6 {
+        config["realm"] = "tests".into();
+        config["rules"] = json!([
+            {"path": format!("/version/{version}"), "access": "public"},
+            {"path": "/a", "require": ["a:read"]},
+        ]);
+        envoy_config::write_lds(&file, &version.to_string(), &[listener(&config)]);
+        wait::until("the update counts", PATIENCE, || {
+            assert_eq!(status(FIRST).unwrap(), 200, "version {version}");
+            assert_eq!(status("kw_unknown").unwrap(), 401, "version {version}");
+            let target = format!("/version/{version}");
+            http1::get(address, &target, &[]).is_ok_and(|response| response.status == 200).then_some(())
+        });
+    }
+    // And the newest one keeps the table fresh once the service is back.
+    admin.fail(None);
+    admin.delete("key_first");
+    let mut in_a_row = 0;
+    wait::until("the deleted key is refused everywhere", PATIENCE, || {
+        in_a_row = if status(FIRST).is_ok_and(|status| status == 401) { in_a_row + 1 } else { 0 };
+        (in_a_row == 16).then_some(())
+    });
+}
