@@ -59,6 +59,9 @@ pub fn was_released(context_id: u32) -> bool {
 /// The request is over.
 pub fn forget(context_id: u32) {
     with(|holding| {
+        if holding.waiting.is_empty() && holding.released.is_empty() {
+            return; // As ever once the first manifest is there.
+        }
         holding.waiting.retain(|held| held.context_id != context_id);
         holding.released.retain(|released| *released != context_id);
     });

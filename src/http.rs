@@ -2,7 +2,6 @@
 
 use crate::forward;
 use crate::head::Headers;
-use crate::hold;
 use crate::host;
 use crate::metrics::Outcome;
 use crate::plugin::Plugin;
@@ -17,86 +16,6 @@ use keyward_policy::policy::{Keys, Policy, RouteMetadata, Unavailable};
 use keyward_policy::route_metadata;
 use keyward_policy::rule::Access;
 use keyward_policy::timestamp::Timestamp;
-use proxy_wasm::traits::{Context, HttpContext};
-use proxy_wasm::types::Action;
-use std::rc::Rc;
-
-/// The context of one request.
-pub struct Http {
-    context_id: u32,
-    /// None: the root context has no valid configuration, and nothing passes.
-    plugin: Option<Rc<Plugin>>,
-    state: State,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Nothing was decided yet, or the request may not go on.
-    Stopped,
-    /// Waits for the first manifest.
-    Held,
-    /// May go on.
-    Passed,
-}
-
-impl Http {
-    pub fn new(context_id: u32, plugin: Option<Rc<Plugin>>) -> Self {
-        Self { context_id, plugin, state: State::Stopped }
-    }
-}
-
-impl Context for Http {}
-
-impl HttpContext for Http {
-    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        #[cfg(feature = "failpoint")]
-        crate::failpoint::at_request();
-        let Some(plugin) = &self.plugin else {
-            deny_unconfigured();
-            return Action::Pause;
-        };
-        match run(plugin, hold::has_room(plugin)) {
-            Progress::Passed => {
-                self.state = State::Passed;
-                Action::Continue
-            }
-            Progress::Refused => Action::Pause,
-            Progress::Held => {
-                self.state = State::Held;
-                hold::add(self.context_id, plugin);
-                Action::Pause
-            }
-        }
-    }
-
-    // Envoy does not deliver the body of a request whose headers are paused, unless the plugin is configured to
-    // (`allow_on_headers_stop_iteration`); then the body must not carry the headers along.
-    fn on_http_request_body(&mut self, _: usize, _: bool) -> Action {
-        if self.may_go_on() { Action::Continue } else { Action::Pause }
-    }
-
-    fn on_http_request_trailers(&mut self, _: usize) -> Action {
-        if self.may_go_on() { Action::Continue } else { Action::Pause }
-    }
-}
-
-impl Http {
-    fn may_go_on(&self) -> bool {
-        match self.state {
-            State::Passed => true,
-            State::Held => hold::was_released(self.context_id),
-            State::Stopped => false,
-        }
-    }
-}
-
-impl Drop for Http {
-    fn drop(&mut self) {
-        if self.state == State::Held {
-            hold::forget(self.context_id);
-        }
-    }
-}
 
 /// What became of a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -232,7 +151,7 @@ fn send(reply: &reply::Reply) {
 }
 
 /// For a context whose root has no configuration. Envoy makes none, but if it did, it should not pass.
-fn deny_unconfigured() {
+pub fn deny_unconfigured() {
     let code = Code::ManifestUnavailable;
     host::set_filter_state("keyward.decision", code.as_str().as_bytes());
     host::send_local_response(code.status(), "keyward_unconfigured", &[0; 4], code.detail().as_bytes(), -1);

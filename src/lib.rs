@@ -1,11 +1,11 @@
 //! The Keyward filter: Envoy glue around [`keyward_policy`].
 //!
 //! ```text
-//! Envoy ─ header bytes ─► http ─► head ─► keyward_policy::decide ─► Decision
-//!                          │                                          │
-//!                          ├─ allow: forward (credential off, identity on), continue
-//!                          ├─ deny:  reply (problem+json), pause
-//!                          └─ keys still loading: hold, decided again later
+//! Envoy ─► entry ─ header bytes ─► http ─► head ─► keyward_policy::decide ─► Decision
+//!                                   │                                          │
+//!                                   ├─ allow: forward (credential off, identity on), continue
+//!                                   ├─ deny:  reply (problem+json), pause
+//!                                   └─ keys still loading: hold, decided again later
 //! ```
 //!
 //! Only [`host`] calls the proxy. What decides anything is in the policy core, which calls nothing; so native tests
@@ -15,6 +15,8 @@ pub mod head;
 pub mod metrics;
 pub mod reply;
 
+#[cfg(target_family = "wasm")]
+mod entry;
 #[cfg(all(target_family = "wasm", feature = "failpoint"))]
 mod failpoint;
 #[cfg(target_family = "wasm")]

@@ -1,14 +1,13 @@
 //! The root context: one for each plugin configuration in each VM.
 
+use crate::entry;
 use crate::hold;
 use crate::host;
-use crate::http::Http;
 use crate::plugin::{self, Plugin};
 use crate::reply::Replies;
 use crate::source::Source;
 use keyward_policy::config::Config;
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::ContextType;
+use proxy_wasm::traits::{Context, RootContext};
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -68,13 +67,15 @@ impl RootContext for Root {
         if let Some(source) = self.source() {
             source.detach();
         }
-        self.plugin = Some(Rc::new(Plugin {
+        let plugin = Rc::new(Plugin {
             replies: Replies::new(&config),
             counters: plugin::counters(),
             source: config.admin.as_ref().map(|admin| Source::attach(admin, &config.realm)),
             complained: Cell::new(false),
             config,
-        }));
+        });
+        entry::configured(self.context_id, &plugin);
+        self.plugin = Some(plugin);
         if let Some(source) = self.source() {
             source.start();
         }
@@ -86,13 +87,5 @@ impl RootContext for Root {
             source.on_tick();
         }
         hold::look_again(self.context_id);
-    }
-
-    fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Http::new(context_id, self.plugin.clone())))
-    }
-
-    fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
     }
 }

@@ -3,7 +3,7 @@
 use crate::host::Metric;
 use crate::metrics;
 use keyward_policy::sync::{Event, FAILURE_NAMES, Level, ManifestSync, Reason};
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::time::Duration;
 
 /// The counters and gauges of one admin service.
@@ -12,17 +12,23 @@ pub struct Telemetry {
     started_over: Vec<(Reason, Metric)>,
     loads: Metric,
     usage_dropped: Metric,
+    /// What this VM is called in its gauges.
+    vm: Box<str>,
+    /// Defined when there is something to show: Envoy's canary VM never has, and each configuration push makes one.
+    gauges: OnceCell<Gauges>,
+    shown_age: Cell<u64>,
+}
+
+struct Gauges {
     revision: Metric,
     keys: Metric,
     age: Metric,
-    shown_age: Cell<u64>,
 }
 
 impl Telemetry {
     /// Defines them; `number` tells several services of one VM apart.
     pub fn define(vm: &str, number: usize) -> Self {
         let vm = if number == 0 { vm.to_owned() } else { format!("{vm}-{number}") };
-        let gauge = |name| Metric::gauge(&metrics::vm_gauge(name, &vm));
         let failure = |name| (name, Metric::counter(&metrics::sync_failure_counter(name)));
         let started_over = |reason: Reason| (reason, Metric::counter(&metrics::started_over_counter(reason.name())));
         Self {
@@ -30,9 +36,8 @@ impl Telemetry {
             started_over: Reason::ALL.into_iter().map(started_over).collect(),
             loads: Metric::counter(metrics::LOADS),
             usage_dropped: Metric::counter(metrics::USAGE_DROPPED),
-            revision: gauge(metrics::MANIFEST_REVISION),
-            keys: gauge(metrics::MANIFEST_KEYS),
-            age: gauge(metrics::MANIFEST_AGE),
+            vm: vm.into(),
+            gauges: OnceCell::new(),
             shown_age: Cell::new(u64::MAX),
         }
     }
@@ -52,12 +57,12 @@ impl Telemetry {
                 }
                 Event::Loaded { keys, revision } => {
                     self.loads.add(1);
-                    self.revision.set(revision);
-                    self.keys.set(keys as u64);
+                    self.gauges().revision.set(revision);
+                    self.gauges().keys.set(keys as u64);
                 }
                 Event::Applied { revision, .. } => {
-                    self.revision.set(revision);
-                    self.keys.set(position.map_or(0, |position| position.keys as u64));
+                    self.gauges().revision.set(revision);
+                    self.gauges().keys.set(position.map_or(0, |position| position.keys as u64));
                 }
                 Event::Log(Level::Info, line) => log::info!("keyward: {line}"),
                 Event::Log(Level::Warn, line) => log::warn!("keyward: {line}"),
@@ -66,9 +71,20 @@ impl Telemetry {
         if let Some(position) = position {
             let age = now.saturating_sub(position.contact).as_secs();
             if self.shown_age.replace(age) != age {
-                self.age.set(age);
+                self.gauges().age.set(age);
             }
         }
+    }
+
+    fn gauges(&self) -> &Gauges {
+        self.gauges.get_or_init(|| {
+            let gauge = |name| Metric::gauge(&metrics::vm_gauge(name, &self.vm));
+            Gauges {
+                revision: gauge(metrics::MANIFEST_REVISION),
+                keys: gauge(metrics::MANIFEST_KEYS),
+                age: gauge(metrics::MANIFEST_AGE),
+            }
+        })
     }
 
     /// Uses of keys that nobody will hear of.

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the figures of the README, measured again on this machine.
+//! `cargo xtask bench`: the figures of `docs/performance.md`, measured again on this machine.
 
 use crate::{build, envoy, prerequisites, sh};
 use anyhow::{Result, bail};
@@ -12,16 +12,34 @@ pub struct Arguments {
     rest: Vec<String>,
 }
 
-/// A measurement: an example of a package, run in release mode.
+/// A measurement, and what has to be built for it besides the module.
 struct Measurement {
     name: &'static str,
     what: &'static str,
-    package: &'static str,
-    example: &'static str,
+    needs: Needs,
 }
 
-/// In the order of the README's table.
-const MEASUREMENTS: &[Measurement] = &[];
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    /// Nothing: it is a micro-benchmark of the policy core.
+    Core,
+    /// The filters that do nothing.
+    EmptyFilters,
+}
+
+/// In the order of `docs/performance.md`.
+const MEASUREMENTS: &[Measurement] = &[
+    Measurement {
+        name: "request",
+        what: "CPU and latency per request, of Keyward and of what people would choose instead",
+        needs: Needs::EmptyFilters,
+    },
+    Measurement {
+        name: "core",
+        what: "the policy core by itself: canonicalise, match, hash, look up, decode, decide",
+        needs: Needs::Core,
+    },
+];
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let Some(name) = &arguments.name else {
@@ -33,12 +51,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let Some(measurement) = MEASUREMENTS.iter().find(|measurement| measurement.name == name) else {
         bail!("no measurement `{name}`; `cargo xtask bench` names them");
     };
+    if measurement.needs == Needs::Core {
+        let mut command = sh::cargo();
+        command.args(["bench", "--package", "keyward-policy", "--bench", "core", "--"]).args(&arguments.rest);
+        return sh::run(&mut command);
+    }
     prerequisites::install()?;
     let envoy = envoy::find_or_install()?;
     let module = build::shipped_module()?;
-    let keyward = build::command()?;
-    let flags = ["run", "--release", "--package", measurement.package, "--example", measurement.example, "--"];
+    if measurement.needs == Needs::EmptyFilters {
+        build::empty_filters()?;
+    }
     let mut command = sh::cargo();
-    command.args(flags).args(&arguments.rest);
-    sh::run(command.env("ENVOY_BIN", envoy).env("KEYWARD_WASM", module).env("KEYWARD_BIN", keyward))
+    command.args(["run", "--package", "keyward-bench", "--", name]).args(&arguments.rest);
+    sh::run(command.env("ENVOY_BIN", envoy).env("KEYWARD_WASM", module))
 }

@@ -71,6 +71,18 @@ fn build_module(features: &[&str], name: &str) -> Result<PathBuf> {
     Ok(file)
 }
 
+/// Builds the filter that does nothing, which the benchmarks compare with: `target/dist/bench/empty-filter.wasm` with
+/// all that the SDK exports, and `empty-filter-trimmed.wasm` with as few exports as the shipped module.
+pub fn empty_filters() -> Result<()> {
+    add_wasm_target()?;
+    let flags = ["build", "--package", "keyward-filter", "--example", "empty_filter", "--profile", "wasm"];
+    sh::run(sh::cargo().args(flags).args(["--target", WASM_TARGET]))?;
+    let built = workspace::target().join(WASM_TARGET).join("wasm/examples/empty_filter.wasm");
+    let bytes = fs::read(&built).with_context(|| format!("cannot read {}", workspace::shown(&built)))?;
+    install(&bytes, &workspace::dist().join("bench/empty-filter.wasm"))?;
+    install(&module::trim(&bytes)?, &workspace::dist().join("bench/empty-filter-trimmed.wasm"))
+}
+
 /// Keeps the places of this machine's crates out of the module: panic messages would carry them, and the same source
 /// should give the same module everywhere.
 fn without_paths() -> Result<String> {
@@ -84,7 +96,7 @@ fn without_paths() -> Result<String> {
 
 /// Replaces a file in one step: a running Envoy or command keeps what it has open.
 fn install(bytes: &[u8], file: &Path) -> Result<()> {
-    fs::create_dir_all(workspace::dist())?;
+    fs::create_dir_all(file.parent().unwrap_or(file))?;
     let new = file.with_extension("new");
     fs::write(&new, bytes).with_context(|| format!("cannot write {}", workspace::shown(&new)))?;
     fs::rename(&new, file).with_context(|| format!("cannot write {}", workspace::shown(file)))

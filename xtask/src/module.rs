@@ -28,6 +28,7 @@ pub fn trim(bytes: &[u8]) -> Result<Vec<u8>> {
         .generate_producers_section(false)
         .parse(bytes)
         .context("the compiled module cannot be read")?;
+    replace_entry_points(&mut module);
     let unused: Vec<_> = module
         .exports
         .iter()
@@ -44,6 +45,24 @@ pub fn trim(bytes: &[u8]) -> Result<Vec<u8>> {
     empty_unused_methods(&mut module)?;
     walrus::passes::gc::run(&mut module);
     Ok(module.emit_wasm())
+}
+
+/// Exports the filter's own callbacks of requests (`src/entry.rs`), which are named `keyward_on_…` because the SDK
+/// defines all of `proxy_on_…`, in place of the SDK's.
+fn replace_entry_points(module: &mut walrus::Module) {
+    let own: Vec<_> = module
+        .exports
+        .iter()
+        .filter_map(|export| Some((export.id(), export.name.strip_prefix("keyward_on_")?.to_owned())))
+        .collect();
+    for (id, name) in own {
+        let name = format!("proxy_on_{name}");
+        let sdk = module.exports.iter().find(|export| export.name == name).map(|export| export.id());
+        if let Some(sdk) = sdk {
+            module.exports.delete(sdk);
+        }
+        module.exports.get_mut(id).name = name;
+    }
 }
 
 /// The SDK's context traits have a method for each thing a proxy can do, and a trait object refers to all of them. The

@@ -88,6 +88,7 @@ fn start(
         .arg(configuration(arguments, folder)?)
         // Two, so that what differs between workers can be seen.
         .args(["--concurrency", "2", "--disable-hot-restart", "--log-level", "warning"])
+        .args(["--file-flush-interval-msec", "1000"])
         .args(["--service-node", "keyward-up"]);
     children.start("Envoy", &mut proxy, &folder.join("envoy.log"))?;
     children.wait_for("Envoy", || answers(envoy_admin_port, "/ready"))?;

@@ -1,6 +1,7 @@
 //! Keyward's admin service and the `keyward` command.
 //!
-//! `store` keeps, `service` decides, `api` speaks HTTP, `server` holds connections, `cli` is what people type.
+//! `store` keeps, `service` decides, `api` speaks HTTP, `web` is the page, `server` holds connections, `cli` is
+//! what people type.
 
 pub mod api;
 pub mod catalogue;
@@ -13,3 +14,4 @@ pub mod secret;
 pub mod server;
 pub mod service;
 pub mod store;
+pub mod web;

@@ -254,8 +254,12 @@ fn usage_is_added_up_and_a_repeated_batch_counts_once() {
         ["keys[0].count", "keys[0].id", "keys[0].last_used_at", "keys[0].permissions", "keys[1]", "odd", "seq", "vm"]
     );
     let same = json!({ "vm": "vm-1", "seq": 2, "keys": [
-        { "id": "a", "count": 1, "last_used_at": "2026-01-01T00:00:00Z" }, { "id": "a", "count": 1, "last_used_at": "2026-01-01T00:00:00Z" } ] });
-    assert_eq!(fields(&edge.post("/v1/usage", &same).problem(422, "validation_failed")), ["keys[1].id"]);
+        { "id": key["id"], "count": 1, "last_used_at": "2026-01-02T00:00:00Z", "permissions": { "records:read": 1 } },
+        { "id": key["id"], "count": 2, "last_used_at": "2026-01-01T00:00:00Z", "permissions": { "records:read": 2 } },
+    ] });
+    edge.post("/v1/usage", &same).ok(200);
+    let usage = &admin.get(&path).ok(200)["usage"];
+    assert_eq!((&usage["count"], &usage["last_used_at"]), (&json!(15), &json!("2026-01-02T00:00:00Z")));
 }
 
 #[test]

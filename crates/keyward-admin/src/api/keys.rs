@@ -372,7 +372,7 @@ pub(super) async fn get(
     params(
         ("id" = String, Path, description = "Id of a key"),
         ("wait" = Option<String>, Query, description = "How long to wait for the receipt: up to 30s; default 1s", pattern = "^(0s|[1-9]00ms|[1-3]s)$"),
-        ("if-match" = Option<String>, Header, description = "Only where the key is at this revision", pattern = "^(\\*|\"?[0-9]{1,15}\"?)$"),
+        ("if-match" = Option<String>, Header, description = "Only where the key is at this revision", pattern = "^(\\*|\"[0-9]{1,15}\"|[0-9]{1,15})$"),
     ),
     responses(
         (status = 200, body = UpdatedView, headers(("etag" = String))),
@@ -413,7 +413,7 @@ pub(super) async fn edit(
     params(
         ("id" = String, Path, description = "Id of a key"),
         ("wait" = Option<String>, Query, description = "How long to wait for the receipt: up to 30s; default 1s", pattern = "^(0s|[1-9]00ms|[1-3]s)$"),
-        ("if-match" = Option<String>, Header, description = "Only where the key is at this revision: a repeated request does not regenerate again", pattern = "^(\\*|\"?[0-9]{1,15}\"?)$"),
+        ("if-match" = Option<String>, Header, description = "Only where the key is at this revision: a repeated request does not regenerate again", pattern = "^(\\*|\"[0-9]{1,15}\"|[0-9]{1,15})$"),
     ),
     responses(
         (status = 200, body = RegeneratedView, headers(("etag" = String))),
@@ -448,7 +448,7 @@ pub(super) async fn regenerate(
     params(
         ("id" = String, Path, description = "Id of a key"),
         ("wait" = Option<String>, Query, description = "How long to wait for the receipt: up to 30s; default 1s", pattern = "^(0s|[1-9]00ms|[1-3]s)$"),
-        ("if-match" = Option<String>, Header, description = "Only where the key is at this revision", pattern = "^(\\*|\"?[0-9]{1,15}\"?)$"),
+        ("if-match" = Option<String>, Header, description = "Only where the key is at this revision", pattern = "^(\\*|\"[0-9]{1,15}\"|[0-9]{1,15})$"),
     ),
     responses(
         (status = 200, body = DeletedView),

@@ -16,7 +16,7 @@ pub struct Metrics {
 }
 
 /// A request that is being served.
-pub(super) struct InFlight<'a>(&'a AtomicI64);
+pub(crate) struct InFlight<'a>(&'a AtomicI64);
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
@@ -25,13 +25,13 @@ impl Drop for InFlight<'_> {
 }
 
 impl Metrics {
-    pub(super) fn begin(&self) -> InFlight<'_> {
+    pub(crate) fn begin(&self) -> InFlight<'_> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(&self.in_flight)
     }
 
     /// A request was answered. `route` is one of the router's, and never what a client made up.
-    pub(super) fn answered(&self, method: &axum::http::Method, route: &str, status: u16) {
+    pub(crate) fn answered(&self, method: &axum::http::Method, route: &str, status: u16) {
         let method = match method.as_str() {
             "GET" => "GET",
             "POST" => "POST",

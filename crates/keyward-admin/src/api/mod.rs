@@ -2,6 +2,7 @@
 
 mod audit;
 pub mod auth;
+mod describe;
 mod health;
 mod keys;
 mod manifest;
@@ -27,7 +28,8 @@ pub struct App {
     pub service: Arc<Service>,
     /// What `/metrics` shows of requests.
     pub metrics: Metrics,
-    slowdown: Slowdown,
+    /// Wrong tokens, whether they come to the API or to the sign-in page.
+    pub(crate) slowdown: Slowdown,
 }
 
 impl App {

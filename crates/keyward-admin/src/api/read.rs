@@ -135,7 +135,7 @@ impl Fields {
     /// Takes a whole number that must be there, up to `most`.
     pub fn number(&mut self, name: &str, most: u64) -> u64 {
         let value = self.take(name);
-        match value.as_ref().map(|value| value.as_u64()) {
+        match value.as_ref().map(whole) {
             Some(Some(number)) if number <= most => return number,
             Some(_) => self.wrong(name, format!("must be a whole number from 0 to {most}")),
             None => self.wrong(name, "is missing"),
@@ -161,6 +161,16 @@ impl Fields {
         let errors = self.errors();
         if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
     }
+}
+
+/// A whole number of zero or more, however it is written: JSON does not tell `5` from `5.0`.
+pub fn whole(value: &Value) -> Option<u64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let from_fraction = |number: f64| {
+        // In this range every whole number has exactly one f64.
+        (number.fract() == 0.0 && (0.0..=EXACT).contains(&number)).then_some(number as u64)
+    };
+    value.as_u64().or_else(|| value.as_f64().and_then(from_fraction))
 }
 
 /// What people call the kind of a value.

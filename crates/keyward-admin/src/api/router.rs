@@ -1,7 +1,8 @@
 //! The whole surface on one screen, and what stands around every call.
 
 use super::problem::{Problem, reshape};
-use super::{App, audit, health, keys, manifest, permissions, proxies, usage};
+use super::{App, audit, describe, health, keys, manifest, permissions, proxies, usage};
+use crate::catalogue::Catalogue;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::StatusCode;
@@ -13,10 +14,8 @@ use std::any::Any;
 use std::sync::Arc;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
-use utoipa::openapi::path::Operation;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Content, OpenApi, Ref, RefOr, ResponseBuilder};
-use utoipa::{OpenApi as _, ToSchema as _};
+use utoipa::OpenApi as _;
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -55,15 +54,15 @@ fn described() -> OpenApiRouter<Arc<App>> {
 }
 
 /// The API's description, generated from its handlers.
-pub fn openapi() -> OpenApi {
+pub fn openapi(catalogue: &Catalogue) -> OpenApi {
     let mut document = described().into_openapi();
-    complete(&mut document);
+    describe::complete(&mut document, catalogue);
     document
 }
 
 /// The API. Whoever serves it puts [`super::auth::Peer`] into each request.
 pub fn router(app: Arc<App>) -> Router {
-    let document = openapi().to_json().unwrap_or_default();
+    let document = openapi(&app.service.settings.catalogue).to_json().unwrap_or_default();
     let description = move || {
         let document = document.clone();
         async move { ([(CONTENT_TYPE, "application/json")], document) }
@@ -107,55 +106,4 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
 fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
     tracing::error!("a handler panicked");
     Problem::internal().into_response()
-}
-
-/// Adds what all calls have in common: tokens, and the errors that any of them can meet.
-fn complete(document: &mut OpenApi) {
-    let scheme = |text: &str| {
-        let http = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(text)).build();
-        SecurityScheme::Http(http)
-    };
-    if let Some(components) = &mut document.components {
-        components.add_security_scheme("admin", scheme("A token of the role `admin`"));
-        components.add_security_scheme("edge", scheme("A token of the role `edge`"));
-    }
-    for item in document.paths.paths.values_mut() {
-        let operations =
-            [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete].into_iter().filter_map(Option::as_mut);
-        for operation in operations {
-            let with_body = operation.request_body.is_some();
-            let with_token = operation.security.is_some();
-            let mut common = Vec::new();
-            if with_token {
-                common.extend([
-                    ("400", "`malformed_json` or `invalid_header`"),
-                    ("401", "`token_missing` or `token_invalid`"),
-                    ("403", "`role_forbidden`"),
-                    ("422", "`validation_failed`: `errors` lists all that is wrong"),
-                    ("429", "`too_many_failures`: too many wrong tokens came from this address"),
-                    ("500", "`internal`"),
-                    ("503", "`store_unavailable`"),
-                ]);
-            }
-            if with_body {
-                common.extend([
-                    ("408", "`body_timeout`"),
-                    ("413", "`body_too_large`"),
-                    ("415", "`unsupported_media_type`"),
-                ]);
-            }
-            for (status, description) in common {
-                describe_problem(operation, status, description);
-            }
-        }
-    }
-}
-
-fn describe_problem(operation: &mut Operation, status: &str, description: &str) {
-    let schema = RefOr::Ref(Ref::from_schema_name(Problem::name()));
-    let response = ResponseBuilder::new()
-        .description(description)
-        .content("application/problem+json", Content::new(Some(schema)))
-        .build();
-    operation.responses.responses.entry(status.to_owned()).or_insert_with(|| response.into());
 }

@@ -3,7 +3,7 @@
 use super::App;
 use super::auth::Edge;
 use super::problem::Problem;
-use super::read::{Fields, Query, json_object, kind};
+use super::read::{Fields, Query, json_object, kind, whole};
 use crate::store::usage::KeyUsage;
 use axum::Json;
 use axum::body::Body;
@@ -21,6 +21,8 @@ use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 const BODY: usize = 8 << 20;
 const MOST_KEYS: usize = 10_000;
 const MOST_PERMISSIONS: usize = 200;
+/// Far beyond any count of batches, and a number that JSON carries exactly.
+const MOST_SEQ: u64 = 1_000_000_000_000_000;
 /// Counts beyond any truth are refused, so that sums stay exact.
 const MOST_COUNT: u64 = 1_000_000_000_000;
 
@@ -58,7 +60,7 @@ fn counts_schema() -> Object {
         .build()
 }
 
-/// What one key did. No key stands there twice.
+/// What one key did.
 #[derive(serde::Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "describes what `report` reads field by field")]
@@ -99,7 +101,7 @@ pub(super) async fn report(
     if vm.is_empty() || vm.len() > 256 || vm.chars().any(char::is_control) {
         fields.wrong("vm", "must have 1 to 256 characters, none of them control characters");
     }
-    let seq = fields.number("seq", i64::MAX.unsigned_abs());
+    let seq = fields.number("seq", MOST_SEQ);
     let keys = match fields.take("keys") {
         Some(Value::Array(items)) if items.len() <= MOST_KEYS => items,
         Some(Value::Array(_)) => {
@@ -128,7 +130,7 @@ pub(super) async fn report(
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
     }
-    let counted = app.service.add_usage(&vm, seq, &batch).await?;
+    let counted = app.service.add_usage(&vm, seq, batch).await?;
     Ok(Json(UsageAnswer { seq, counted }))
 }
 
@@ -151,7 +153,7 @@ fn read_key(value: Value, batch: &mut Vec<KeyUsage>) -> Vec<crate::service::Fiel
         None => {}
         Some(Value::Object(counts)) if counts.len() <= MOST_PERMISSIONS => {
             for (name, count) in counts {
-                match count.as_u64() {
+                match whole(&count) {
                     Some(_) if name.is_empty() || name.len() > 256 || name.chars().any(char::is_control) => {
                         fields.wrong("permissions", "must name permissions of 1 to 256 characters");
                     }

@@ -11,6 +11,7 @@ use crate::service::tokens::create_token;
 use crate::store::keys::By;
 use crate::store::tokens::Role;
 use crate::store::{self, Store};
+use crate::web;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use tokio::net::TcpListener;
@@ -80,7 +81,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
         tracing::info!("stopping: waiting polls are answered first");
         service.close().await;
     };
-    server::serve(listener, tls, router(app), config.most_connections, stop).await.map_err(Failure::failed)?;
+    let router = router(app.clone()).merge(web::router(app, tls.is_some()));
+    server::serve(listener, tls, router, config.most_connections, stop).await.map_err(Failure::failed)?;
     tasks.shutdown().await;
     store.close().await;
     tracing::info!("stopped");

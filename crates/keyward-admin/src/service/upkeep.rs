@@ -13,8 +13,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 /// How often the store is looked at: what the command line changes on SQLite, or a notification that was lost, is seen
 /// after this long at the latest.
 const LOOK: Duration = Duration::from_millis(500);
-/// The store is taken for lost after failing for this long.
+/// The store is taken for lost after refusing for this long.
 const LOST_AFTER: Duration = Duration::from_secs(2);
+/// One that does not answer at all may only be busy, as this machine may be: it is waited for longer. Not so where other
+/// replicas may change it meanwhile: receipts count on it that none of them gives contact without the store.
+const HANGS_AFTER: Duration = Duration::from_secs(10);
+const SHARED_HANGS_AFTER: Duration = Duration::from_secs(4);
 /// How long news of VMs gather before the other replicas are told.
 const SHARE: Duration = Duration::from_millis(20);
 const BEAT: Duration = Duration::from_secs(1);
@@ -75,19 +79,22 @@ impl Service {
     async fn look(self: Arc<Self>) {
         let mut ticks = every(LOOK);
         let mut last_success = Instant::now();
+        let patience = if self.store.is_shared() { SHARED_HANGS_AFTER } else { HANGS_AFTER };
         loop {
             ticks.tick().await;
-            // A database that hangs is as lost as one that refuses.
-            match tokio::time::timeout(LOST_AFTER, self.refresh()).await {
+            let refused = match tokio::time::timeout(patience, self.refresh()).await {
                 Ok(Ok(())) => {
                     last_success = Instant::now();
                     self.feed.set_reachable(true);
+                    continue;
                 }
-                _ if last_success.elapsed() >= LOST_AFTER && self.feed.state().reachable => {
-                    tracing::error!("the store has not answered for {LOST_AFTER:?}: filters are told to try again");
-                    self.feed.set_reachable(false);
-                }
-                _ => {}
+                Ok(Err(_)) => last_success.elapsed() >= LOST_AFTER,
+                Err(_) => true,
+            };
+            if refused && self.feed.state().reachable {
+                let seconds = last_success.elapsed().as_secs();
+                tracing::error!(seconds, "the store has not answered for this long: filters are told to try again");
+                self.feed.set_reachable(false);
             }
         }
     }

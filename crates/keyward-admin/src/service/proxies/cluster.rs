@@ -51,10 +51,19 @@ pub struct VmNews {
     last_contact_ms: i64,
 }
 
+/// The last sign of life of a replica, by both clocks.
+#[derive(Debug)]
+struct Heard {
+    at: Instant,
+    time: Timestamp,
+    /// It said that it stops.
+    stopped: bool,
+}
+
 /// The other replicas.
 #[derive(Debug, Default)]
 pub(super) struct Replicas {
-    heard: HashMap<Arc<str>, Instant>,
+    heard: HashMap<Arc<str>, Heard>,
     /// When this one last heard itself, which proves that the way is open.
     echo: Option<Instant>,
     /// Since when it has heard everything.
@@ -63,7 +72,12 @@ pub(super) struct Replicas {
 
 impl Replicas {
     pub fn is_heard(&self, replica: &Arc<str>, now: Instant) -> bool {
-        self.heard.get(replica).is_some_and(|at| now.duration_since(*at) < SILENCE)
+        self.heard.get(replica).is_some_and(|heard| !heard.stopped && now.duration_since(heard.at) < SILENCE)
+    }
+
+    /// When a replica last said something; none: it is not known.
+    pub fn heard_at(&self, replica: &Arc<str>) -> Option<Timestamp> {
+        self.heard.get(replica).map(|heard| heard.time)
     }
 
     pub fn sees_all(&self, now: Instant) -> bool {
@@ -132,11 +146,8 @@ impl Proxies {
             replicas.echo = Some(now);
             return;
         }
-        if message.bye {
-            replicas.heard.remove(&message.from);
-        } else {
-            replicas.heard.insert(Arc::clone(&message.from), now);
-        }
+        let heard = Heard { at: now, time: self.now(), stopped: message.bye };
+        replicas.heard.insert(Arc::clone(&message.from), heard);
         if message.hello {
             let ours = state.vms.iter().filter(|(_, vm)| vm.counted && vm.in_contact_here(now));
             state.unshared.extend(ours.map(|(id, _)| id.clone()));

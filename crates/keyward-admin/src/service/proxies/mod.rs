@@ -34,6 +34,9 @@ const GRACE_ANSWERED: Duration = Duration::from_secs(4);
 const GRACE_DROPPED: Duration = Duration::from_secs(1);
 /// How long an answer may have been under way before its VM took it for contact.
 const DELIVERY: Duration = Duration::from_secs(5);
+/// How long another replica that has fallen silent may still have given contact: the time after which it gives none
+/// without the store, and that between two of its signs of life.
+const SILENT_CONTACT: Duration = Duration::from_secs(5);
 /// VMs that never counted, or are gone, are forgotten after this long.
 const FORGET: Duration = Duration::from_secs(3600);
 /// No more VMs than this are told apart; beyond, receipts say that they do not know.
@@ -166,7 +169,7 @@ impl Proxies {
             .vms
             .iter()
             .filter(|(_, vm)| vm.counted)
-            .map(|(id, vm)| vm.view(id, vm.state(instant, now, state.replicas.as_ref())))
+            .map(|(id, vm)| vm.view(id, vm.state(instant, now, state.replicas.as_ref()), state.replicas.as_ref()))
             .collect();
         views.sort_unstable_by(|a, b| (&a.node, &a.vm).cmp(&(&b.node, &b.vm)));
         views
@@ -188,7 +191,7 @@ impl Proxies {
     }
 
     /// The moment, by this service's clock.
-    pub(super) fn now(&self) -> Timestamp {
+    fn now(&self) -> Timestamp {
         self.clock.now()
     }
 }

@@ -50,12 +50,12 @@ impl Proxies {
                 }
                 ContactState::Unreachable => {
                     applied.unreachable += 1;
-                    vm.last_contact_at
+                    vm.last_contact(replicas)
                 }
                 ContactState::Gone => continue,
             };
             if !has {
-                let by = vm.refuses_by(last_contact);
+                let by = vm.refuses_by(last_contact, replicas);
                 applied.refused_everywhere_by = applied.refused_everywhere_by.zip(by).map(|(all, by)| all.max(by));
             }
         }

@@ -1,7 +1,7 @@
 //! One filter VM.
 
 use super::cluster::Replicas;
-use super::{DELIVERY, FORGET, GRACE_ANSWERED, GRACE_DROPPED};
+use super::{DELIVERY, FORGET, GRACE_ANSWERED, GRACE_DROPPED, SILENT_CONTACT};
 use crate::store::proxies::ProxyRecord;
 use keyward_policy::timestamp::Timestamp;
 use std::sync::Arc;
@@ -193,16 +193,25 @@ impl Vm {
             |at: &Elsewhere| at.in_contact && replicas.is_some_and(|all| all.is_heard(&at.replica, instant));
         if self.in_contact_here(instant) || self.elsewhere.iter().any(elsewhere) {
             ContactState::InContact
-        } else if self.refuses_by(self.last_contact_at).is_some_and(|by| by <= now) {
+        } else if self.refuses_by(self.last_contact(replicas), replicas).is_some_and(|by| by <= now) {
             ContactState::Gone
         } else {
             ContactState::Unreachable
         }
     }
 
+    /// Its last contact. Of contact at another replica only the beginning and the end are told: while it lasts, each sign
+    /// of life of that replica stands for one.
+    pub fn last_contact(&self, replicas: Option<&Replicas>) -> Timestamp {
+        let elsewhere = self.elsewhere.iter().filter(|at| at.in_contact);
+        let heard = elsewhere.filter_map(|at| replicas?.heard_at(&at.replica)).max();
+        heard.map_or(self.last_contact_at, |heard| heard.max(self.last_contact_at))
+    }
+
     /// When it refuses everything, had it no contact after `last`.
-    pub fn refuses_by(&self, last: Timestamp) -> Option<Timestamp> {
-        let limit = i64::try_from((self.max_staleness? + DELIVERY).as_millis()).ok()?;
+    pub fn refuses_by(&self, last: Timestamp, replicas: Option<&Replicas>) -> Option<Timestamp> {
+        let margin = if replicas.is_some() { DELIVERY + SILENT_CONTACT } else { DELIVERY };
+        let limit = i64::try_from((self.max_staleness? + margin).as_millis()).ok()?;
         last.unix_ms().checked_add(limit).map(Timestamp::from_unix_ms)
     }
 
@@ -215,7 +224,9 @@ impl Vm {
         }
         let forget = i64::try_from(FORGET.as_millis()).unwrap_or(i64::MAX);
         self.state(instant, now, replicas) != ContactState::Gone
-            || self.refuses_by(self.last_contact_at).is_none_or(|by| now.unix_ms() - by.unix_ms() < forget)
+            || self
+                .refuses_by(self.last_contact(replicas), replicas)
+                .is_none_or(|by| now.unix_ms() - by.unix_ms() < forget)
     }
 
     pub fn record(&self, id: &VmId) -> ProxyRecord {
@@ -230,15 +241,16 @@ impl Vm {
         }
     }
 
-    pub fn view(&self, id: &VmId, state: ContactState) -> ProxyView {
+    pub fn view(&self, id: &VmId, state: ContactState, replicas: Option<&Replicas>) -> ProxyView {
+        let last_contact_at = self.last_contact(replicas);
         ProxyView {
             node: id.node.to_string(),
             vm: id.vm.to_string(),
             filter: self.filter.clone(),
             applied: self.applied,
-            last_contact_at: self.last_contact_at,
+            last_contact_at,
             max_staleness: self.max_staleness,
-            refuses_by: self.refuses_by(self.last_contact_at),
+            refuses_by: self.refuses_by(last_contact_at, replicas),
             state,
         }
     }

@@ -1,0 +1,128 @@
+//! Entries of the audit log, in words.
+
+use super::view::{permission_label, time_to_the_second};
+use crate::catalogue::Catalogue;
+use crate::lifetime::Lifetime;
+use crate::store::audit::AuditEntry;
+use serde_json::Value;
+
+/// What can be done, as it is kept and in words.
+pub(super) const ACTIONS: [(&str, &str); 8] = [
+    ("key.create", "Key created"),
+    ("key.regenerate", "Key regenerated"),
+    ("key.update", "Key changed"),
+    ("key.delete", "Key deleted"),
+    ("key.purge", "Expired key removed"),
+    ("token.create", "Token created"),
+    ("token.revoke", "Token revoked"),
+    ("store.new_identity", "Store given a new identity"),
+];
+
+/// An entry.
+pub(super) struct EntryView {
+    /// Markup.
+    pub at: String,
+    pub actor: String,
+    pub what: String,
+    pub is_key: bool,
+    pub subject_id: String,
+    pub subject_name: String,
+    pub revision: Option<u64>,
+    pub detail: Vec<String>,
+}
+
+impl EntryView {
+    pub fn new(catalogue: &Catalogue, entry: AuditEntry) -> Self {
+        let what = ACTIONS.iter().find(|(action, _)| *action == entry.action);
+        let mut detail: Vec<String> =
+            entry.detail.as_object().into_iter().flatten().map(|(name, value)| line(catalogue, name, value)).collect();
+        detail.retain(|line| !line.is_empty());
+        Self {
+            at: time_to_the_second(entry.at),
+            what: what.map_or(entry.action.clone(), |(_, words)| (*words).to_owned()),
+            is_key: entry.action.starts_with("key."),
+            actor: entry.actor,
+            subject_id: entry.subject_id,
+            subject_name: entry.subject_name,
+            revision: entry.revision,
+            detail,
+        }
+    }
+}
+
+fn line(catalogue: &Catalogue, name: &str, value: &Value) -> String {
+    let change = value.get("before").zip(value.get("after"));
+    match (name, change) {
+        ("permissions", Some((before, after))) => {
+            let (before, after) = (ids(before), ids(after));
+            let list = |ids: &[&str], but: &[&str]| -> Vec<String> {
+                ids.iter().filter(|id| !but.contains(id)).map(|id| permission_label(catalogue, id)).collect()
+            };
+            let (added, dropped) = (list(&after, &before), list(&before, &after));
+            let part =
+                |word: &str, labels: &[String]| (!labels.is_empty()).then(|| format!("{word}: {}", labels.join(", ")));
+            let parts: Vec<String> =
+                [part("Granted", &added), part("Dropped", &dropped)].into_iter().flatten().collect();
+            if parts.is_empty() { "Permissions in another order".to_owned() } else { parts.join(". ") }
+        }
+        ("permissions", None) => {
+            let labels: Vec<String> = ids(value).into_iter().map(|id| permission_label(catalogue, id)).collect();
+            format!("Granted: {}", labels.join(", "))
+        }
+        ("disabled", Some((_, after))) => {
+            if after.as_bool() == Some(true) {
+                "Disabled".to_owned()
+            } else {
+                "Enabled".to_owned()
+            }
+        }
+        ("name", Some((before, after))) => format!("Renamed from “{}” to “{}”", text(before), text(after)),
+        ("expires_in", None) => {
+            let lifetime = value.as_str().and_then(|text| text.parse::<Lifetime>().ok());
+            lifetime.map_or_else(String::new, |lifetime| match lifetime.days() {
+                Some(days) => format!("For {days} days"),
+                None => "Without expiration".to_owned(),
+            })
+        }
+        ("role", None) => format!("Role {}", text(value)),
+        ("expires_at", None) => match value.as_str() {
+            Some(at) => format!("Until {at}"),
+            None => "Without an end".to_owned(),
+        },
+        (_, Some((before, after))) => format!("{name}: {} → {}", text(before), text(after)),
+        (_, None) => format!("{name}: {}", text(value)),
+    }
+}
+
+fn ids(value: &Value) -> Vec<&str> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn details_are_told_in_words() {
+        let catalogue = Catalogue::databases_api();
+        let told = |name: &str, value: Value| line(&catalogue, name, &value);
+        assert_eq!(told("permissions", json!(["records:read", "gone"])), "Granted: Read records, gone");
+        assert_eq!(
+            told(
+                "permissions",
+                json!({"before": ["records:read", "files:read"], "after": ["records:read", "files:write"]})
+            ),
+            "Granted: Upload files. Dropped: Read files"
+        );
+        assert_eq!(told("name", json!({"before": "a", "after": "b"})), "Renamed from “a” to “b”");
+        assert_eq!(told("disabled", json!({"before": false, "after": true})), "Disabled");
+        assert_eq!(told("expires_in", json!("30d")), "For 30 days");
+        assert_eq!(told("expires_in", json!("never")), "Without expiration");
+        assert_eq!(told("other", json!(3)), "other: 3");
+    }
+}

@@ -1,0 +1,147 @@
+//! Server-sent events: the script is told that something changed, and fetches the page again.
+
+use super::Web;
+use super::failure::Failure;
+use super::form::Fields;
+use super::session::Session;
+use super::user::User;
+use crate::service::feed::FeedState;
+use crate::service::proxies::Applied;
+use axum::extract::RawQuery;
+use axum::http::StatusCode;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use std::convert::Infallible;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+
+/// Streams open at once; pages beyond work without.
+pub(super) const MOST_STREAMS: usize = 256;
+/// Changes in quick succession are told as one.
+const GATHER: Duration = Duration::from_millis(30);
+/// How often filters, and whether the session goes on, are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often pages with figures of use are told to look, which change without a revision.
+const FIGURES: u32 = 15;
+/// A receipt is followed for this long.
+const FOLLOW: Duration = Duration::from_secs(20 * 60);
+
+struct Follower {
+    web: Arc<Web>,
+    session: Arc<Session>,
+    topic: String,
+    news: watch::Receiver<FeedState>,
+    ticks: Interval,
+    ticked: u32,
+    proxies: u64,
+    receipt: Option<(u64, Option<Applied>)>,
+    until: Instant,
+    ended: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+pub(super) async fn events(user: User, RawQuery(query): RawQuery) -> Result<Response, Failure> {
+    let fields = Fields::of_query(query.as_deref());
+    let Ok(place) = Arc::clone(&user.web.streams).try_acquire_owned() else {
+        return Ok(StatusCode::SERVICE_UNAVAILABLE.into_response());
+    };
+    let mut ticks = interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut news = user.web.service().feed.subscribe();
+    news.mark_unchanged();
+    let follower = Follower {
+        proxies: state_of_proxies(&user.web),
+        receipt: fields.text("receipt").parse().ok().map(|revision| (revision, None)),
+        topic: fields.text("topic").to_owned(),
+        session: user.session,
+        news,
+        ticks,
+        ticked: 0,
+        until: Instant::now() + FOLLOW,
+        ended: false,
+        _place: place,
+        web: user.web,
+    };
+    let events = stream::unfold(follower, async |mut follower: Follower| {
+        let event = follower.next().await?;
+        Some((Ok::<_, Infallible>(event), follower))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))).into_response())
+}
+
+impl Follower {
+    async fn next(&mut self) -> Option<Event> {
+        if self.ended {
+            return None;
+        }
+        loop {
+            tokio::select! {
+                changed = self.news.changed() => {
+                    changed.ok()?;
+                    if self.news.borrow_and_update().closing {
+                        return None;
+                    }
+                    tokio::time::sleep(GATHER).await;
+                    self.news.mark_unchanged();
+                    return Some(Event::default().event("changed").data(""));
+                }
+                () = follow(&self.web, &mut self.receipt, self.until) => {
+                    return Some(Event::default().event("receipt").data(""));
+                }
+                _ = self.ticks.tick() => if let Some(event) = self.look() {
+                    return Some(event);
+                }
+            }
+        }
+    }
+
+    fn look(&mut self) -> Option<Event> {
+        let web = &self.web;
+        if !web.sessions.is_open(&self.session) || !web.service().tokens.is_valid(&self.session.principal) {
+            self.ended = true;
+            return Some(Event::default().event("ended").data(""));
+        }
+        self.ticked += 1;
+        let figures = matches!(self.topic.as_str(), "keys" | "key") && self.ticked.is_multiple_of(FIGURES);
+        let mut filters = false;
+        if matches!(self.topic.as_str(), "proxies" | "key") {
+            let state = state_of_proxies(web);
+            filters = std::mem::replace(&mut self.proxies, state) != state;
+        }
+        (figures || filters).then(|| Event::default().event("changed").data(""))
+    }
+}
+
+/// Ends when the receipt says something else than last time.
+async fn follow(web: &Web, receipt: &mut Option<(u64, Option<Applied>)>, until: Instant) {
+    let Some((revision, told)) = receipt else { return std::future::pending().await };
+    loop {
+        if Instant::now() >= until {
+            return std::future::pending().await;
+        }
+        let applied = web.service().proxies.receipt(*revision, LOOK).await;
+        if *told != Some(applied) && told.is_none_or(|told| differs(&told, &applied)) {
+            *told = Some(applied);
+            return;
+        }
+        // What is complete changes only by the clock.
+        tokio::time::sleep(LOOK / 4).await;
+    }
+}
+
+/// The moment by which all refuse moves on while VMs are in contact; that alone is no news.
+fn differs(a: &Applied, b: &Applied) -> bool {
+    (a.vms, a.of, a.unreachable) != (b.vms, b.of, b.unreachable)
+}
+
+fn state_of_proxies(web: &Web) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for vm in web.service().proxies.list() {
+        (vm.node, vm.vm, vm.applied, vm.state.as_str()).hash(&mut hasher);
+    }
+    hasher.finish()
+}

@@ -1,0 +1,108 @@
+//! The example: the filter configuration that the shipped `envoy.yaml` holds, and requests that its rules allow.
+
+use keyward_policy::config::Config;
+use keyward_policy::rule::{Access, Rule};
+use std::sync::LazyLock;
+
+const ENVOY: &str = include_str!("../../../../envoy.yaml");
+
+/// The plugin's configuration as it stands there, comments included.
+static CONFIG: LazyLock<String> = LazyLock::new(|| plugin_config(ENVOY).unwrap_or_default());
+
+static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
+    let value = serde_saphyr::from_str::<serde_json::Value>(&CONFIG).unwrap_or_default();
+    Config::parse(value.to_string().as_bytes()).map(|config| config.routes.rules().to_vec()).unwrap_or_default()
+});
+
+/// The example configuration, YAML.
+pub(super) fn config() -> &'static str {
+    &CONFIG
+}
+
+/// The block below `value:` of the first Struct, moved to the left.
+fn plugin_config(yaml: &str) -> Option<String> {
+    let mut lines = yaml.lines().skip_while(|line| !line.contains("type.googleapis.com/google.protobuf.Struct"));
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let value = lines.find(|line| line.trim() == "value:")?;
+    let block: Vec<&str> = lines.take_while(|line| line.trim().is_empty() || indent(line) > indent(value)).collect();
+    let left = block.iter().filter(|line| !line.trim().is_empty()).map(|line| indent(line)).min()?;
+    let mut text = String::new();
+    for line in block {
+        text.push_str(line.get(left..).unwrap_or_default().trim_end());
+        text.push('\n');
+    }
+    Some(text.trim_end().to_owned() + "\n")
+}
+
+/// Method and path of a request that the first rule with permissions is for.
+pub(super) fn request() -> (String, String) {
+    let rule = RULES.iter().find(|rule| matches!(rule.access, Access::Require(_)));
+    rule.map_or_else(|| ("GET".to_owned(), "/".to_owned()), request_of)
+}
+
+fn request_of(rule: &Rule) -> (String, String) {
+    let method = rule.methods.as_ref().and_then(|methods| methods.first()).map_or("GET", |method| &**method);
+    let mut path = String::new();
+    for segment in rule.path_text.split('/').skip(1) {
+        path.push('/');
+        match segment.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+            Some(name) => path.push_str(&format!("your_{name}")),
+            None if segment == "**" => {}
+            None => path.push_str(segment),
+        }
+    }
+    (method.to_owned(), path)
+}
+
+/// A curl command that works with a key that has these permissions, and a word about it.
+pub(super) fn curl(key: &str, permissions: &[String]) -> (String, &'static str) {
+    let granted = |rule: &&Rule| match &rule.access {
+        Access::Require(required) => {
+            rule.hosts.is_none() && required.iter().all(|name| permissions.iter().any(|have| **have == **name))
+        }
+        _ => false,
+    };
+    let Some((method, path)) = RULES.iter().find(granted).map(request_of) else {
+        let text =
+            format!("curl -s -X GET 'https://host/' \\\n  -H 'X-Api-Key: {key}' \\\n  -H 'Accept: application/json'");
+        return (text, "Put your API’s host and path in place of the address.");
+    };
+    let body = if matches!(method.as_str(), "POST" | "PUT" | "PATCH") {
+        " \\\n  -H 'Content-Type: application/json' \\\n  -d '{}'"
+    } else {
+        ""
+    };
+    let text = format!(
+        "curl -s -X {method} 'https://host{path}' \\\n  -H 'X-Api-Key: {key}' \\\n  -H 'Accept: application/json'{body}"
+    );
+    (text, "Put your gateway’s host in place of “host”, and your own names in place of those that begin with “your”.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_the_shipped_configuration() {
+        let value: serde_json::Value = serde_saphyr::from_str(config()).unwrap();
+        assert_eq!(value["realm"], "databases");
+        assert!(RULES.len() > 10);
+        assert!(config().contains("# "), "its comments are worth reading");
+        assert!(!config().contains("http_filters"));
+    }
+
+    #[test]
+    fn the_command_is_one_that_the_key_may_do() {
+        let permissions = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let (text, _) = curl("kw_x", &permissions(&["files:read", "records:read"]));
+        assert_eq!(
+            text.replace(" \\\n ", ""),
+            "curl -s -X GET 'https://host/api/collections/your_collection/records' -H 'X-Api-Key: kw_x' \
+             -H 'Accept: application/json'"
+        );
+        let (text, _) = curl("kw_x", &permissions(&["records:delete"]));
+        assert!(text.starts_with("curl -s -X DELETE 'https://host/api/collections/your_collection/records/your_id'"));
+        let (text, _) = curl("kw_x", &permissions(&["of another catalogue"]));
+        assert!(text.starts_with("curl -s -X GET 'https://host/'"));
+    }
+}

@@ -1,0 +1,173 @@
+//! A key's own page.
+
+use super::fields::KeyFields;
+use crate::service::KeyDetail;
+use crate::service::proxies::ContactState;
+use crate::store::audit::AuditFilter;
+use crate::web::entry::EntryView;
+use crate::web::failure::Failure;
+use crate::web::form::Fields;
+use crate::web::page::{Chrome, Section, render};
+use crate::web::user::User;
+use crate::web::view::{KeyView, PermissionView, Tag, permission_label, time};
+use askama::Template;
+use axum::extract::{Path, RawQuery};
+use axum::http::StatusCode;
+use axum::response::Response;
+
+/// Entries of the audit log on the page.
+const TRAIL: u32 = 8;
+
+#[derive(Template)]
+#[template(path = "key.html")]
+pub(super) struct Page {
+    page: Chrome,
+    key: KeyView,
+    pub problem: Option<String>,
+    requests: String,
+    requests_count: u64,
+    unused: Vec<PermissionView>,
+    usage: Vec<UsageRow>,
+    edit_nonce: String,
+    pub fields: KeyFields,
+    toggle_nonce: String,
+    nodes: Vec<NodeView>,
+    audit: Vec<EntryView>,
+    more_audit: bool,
+}
+
+struct UsageRow {
+    id: String,
+    label: String,
+    granted: bool,
+    count: String,
+    /// Markup.
+    last: String,
+    /// Granted, never used, and not the only one.
+    droppable: bool,
+    nonce: String,
+}
+
+struct NodeView {
+    name: String,
+    kind: &'static str,
+    text: String,
+}
+
+/// A number with a thin space every three digits.
+pub(in crate::web) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// The page of a key. `sent`: what stands in the fields in place of what the key is.
+pub(super) async fn page(user: &User, id: &str, sent: Option<&Fields>) -> Result<Page, Failure> {
+    let service = user.web.service();
+    let detail = service.key_detail(id).await?;
+    let filter = AuditFilter { subject_id: Some(id.to_owned()), ..AuditFilter::default() };
+    let mut entries = service.audit(&filter, None, TRAIL + 1).await?;
+    let more_audit = entries.len() > TRAIL as usize;
+    entries.truncate(TRAIL as usize);
+    let catalogue = &service.settings.catalogue;
+    let usage = usage(user, &detail);
+    let KeyDetail { key, .. } = &detail;
+    let requests_count = detail.usage.iter().find(|total| total.permission.is_empty()).map_or(0, |total| total.count);
+    let unused = usage.iter().filter(|row| row.droppable);
+    let fields = match sent {
+        Some(sent) => KeyFields::new(catalogue, sent.text("name"), &sent.all("permissions"), &key.permissions),
+        None => KeyFields::new(catalogue, &key.name, &key.permissions, &key.permissions),
+    };
+    let mut view = KeyView::new(&user.web, key);
+    view.state = view.state.or_else(|| Some(Tag::new("good", "Active")));
+    Ok(Page {
+        page: user.chrome(Section::Keys, Some("key")),
+        key: view,
+        problem: None,
+        requests: grouped(requests_count),
+        requests_count,
+        unused: unused.map(|row| PermissionView { id: row.id.clone(), label: row.label.clone() }).collect(),
+        usage,
+        edit_nonce: user.nonce(&format!("edit:{id}")),
+        fields,
+        toggle_nonce: user.nonce(&format!("toggle:{id}")),
+        nodes: nodes(user, key.revision),
+        audit: entries.into_iter().map(|entry| EntryView::new(catalogue, entry)).collect(),
+        more_audit,
+    })
+}
+
+fn usage(user: &User, detail: &KeyDetail) -> Vec<UsageRow> {
+    let catalogue = &user.web.service().settings.catalogue;
+    let granted = &detail.key.permissions;
+    let used = detail.usage.iter().filter(|total| !total.permission.is_empty());
+    let no_longer = used.map(|total| &total.permission).filter(|id| !granted.contains(id));
+    granted
+        .iter()
+        .map(|id| (id, true))
+        .chain(no_longer.map(|id| (id, false)))
+        .map(|(id, is_granted)| {
+            let total = detail.usage.iter().find(|total| total.permission == *id);
+            UsageRow {
+                id: id.clone(),
+                label: permission_label(catalogue, id),
+                granted: is_granted,
+                count: grouped(total.map_or(0, |total| total.count)),
+                last: total
+                    .map_or_else(|| "<span class=\"tag quiet\">Never used</span>".into(), |t| time(t.last_used_at)),
+                droppable: is_granted && total.is_none() && granted.len() > 1,
+                nonce: user.nonce(&format!("drop:{}:{id}", detail.key.id)),
+            }
+        })
+        .collect()
+}
+
+/// Which Envoys have applied the key's latest change.
+fn nodes(user: &User, revision: u64) -> Vec<NodeView> {
+    let mut nodes: Vec<(String, u64, u64, u64)> = Vec::new();
+    for vm in user.web.service().proxies.list() {
+        if vm.state == ContactState::Gone {
+            continue;
+        }
+        if nodes.last().is_none_or(|(name, ..)| *name != vm.node) {
+            nodes.push((vm.node.clone(), 0, 0, 0));
+        }
+        if let Some((_, know, of, lost)) = nodes.last_mut() {
+            *of += 1;
+            *know += u64::from(vm.applied >= revision);
+            *lost += u64::from(vm.state == ContactState::Unreachable);
+        }
+    }
+    let view = |(name, know, of, lost): (String, u64, u64, u64)| {
+        let name = if name.is_empty() { "(without a name)".to_owned() } else { name };
+        let out = if lost > 0 { format!(", {lost} out of contact") } else { String::new() };
+        let kind = if know == of && lost == 0 { "good" } else { "warn" };
+        NodeView { name, kind, text: format!("Known to {know} of {of} VMs{out}") }
+    };
+    nodes.into_iter().map(view).collect()
+}
+
+pub(in crate::web) async fn detail(
+    user: User,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Failure> {
+    let sent = Fields::of_query(query.as_deref());
+    let refilled = sent.has("name").then_some(&sent);
+    render(StatusCode::OK, &page(&user, &id, refilled).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn long_numbers_are_readable() {
+        let grouped = |number| super::grouped(number).replace('\u{202f}', " ");
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1 000", "1 234 567"]);
+    }
+}

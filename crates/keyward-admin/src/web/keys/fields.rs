@@ -1,0 +1,70 @@
+//! The fields that a key's name and permissions are filled in with.
+
+use crate::catalogue::Catalogue;
+use crate::service::FieldError;
+
+/// What stands in the fields.
+pub(super) struct KeyFields {
+    pub name: String,
+    pub name_error: Option<String>,
+    pub groups: Vec<GroupFields>,
+    pub permissions_error: Option<String>,
+}
+
+pub(super) struct GroupFields {
+    pub label: String,
+    pub permissions: Vec<PermissionField>,
+}
+
+pub(super) struct PermissionField {
+    pub id: String,
+    pub label: String,
+    pub description: String,
+    pub granted: bool,
+}
+
+impl KeyFields {
+    /// Every permission of the catalogue, and those that a key has although the catalogue has lost them.
+    pub fn new(catalogue: &Catalogue, name: &str, granted: &[String], has: &[String]) -> Self {
+        let field = |id: &str, label: &str, description: &str| PermissionField {
+            id: id.to_owned(),
+            label: label.to_owned(),
+            description: description.to_owned(),
+            granted: granted.iter().any(|name| name == id),
+        };
+        let mut groups: Vec<GroupFields> = catalogue
+            .groups
+            .iter()
+            .map(|group| GroupFields {
+                label: group.label.clone(),
+                permissions: group.permissions.iter().map(|p| field(&p.id, &p.label, &p.description)).collect(),
+            })
+            .collect();
+        let lost: Vec<PermissionField> = has
+            .iter()
+            .filter(|id| !catalogue.contains(id))
+            .map(|id| field(id, id, "No longer offered: once dropped it cannot be granted again."))
+            .collect();
+        if !lost.is_empty() {
+            groups.push(GroupFields { label: "Others".to_owned(), permissions: lost });
+        }
+        Self { name: name.to_owned(), name_error: None, groups, permissions_error: None }
+    }
+
+    /// Puts each error beside its field. The rest is returned.
+    pub fn put(&mut self, errors: &[FieldError]) -> Option<String> {
+        let mut rest = None;
+        for error in errors {
+            match error.field.as_str() {
+                "name" if self.name.is_empty() => self.name_error = Some("Give the key a name.".to_owned()),
+                "name" => self.name_error = Some(format!("The name {}.", error.message)),
+                "permissions" => self.permissions_error = Some("Choose at least one permission.".to_owned()),
+                field if field.starts_with("permissions[") => {
+                    self.permissions_error = Some(format!("One of them {}.", error.message));
+                }
+                _ => rest = Some(error.message.clone()),
+            }
+        }
+        rest
+    }
+}

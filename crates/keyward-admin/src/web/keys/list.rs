@@ -1,0 +1,58 @@
+//! The table of keys.
+
+use crate::web::failure::Failure;
+use crate::web::form::Fields;
+use crate::web::page::{Chrome, Section, render};
+use crate::web::user::User;
+use crate::web::view::KeyView;
+use askama::Template;
+use axum::extract::RawQuery;
+use axum::http::StatusCode;
+use axum::response::Response;
+
+/// Keys on one page.
+const LIMIT: u32 = 25;
+
+#[derive(Template)]
+#[template(path = "keys.html")]
+struct Page {
+    page: Chrome,
+    q: String,
+    total: u64,
+    rows: Vec<KeyView>,
+    /// Whether newer keys stand on a page before.
+    paged: bool,
+    first_href: String,
+    next: Option<String>,
+}
+
+pub(in crate::web) async fn list(user: User, RawQuery(query): RawQuery) -> Result<Response, Failure> {
+    let fields = Fields::of_query(query.as_deref());
+    let q: String = fields.text("q").trim().chars().take(100).collect();
+    let cursor = fields.text("after").parse().ok();
+    let service = user.web.service();
+    let keys = service.list_keys(&q, cursor, LIMIT).await?;
+    let href = |after: Option<i64>| {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        if !q.is_empty() {
+            query.append_pair("q", &q);
+        }
+        if let Some(after) = after {
+            query.append_pair("after", &after.to_string());
+        }
+        match query.finish() {
+            query if query.is_empty() => "/settings/keys".to_owned(),
+            query => format!("/settings/keys?{query}"),
+        }
+    };
+    let page = Page {
+        rows: keys.keys.iter().map(|key| KeyView::new(&user.web, key)).collect(),
+        total: service.feed.state().head.live_count,
+        paged: cursor.is_some(),
+        first_href: href(None),
+        next: keys.next.map(|next| href(Some(next))),
+        page: user.chrome(Section::Keys, Some("keys")),
+        q,
+    };
+    render(StatusCode::OK, &page)
+}

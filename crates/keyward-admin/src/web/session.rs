@@ -1,0 +1,156 @@
+//! Who is signed in: sessions live in this process alone, under the digest of what the cookie holds.
+
+use super::nonce::Done;
+use super::page::Notice;
+use crate::random;
+use crate::service::tokens::Principal;
+use keyward_policy::digest::Digest;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A session that nobody uses ends after this long.
+const IDLE: Duration = Duration::from_secs(3600);
+/// A session ends after this long whatever is done with it.
+pub(super) const LONGEST: Duration = Duration::from_secs(12 * 3600);
+/// More than this many at once, and the one longest unused ends.
+const MOST: usize = 1_000;
+
+/// Someone who is signed in.
+pub(super) struct Session {
+    /// Whose token it was.
+    pub principal: Arc<Principal>,
+    /// Digest of what the cookie holds: nonces are bound to it.
+    pub id: Digest,
+    begun: Instant,
+    touched: Mutex<Instant>,
+    /// What is to be told on the next page.
+    pub notices: Mutex<Vec<Notice>>,
+    /// Forms that were sent, by their nonce.
+    pub done: Mutex<HashMap<[u8; 16], Done>>,
+}
+
+/// All who are signed in.
+#[derive(Default)]
+pub(super) struct Sessions {
+    by_id: Mutex<HashMap<Digest, Arc<Session>>>,
+}
+
+impl Sessions {
+    /// Begins a session; what its cookie holds is returned once and kept nowhere.
+    pub fn begin(&self, principal: Arc<Principal>) -> String {
+        let secret = random::base62(43);
+        let id = Digest::of_key(secret.as_bytes());
+        let now = Instant::now();
+        let session = Session {
+            principal,
+            id,
+            begun: now,
+            touched: Mutex::new(now),
+            notices: Mutex::default(),
+            done: Mutex::default(),
+        };
+        let mut sessions = self.by_id.lock();
+        sessions.retain(|_, session| session.is_alive(now));
+        if sessions.len() >= MOST {
+            let stalest = sessions.values().min_by_key(|session| *session.touched.lock()).map(|session| session.id);
+            stalest.map(|id| sessions.remove(&id));
+        }
+        sessions.insert(id, Arc::new(session));
+        secret
+    }
+
+    /// The session of a cookie. `touch`: somebody does something, so that it does not end for lack of use.
+    pub fn find(&self, secret: &str, touch: bool) -> Option<Arc<Session>> {
+        let id = Digest::of_key(secret.as_bytes());
+        let mut sessions = self.by_id.lock();
+        let session = Arc::clone(sessions.get(&id)?);
+        let now = Instant::now();
+        if !session.is_alive(now) {
+            sessions.remove(&id);
+            return None;
+        }
+        if touch {
+            *session.touched.lock() = now;
+        }
+        Some(session)
+    }
+
+    /// Ends a session.
+    pub fn end(&self, id: &Digest) {
+        self.by_id.lock().remove(id);
+    }
+
+    /// Whether it goes on.
+    pub fn is_open(&self, session: &Session) -> bool {
+        self.by_id.lock().contains_key(&session.id) && session.is_alive(Instant::now())
+    }
+}
+
+impl Session {
+    fn is_alive(&self, now: Instant) -> bool {
+        now.duration_since(self.begun) < LONGEST && now.duration_since(*self.touched.lock()) < IDLE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::secret::Secret;
+    use crate::service::tokens::Tokens;
+    use crate::store::Store;
+    use crate::store::tokens::Role;
+
+    async fn principal() -> Arc<Principal> {
+        let store = Store::open("sqlite::memory:").await.unwrap();
+        let token = Secret::new("t".repeat(40));
+        let tokens = Tokens::new(store.clone(), Clock::system(), vec![("test".into(), Role::Admin, token.clone())]);
+        tokens.refresh(&store.head().await.unwrap()).await.unwrap();
+        tokens.authenticate(token.reveal()).unwrap()
+    }
+
+    async fn pass(time: Duration) {
+        tokio::time::pause();
+        tokio::time::advance(time).await;
+        tokio::time::resume();
+    }
+
+    #[tokio::test]
+    async fn a_session_ends_unused_and_in_any_case() {
+        let sessions = Sessions::default();
+        let cookie = sessions.begin(principal().await);
+        assert!(sessions.find("another", true).is_none());
+        pass(IDLE - Duration::from_secs(1)).await;
+        assert!(sessions.find(&cookie, false).is_some());
+        pass(Duration::from_secs(2)).await;
+        assert!(sessions.find(&cookie, true).is_none(), "looking without touching kept it");
+
+        let cookie = sessions.begin(principal().await);
+        for _ in 0..23 {
+            pass(Duration::from_secs(1800)).await;
+            assert!(sessions.find(&cookie, true).is_some());
+        }
+        pass(Duration::from_secs(1800)).await;
+        assert!(sessions.find(&cookie, true).is_none(), "it outlived its longest time");
+    }
+
+    #[tokio::test]
+    async fn there_are_never_too_many() {
+        let sessions = Sessions::default();
+        let principal = principal().await;
+        let first = sessions.begin(Arc::clone(&principal));
+        let second = sessions.begin(Arc::clone(&principal));
+        for _ in 0..MOST - 1 {
+            pass(Duration::from_millis(1)).await;
+            sessions.begin(Arc::clone(&principal));
+        }
+        assert!(sessions.find(&first, false).is_none());
+        assert!(sessions.find(&second, false).is_some());
+        let session = sessions.find(&second, false).unwrap();
+        sessions.end(&session.id);
+        assert!(!sessions.is_open(&session));
+    }
+}

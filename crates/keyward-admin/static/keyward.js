@@ -1,0 +1,477 @@
+// The one script: dialogs, copying, local times, live regions. Every page works without it, with plain links and forms.
+//
+// It keeps nothing: no storage, no cookie. Markup only ever comes parsed from this service (XMLHttpRequest gives a
+// document), so no string becomes markup or code here, which the Content-Security-Policy enforces as well.
+"use strict";
+(() => {
+  const one = (selector, root = document) => root.querySelector(selector);
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+  // --- Requests -------------------------------------------------------------------------------------------------
+  /** Resolves with {status, url, page}; page is a Document. Rejects where the service cannot be reached. */
+  const request = (method, url, body, headers = {}) =>
+    new Promise((resolve, reject) => {
+      const xhr = new XMLHttpRequest();
+      xhr.open(method, url);
+      xhr.responseType = "document";
+      xhr.timeout = 30000;
+      xhr.setRequestHeader("Keyward-Script", "1");
+      for (const [name, value] of Object.entries(headers)) xhr.setRequestHeader(name, value);
+      xhr.onload = () =>
+        xhr.response ? resolve({ status: xhr.status, url: xhr.responseURL, page: xhr.response }) : reject(new Error());
+      xhr.onerror = xhr.ontimeout = () => reject(new Error());
+      xhr.send(body);
+    });
+  /** Says that it only looks: notices stay for the next page, and the session is not kept alive by it. */
+  const live = { "Keyward-Live": "1" };
+  const post = (form) => request("POST", form.action, new URLSearchParams(new FormData(form)));
+  const taken = (node) => localTimes(document.importNode(node, true));
+
+  // --- Times: local, with UTC beside them -------------------------------------------------------------------------
+  const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
+  const minute = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
+  const second = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+  function localTimes(root) {
+    for (const time of all("time[datetime]", root)) {
+      const at = new Date(time.dateTime);
+      if (time.dataset.local || Number.isNaN(at.getTime())) continue;
+      time.dataset.local = "1";
+      const iso = at.toISOString();
+      const clock = "seconds" in time.dataset ? second : minute;
+      const utc = document.createElement("span");
+      utc.className = "utc";
+      if (time.classList.contains("inline")) {
+        const today = at.toDateString() === new Date().toDateString();
+        const local = today ? clock.format(at) : `${day.format(at)}, ${clock.format(at)}`;
+        utc.textContent = ` (${today ? "" : iso.slice(0, 10) + " "}${iso.slice(11, 16)} UTC)`;
+        time.replaceChildren(local, utc);
+      } else {
+        utc.textContent = `${iso.slice(0, 10)} ${iso.slice(11, "seconds" in time.dataset ? 19 : 16)} UTC`;
+        time.replaceChildren(`${day.format(at)}, ${clock.format(at)} `, utc);
+      }
+    }
+    return root;
+  }
+
+  // --- The key is shown once ----------------------------------------------------------------------------------------
+  const shown = () => one("[data-key-shown]");
+  const unsaved = () => shown() && !shown().dataset.copied;
+  function forget() {
+    for (const secret of all("[data-secret]")) secret.textContent = "";
+    for (const holder of all("[data-key-shown]")) {
+      if (holder.closest("dialog")) holder.remove();
+      else holder.removeAttribute("data-key-shown");
+    }
+  }
+  const noteCopied = (words) => {
+    const holder = shown();
+    if (!holder) return;
+    holder.dataset.copied = "1";
+    const place = one("[data-copied]", holder);
+    if (place) place.textContent = words;
+    const ask = one("[data-ask]", holder);
+    if (ask) ask.hidden = true;
+  };
+  async function copy(button) {
+    const source = document.getElementById(button.dataset.copy);
+    const selection = getSelection();
+    selection.selectAllChildren(source);
+    let done = false;
+    try {
+      await navigator.clipboard.writeText(source.textContent);
+      done = true;
+    } catch {
+      // Only secure origins have a clipboard; elsewhere the old way may work, and if not the text stays selected.
+      done = document.execCommand("copy");
+    }
+    const words = source.id === "key" ? "Copied. Store it safely." : "Copied, with the key in it.";
+    if (done) noteCopied(words);
+    else {
+      source.focus();
+      const place = one("[data-copied]");
+      if (place) place.textContent = "Selected: press Ctrl+C or ⌘C to copy it.";
+    }
+  }
+  document.addEventListener("copy", (event) => {
+    const node = getSelection()?.anchorNode;
+    const element = node instanceof Element ? node : node?.parentElement;
+    if (element?.closest("[data-secret]") || (element && one("[data-secret]", element))) noteCopied("Copied. Store it safely.");
+    void event;
+  });
+  addEventListener("beforeunload", (event) => {
+    if (unsaved()) event.preventDefault();
+  });
+  // Whatever keeps this page (for the back button) keeps it without the key.
+  addEventListener("pagehide", forget);
+  addEventListener("pageshow", (event) => {
+    if (event.persisted) location.reload();
+  });
+
+  /** Closes what holds the key, unless it was not copied: then it asks first. */
+  function mayClose(root) {
+    const ask = one("[data-ask]", root);
+    if (!ask || !unsaved()) return true;
+    if (ask.hidden) {
+      ask.hidden = false;
+      one("[data-ask-stay]", ask).focus();
+      ask.scrollIntoView({ block: "nearest" });
+    }
+    return false;
+  }
+
+  // --- Dialogs --------------------------------------------------------------------------------------------------------
+  let dialog = null;
+  let opener = null;
+  let source = "";
+  function makeDialog() {
+    const made = document.createElement("dialog");
+    made.setAttribute("aria-labelledby", "dialog-title");
+    made.addEventListener("cancel", (event) => {
+      event.preventDefault();
+      close();
+    });
+    // Chromium closes on a second Escape whatever `cancel` says; this is asked first.
+    made.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      event.preventDefault();
+      event.stopPropagation();
+      close();
+    });
+    let pressed = false;
+    made.addEventListener("pointerdown", (event) => (pressed = event.target === made));
+    made.addEventListener("click", (event) => {
+      if (event.target === made && pressed) close();
+    });
+    document.body.append(made);
+    return made;
+  }
+  function fill(body) {
+    const heading = one("h1", body);
+    dialog.replaceChildren(body);
+    prepare(dialog);
+    dialog.scrollTop = 0;
+    return heading;
+  }
+  async function open(link) {
+    let answer;
+    try {
+      answer = await request("GET", link.href, null, live);
+    } catch {
+      location.assign(link.href);
+      return;
+    }
+    const body = one("[data-dialog-body]", answer.page);
+    if (answer.status === 401) return void signIn(answer.page);
+    if (!body) return void location.assign(link.href);
+    opener = link;
+    source = link.href;
+    dialog ??= makeDialog();
+    fill(taken(body));
+    if (!dialog.open) dialog.showModal();
+    (one("input[type=text]", dialog) ?? one("[data-close]", dialog) ?? dialog).focus();
+  }
+  function close(force = false) {
+    if (!dialog?.open || (!force && !mayClose(dialog))) return;
+    forget();
+    dialog.close();
+    dialog.replaceChildren();
+    const back = (opener?.id && document.getElementById(opener.id)) || (opener?.isConnected && opener);
+    refresh().finally(() => {
+      const again = (opener?.id && document.getElementById(opener.id)) || (opener?.isConnected && opener);
+      (again || one("main h1") || one("main")).focus();
+    });
+    if (back) back.focus();
+  }
+
+  // --- Forms ------------------------------------------------------------------------------------------------------------
+  function fail(form, words) {
+    one("[data-failure]", form)?.remove();
+    const notice = document.createElement("div");
+    notice.className = "notice bad";
+    notice.setAttribute("role", "alert");
+    notice.dataset.failure = "";
+    const text = document.createElement("p");
+    text.textContent = words;
+    notice.append(text);
+    form.prepend(notice);
+    notice.scrollIntoView({ block: "nearest" });
+  }
+  /** The same checks as the service's, so that a mistake is told beside its field at once. */
+  function check(form) {
+    const wrong = [];
+    const name = one("input[name=name]", form);
+    if (name) tell(name, one("#name-error", form), name.value.trim() === "" && name.dataset.error, wrong);
+    const group = one("[data-permissions]", form);
+    if (group) {
+      const none = !one("input:checked", group);
+      const place = one("#permissions-error", form);
+      tell(one("input", group), place, none && place.dataset.error, wrong, false);
+    }
+    wrong[0]?.focus();
+    return wrong.length === 0;
+  }
+  function tell(input, place, words, wrong, mark = true) {
+    place.hidden = !words;
+    place.textContent = words || "";
+    if (mark) {
+      input.setAttribute("aria-describedby", `${words ? place.id + " " : ""}${input.id}-help`);
+      words ? input.setAttribute("aria-invalid", "true") : input.removeAttribute("aria-invalid");
+    } else {
+      const group = input.closest("[role=group]");
+      group.setAttribute("aria-describedby", `${words ? place.id + " " : ""}permissions-help`);
+    }
+    if (words) wrong.push(input);
+  }
+  async function submit(form) {
+    const button = one("button[type=submit]", form);
+    if (button.getAttribute("aria-disabled") === "true") return;
+    if (one("input[name=name]", form)) {
+      const name = one("input[name=name]", form);
+      name.value = name.value.trim();
+    }
+    if (!check(form)) return;
+    button.setAttribute("aria-disabled", "true");
+    try {
+      const answer = await post(form);
+      if (answer.status === 401) return void signIn(answer.page);
+      if ("swap" in form.dataset) swapMain(answer, form);
+      else {
+        const body = one("[data-dialog-body]", answer.page);
+        if (!body) return void location.assign(answer.url);
+        const holder = form.closest("[data-dialog-body]");
+        const inDialog = form.closest("dialog");
+        const fresh = taken(body);
+        if (inDialog) fill(fresh);
+        else {
+          holder.replaceWith(fresh);
+          prepare(fresh);
+        }
+        (one("[aria-invalid=true]", fresh) ?? one("h1", fresh)).focus();
+        listen();
+      }
+    } catch {
+      fail(form, "The service could not be reached. What you filled in is still here: try again. What was done once is not done twice.");
+    } finally {
+      button.removeAttribute("aria-disabled");
+    }
+  }
+  function swapMain(answer, form) {
+    const fresh = one("main", answer.page);
+    if (!fresh) return void location.assign(answer.url);
+    const scroll = scrollY;
+    const kept = taken(fresh);
+    one("main").replaceWith(kept);
+    document.title = answer.page.title;
+    if (answer.url !== location.href) history.replaceState(null, "", answer.url);
+    prepare(kept);
+    if (form.action.endsWith("/explain")) {
+      const invalid = one("[aria-invalid=true]", kept);
+      (invalid ?? one("#result", kept)).focus({ preventScroll: !invalid });
+      if (!invalid && innerWidth < 1024) one("#result", kept).scrollIntoView();
+      else if (!invalid) scrollTo(0, scroll);
+    } else {
+      scrollTo(0, 0);
+      (one("[aria-invalid=true]", kept) ?? kept).focus();
+    }
+    listen();
+  }
+
+  // --- The session has ended: sign in again, and nothing that was filled in is lost ---------------------------------------
+  let asking = null;
+  function signIn(page) {
+    if (asking) return;
+    const card = page && one("[data-sign-in-card]", page);
+    if (!card) return void location.reload();
+    asking = document.createElement("dialog");
+    asking.setAttribute("aria-labelledby", "sign-in-title");
+    document.body.append(asking);
+    const show = (from) => {
+      const fresh = taken(from);
+      const heading = one("h1", fresh);
+      heading.id = "sign-in-title";
+      heading.textContent = "Your session has ended";
+      const form = one("form", fresh);
+      one("[name=next]", form).value = location.pathname + location.search;
+      form.addEventListener("submit", async (event) => {
+        event.preventDefault();
+        event.stopPropagation();
+        try {
+          const answer = await post(form);
+          const again = one("[data-sign-in-card]", answer.page);
+          if (again) return void show(again);
+          await renew(answer.page);
+          asking.close();
+        } catch {
+          fail(form, "The service could not be reached. Try again.");
+        }
+      });
+      asking.replaceChildren(fresh);
+      one("[name=token]", form).focus();
+    };
+    asking.addEventListener("close", () => {
+      asking.remove();
+      asking = null;
+      listen();
+    });
+    asking.showModal();
+    show(card);
+  }
+  /** Gives every form a nonce of the new session. */
+  async function renew(page) {
+    const pages = [page];
+    if (dialog?.open && source) pages.push((await request("GET", source)).page);
+    for (const form of all("form")) {
+      const nonce = one("[name=nonce]", form);
+      const action = form.getAttribute("action");
+      if (!nonce || form.closest("[data-sign-in-card]")) continue;
+      for (const from of pages) {
+        const same = all("form", from).find(
+          (other) =>
+            other.getAttribute("action") === action &&
+            one("[name=permission]", other)?.value === one("[name=permission]", form)?.value,
+        );
+        const fresh = same && one("[name=nonce]", same);
+        if (fresh) nonce.value = fresh.value;
+      }
+    }
+  }
+
+  // --- Live regions --------------------------------------------------------------------------------------------------------
+  let events = null;
+  let listening = "";
+  let refreshing = null;
+  function renewRegion(old, fresh) {
+    const focused = old.contains(document.activeElement) ? document.activeElement : null;
+    if (focused?.matches("input, select, textarea")) return;
+    const region = taken(fresh);
+    // A receipt that is complete has no need to be asked for.
+    if ("receipt" in old.dataset && !("receipt" in region.dataset)) delete old.dataset.receipt;
+    old.className = region.className;
+    if (old.innerHTML === region.innerHTML) return;
+    old.replaceChildren(...region.childNodes);
+    prepare(old);
+    if (focused) ((focused.id && document.getElementById(focused.id)) || one("main")).focus({ preventScroll: true });
+  }
+  function refresh() {
+    refreshing ??= (async () => {
+      try {
+        const regions = all("main [data-live][id]:not([data-src])");
+        if (!regions.length) return;
+        const answer = await request("GET", location.href, null, live);
+        if (answer.status === 401) return void signIn(answer.page);
+        if (answer.status !== 200) return;
+        for (const region of regions) {
+          const fresh = answer.page.getElementById(region.id);
+          if (fresh && region.isConnected) renewRegion(region, fresh);
+        }
+      } catch {
+        // The event source comes back when the service does, and asks again.
+      } finally {
+        refreshing = null;
+      }
+    })();
+    return refreshing;
+  }
+  async function receipts() {
+    for (const region of all("[data-receipt][data-src]")) {
+      try {
+        const answer = await request("GET", region.dataset.src, null, live);
+        const fresh = answer.page.getElementById(region.id);
+        if (fresh) renewRegion(region, fresh);
+      } catch {
+        // As above.
+      }
+    }
+  }
+  function listen() {
+    const topic = one("main")?.dataset.events;
+    const receipt = all("[data-receipt]").map((region) => region.dataset.receipt).at(-1) ?? "";
+    const url = topic && !document.hidden ? `/settings/events?topic=${topic}&receipt=${receipt}` : "";
+    if (url === listening && events?.readyState !== EventSource.CLOSED) return;
+    events?.close();
+    listening = url;
+    events = url ? new EventSource(url) : null;
+    if (!events) return;
+    let lost = false;
+    events.addEventListener("open", () => {
+      if (lost) refresh();
+      lost = false;
+    });
+    events.addEventListener("error", () => (lost = true));
+    events.addEventListener("changed", () => refresh());
+    events.addEventListener("receipt", () => receipts());
+    events.addEventListener("ended", async () => {
+      events.close();
+      try {
+        const answer = await request("GET", location.href, null, live);
+        if (answer.status === 401) signIn(answer.page);
+      } catch {
+        // Nothing is lost: the next thing that is tried asks for it.
+      }
+    });
+  }
+  document.addEventListener("visibilitychange", () => {
+    listen();
+    if (!document.hidden) refresh();
+  });
+
+  // --- Search as one types -----------------------------------------------------------------------------------------------------
+  let typing = 0;
+  document.addEventListener("input", (event) => {
+    const form = event.target.closest("form[data-search]");
+    if (!form) return;
+    clearTimeout(typing);
+    typing = setTimeout(() => search(form), 200);
+  });
+  async function search(form) {
+    const q = one("[name=q]", form).value;
+    const url = new URL(form.action);
+    if (q.trim()) url.searchParams.set("q", q);
+    history.replaceState(null, "", url);
+    await refreshing;
+    await refresh();
+  }
+
+  // --- What is clicked and sent ------------------------------------------------------------------------------------------------
+  document.addEventListener("click", (event) => {
+    const target = event.target.closest("a, button");
+    if (!target || event.defaultPrevented) return;
+    if (target.matches("a[data-open]")) {
+      if (event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+      event.preventDefault();
+      open(target);
+    } else if (target.matches("[data-close]")) {
+      if (target.closest("dialog")) {
+        event.preventDefault();
+        close();
+      } else if (!mayClose(document)) event.preventDefault();
+    } else if (target.matches("[data-copy]")) copy(target);
+    else if (target.matches("[data-ask-stay]")) {
+      target.closest("[data-ask]").hidden = true;
+      one("[data-copy=key]").focus();
+    } else if (target.matches("[data-ask-leave]")) {
+      const holder = shown();
+      if (holder) holder.dataset.copied = "1";
+      if (target.closest("dialog")) close(true);
+      else location.assign(one("[data-close]").href);
+    }
+  });
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.matches("form[data-submit], form[data-swap]")) {
+      event.preventDefault();
+      submit(form);
+    } else if (form.matches("form[data-search]")) {
+      event.preventDefault();
+      clearTimeout(typing);
+      search(form);
+    }
+  });
+
+  function prepare(root) {
+    localTimes(root);
+    for (const element of all(".needs-script", root)) element.hidden = false;
+  }
+  prepare(document);
+  listen();
+})();

@@ -1,0 +1,170 @@
+//! Every page and dialog, looked through by axe-core, light and dark; and how much the first page weighs.
+
+use crate::Page;
+use crate::support::wait_for_states;
+use keyward_testbed::workspace;
+use serde_json::Value;
+use std::process::Command;
+
+/// axe-core, fetched once by npm under `target/`.
+fn axe() -> String {
+    let folder = workspace::target().join("npm");
+    let file = folder.join("node_modules/axe-core/axe.min.js");
+    if !file.is_file() {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(&folder).arg("axe-core@4");
+        let status = npm.status().expect("npm can be run");
+        assert!(status.success(), "npm could not install axe-core");
+    }
+    std::fs::read_to_string(&file).expect("axe.min.js")
+}
+
+#[track_caller]
+fn check(page: &Page, axe: &str, what: &str) {
+    for dark in [false, true] {
+        page.browser.set_dark(dark);
+        if page.browser.eval("return typeof axe") == "undefined" {
+            page.browser.eval(&format!("{axe}; window.axe = axe;"));
+        }
+        let found = page.browser.eval_async(
+            "const done = arguments[0];
+             axe.run(document, {resultTypes: ['violations']}).then(
+               (found) => done(found.violations.map((v) =>
+                 `${v.impact} ${v.id}: ${v.help}: ${v.nodes.map((n) => n.html + ' ' + n.failureSummary).join(' | ')}`)),
+               (error) => done([`critical ${error}`]))",
+        );
+        let serious: Vec<&str> = found
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .filter(|text| !text.starts_with("minor"))
+            .collect();
+        assert!(serious.is_empty(), "{what}, {}:\n{}", if dark { "dark" } else { "light" }, serious.join("\n"));
+    }
+}
+
+#[test]
+fn axe_finds_nothing_on_any_page() {
+    let Some(page) = Page::signed_out(crate::Options::default()) else { return };
+    let (browser, service) = (&page.browser, &page.service);
+    let axe = axe();
+    page.goto("/sign-in");
+    check(&page, &axe, "sign-in");
+    browser.fill("#token", "wrong");
+    browser.click("button[type=submit]");
+    browser.find("#token-error");
+    check(&page, &axe, "sign-in refused");
+    page.sign_in();
+    check(&page, &axe, "no keys");
+    page.goto("/settings/proxies");
+    check(&page, &axe, "no proxies");
+
+    let _filter = service.vm("a").follow();
+    wait_for_states(&service.admin(), (1, 0));
+    let id = page.make("Reader", &["records:read", "files:read"]);
+    page.make("Writer", &["records:write"]);
+    page.use_key(&id, &[("records:read", 5)]);
+    for path in [
+        "/settings/keys",
+        "/settings/keys?q=nothing",
+        "/settings/keys/new",
+        &format!("/settings/keys/{id}"),
+        &format!("/settings/keys/{id}/delete"),
+        "/settings/proxies",
+        "/settings/audit",
+        "/settings/audit?actor=nobody",
+        "/settings/explain",
+        "/settings/nowhere",
+        "/settings/keys/key_aaaaaaaaaaaaaaaa",
+    ] {
+        page.goto(path);
+        check(&page, &axe, path);
+    }
+    page.goto("/settings/explain");
+    browser.click("main button.primary");
+    browser.wait_text("#result", "Denied");
+    check(&page, &axe, "explained");
+
+    page.goto("/settings/keys");
+    browser.click(".head a.primary");
+    browser.find("dialog[open]");
+    check(&page, &axe, "create");
+    browser.click("dialog button[type=submit]");
+    browser.click("label[for=expires-never]");
+    check(&page, &axe, "create with mistakes");
+    browser.fill("#name", "Shown");
+    browser.click("[for='permission-records:read']");
+    browser.click("dialog button[type=submit]");
+    browser.wait_text("#dialog-title", "API key created");
+    check(&page, &axe, "created");
+    browser.click("dialog [data-close]");
+    check(&page, &axe, "asked before closing");
+    browser.click("[data-ask-leave]");
+    browser.wait_gone("dialog[open]");
+    browser.click(&format!("#regenerate-{id}"));
+    browser.wait_text("#dialog-title", "Regenerate");
+    check(&page, &axe, "regenerate");
+    browser.click("dialog [data-close]");
+    browser.wait_gone("dialog[open]");
+    browser.click(&format!("#delete-{id}"));
+    browser.wait_text("#dialog-title", "Delete");
+    browser.click("dialog button.danger");
+    browser.wait_text("#dialog-title", "Key deleted");
+    check(&page, &axe, "deleted");
+}
+
+#[test]
+fn nothing_is_cut_off_at_360_and_at_1920_pixels() {
+    let Some(page) = Page::open() else { return };
+    let browser = &page.browser;
+    let long = "A name that is as long as names may be, with averyverylongwordthatcannotbebrokenanywhereatall_123456";
+    let id = page.make(long, &["records:read", "records:write", "records:delete", "files:read", "files:write"]);
+    let _filter = page.service.vm("a-vm-with-a-long-name-0123456789").follow();
+    for width in [360, 768, 1920] {
+        browser.resize(width, 800);
+        for path in [
+            "/settings/keys",
+            "/settings/keys/new",
+            &format!("/settings/keys/{id}"),
+            &format!("/settings/keys/{id}/regenerate"),
+            "/settings/proxies",
+            "/settings/audit",
+            "/settings/explain",
+        ] {
+            page.goto(path);
+            let over = browser.eval(
+                "return [...document.querySelectorAll('main *')].filter((e) => {
+                   const box = e.getBoundingClientRect();
+                   return box.width > 1 && box.right > innerWidth + 1 && !e.closest('.table-frame, textarea, pre');
+                 }).map((e) => e.outerHTML.slice(0, 120)).concat(
+                   document.documentElement.scrollWidth > innerWidth ? ['the page scrolls sideways'] : [])",
+            );
+            assert_eq!(over, serde_json::json!([]), "{path} at {width}");
+        }
+    }
+}
+
+#[test]
+fn the_first_page_weighs_little_and_comes_from_here_alone() {
+    let Some(page) = Page::open() else { return };
+    for number in 0..25 {
+        page.make(&format!("Service {number:02}"), &["records:read", "files:read"]);
+    }
+    page.goto("/settings/keys");
+    let sizes = page.browser.eval(
+        "return performance.getEntriesByType('navigation').concat(performance.getEntriesByType('resource'))
+           .filter((e) => !e.name.includes('/events'))
+           .map((e) => [new URL(e.name).origin === location.origin, e.transferSize || e.encodedBodySize])",
+    );
+    let sizes = sizes.as_array().unwrap();
+    assert!(sizes.iter().all(|entry| entry[0] == true), "something came from elsewhere: {sizes:?}");
+    let text = page.browser.eval_async(
+        "const done = arguments[0]; Promise.all([location.href, ...[...document.querySelectorAll('link, script')]
+           .map((e) => e.href || e.src)].map((u) => fetch(u).then((r) => r.arrayBuffer()).then((b) => b.byteLength)))
+           .then(done)",
+    );
+    let bytes: u64 = text.as_array().unwrap().iter().filter_map(Value::as_u64).sum();
+    println!("the first page with 25 keys: {bytes} bytes in {} responses", sizes.len());
+    assert!(bytes < 100_000, "{bytes} bytes");
+}

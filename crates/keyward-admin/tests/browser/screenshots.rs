@@ -1,0 +1,158 @@
+//! The pictures of the documentation: `cargo test -p keyward-admin --test browser -- --ignored pictures`.
+
+use crate::{Browser, Options, Page};
+use base64::Engine as _;
+use crate::support::wait_for_states;
+use keyward_testbed::workspace;
+use sqlx::Connection as _;
+use std::path::PathBuf;
+
+struct Pictures<'p> {
+    page: &'p Page,
+    folder: PathBuf,
+    width: u32,
+    suffix: String,
+}
+
+impl Pictures<'_> {
+    fn take(&self, name: &str) {
+        let browser: &Browser = &self.page.browser;
+        // As high as what it shows, within reason.
+        let height = browser.eval(
+            "const d = document.querySelector('dialog[open]');
+             return Math.max(d ? d.scrollHeight + 80 : 0, document.querySelector('main').getBoundingClientRect().bottom)",
+        );
+        let most = if self.width < 500 { 1500.0 } else { 1000.0 };
+        let least = if self.width < 500 { 640.0 } else { 560.0 };
+        browser.resize(self.width, height.as_f64().unwrap_or(800.0).clamp(least, most) as u32);
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        let png = base64::engine::general_purpose::STANDARD.decode(browser.screenshot()).expect("Base64");
+        let file = self.folder.join(format!("{name}-{}.png", self.suffix));
+        std::fs::write(&file, png).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        browser.resize(self.width, 900);
+    }
+}
+
+/// Makes some of the keys older, as no API can.
+fn age(folder: &std::path::Path) {
+    let url = format!("sqlite://{}", folder.join("keyward.db").display());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut database = sqlx::SqliteConnection::connect(&url).await.expect("the database");
+        for sql in [
+            "UPDATE keys SET created_at = created_at - 86400000 * (12 - seq) * 3",
+            "UPDATE keys SET expires_at = expires_at - 86400000 * 27 WHERE name = 'Mobile preview'",
+            "UPDATE keys SET expires_at = expires_at - 86400000 * 8 WHERE name = 'Load test'",
+        ] {
+            sqlx::query(sql).execute(&mut database).await.expect(sql);
+        }
+    });
+}
+
+#[test]
+#[ignore = "writes the pictures in docs/images"]
+fn pictures() {
+    let Some(page) = Page::signed_out(Options::default()) else { return };
+    let (browser, service) = (&page.browser, &page.service);
+    let folder = workspace::root().join("docs/images");
+    std::fs::create_dir_all(&folder).expect("docs/images");
+    let all = |act: &dyn Fn(&Pictures<'_>)| {
+        for (width, size) in [(1280, "wide"), (360, "narrow")] {
+            for (dark, light) in [(false, "light"), (true, "dark")] {
+                browser.resize(width, 900);
+                browser.set_dark(dark);
+                act(&Pictures { page: &page, folder: folder.clone(), width, suffix: format!("{size}-{light}") });
+            }
+        }
+    };
+    page.goto("/sign-in");
+    all(&|pictures| pictures.take("sign-in"));
+    page.sign_in();
+    all(&|pictures| pictures.take("keys-empty"));
+
+    let mut edge = service.vm("7f2c-0");
+    let mut filters = Vec::new();
+    for (node, name) in [("edge-1", "7f2c-0"), ("edge-1", "7f2c-1"), ("edge-1", "7f2c-2"), ("edge-2", "b41e-0"), ("edge-2", "b41e-1"), ("edge-2", "b41e-2")] {
+        edge.node = node.to_owned();
+        edge.name = name.to_owned();
+        edge.max_staleness = "15m".to_owned();
+        filters.push(edge.follow());
+    }
+    wait_for_states(&service.admin(), (6, 0));
+    let create = |name: &str, permissions: &[&str], expires_in: &str| {
+        let body = serde_json::json!({"name": name, "permissions": permissions, "expires_in": expires_in});
+        service.admin().post("/v1/keys", &body).ok(201)["id"].as_str().unwrap().to_owned()
+    };
+    let everything = ["records:read", "records:write", "records:delete", "files:read", "files:write"];
+    create("Nightly import", &["records:read", "records:write"], "180d");
+    create("Load test", &["records:read"], "7d");
+    create("Partner portal", &["records:read", "files:read"], "never");
+    let old = create("Old backend", &everything, "90d");
+    create("Mobile preview", &["records:read", "files:read"], "30d");
+    let backend = create("Backend Production", &everything, "90d");
+    let bot = create("CI Bot", &["records:read", "records:write"], "60d");
+    create("Status dashboard", &["records:read"], "30d");
+    service.admin().patch(&format!("/v1/keys/{old}"), &serde_json::json!({"disabled": true})).ok(200);
+    page.use_key(&backend, &[("records:read", 148_203), ("records:write", 20_911), ("files:read", 5_120), ("files:write", 871)]);
+    page.use_key(&bot, &[("records:read", 412), ("records:write", 96)]);
+    age(page._folder.path());
+
+    for (path, name) in [
+        ("/settings/keys", "keys"),
+        (&format!("/settings/keys/{backend}"), "key"),
+        ("/settings/proxies", "proxies"),
+        ("/settings/audit", "audit"),
+    ] {
+        page.goto(path);
+        all(&|pictures| pictures.take(name));
+    }
+    page.goto("/settings/explain");
+    browser.fill("#key", "Status dashboard");
+    browser.fill("#method", "POST");
+    browser.fill("#path", "/api/collections/posts/records");
+    browser.click("main button.primary");
+    browser.wait_text("#result", "Denied");
+    all(&|pictures| pictures.take("explain"));
+
+    page.goto("/settings/keys");
+    browser.click(".head a.primary");
+    browser.find("dialog[open]");
+    browser.fill("#name", "Invoice export");
+    browser.click("[for='permission-records:read']");
+    browser.click("[for='permission-files:read']");
+    all(&|pictures| pictures.take("create"));
+    browser.click("label[for=expires-never]");
+    browser.fill("#name", "");
+    browser.click("[for='permission-records:read']");
+    browser.click("[for='permission-files:read']");
+    browser.click("dialog button[type=submit]");
+    all(&|pictures| pictures.take("create-mistakes"));
+    browser.fill("#name", "Invoice export");
+    browser.click("[for='permission-records:read']");
+    browser.click("label[for=expires-30d]");
+    browser.click("dialog button[type=submit]");
+    browser.wait_text("#dialog-title", "API key created");
+    all(&|pictures| pictures.take("created"));
+    browser.click("dialog [data-close]");
+    browser.find("[data-ask]");
+    all(&|pictures| pictures.take("created-not-copied"));
+    browser.click("[data-ask-leave]");
+    browser.wait_gone("dialog[open]");
+    browser.click(&format!("#regenerate-{bot}"));
+    browser.wait_text("#dialog-title", "Regenerate");
+    all(&|pictures| pictures.take("regenerate"));
+    browser.click("dialog [data-close]");
+    browser.wait_gone("dialog[open]");
+    browser.click(&format!("#delete-{backend}"));
+    browser.wait_text("#dialog-title", "Delete");
+    all(&|pictures| pictures.take("delete"));
+    // One Envoy is lost: the receipt says by when even that one refuses.
+    filters.truncate(4);
+    wait_for_states(&service.admin(), (4, 2));
+    browser.click("dialog button.danger");
+    browser.wait_text("#dialog-title", "Key deleted");
+    browser.wait_text("dialog .receipt", "2 out of contact");
+    all(&|pictures| pictures.take("deleted"));
+    page.goto("/settings/proxies");
+    all(&|pictures| pictures.take("proxies-lost"));
+}

@@ -1,0 +1,74 @@
+//! Without JavaScript: plain links and forms.
+
+use crate::{Options, Page};
+
+#[test]
+fn a_key_lives_without_script() {
+    let Some(page) = Page::with(Options { script: false, ..Options::default() }) else { return };
+    let browser = &page.browser;
+    let _filter = page.service.vm("a").follow();
+    browser.click(".head a.primary");
+    assert_eq!(page.path(), "/settings/keys/new");
+    browser.fill("#name", "Plain");
+    browser.click("main button.primary");
+    browser.wait_text("#permissions-error", "Choose at least one permission.");
+    assert_eq!(browser.property("#name", "value"), "Plain");
+    browser.click("[for='permission-records:read']");
+    browser.click("[for='permission-files:read']");
+    browser.click("main button.primary");
+    browser.wait_text("h1", "API key created");
+    let first = browser.text_of("#key");
+    assert!(first.starts_with("kw_"));
+    assert!(browser.all("[data-copy]").iter().all(|button| !browser.is_shown(button)), "no button that cannot work");
+    browser.click(".buttons a.primary");
+    browser.wait_text("#keys", "Plain");
+    // Times are RFC 3339 in UTC.
+    let time = browser.text_of("#keys time");
+    assert!(time.len() == 20 && time.ends_with('Z'), "{time}");
+    browser.fill("#q", "plain");
+    browser.click("#toolbar button");
+    browser.wait_text("#count", "1 found");
+    browser.click("#keys a.name");
+    browser.wait_text("h1", "Plain");
+    browser.click("#usage form button");
+    browser.wait_text(".notice", "is no longer granted.");
+    assert!(browser.text_of(".notice").contains("Applied by 1 of 1 filter VM"));
+    browser.click("#toggle");
+    browser.wait_text("h1", "Disabled");
+    browser.reload();
+    browser.wait_text("h1", "Disabled");
+    assert!(!browser.is_there(".notice.good"), "told once");
+    browser.click("#toggle");
+    browser.click(".head-actions a:not(.danger)");
+    browser.click("button.danger");
+    browser.wait_text("h1", "API key regenerated");
+    assert_ne!(browser.text_of("#key"), first);
+    // Sending the form again by reloading does nothing.
+    let masked = page.keys()[0]["masked"].clone();
+    browser.reload();
+    browser.wait_text("h1", "This was done already");
+    assert_eq!(page.keys()[0]["masked"], masked);
+    page.goto("/settings/keys");
+    browser.click("#keys .actions a.danger");
+    browser.click("button.danger");
+    browser.wait_text("h1", "Key deleted");
+    assert!(browser.text_of(".receipt").contains("Refused by 1 of 1 filter VM"));
+    assert!(page.keys().is_empty());
+    page.goto("/settings/explain");
+    browser.fill("#path", "/api/health");
+    browser.click("main button.primary");
+    browser.wait_text("#result", "Allowed public");
+
+    // A session that ends loses nothing here either.
+    page.goto("/settings/keys/new");
+    browser.fill("#name", "Waiting");
+    browser.click("[for='permission-records:read']");
+    browser.delete_cookies();
+    browser.click("main button.primary");
+    browser.wait_text(".notice", "nothing was changed");
+    browser.fill("#token", crate::ADMIN);
+    browser.click("button[type=submit]");
+    browser.wait_text("h1", "Create API key");
+    assert_eq!(browser.property("#name", "value"), "Waiting");
+    assert_eq!(browser.property("[id='permission-records:read']", "checked"), true);
+}

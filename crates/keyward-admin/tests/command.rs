@@ -1,0 +1,140 @@
+//! The `keyward` command: what it prints and how it ends.
+
+mod support;
+
+use keyward_testbed::workspace;
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Output;
+use support::{Start, service};
+
+fn json(output: &Output) -> Value {
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON on standard output")
+}
+
+fn refused(output: &Output, code: i32, says: &str) {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert!(said.contains(says), "{said}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn keys_are_made_listed_regenerated_and_deleted() {
+    let (folder, service) = service();
+    let cli = Start::new(folder.path()).with("KEYWARD_URL", &service.url);
+    let made = json(&cli.run(&["key", "create", "CI Bot", "--permission", "records:read", "--expires-in", "7d"]));
+    assert!(made["key"].as_str().unwrap().starts_with("kw_"));
+    let other =
+        json(&cli.run(&["key", "create", "--name", "Other", "--permissions", "records:read,files:read", "--json"]));
+    assert_eq!(other["permissions"].as_array().unwrap().len(), 2);
+    json(&cli.run(&["key", "create", "key_with an odd name", "--permission", "records:read", "files:read"]));
+
+    let listed = json(&cli.run(&["key", "list", "--json"]));
+    assert_eq!(listed["keys"].as_array().unwrap().len(), 3);
+    assert_eq!(json(&cli.run(&["key", "list", "--q", "bot"]))["keys"][0]["name"], "CI Bot");
+    assert_eq!(json(&cli.run(&["key", "list", "--limit", "2"]))["keys"].as_array().unwrap().len(), 2);
+
+    let again = json(&cli.run(&["key", "regenerate", "CI Bot", "--json"]));
+    assert_ne!(again["key"], made["key"]);
+    assert_eq!(again["applied"]["of"], 0);
+    let deleted = json(&cli.run(&["key", "delete", other["id"].as_str().unwrap(), "--json"]));
+    assert_eq!(deleted["id"], other["id"]);
+    json(&cli.run(&["key", "delete", "key_with an odd name"]));
+
+    refused(&cli.run(&["key", "delete", "Other"]), 1, "`Other`");
+    refused(&cli.run(&["key", "create", "CI Bot", "--permission", "records:read"]), 1, "name_taken");
+    refused(&cli.run(&["key", "create", "x", "--permission", "nothing"]), 3, "permissions[0]");
+    refused(&cli.run(&["key", "create", "x"]), 3, "--permission");
+    refused(&cli.run(&["key", "create", "x", "--permission", "records:read", "--expires-in", "5d"]), 3, "expires_in");
+    refused(&cli.run(&["key", "odd"]), 3, "odd");
+    let wrong = Start::new(folder.path()).with("KEYWARD_URL", &service.url).with("KEYWARD_ADMIN_TOKEN", "wrong");
+    refused(&wrong.run(&["key", "list"]), 2, "token");
+    refused(&wrong.without("KEYWARD_ADMIN_TOKEN").run(&["key", "list"]), 3, "KEYWARD_ADMIN_TOKEN");
+    let nowhere = Start::new(folder.path()).with("KEYWARD_URL", "http://127.0.0.1:1");
+    refused(&nowhere.run(&["key", "list"]), 1, "cannot be reached");
+}
+
+#[test]
+fn the_manifest_block_is_a_plugin_configuration() {
+    let (folder, service) = service();
+    let admin = service.admin();
+    let names = ["b", "a: {quote\"} # ' \u{2028} ключ", "- yes"];
+    let keys: Vec<Value> = names.iter().map(|name| admin.make(name)).collect();
+    let gone = admin.make("gone");
+    admin.delete(&format!("/v1/keys/{}", gone["id"].as_str().unwrap())).ok(200);
+    let disabled = format!("/v1/keys/{}", keys[0]["id"].as_str().unwrap());
+    admin.patch(&disabled, &serde_json::json!({ "disabled": true })).ok(200);
+
+    let both = Start::new(folder.path()).with("KEYWARD_URL", &service.url);
+    let admin_only = Start::new(folder.path()).with("KEYWARD_URL", &service.url).without("KEYWARD_EDGE_TOKEN");
+    let yaml = both.run(&["manifest"]);
+    assert!(yaml.status.success());
+    assert_eq!(admin_only.run(&["manifest"]).stdout, yaml.stdout);
+    let block: Value = json(&both.run(&["manifest", "--json"]));
+    let listed: Vec<&str> =
+        block["manifest"]["keys"].as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap()).collect();
+    assert_eq!(listed, ["- yes", "a: {quote\"} # ' \u{2028} ключ", "b"]);
+    assert_eq!(block["manifest"]["keys"][2]["disabled"], true);
+
+    let config = folder.path().join("plugin.yaml");
+    let text = format!("{}rules:\n  - {{path: /**, require: [records:read]}}\n", String::from_utf8_lossy(&yaml.stdout));
+    std::fs::write(&config, text).unwrap();
+    let checked = both.run(&["check", config.to_str().unwrap()]);
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+}
+
+#[test]
+fn the_first_start_makes_tokens_once() {
+    let folder = workspace::scratch("admin");
+    let start = Start::new(folder.path()).without("KEYWARD_ADMIN_TOKEN").without("KEYWARD_EDGE_TOKEN");
+    let service = start.serve();
+    let file = folder.path().join("keyward.db.tokens");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::metadata(folder.path().join("keyward.db")).unwrap().permissions().mode() & 0o077, 0);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let token = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        line.unwrap_or_else(|| panic!("no {name}")).to_owned()
+    };
+    service.client(&token("KEYWARD_ADMIN_TOKEN")).make("a");
+    service.client(&token("KEYWARD_EDGE_TOKEN")).get("/v1/manifest").ok(200);
+    assert!(!service.log().contains(&token("KEYWARD_ADMIN_TOKEN")));
+    drop(service);
+    start.serve();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    let listed = json(&start.run(&["token", "list"]));
+    assert_eq!(listed["tokens"].as_array().unwrap().len(), 2);
+    // Who revokes the last one did mean it.
+    assert!(start.run(&["token", "revoke", "edge (first start)"]).status.success());
+    start.serve();
+    assert_eq!(json(&start.run(&["token", "list"]))["tokens"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn tokens_end_when_they_should() {
+    let (folder, service) = service();
+    let cli = Start::new(folder.path());
+    let made = json(&cli.run(&["token", "create", "short", "--role", "admin", "--expires-in", "2s"]));
+    let client = service.client(made["token"].as_str().unwrap());
+    keyward_testbed::wait::until("the token ends", support::PATIENCE, || {
+        (client.get("/v1/keys").status == 401).then_some(())
+    });
+    refused(&cli.run(&["token", "create", "short", "--role", "admin"]), 1, "short");
+    refused(&cli.run(&["token", "create", "x", "--role", "root"]), 3, "root");
+    refused(&cli.run(&["token", "revoke", "nothing"]), 1, "nothing");
+}
+
+#[test]
+fn what_is_wrong_with_the_environment_is_told_at_once() {
+    let folder = workspace::scratch("admin");
+    let start = Start::new(folder.path()).with("KEYWARD_LISTEN", "nowhere").with("KEYWARD_KEY_PREFIX", "_");
+    let output = start.run(&["serve"]);
+    refused(&output, 3, "KEYWARD_LISTEN");
+    refused(&output, 3, "KEYWARD_KEY_PREFIX");
+    let start = Start::new(folder.path()).with("KEYWARD_DATABASE_URL", "mysql://localhost/x");
+    refused(&start.run(&["serve"]), 3, "postgres://");
+    let start = Start::new(folder.path()).with("KEYWARD_TLS_CERT", "cert.pem").with("KEYWARD_TLS_KEY", "key.pem");
+    refused(&start.run(&["serve"]), 3, "cert.pem");
+}

@@ -1,0 +1,189 @@
+//! `request`: what a request costs an Envoy worker, for Keyward and for what people would choose instead.
+//!
+//! All variants are listeners of one Envoy with one worker on a core of its own; the load generator and the upstream
+//! have the other core. A round sends a second of load to each variant in turn, in an order that changes, and reads the
+//! worker's CPU time from the kernel before and after. What a filter adds is the difference to the variant without it
+//! in the same round. Envoy is started anew several times, because where a process lies in memory matters too.
+
+mod alternatives;
+mod latency;
+mod listener;
+mod lua;
+mod rules;
+mod variants;
+
+use crate::cpu::{self, Thread};
+use crate::report::{self, Table};
+use crate::stats::{Summary, bootstrap, quantile};
+use crate::wrk::Script;
+use anyhow::{Context as _, Result};
+use keyward_testbed::envoy::Envoy;
+use keyward_testbed::workspace;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use variants::Variant;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// How many times Envoy is started anew
+    #[arg(long, default_value_t = 4)]
+    starts: usize,
+    /// Rounds for each start
+    #[arg(long, default_value_t = 6)]
+    rounds: usize,
+    /// Seconds of load for each variant in each round
+    #[arg(long, default_value_t = 1)]
+    seconds: u32,
+    /// Only variants with one of these in their names, and what they are compared with
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// What stands behind the filters: Envoy's own answer, or a server and the shipped routes to it
+    #[arg(long, value_enum, default_value = "direct")]
+    upstream: listener::Upstream,
+    /// Leave the latencies at half load out
+    #[arg(long)]
+    no_latency: bool,
+    /// Compare with another build of the module, as variants whose names end with `(other)`
+    #[arg(long, value_name = "FILE")]
+    other_module: Option<PathBuf>,
+}
+
+/// One variant's measurements, by round.
+struct Measured {
+    variant: Variant,
+    cpu_us: Vec<f64>,
+    rate: Vec<f64>,
+    latency: Option<latency::Latency>,
+}
+
+/// The variant that everything is told as a multiple of.
+const YARDSTICK: &str = "empty wasm filter";
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    cpu::step_aside()?;
+    let mut set = variants::all(arguments.upstream, arguments.other_module.as_deref())?;
+    if !arguments.only.is_empty() {
+        let wanted = |variant: &Variant| {
+            arguments.only.iter().any(|part| variant.name.contains(&**part)) || variant.name == YARDSTICK
+        };
+        let bases: Vec<String> =
+            set.variants.iter().filter(|variant| wanted(variant)).filter_map(|variant| variant.base.clone()).collect();
+        set.variants.retain(|variant| wanted(variant) || bases.contains(&variant.name));
+    }
+    let mut measured: Vec<Measured> = set
+        .variants
+        .drain(..)
+        .map(|variant| Measured { variant, cpu_us: Vec::new(), rate: Vec::new(), latency: None })
+        .collect();
+    let folder = workspace::scratch("bench");
+    let scripts: Vec<Script> = measured
+        .iter()
+        .enumerate()
+        .map(|(number, measured)| Script::new(folder.path(), &number.to_string(), &measured.variant.load))
+        .collect::<Result<_>>()?;
+    let listeners: Vec<Value> = measured.iter().map(|measured| measured.variant.listener.clone()).collect();
+    let config = listener::bootstrap(listeners, set.clusters);
+
+    for start in 0..arguments.starts {
+        let envoy = Envoy::try_start(&config, 1)
+            .map_err(|refused| anyhow::anyhow!("Envoy does not take the configuration:\n{}", refused.log))?;
+        cpu::pin(envoy.pid(), cpu::MEASURED)?;
+        let worker = Thread::named(envoy.pid(), "wrk:worker_0")?;
+        let targets: Vec<_> = measured.iter().map(|measured| envoy.listener(&measured.variant.name)).collect();
+        for (script, target) in scripts.iter().zip(&targets) {
+            // Until V8 has compiled what is hot.
+            script.run(*target, 2)?;
+        }
+        for round in 0..arguments.rounds {
+            eprintln!("start {} of {}, round {} of {}", start + 1, arguments.starts, round + 1, arguments.rounds);
+            for number in order(measured.len(), start * arguments.rounds + round) {
+                let (Some(one), Some(script), Some(target)) =
+                    (measured.get_mut(number), scripts.get(number), targets.get(number))
+                else {
+                    continue;
+                };
+                let before = worker.cpu_ns()?;
+                let outcome = script.run(*target, arguments.seconds).with_context(|| one.variant.name.clone())?;
+                one.cpu_us.push((worker.cpu_ns()? - before) as f64 / 1e3 / outcome.requests as f64);
+                one.rate.push(outcome.rate);
+            }
+        }
+        if start + 1 == arguments.starts && !arguments.no_latency {
+            for (one, target) in measured.iter_mut().zip(&targets) {
+                let rate = quantile(&one.rate, 0.5) / 2.0;
+                one.latency = Some(latency::measure(*target, &one.variant.load, rate)?);
+            }
+        }
+    }
+    tell(&measured, if arguments.upstream == listener::Upstream::Direct { "direct" } else { "local" })
+}
+
+/// The variants in an order that differs from round to round, so that none always follows the same one.
+fn order(count: usize, round: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    let mut state = 0x2545_f491_4f6c_dd1d_u64 ^ (round as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for last in (1..count).rev() {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        order.swap(last, (state % (last as u64 + 1)) as usize);
+    }
+    order
+}
+
+fn tell(measured: &[Measured], upstream: &str) -> Result<()> {
+    let find = |name: &str| measured.iter().find(|measured| measured.variant.name == name);
+    // What a variant adds to its base, round by round.
+    let added = |one: &Measured| -> Option<Vec<f64>> {
+        let base = find(one.variant.base.as_deref()?)?;
+        Some(one.cpu_us.iter().zip(&base.cpu_us).map(|(with, without)| with - without).collect())
+    };
+    let yardstick = find(YARDSTICK).and_then(added);
+    let rounds = measured.first().map_or(0, |one| one.cpu_us.len());
+    println!("\n{rounds} paired rounds; CPU of the worker for each request, median [quartiles]\n");
+    let mut table =
+        Table::new(&["variant", "CPU, µs", "added, µs", "95 %", "× empty", "95 %", "req/s", "p50, µs", "p99", "p999"]);
+    let mut figures = Vec::new();
+    for one in measured {
+        let cpu = Summary::of(&one.cpu_us);
+        let added_rounds = added(one);
+        let added = added_rounds.as_deref().map(Summary::of);
+        let ratio = added_rounds.as_deref().zip(yardstick.as_deref()).map(|(added, yardstick)| {
+            let over = |values: &[f64], rounds: &[usize]| {
+                quantile(&rounds.iter().filter_map(|round| values.get(*round).copied()).collect::<Vec<_>>(), 0.5)
+            };
+            let all: Vec<usize> = (0..rounds).collect();
+            let of = |rounds: &[usize]| over(added, rounds) / over(yardstick, rounds);
+            (of(&all), bootstrap(rounds, of))
+        });
+        let rate = quantile(&one.rate, 0.5);
+        let latency = |pick: fn(&latency::Latency) -> f64| one.latency.as_ref().map(pick);
+        let shown =
+            |value: Option<f64>, digits: usize| value.map_or(String::new(), |value| format!("{value:.digits$}"));
+        let span = |span: Option<(f64, f64)>| span.map_or(String::new(), |(a, b)| format!("{a:.2}–{b:.2}"));
+        table.row([
+            one.variant.name.clone(),
+            format!("{:.2} [{:.2}–{:.2}]", cpu.median, cpu.lower_quartile, cpu.upper_quartile),
+            shown(added.map(|added| added.median), 2),
+            span(added.map(|added| added.interval)),
+            shown(ratio.map(|ratio| ratio.0), 2),
+            span(ratio.map(|ratio| ratio.1)),
+            format!("{rate:.0}"),
+            shown(latency(|latency| latency.p50_us), 0),
+            shown(latency(|latency| latency.p99_us), 0),
+            shown(latency(|latency| latency.p999_us), 0),
+        ]);
+        figures.push(json!({
+            "variant": one.variant.name,
+            "base": one.variant.base,
+            "cpu_us": cpu.json(),
+            "cpu_us_by_round": one.cpu_us,
+            "added_us": added.map(|added| added.json()),
+            "times_empty": ratio.map(|(ratio, interval)| json!({"median": ratio, "interval_95": [interval.0, interval.1]})),
+            "requests_per_second": rate,
+            "latency_at_half_load": one.latency.as_ref().map(latency::Latency::json),
+        }));
+    }
+    table.print();
+    report::write("request", json!({"rounds": rounds, "upstream": upstream, "variants": figures}))
+}

@@ -1,0 +1,41 @@
+#!/bin/sh
+# Builds and runs docker-compose.yml from this checkout, tries it, and takes it down again.
+#
+#   deploy/docker/prove.sh               with the public base images
+#   deploy/docker/prove.sh --stand-ins   where no image can be pulled: with images of the same names that are made
+#                                        here from Debian's packages and this machine's Rust and Envoy (root, Debian)
+#
+# The containers and volumes are its own (project keyward-prove); the ports are those of docker-compose.yml.
+set -eu
+cd "$(dirname "$0")/../.."
+
+if [ "${1-}" = --stand-ins ]; then
+    deploy/docker/stand-ins.sh
+fi
+compose() { if docker compose version >/dev/null 2>&1; then docker compose "$@"; else docker-compose "$@"; fi; }
+export COMPOSE_PROJECT_NAME=keyward-prove
+finish() {
+    status=$?
+    if [ $status -ne 0 ]; then
+        compose ps
+        compose logs --tail=40
+    fi
+    compose down --volumes --remove-orphans >/dev/null 2>&1 || true
+    exit $status
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+compose build
+compose up --detach
+deploy/docker/try.sh
+# Nobody is root, but PostgreSQL's own start and the one that makes the secrets.
+for service in keyward records-api envoy; do
+    user=$(compose exec -T $service id -u)
+    [ "$user" != 0 ] || { echo "failed: $service runs as root" >&2; exit 1; }
+    echo "ok: $service runs as $user"
+done
+# What was written outlives its containers.
+compose restart keyward envoy
+deploy/docker/try.sh
+echo "the containers work together"
