@@ -21,6 +21,8 @@ pub enum Fault {
     Status(u16),
     /// Says that more comes than does.
     HalfAResponse,
+    /// The same, and the rest is still to come.
+    Stalls,
     /// Text that is no JSON.
     NotJson,
     /// A number where text belongs.
@@ -168,9 +170,11 @@ fn page(state: &State, since: u64, base: u64) -> serde_json::Value {
 fn broken(fault: Fault, mut page: serde_json::Value, since: u64) -> Vec<u8> {
     match fault {
         Fault::Status(status) => return http(status, "{}"),
-        Fault::HalfAResponse => {
-            let whole = http(200, &page.to_string());
-            return whole[..whole.len() - 20].to_vec();
+        Fault::HalfAResponse | Fault::Stalls => {
+            let whole = String::from_utf8(http(200, &page.to_string())).unwrap();
+            let part = whole[..whole.len() - 20].to_owned();
+            let closes = if fault == Fault::Stalls { "" } else { "connection: close\r\n" };
+            return part.replacen("content-type", &format!("{closes}content-type"), 1).into_bytes();
         }
         Fault::NotJson => return http(200, "<html>Welcome</html>"),
         Fault::WrongType => page["keys"] = "none".into(),

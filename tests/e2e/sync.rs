@@ -25,7 +25,7 @@ fn plugin(max_staleness: &str) -> Value {
 struct Edge {
     envoy: Envoy,
     admin: AdminStandIn,
-    upstream: Upstream,
+    _upstream: Upstream,
     address: SocketAddr,
 }
 
@@ -39,7 +39,7 @@ impl Edge {
         let clusters = vec![envoy_config::cluster("keyward_admin", admin.address())];
         let envoy = Envoy::start(&envoy_config::bootstrap(&[listener], clusters));
         let address = envoy.listener(LISTENER);
-        Self { envoy, admin, upstream, address }
+        Self { envoy, admin, _upstream: upstream, address }
     }
 
     fn status(&self, key: &str) -> u16 {
@@ -146,6 +146,11 @@ fn keys_that_nobody_vouches_for_any_more_are_refused() {
     let response = http1::get(edge.address, "/a", &[("x-api-key", FIRST)]).unwrap();
     assert_eq!(response.json()["code"], "manifest_unavailable");
     assert_eq!(response.header("retry-after"), Some("1"));
+    edge.admin.fail(None);
+    edge.wait_for(FIRST, 200);
+    // An answer that never ends is as good as none.
+    edge.admin.fail(Some(Fault::Stalls));
+    edge.wait_for(FIRST, 503);
     edge.admin.fail(None);
     edge.wait_for(FIRST, 200);
 }

@@ -340,3 +340,6 @@ impl ManifestSync {
 fn is_stale(in_use: &InUse, settings: &Settings, now: Duration) -> bool {
     settings.max_staleness.is_some_and(|max| now.saturating_sub(in_use.contact) >= max)
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,7 +53,7 @@ impl Upstream {
         })
     }
 
-    /// Answers with the bytes that `responder` gives.
+    /// Answers with the bytes that `responder` gives; where they say `connection: close`, it closes.
     ///
     /// # Panics
     /// When no port can be had.
@@ -112,7 +112,7 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<Received>>, responder: &Responde
     while let Some(request) = read_request(&mut stream, &mut pending) {
         let answer = responder(&request);
         log.lock().unwrap_or_else(PoisonError::into_inner).push(request);
-        if stream.write_all(&answer).is_err() {
+        if stream.write_all(&answer).is_err() || find(&answer, b"\r\nconnection: close\r\n").is_some() {
             return;
         }
     }

@@ -48,9 +48,9 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 fn program(variable: &str, names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = names.iter().find_map(|name| {
-        std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
-    });
+    let found = names
+        .iter()
+        .find_map(|name| std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file()));
     std::env::var_os(variable).map(PathBuf::from).or(found)
 }
 
@@ -369,8 +369,11 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let text = self.try_post(&format!("{}/execute/sync", self.session), &json!({"script":
-                "return location.href + '\\n' + document.body.innerText", "args": []}));
+            let text = self.try_post(
+                &format!("{}/execute/sync", self.session),
+                &json!({"script":
+                "return location.href + '\\n' + document.body.innerText", "args": []}),
+            );
             eprintln!("--- the browser showed\n{}", text.unwrap_or_default().as_str().unwrap_or_default());
         }
         let _ = self.agent.delete(&self.session).call();

@@ -37,7 +37,8 @@ fn a_key_lives_by_keyboard() {
     for _ in 0..30 {
         browser.press(crate::driver::TAB);
         assert!(
-            browser.eval("return document.activeElement === document.body || !!document.activeElement.closest('dialog')")
+            browser
+                .eval("return document.activeElement === document.body || !!document.activeElement.closest('dialog')")
                 == true,
             "{}",
             browser.focus()

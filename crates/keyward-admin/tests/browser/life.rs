@@ -49,7 +49,8 @@ fn a_key_lives_by_mouse() {
     browser.wait_text("[data-copied]", "Copied");
     let params = serde_json::json!({"permissions": ["clipboardReadWrite"]});
     browser.devtools("Browser.grantPermissions", params);
-    let copied = browser.eval_async("navigator.clipboard.readText().then(arguments[0], (e) => arguments[0](String(e)))");
+    let copied =
+        browser.eval_async("navigator.clipboard.readText().then(arguments[0], (e) => arguments[0](String(e)))");
     assert_eq!(copied, key.as_str());
     browser.click("dialog [data-close]");
     browser.wait_gone("dialog[open]");
@@ -89,7 +90,8 @@ fn a_key_lives_by_mouse() {
     browser.wait_text("h1", "Active");
     assert_eq!(page.keys()[0]["status"], "active");
     let trail = browser.text_of("#trail");
-    for says in ["Key created", "Dropped: Read files", "Renamed from “CI Bot” to “CI Robot”", "Disabled", "Enabled"] {
+    for says in ["Key created", "Dropped: Read files", "Renamed from “CI Bot” to “CI Robot”", "Disabled", "Enabled"]
+    {
         assert!(trail.contains(says), "{says}: {trail}");
     }
 

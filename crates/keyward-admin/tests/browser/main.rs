@@ -76,7 +76,8 @@ impl Page {
     fn use_key(&self, id: &str, permissions: &[(&str, u64)]) {
         let count: u64 = permissions.iter().map(|(_, count)| count).sum();
         let permissions: Value = permissions.iter().map(|(name, count)| ((*name).to_owned(), json!(count))).collect();
-        let used = json!({"id": id, "count": count, "last_used_at": "2026-01-02T03:04:05Z", "permissions": permissions});
+        let used =
+            json!({"id": id, "count": count, "last_used_at": "2026-01-02T03:04:05Z", "permissions": permissions});
         let batch = json!({"vm": format!("vm-{id}"), "seq": 1, "keys": [used]});
         let reply = self.service.edge().post("/v1/usage", &batch);
         assert!(reply.status < 300, "{}", reply.text);

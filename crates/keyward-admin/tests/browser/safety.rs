@@ -48,7 +48,8 @@ impl Raw {
     }
 
     fn post(&self, path: &str, pairs: &[(&str, &str)], headers: &[(&str, &str)]) -> crate::support::Reply {
-        let all: Vec<(&str, &str)> = [FORM, ("cookie", &self.cookie)].into_iter().chain(headers.iter().copied()).collect();
+        let all: Vec<(&str, &str)> =
+            [FORM, ("cookie", &self.cookie)].into_iter().chain(headers.iter().copied()).collect();
         self.client.send("POST", path, &all, &encode(pairs))
     }
 }
@@ -207,7 +208,11 @@ fn a_name_is_never_markup() {
     for path in ["/settings/keys", "/settings/audit", "/settings/explain", "/settings/keys?q=%3Cscript%3E%22%27"] {
         page.goto(path);
         assert_eq!(browser.eval("return window.hit ?? null"), json!(null), "{path}");
-        assert_eq!(browser.eval("return document.querySelectorAll('main b, main img, main script').length"), 0, "{path}");
+        assert_eq!(
+            browser.eval("return document.querySelectorAll('main b, main img, main script').length"),
+            0,
+            "{path}"
+        );
     }
     page.goto("/settings/keys");
     let shown = browser.eval("return [...document.querySelectorAll('a.name')].map((a) => a.textContent)");
@@ -219,7 +224,10 @@ fn a_name_is_never_markup() {
         page.goto("/settings/keys");
         browser.click(&format!("#delete-{id}"));
         browser.wait_text("#dialog-title", "Delete");
-        assert_eq!(browser.eval("return document.querySelector('#dialog-title').textContent"), format!("Delete “{name}”?"));
+        assert_eq!(
+            browser.eval("return document.querySelector('#dialog-title').textContent"),
+            format!("Delete “{name}”?")
+        );
         browser.click("dialog button.danger");
         browser.wait_text("#dialog-title", "Key deleted");
         browser.click("dialog [data-close]");
@@ -250,7 +258,13 @@ fn every_answer_has_its_headers() {
         let reply = raw.get(path);
         assert_eq!(reply.header("cache-control"), "no-store", "{path}");
         let policy = reply.header("content-security-policy");
-        for says in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "form-action 'self'", "base-uri 'none'"] {
+        for says in [
+            "default-src 'none'",
+            "script-src 'self'",
+            "frame-ancestors 'none'",
+            "form-action 'self'",
+            "base-uri 'none'",
+        ] {
             assert!(policy.contains(says), "{path}: {policy}");
         }
         assert!(!policy.contains("unsafe"), "{policy}");
@@ -261,7 +275,8 @@ fn every_answer_has_its_headers() {
             assert!(!reply.text.contains(inline), "{path}: {inline}");
         }
     }
-    let css = raw.get("/settings/keys").text.split("href=\"/assets/").nth(2).unwrap().split('"').next().unwrap().to_owned();
+    let css =
+        raw.get("/settings/keys").text.split("href=\"/assets/").nth(2).unwrap().split('"').next().unwrap().to_owned();
     assert!(raw.get(&format!("/assets/{css}")).header("cache-control").contains("immutable"));
     assert_eq!(raw.get("/assets/other.js").status, 404);
 }

@@ -1,8 +1,8 @@
 //! The pictures of the documentation: `cargo test -p keyward-admin --test browser -- --ignored pictures`.
 
+use crate::support::wait_for_states;
 use crate::{Browser, Options, Page};
 use base64::Engine as _;
-use crate::support::wait_for_states;
 use keyward_testbed::workspace;
 use sqlx::Connection as _;
 use std::path::PathBuf;
@@ -72,7 +72,14 @@ fn pictures() {
 
     let mut edge = service.vm("7f2c-0");
     let mut filters = Vec::new();
-    for (node, name) in [("edge-1", "7f2c-0"), ("edge-1", "7f2c-1"), ("edge-1", "7f2c-2"), ("edge-2", "b41e-0"), ("edge-2", "b41e-1"), ("edge-2", "b41e-2")] {
+    for (node, name) in [
+        ("edge-1", "7f2c-0"),
+        ("edge-1", "7f2c-1"),
+        ("edge-1", "7f2c-2"),
+        ("edge-2", "b41e-0"),
+        ("edge-2", "b41e-1"),
+        ("edge-2", "b41e-2"),
+    ] {
         edge.node = node.to_owned();
         edge.name = name.to_owned();
         edge.max_staleness = "15m".to_owned();
@@ -93,7 +100,10 @@ fn pictures() {
     let bot = create("CI Bot", &["records:read", "records:write"], "60d");
     create("Status dashboard", &["records:read"], "30d");
     service.admin().patch(&format!("/v1/keys/{old}"), &serde_json::json!({"disabled": true})).ok(200);
-    page.use_key(&backend, &[("records:read", 148_203), ("records:write", 20_911), ("files:read", 5_120), ("files:write", 871)]);
+    page.use_key(
+        &backend,
+        &[("records:read", 148_203), ("records:write", 20_911), ("files:read", 5_120), ("files:write", 871)],
+    );
     page.use_key(&bot, &[("records:read", 412), ("records:write", 96)]);
     age(page._folder.path());
 
