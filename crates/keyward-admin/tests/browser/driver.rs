@@ -255,11 +255,6 @@ impl Browser {
         self.text(&self.find(css))
     }
 
-    pub(crate) fn attribute(&self, css: &str, name: &str) -> Option<String> {
-        let element = self.all(css).into_iter().next()?;
-        self.get(&format!("/element/{}/attribute/{name}", element.0)).as_str().map(str::to_owned)
-    }
-
     pub(crate) fn property(&self, css: &str, name: &str) -> Value {
         let element = self.find(css);
         self.get(&format!("/element/{}/property/{name}", element.0))

@@ -85,7 +85,7 @@ fn key(n: u64) -> LiveKey<'static> {
 }
 
 /// The last page of a store that holds keys 1 to `count`, with these among its changes.
-fn page(store: &str, since: u64, count: u64, changes: std::ops::RangeInclusive<u64>) -> String {
+fn page(store: &str, since: u64, count: u64, changes: impl IntoIterator<Item = u64>) -> String {
     let mut sum = crate::checksum::Checksum::default();
     (1..=count).for_each(|n| sum.add(contribution(&key(n))));
     serde_json::to_string(&Page {
@@ -95,7 +95,7 @@ fn page(store: &str, since: u64, count: u64, changes: std::ops::RangeInclusive<u
         revision: count,
         head: count,
         more: false,
-        keys: changes.map(key).map(Change::Live).collect(),
+        keys: changes.into_iter().map(key).map(Change::Live).collect(),
         live: Live { count, checksum: Some(Cow::Owned(sum.to_string())) },
     })
     .unwrap()
@@ -248,7 +248,7 @@ fn a_service_can_ask_for_a_pause_and_clocks_are_compared_once() {
     vm.outcome(&request, &Outcome::Answer(late));
     assert_eq!(vm.warnings(), 1, "{:?}", vm.events);
     let (request, _) = vm.ask();
-    let body = page("st_1", 1, 1, 2..=1);
+    let body = page("st_1", 1, 1, []);
     vm.outcome(&request, &Outcome::Answer(Answer { body: body.as_bytes(), ..late }));
     assert_eq!(vm.warnings(), 0);
 }
