@@ -1,6 +1,6 @@
 //! The Envoy binary: the one that is there, else one installed for this workspace.
 
-use crate::{sh, workspace};
+use crate::{python, sh};
 use anyhow::{Context as _, Result, bail};
 use std::path::PathBuf;
 
@@ -23,22 +23,12 @@ pub fn find_or_install() -> Result<PathBuf> {
     }
     let hint = "no Envoy here, and none could be installed: set ENVOY_BIN, or put `envoy` 1.40 on the PATH \
                 (https://www.envoyproxy.io/docs/envoy/latest/start/install)";
-    let venv = workspace::root().join("target/venv");
-    let python = venv.join("bin/python");
-    if sh::read(sh::command("python3").args(["-m", "venv", "--upgrade"]).arg(&venv)).is_err() {
-        // Debian ships Python without ensurepip; pip itself can install into the venv from outside.
-        sh::run(sh::command("python3").args(["-m", "venv", "--without-pip"]).arg(&venv)).context(hint)?;
-        sh::run(sh::command("python3").args(["-m", "pip", "--python"]).arg(&python).args(["install", PACKAGE]))
-            .context(hint)?;
-    } else {
-        sh::run(sh::command(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PACKAGE]))
-            .context(hint)?;
-    }
+    python::install(PACKAGE).context(hint)?;
     installed().with_context(|| format!("{PACKAGE} holds no Envoy for this platform. {hint}"))
 }
 
 fn installed() -> Option<PathBuf> {
-    let libraries = std::fs::read_dir(workspace::root().join("target/venv/lib")).ok()?;
+    let libraries = std::fs::read_dir(python::venv().join("lib")).ok()?;
     let mut binaries = libraries.flatten().map(|python| python.path().join("site-packages/envoy/_bin/envoy"));
     binaries.find(|binary| binary.is_file())
 }

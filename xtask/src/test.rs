@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check and every test, with everything they need.
 
-use crate::{build, envoy, prerequisites, sh, workspace};
+use crate::{build, deny, envoy, prerequisites, sh, workspace};
 use anyhow::Result;
 use std::time::Instant;
 
@@ -20,6 +20,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let envoy = step("Envoy", envoy::find_or_install)?;
     if !arguments.tests_only {
         step("formatting", || sh::run(sh::cargo().args(["fmt", "--all", "--check"])))?;
+        step("dependencies", deny::check)?;
         let lints = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
         step("lints", || sh::run(sh::cargo().args(lints)))?;
     }
