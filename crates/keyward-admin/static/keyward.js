@@ -46,8 +46,12 @@
         utc.textContent = ` (${today ? "" : iso.slice(0, 10) + " "}${iso.slice(11, 16)} UTC)`;
         time.replaceChildren(local, utc);
       } else {
-        utc.textContent = `${iso.slice(0, 10)} ${iso.slice(11, "seconds" in time.dataset ? 19 : 16)} UTC`;
-        time.replaceChildren(`${day.format(at)}, ${clock.format(at)} `, utc);
+        // The day in UTC is told where it is another one.
+        const local = [at.getFullYear(), at.getMonth(), at.getDate()].join();
+        const sameDay = local === [at.getUTCFullYear(), at.getUTCMonth(), at.getUTCDate()].join();
+        const there = iso.slice(sameDay ? 11 : 0, "seconds" in time.dataset ? 19 : 16).replace("T", " ");
+        utc.textContent = `${clock.format(at)} (${there} UTC)`;
+        time.replaceChildren(`${day.format(at)} `, utc);
       }
     }
     return root;
@@ -340,19 +344,22 @@
   let events = null;
   let listening = "";
   let refreshing = null;
+  let again = false;
   function renewRegion(old, fresh) {
     const focused = old.contains(document.activeElement) ? document.activeElement : null;
     if (focused?.matches("input, select, textarea")) return;
     const region = taken(fresh);
+    prepare(region);
     // A receipt that is complete has no need to be asked for.
     if ("receipt" in old.dataset && !("receipt" in region.dataset)) delete old.dataset.receipt;
     old.className = region.className;
     if (old.innerHTML === region.innerHTML) return;
     old.replaceChildren(...region.childNodes);
-    prepare(old);
     if (focused) ((focused.id && document.getElementById(focused.id)) || one("main")).focus({ preventScroll: true });
   }
   function refresh() {
+    // What changed after the page was asked for is not in its answer.
+    again = refreshing !== null;
     refreshing ??= (async () => {
       try {
         const regions = all("main [data-live][id]:not([data-src])");
@@ -368,6 +375,7 @@
         // The event source comes back when the service does, and asks again.
       } finally {
         refreshing = null;
+        if (again) refresh();
       }
     })();
     return refreshing;
@@ -471,7 +479,17 @@
   function prepare(root) {
     localTimes(root);
     for (const element of all(".needs-script", root)) element.hidden = false;
+    // With the script these open a dialog in place: that is a button's work, and a link's without it.
+    for (const link of all("a[data-open]", root)) {
+      link.setAttribute("role", "button");
+      link.setAttribute("aria-haspopup", "dialog");
+    }
   }
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== " " || !event.target.matches?.("a[role=button]")) return;
+    event.preventDefault();
+    event.target.click();
+  });
   prepare(document);
   listen();
 })();

@@ -73,6 +73,11 @@ pub(super) async fn events(user: User, RawQuery(query): RawQuery) -> Result<Resp
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))).into_response())
 }
 
+/// An event of this kind. What it says is in its name, but one without data is never dispatched (HTML standard, 9.2.6).
+fn event(kind: &'static str) -> Event {
+    Event::default().event(kind).data(kind)
+}
+
 impl Follower {
     async fn next(&mut self) -> Option<Event> {
         if self.ended {
@@ -87,10 +92,10 @@ impl Follower {
                     }
                     tokio::time::sleep(GATHER).await;
                     self.news.mark_unchanged();
-                    return Some(Event::default().event("changed").data(""));
+                    return Some(event("changed"));
                 }
                 () = follow(&self.web, &mut self.receipt, self.until) => {
-                    return Some(Event::default().event("receipt").data(""));
+                    return Some(event("receipt"));
                 }
                 _ = self.ticks.tick() => if let Some(event) = self.look() {
                     return Some(event);
@@ -103,7 +108,7 @@ impl Follower {
         let web = &self.web;
         if !web.sessions.is_open(&self.session) || !web.service().tokens.is_valid(&self.session.principal) {
             self.ended = true;
-            return Some(Event::default().event("ended").data(""));
+            return Some(event("ended"));
         }
         self.ticked += 1;
         let figures = matches!(self.topic.as_str(), "keys" | "key") && self.ticked.is_multiple_of(FIGURES);
@@ -112,7 +117,7 @@ impl Follower {
             let state = state_of_proxies(web);
             filters = std::mem::replace(&mut self.proxies, state) != state;
         }
-        (figures || filters).then(|| Event::default().event("changed").data(""))
+        (figures || filters).then(|| event("changed"))
     }
 }
 

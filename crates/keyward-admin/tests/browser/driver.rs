@@ -88,7 +88,9 @@ impl Browser {
         let port = BufReader::new(output)
             .lines()
             .map_while(Result::ok)
-            .find_map(|line| line.rsplit_once("on port ")?.1.trim_end_matches('.').parse::<u16>().ok())
+            .filter_map(|line| line.rsplit_once("on port ")?.1.trim_end_matches('.').parse::<u16>().ok())
+            // What it was asked for comes first: any.
+            .find(|port| *port != 0)
             .expect("chromedriver says its port");
         let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE * 2));
         let mut browser = Self {
@@ -127,6 +129,8 @@ impl Browser {
         write!(browser.session, "/{id}").expect("a string");
         browser.resize(options.width, options.height);
         browser.set_dark(options.dark);
+        // Whatever languages this Chromium was packed with.
+        browser.devtools("Emulation.setLocaleOverride", json!({"locale": "en-GB"}));
         browser
     }
 
