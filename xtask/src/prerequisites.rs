@@ -19,6 +19,7 @@ const NEEDS: &[Need] = &[
         why: "the page's tests drive it",
     },
     Need { package: "postgresql", present: postgresql, why: "the admin service's tests run against it" },
+    Need { package: "npm", present: || sh::which("npm").is_some(), why: "the page's tests fetch axe-core with it" },
     Need { package: "wrk", present: || sh::which("wrk").is_some(), why: "the benchmarks load Envoy with it" },
 ];
 

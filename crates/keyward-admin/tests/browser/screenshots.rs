@@ -1,4 +1,5 @@
-//! The pictures of the documentation: `cargo test -p keyward-admin --test browser -- --ignored pictures`.
+//! The pictures of the documentation: `cargo test -p keyward-admin --test browser -- --ignored pictures`. Where there is
+//! a `pngquant` on the PATH it makes them a third of their size.
 
 use crate::support::wait_for_states;
 use crate::{Browser, Options, Page};
@@ -6,6 +7,7 @@ use base64::Engine as _;
 use keyward_testbed::workspace;
 use sqlx::Connection as _;
 use std::path::PathBuf;
+use std::process::Command;
 
 struct Pictures<'p> {
     page: &'p Page,
@@ -29,6 +31,8 @@ impl Pictures<'_> {
         let png = base64::engine::general_purpose::STANDARD.decode(browser.screenshot()).expect("Base64");
         let file = self.folder.join(format!("{name}-{}.png", self.suffix));
         std::fs::write(&file, png).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let _ =
+            Command::new("pngquant").args(["--force", "--ext", ".png", "--strip", "--speed", "1"]).arg(&file).status();
         browser.resize(self.width, 900);
     }
 }
@@ -43,6 +47,7 @@ fn age(folder: &std::path::Path) {
             "UPDATE keys SET created_at = created_at - 86400000 * (12 - seq) * 3",
             "UPDATE keys SET expires_at = expires_at - 86400000 * 27 WHERE name = 'Mobile preview'",
             "UPDATE keys SET expires_at = expires_at - 86400000 * 8 WHERE name = 'Load test'",
+            "UPDATE key_usage SET last_used_at = (SELECT MAX(at) FROM audit) - 60000 * LENGTH(permission)",
         ] {
             sqlx::query(sql).execute(&mut database).await.expect(sql);
         }
@@ -57,7 +62,7 @@ fn pictures() {
     let folder = workspace::root().join("docs/images");
     std::fs::create_dir_all(&folder).expect("docs/images");
     let all = |act: &dyn Fn(&Pictures<'_>)| {
-        for (width, size) in [(1280, "wide"), (360, "narrow")] {
+        for (width, size) in [(1440, "wide"), (360, "narrow")] {
             for (dark, light) in [(false, "light"), (true, "dark")] {
                 browser.resize(width, 900);
                 browser.set_dark(dark);
@@ -116,6 +121,11 @@ fn pictures() {
         page.goto(path);
         all(&|pictures| pictures.take(name));
     }
+    page.goto("/settings/keys");
+    browser.resize(1920, 900);
+    browser.set_dark(false);
+    Pictures { page: &page, folder: folder.clone(), width: 1920, suffix: "1920-light".to_owned() }.take("keys");
+
     page.goto("/settings/explain");
     browser.fill("#key", "Status dashboard");
     browser.fill("#method", "POST");
