@@ -8,7 +8,7 @@
 //!                                   └─ keys still loading: hold, decided again later
 //! ```
 //!
-//! Only [`host`] calls the proxy. What decides anything is in the policy core, which calls nothing; so native tests
+//! Only `host` calls the proxy. What decides anything is in the policy core, which calls nothing; so native tests
 //! link as long as they do not reach the host.
 
 pub mod head;

@@ -45,7 +45,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if !arguments.tests_only {
         step("examples in the documentation", || sh::run(sh::cargo().args(["test", "--workspace", "--doc"])))?;
         let mut documentation = sh::cargo();
-        documentation.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings");
+        // For whoever works on it: private items too, and links to them.
+        documentation.args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
+        documentation.env("RUSTDOCFLAGS", "--deny warnings --allow rustdoc::private-intra-doc-links");
         step("documentation", || sh::run(&mut documentation))?;
     }
     println!("\nall passed in {} s", began.elapsed().as_secs());

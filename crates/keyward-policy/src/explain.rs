@@ -1,6 +1,6 @@
 //! A decision in words: the rule that matched, each check, and what came of it.
 //!
-//! Made by listening to [`decide_traced`](crate::decide::decide_traced), so it cannot disagree with the filter.
+//! Made by listening to [`decide_traced`], so it cannot disagree with the filter.
 
 use crate::credential::{Credential, KeySource};
 use crate::decide::{RequestHead, Step, Trace, decide_traced};

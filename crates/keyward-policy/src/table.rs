@@ -1,8 +1,8 @@
 //! The keys that are in force, found by digest on every request and by id on every change.
 //!
 //! A VM may hold a million of them in a linear memory that never shrinks, and no callback may take long. So a key is an
-//! [entry](entry) of 52 bytes in chunks that are never moved, found through two [indexes](index) of four bytes a slot
-//! that grow a part at a time. Permission sets are kept once. What does not fit into an entry stands [aside](side).
+//! [`entry`] of 52 bytes in chunks that are never moved, found through two [indexes](mod@index) of four bytes a slot
+//! that grow a part at a time. Permission sets are kept once. What does not fit into an entry stands aside, in [`side`].
 //!
 //! # Why 16 bytes of a digest are enough
 //!
