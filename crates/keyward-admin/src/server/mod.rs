@@ -9,9 +9,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 
 /// A connection cut off without a word is noticed after [`SILENCE`] and [`PROBE`]: its VM then leaves the receipts.
@@ -48,10 +48,9 @@ pub async fn serve(
 ) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(most_connections));
     let graceful = GracefulShutdown::new();
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(HEAD);
-    builder.http2().timer(TokioTimer::new()).max_header_list_size(HEAD as u32).max_concurrent_streams(250);
-    let builder = Arc::new(builder);
+    let builders = Arc::new(Builders::new());
+    // Whoever has not asked for anything yet is not waited for.
+    let (serving, ended) = watch::channel(());
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -72,42 +71,102 @@ pub async fn serve(
             continue;
         };
         watch_for_silence(&stream);
-        let (router, builder, tls) = (router.clone(), Arc::clone(&builder), tls.clone());
+        let (router, builders, tls) = (router.clone(), Arc::clone(&builders), tls.clone());
         let watcher = graceful.watcher();
+        let mut ended = ended.clone();
         tokio::spawn(async move {
             let _place = place;
             let peer = peer.ip();
             match tls {
-                None => serve_connection(stream, &builder, router, peer, watcher).await,
-                Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => serve_connection(stream, &builder, router, peer, watcher).await,
+                None => {
+                    let protocol = tokio::select! {
+                        protocol = tokio::time::timeout(IDLE, Protocol::of(&stream)) => protocol,
+                        _ = ended.changed() => return,
+                    };
+                    // Otherwise it went away, or sent nothing: neither is news.
+                    if let Ok(Ok(protocol)) = protocol {
+                        Box::pin(builders.serve(stream, protocol, router, peer, watcher)).await;
+                    }
+                }
+                Some(tls) => match tokio::time::timeout(HANDSHAKE, Box::pin(tls.accept(stream))).await {
+                    Ok(Ok(stream)) => {
+                        let chosen = stream.get_ref().1.alpn_protocol();
+                        let protocol = if chosen == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
+                        Box::pin(builders.serve(stream, protocol, router, peer, watcher)).await;
+                    }
                     Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
                     Err(_) => tracing::debug!(%peer, "no TLS in time"),
                 },
             }
         });
     }
-    drop(listener);
+    drop((listener, serving));
     if tokio::time::timeout(FAREWELL, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests that took longer than {FAREWELL:?} were cut off");
     }
     Ok(())
 }
 
-async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    stream: S,
-    builder: &Builder<TokioExecutor>,
-    router: Router,
-    peer: IpAddr,
-    watcher: hyper_util::server::graceful::Watcher,
-) {
-    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
-        router.clone().oneshot(request.map(Body::new))
-    });
-    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-    // A client that goes away is no news.
-    let _ = watcher.watch(connection).await;
+/// What a connection speaks.
+///
+/// Told apart before anything is read, and not by a server that takes either: that one hands the first bytes over again,
+/// and doubles the buffer of each connection by it. Ten thousand VMs that wait hold one each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+impl Protocol {
+    /// Looks at what a client without TLS sends first: `PRI * HTTP/2.0` (RFC 9113, 3.4), or a request.
+    async fn of(stream: &TcpStream) -> io::Result<Self> {
+        let mut start = [0; 3];
+        loop {
+            match stream.peek(&mut start).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                3 if start == *b"PRI" => return Ok(Self::Http2),
+                // Some of it: the rest has not arrived yet.
+                count if count < 3 && b"PRI".starts_with(start.get(..count).unwrap_or_default()) => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                _ => return Ok(Self::Http1),
+            }
+        }
+    }
+}
+
+struct Builders {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
+
+impl Builders {
+    fn new() -> Self {
+        let (mut http1, mut http2) = (http1::Builder::new(), http2::Builder::new(TokioExecutor::new()));
+        http1.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(HEAD);
+        http2.timer(TokioTimer::new()).max_header_list_size(HEAD as u32).max_concurrent_streams(250);
+        Self { http1, http2 }
+    }
+
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        stream: S,
+        protocol: Protocol,
+        router: Router,
+        peer: IpAddr,
+        watcher: Watcher,
+    ) {
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            router.clone().oneshot(request.map(Body::new))
+        });
+        let stream = TokioIo::new(stream);
+        // A client that goes away is no news.
+        let _ = match protocol {
+            Protocol::Http1 => watcher.watch(self.http1.serve_connection(stream, service)).await,
+            Protocol::Http2 => Box::pin(watcher.watch(self.http2.serve_connection(stream, service))).await,
+        };
+    }
 }
 
 fn watch_for_silence(stream: &TcpStream) {
