@@ -1,6 +1,6 @@
 //! What an allowed request looks like to the upstream.
 
-use crate::head::Headers;
+use crate::head::{Headers, is_read_as};
 use crate::host;
 use keyward_policy::config::Config;
 use keyward_policy::credential::{self, KeySource};
@@ -10,8 +10,10 @@ use keyward_policy::key::KeyView;
 /// Removes the identity headers that the client sent. Nobody but the filter says who called.
 pub fn remove_client_identity(config: &Config, headers: &Headers<'_>) {
     let names = [&config.identity_headers.id, &config.identity_headers.name];
-    for name in names.into_iter().flatten().filter(|name| headers.has(name)) {
-        host::remove_request_header(name);
+    for name in names.into_iter().flatten() {
+        for (spelling, _) in headers.as_slice().iter().filter(|(have, _)| is_read_as(have, name)) {
+            host::remove_request_header(spelling);
+        }
     }
 }
 
@@ -19,14 +21,16 @@ pub fn remove_client_identity(config: &Config, headers: &Headers<'_>) {
 pub fn remove_credential(config: &Config, headers: &Headers<'_>) {
     for source in &config.key_sources {
         match source {
-            KeySource::Header { name, scheme: None } if headers.has(name) => host::remove_request_header(name),
+            KeySource::Header { name, scheme: None } if headers.has(name) => {
+                host::remove_request_header(name.as_bytes())
+            }
             KeySource::Header { name, scheme: Some(scheme) } => {
                 let carries = |(have, value): &(&[u8], &[u8])| {
                     have.eq_ignore_ascii_case(name.as_bytes()) && credential::after_scheme(value, scheme).is_some()
                 };
                 // With another scheme the header is not ours.
                 if headers.as_slice().iter().any(carries) {
-                    host::remove_request_header(name);
+                    host::remove_request_header(name.as_bytes());
                 }
             }
             _ => {}
@@ -47,7 +51,7 @@ fn remove_cookies(config: &Config, headers: &Headers<'_>) {
         .map(|value| credential::remove_from_cookies(&config.key_sources, value).unwrap_or_else(|| value.to_vec()));
     // Several cookie headers mean the same as one (RFC 6265, 5.4).
     let kept = kept.filter(|value| !value.is_empty()).collect::<Vec<_>>().join(&b"; "[..]);
-    if kept.is_empty() { host::remove_request_header("cookie") } else { host::set_request_header("cookie", &kept) }
+    if kept.is_empty() { host::remove_request_header(b"cookie") } else { host::set_request_header("cookie", &kept) }
 }
 
 /// Tells the upstream who called.
