@@ -51,11 +51,13 @@ pub fn lint_config(config: &Config) -> Vec<Problem> {
             "set a limit, like `1h`",
         );
     }
-    if config.route_metadata && !config.hide_key {
+    let changes = config.hide_key || config.identity_headers.id.is_some() || config.identity_headers.name.is_some();
+    if config.route_metadata && changes {
         warn(
-            "hide_key",
-            "a route may match on the key that the filter leaves in place".into(),
-            "use `hide_key: true` with `route_metadata: true`",
+            "route_metadata",
+            "the metadata is that of the route before the filter changes headers; Envoy chooses anew afterwards".into(),
+            "let no route match on the key or the identity headers, or use `hide_key: false` and `identity_headers: null` \
+             and let the routes do both, as envoy.yaml does",
         );
     }
     warnings
