@@ -81,7 +81,7 @@ extern "C" fn keyward_on_request_headers(context_id: u32, _count: u32, end_of_st
         http::deny_unconfigured();
         return PAUSE;
     };
-    match http::run(&plugin, hold::has_room(&plugin)) {
+    match http::run(&plugin, hold::has_room(&plugin), None) {
         Progress::Passed => {
             if end_of_stream == 0 {
                 with(|requests| {
@@ -93,8 +93,8 @@ extern "C" fn keyward_on_request_headers(context_id: u32, _count: u32, end_of_st
             CONTINUE
         }
         Progress::Refused => PAUSE,
-        Progress::Held => {
-            hold::add(context_id, &plugin);
+        Progress::Held(head) => {
+            hold::add(context_id, &plugin, head);
             PAUSE
         }
     }

@@ -78,6 +78,13 @@ impl<'a> Headers<'a> {
     }
 }
 
+/// Whether an upstream may read this header as the one called `name`: many make no difference of `_` and `-` (RFC 3875,
+/// 4.1.18).
+pub fn is_read_as(header: &[u8], name: &str) -> bool {
+    let dashed = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    header.len() == name.len() && header.iter().zip(name.as_bytes()).all(|(a, b)| dashed(a) == dashed(b))
+}
+
 /// Takes `length` bytes and the NUL behind them.
 fn take<'a>(data: &mut &'a [u8], length: u32) -> Option<&'a [u8]> {
     let (taken, rest) = data.split_at_checked(length as usize)?;
@@ -127,6 +134,16 @@ mod tests {
         let map = serialize(&[(":method", "CONNECT"), ("x", "y"), (":authority", "h:443")]);
         let headers = Headers::parse(&map);
         assert_eq!((headers.head().path, headers.head().host), (&b""[..], &b"h:443"[..]));
+    }
+
+    #[test]
+    fn an_underscore_is_read_as_a_dash() {
+        for header in ["x-api-key-id", "x_api_key_id", "X-Api_Key-Id"] {
+            assert!(is_read_as(header.as_bytes(), "x-api-key-id") && is_read_as(header.as_bytes(), "x_api_key-id"));
+        }
+        for header in ["x-api-key", "x-api-key-ids", "xxapixkeyxid", ""] {
+            assert!(!is_read_as(header.as_bytes(), "x-api-key-id"), "{header}");
+        }
     }
 
     #[test]

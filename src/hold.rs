@@ -21,6 +21,8 @@ struct Held {
     context_id: u32,
     plugin: Rc<Plugin>,
     deadline_ns: u64,
+    /// The head as the client sent it, where the credential was removed already.
+    head: Option<Vec<u8>>,
 }
 
 #[derive(Default)]
@@ -44,11 +46,11 @@ pub fn has_room(plugin: &Plugin) -> bool {
 }
 
 /// Lets a request wait, from now on until its `startup_wait` is over.
-pub fn add(context_id: u32, plugin: &Rc<Plugin>) {
+pub fn add(context_id: u32, plugin: &Rc<Plugin>, head: Option<Vec<u8>>) {
     let wait = u64::try_from(plugin.config.startup_wait.as_nanos()).unwrap_or(u64::MAX);
     let deadline_ns = host::monotonic_ns().saturating_add(wait);
     plugin.counters.held.add(1);
-    with(|holding| holding.waiting.push_back(Held { context_id, plugin: Rc::clone(plugin), deadline_ns }));
+    with(|holding| holding.waiting.push_back(Held { context_id, plugin: Rc::clone(plugin), deadline_ns, head }));
 }
 
 /// Whether a request that had to wait was let go on.
@@ -81,12 +83,15 @@ pub fn look_again(root_id: u32) {
         return;
     }
     let now = host::monotonic_ns();
-    for held in waiting {
+    for mut held in waiting {
         if !host::set_effective_context(held.context_id) {
             continue; // The client left.
         }
-        match http::run(&held.plugin, now < held.deadline_ns) {
-            Progress::Held => with(|holding| holding.waiting.push_back(held)),
+        match http::run(&held.plugin, now < held.deadline_ns, held.head.take()) {
+            Progress::Held(head) => {
+                held.head = head;
+                with(|holding| holding.waiting.push_back(held));
+            }
             Progress::Refused => {}
             Progress::Passed => {
                 with(|holding| holding.released.push(held.context_id));

@@ -144,7 +144,7 @@ pub fn set_request_header(name: &str, value: &[u8]) {
 }
 
 /// Removes every request header of that name.
-pub fn remove_request_header(name: &str) {
+pub fn remove_request_header(name: &[u8]) {
     // SAFETY: the slice is live for the call.
     unsafe { ffi::proxy_remove_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len()) };
 }

@@ -18,19 +18,18 @@ use keyward_policy::rule::Access;
 use keyward_policy::timestamp::Timestamp;
 
 /// What became of a request.
-#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// It may go on.
     Passed,
     /// It was answered.
     Refused,
-    /// It waits for the first manifest.
-    Held,
+    /// It waits for the first manifest; with its head as the client sent it, where the proxy no longer has it so.
+    Held(Option<Vec<u8>>),
 }
 
-/// Decides the request of the effective context, and acts on the decision.
-pub fn run(plugin: &Plugin, may_hold: bool) -> Progress {
-    let map = host::request_headers();
+/// Decides the request of the effective context, and acts on the decision. `kept` is what an earlier try gave back.
+pub fn run(plugin: &Plugin, may_hold: bool, kept: Option<Vec<u8>>) -> Progress {
+    let map = kept.unwrap_or_else(host::request_headers);
     let headers = Headers::parse(&map);
     let config = &plugin.config;
     let head = headers.head();
@@ -38,21 +37,24 @@ pub fn run(plugin: &Plugin, may_hold: bool) -> Progress {
     let keys = plugin.keys(source.as_ref());
 
     if config.readiness_path.as_ref().is_some_and(|path| path.as_bytes() == without_query(head.path)) {
-        let ready = !matches!(keys, Keys::Unavailable(_)) && !matches!(keys, Keys::InlineOnly { .. });
+        let ready = !matches!(keys, Keys::Unavailable(_) | Keys::InlineOnly { .. }) || !config.needs_keys();
         send(&reply::readiness(ready));
         return Progress::Refused;
     }
 
     let enforce = config.mode == Mode::Enforce;
-    forward::remove_client_identity(config, &headers);
-    let route = if config.route_metadata { read_route(plugin, &headers, enforce) } else { Route::Absent };
+    let changed = forward::remove_client_identity(config, &headers);
+    let route = if config.route_metadata { read_route(plugin, &headers, enforce, changed) } else { Route::Absent };
     let policy = Policy { config, keys, route: route.as_metadata() };
     let now = Timestamp::from_unix_ns(host::wall_clock_ns());
     let decision = decide(&policy, &head, now);
 
-    let waits = decision.code == Code::ManifestUnavailable && keys.why() == Some(Unavailable::NotYetLoaded);
+    // A key that the fallback does not have may be among those that are still to come.
+    let may_come = || source.as_ref().is_some_and(|source| source.table().err() == Some(Unavailable::NotYetLoaded));
+    let waits = matches!(decision.code, Code::ManifestUnavailable | Code::KeyUnknown) && may_come();
     if enforce && may_hold && waits {
-        return Progress::Held;
+        let stripped = config.route_metadata && config.hide_key;
+        return Progress::Held(stripped.then_some(map));
     }
 
     record(&decision);
@@ -109,14 +111,20 @@ impl Route {
     }
 }
 
-/// Reads the metadata of the route that the request will really take: whatever the filter removes is removed first,
-/// since a route may match on it.
-fn read_route(plugin: &Plugin, headers: &Headers<'_>, enforce: bool) -> Route {
+/// Reads the metadata of the route. Whatever the filter removes is removed first, since a route may match on it.
+///
+/// Envoy chooses the route anew when headers have changed, but shows it to a filter only after that filter (measured on
+/// 1.40): until then the property is that of the route before. So where routes match on what is removed here, the
+/// configuration has to leave header changes to the routes; then nothing is changed, and the route stays the one that is
+/// read here.
+fn read_route(plugin: &Plugin, headers: &Headers<'_>, enforce: bool, mut changed: bool) -> Route {
     if enforce {
         if plugin.config.hide_key {
-            forward::remove_credential(&plugin.config, headers);
+            changed |= forward::remove_credential(&plugin.config, headers);
         }
-        host::clear_route_cache();
+        if changed {
+            host::clear_route_cache();
+        }
     }
     let read = match host::property("xds\0route_metadata") {
         Ok(None) => return Route::Absent,

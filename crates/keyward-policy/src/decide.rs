@@ -81,7 +81,7 @@ pub fn decide_traced<'a>(
     if config.cors_preflight == CorsPreflight::Pass
         && let Some(method) = seen.preflight(head.method)
     {
-        let passes = config.routes.may_pass(&path, &host, method);
+        let passes = may_announce(config.routes.announced(&path, &host, method), policy.route);
         trace.step(Step::Preflight { method, passes });
         if passes {
             return decision;
@@ -138,6 +138,16 @@ fn access<'a>(policy: &Policy<'a>, matched: Option<RouteMatch<'a>>) -> &'a Acces
             Unmatched::Authenticated => &Access::Authenticated,
             Unmatched::Public => &Access::Public,
         },
+    }
+}
+
+/// Whether a preflight passes, given the rule that the announced request would meet. As for any request, the route's
+/// metadata takes the rule's place, except that a deny rule always wins.
+fn may_announce(rule: Option<&Access>, route: RouteMetadata<'_>) -> bool {
+    match (rule, route) {
+        (Some(Access::Deny), _) | (_, RouteMetadata::Invalid | RouteMetadata::Access(Access::Deny)) => false,
+        (_, RouteMetadata::Access(_)) => true,
+        (rule, RouteMetadata::Absent) => rule.is_some(),
     }
 }
 

@@ -123,12 +123,12 @@ impl Routes {
         })
     }
 
-    /// Whether a preflight for `method` may pass: whether a request with that method could meet a rule that is not
-    /// `deny`. The body's type is not known yet, so a rule with a condition on it is one that it could meet.
-    pub fn may_pass(&self, path: &CanonicalPath<'_>, host: &str, method: &[u8]) -> bool {
+    /// What a request with `method`, as a preflight announces it, could meet first. The body's type is not known yet: a
+    /// rule with a condition on it is one that it could meet, but not one to refuse it by.
+    pub fn announced(&self, path: &CanonicalPath<'_>, host: &str, method: &[u8]) -> Option<&Access> {
         let decisive =
             |rule: &Rule| rule.has_method(method) && (rule.content_type.is_none() || rule.access != Access::Deny);
-        self.first(path, host, decisive).is_some_and(|found| found.rule.access != Access::Deny)
+        self.first(path, host, decisive).map(|found| &found.rule.access)
     }
 
     fn first(&self, path: &CanonicalPath<'_>, host: &str, is_for: impl Fn(&Rule) -> bool) -> Option<RouteMatch<'_>> {

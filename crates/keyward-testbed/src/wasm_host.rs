@@ -115,14 +115,29 @@ impl WasmVm {
         let action = self
             .try_call::<_, u32>("proxy_on_request_headers", (stream, count, u32::from(end_of_stream)))?
             .unwrap_or(0);
+        Ok(Outcome { paused: action != 0, ..self.outcome(stream) })
+    }
+
+    /// What has become of an open stream by now; it is paused where nothing let it go on since its headers.
+    pub fn outcome(&self, stream: u32) -> Outcome {
         let state = self.store.data().stream(stream);
-        Ok(Outcome {
-            paused: action != 0,
+        Outcome {
+            paused: !state.resumed,
             reply: state.reply.clone(),
             headers: state.headers.clone(),
             filter_state: state.filter_state.clone(),
             stream,
-        })
+        }
+    }
+
+    /// A part of a stream's body comes, which Envoy hands over before the headers went on only where the plugin is set
+    /// to it. True where the module lets it, and the headers with it, go on.
+    ///
+    /// # Panics
+    /// When the module traps.
+    pub fn body_goes_on(&mut self, stream: u32) -> bool {
+        self.store.data_mut().effective = stream;
+        self.call_optional::<_, u32>("proxy_on_request_body", (stream, 1_u32, 1_u32)) == Some(0)
     }
 
     /// Ends a stream: done, log, delete, where the module wants them.

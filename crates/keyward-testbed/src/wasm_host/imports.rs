@@ -138,6 +138,9 @@ fn properties(linker: &mut Linker<State>) -> Result<(), Error> {
         |mut call: Call<'_>, path: u32, path_size: u32, data: u32, size: u32| -> Answer {
             count(&mut call, "proxy_get_property");
             let path = read(&call, path, path_size)?;
+            if let Some(status) = call.data().property_errors.get(&path) {
+                return Ok(*status);
+            }
             let Some(value) = call.data().properties.get(&path).cloned() else { return Ok(NOT_FOUND) };
             give(&mut call, &value, data, size)?;
             Ok(OK)

@@ -16,6 +16,8 @@ pub struct State {
     pub plugin_configuration: Vec<u8>,
     /// Properties that the host offers, by their path, segments joined by NUL.
     pub properties: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Statuses in place of properties, by the same paths: Envoy says 3 where it cannot put a value into bytes.
+    pub property_errors: BTreeMap<Vec<u8>, u32>,
     /// Clusters that calls can be made to.
     pub clusters: Vec<String>,
     /// All that was logged.
