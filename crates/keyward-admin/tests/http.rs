@@ -149,6 +149,9 @@ fn addresses_and_methods_that_are_none() {
     let admin = service.admin();
     admin.get("/v1/nothing").problem(404, "not_found");
     admin.get("/v1/keys/").problem(404, "not_found");
+    admin.get("/v1/keys/%ff").problem(404, "not_found");
+    admin.get("/v1/keys/%00").problem(404, "key_not_found");
+    admin.get("/v1/keys/key_%D0%BA").problem(404, "key_not_found");
     let reply = admin.send("PUT", "/v1/keys", &[], b"");
     reply.problem(405, "method_not_allowed");
     assert!(reply.header("allow").contains("POST"), "{:?}", reply.headers);
@@ -161,6 +164,32 @@ fn addresses_and_methods_that_are_none() {
         admin.delete(&format!("{path}?{query}")).problem(422, "validation_failed");
     }
     admin.get(&path).ok(200);
+}
+
+#[test]
+fn a_head_that_is_too_large_is_told_so() {
+    let (_folder, service) = service();
+    let admin = service.admin();
+    let long = "x".repeat(10_000);
+    admin.send("GET", "/v1/keys", &[("x-one", &long)], b"").ok(200);
+    let reply = admin.send("GET", "/v1/keys", &[("x-one", &long), ("x-two", &long)], b"");
+    assert!(reply.problem(431, "head_too_large")["detail"].as_str().unwrap().contains("16384"));
+    admin.get(&format!("/v1/keys?q={}", "x".repeat(20_000))).problem(431, "head_too_large");
+    admin.get(&format!("/v1/keys?q={long}")).problem(422, "validation_failed");
+}
+
+#[test]
+fn more_connections_than_may_be_are_told_so() {
+    let folder = keyward_testbed::workspace::scratch("admin");
+    let service = Start::new(folder.path()).with("KEYWARD_MAX_CONNECTIONS", "2").serve();
+    let address = service.url.trim_start_matches("http://");
+    let _open: Vec<_> = (0..2).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut std::net::TcpStream::connect(address).unwrap(), &mut said).unwrap();
+    let (head, body) = said.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("application/problem+json"), "{head}");
+    let body: Value = serde_json::from_str(body).unwrap();
+    assert_eq!((&body["status"], &body["code"]), (&json!(503), &json!("too_many_connections")));
 }
 
 #[test]

@@ -286,6 +286,37 @@ fn a_stopping_service_answers_who_waits() {
 }
 
 #[test]
+fn a_stopping_service_gives_the_receipts_that_are_waited_for_as_they_are() {
+    let (_folder, mut service) = service();
+    let key = service.admin().make("a");
+    // It asks and acknowledges nothing.
+    let mut silent = raw_poll(&service, "vm-1", 1, "60s");
+    wait_for_states(&service.admin(), (1, 0));
+    let admin = service.admin();
+    let deleting = thread::spawn(move || admin.delete(&format!("{}?wait=30s", path(&key))).ok(200));
+    let _ = silent.read(&mut [0; 100]);
+    wait_for_waiters(&service, 1);
+    service.signal("-TERM");
+    let status = wait::until("the service ends", PATIENCE, || service.child.try_wait().unwrap());
+    assert!(status.success(), "{status}");
+    assert!(!service.log().contains("cut off"), "{}", service.log());
+    let applied = &deleting.join().unwrap()["applied"];
+    assert_eq!((&applied["vms"], &applied["of"]), (&json!(0), &json!(1)));
+}
+
+#[test]
+fn a_token_that_ends_while_a_poll_waits_gets_no_answer() {
+    let folder = workspace::scratch("admin");
+    let start = Start::new(folder.path());
+    let service = start.serve();
+    let made = start.run(&["token", "create", "short", "--role", "edge", "--expires-in", "4s", "--json"]);
+    let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+    let edge = service.client(made["token"].as_str().unwrap());
+    wait::until("the token is known", PATIENCE, || (edge.get("/v1/manifest").status == 200).then_some(()));
+    edge.get("/v1/manifest?since=0&wait=6s").problem(401, "token_invalid");
+}
+
+#[test]
 fn a_revoked_token_ends_what_waits_with_it() {
     let folder = workspace::scratch("admin");
     let start = Start::new(folder.path());

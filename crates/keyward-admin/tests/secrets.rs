@@ -46,6 +46,7 @@ fn no_log_line_and_no_response_holds_a_secret_but_the_one_that_gives_it() {
         );
         admin.post("/v1/keys", &json!({ "name": 1, "permissions": [secret], "expires_in": secret }));
         service.client(&format!("{secret}x")).get("/v1/keys");
+        service.client("wrong").get(&format!("/v1/keys/{secret}"));
         edge.get(&format!("/v1/manifest?since={secret}"));
         edge.send("GET", "/v1/manifest", &[("x-keyward-vm", "vm"), ("x-keyward-realm", secret)], b"");
         edge.post("/v1/usage", &json!({ "vm": "vm", "seq": secret, "keys": [{ "id": secret, "count": secret }] }));

@@ -127,6 +127,13 @@ impl Problem {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", "Slow down", detail).retry_after(10)
     }
 
+    /// 431.
+    pub fn head_too_large(limit: usize) -> Self {
+        let detail = format!("address and headers must not have more than {limit} bytes together");
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        Self::new(status, "head_too_large", "The head of the request is too large", detail)
+    }
+
     /// 500.
     pub fn internal() -> Self {
         let detail = "the service could not do it; its log says why";
@@ -199,7 +206,8 @@ pub fn reshape(response: Response) -> Response {
     let problem = match response.status() {
         _ if is_problem => return response,
         StatusCode::METHOD_NOT_ALLOWED => Problem::method_not_allowed(),
-        StatusCode::NOT_FOUND => Problem::not_found(),
+        // The framework's only 400: a path that is not UTF-8 once it is decoded.
+        StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => Problem::not_found(),
         _ => return response,
     };
     let allow = response.headers().get(ALLOW).cloned();

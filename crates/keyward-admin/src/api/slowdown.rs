@@ -36,12 +36,16 @@ impl Slowdown {
     /// # Errors
     /// 429 where too many wait already.
     pub async fn wrong(&self, peer: Option<IpAddr>) -> Result<(), Problem> {
-        let network = network(peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+        let mut network = network(peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
         {
             let mut addresses = self.addresses.lock();
             let now = Instant::now();
             if addresses.len() >= ADDRESSES {
                 addresses.retain(|_, failures| failures.waiting > 0 || now.duration_since(failures.since) < MINUTE);
+            }
+            // Beyond that many at once the others share one: memory stays bounded, and nobody is let off.
+            if addresses.len() >= ADDRESSES && !addresses.contains_key(&network) {
+                network = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
             }
             let failures = addresses.entry(network).or_insert(Failures { count: 0, since: now, waiting: 0 });
             if now.duration_since(failures.since) >= MINUTE {
@@ -116,6 +120,24 @@ mod tests {
         let again = Instant::now();
         slowdown.wrong(peer).await.unwrap();
         assert_eq!(again.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_remembered_is_bounded() {
+        let slowdown = Slowdown::default();
+        for n in 0..ADDRESSES + 5 {
+            let peer = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n as u32));
+            slowdown.wrong(Some(peer)).await.unwrap();
+        }
+        // The one that the rest shares.
+        assert_eq!(slowdown.addresses.lock().len(), ADDRESSES + 1);
+        let late = Some("192.0.2.1".parse().unwrap());
+        let start = Instant::now();
+        for _ in 0..=FREE {
+            slowdown.wrong(late).await.unwrap();
+        }
+        assert!(start.elapsed() >= DELAY);
+        assert!(slowdown.addresses.lock().values().all(|failures| failures.waiting == 0));
     }
 
     #[test]

@@ -104,6 +104,10 @@ impl Service {
                 break;
             }
         }
+        // Its time may have ended while nothing changed.
+        if !self.tokens.is_valid(principal) {
+            return Err(Error::TokenEnded);
+        }
         Box::pin(self.feed.page(poll.since, poll.base, poll.limit)).await
     }
 

@@ -87,12 +87,15 @@ impl Replicas {
 }
 
 impl Proxies {
-    /// The messages that tell what changed since the last call; one with nothing in it where nothing did and `beat` is
-    /// due.
+    /// The messages that tell what changed since the last call that was [`Proxies::told`]; one with nothing in it where
+    /// nothing did and `beat` is due.
     pub fn take_messages(&self, me: &Arc<str>, beat: bool) -> Vec<String> {
         let mut state = self.state.lock();
         let now = Instant::now();
+        let untold = std::mem::take(&mut state.telling);
+        state.unshared.extend(untold);
         let ids: Vec<VmId> = state.unshared.drain().collect();
+        state.telling.clone_from(&ids);
         let mut messages = Vec::new();
         let mut batch = Vec::new();
         let mut size = 0;
@@ -119,6 +122,11 @@ impl Proxies {
             messages.push(encode(me, batch));
         }
         messages
+    }
+
+    /// The messages last taken are on their way.
+    pub fn told(&self) {
+        self.state.lock().telling.clear();
     }
 
     /// Listening begins (again).

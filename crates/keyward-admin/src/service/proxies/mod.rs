@@ -23,6 +23,7 @@ use keyward_policy::timestamp::Timestamp;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -48,12 +49,16 @@ pub struct Proxies {
     state: Mutex<State>,
     /// Something about a VM changed that a receipt may wait for.
     changed: Notify,
+    /// The service stops: receipts are given as they are.
+    closing: AtomicBool,
 }
 
 struct State {
     vms: HashMap<VmId, Vm>,
     /// To be told to the other replicas.
     unshared: HashSet<VmId>,
+    /// Being told to them, and told again unless that succeeds.
+    telling: Vec<VmId>,
     /// To be written to the store.
     unsaved: HashSet<VmId>,
     forgotten: Vec<VmId>,
@@ -78,12 +83,13 @@ impl Proxies {
         let state = State {
             vms,
             unshared: HashSet::new(),
+            telling: Vec::new(),
             unsaved: HashSet::new(),
             forgotten: Vec::new(),
             replicas,
             overflow: false,
         };
-        Arc::new(Self { clock, state: Mutex::new(state), changed: Notify::new() })
+        Arc::new(Self { clock, state: Mutex::new(state), changed: Notify::new(), closing: AtomicBool::new(false) })
     }
 
     /// A VM asks for what follows `since`. Whether it asks for the first time, and the guard to hold until it is answered.
@@ -157,8 +163,19 @@ impl Proxies {
         let mut forgotten: Vec<(String, String)> =
             state.forgotten.drain(..).map(|id| (id.node.to_string(), id.vm.to_string())).collect();
         forgotten.sort_unstable();
-        let changed = ids.iter().filter_map(|id| Some(state.vms.get(id)?.record(id))).collect();
+        let (instant, replicas) = (Instant::now(), state.replicas.as_ref());
+        let changed = ids.iter().filter_map(|id| Some(state.vms.get(id)?.record(id, instant, replicas))).collect();
         (changed, forgotten)
+    }
+
+    /// What was taken could not be written: it is to be written still.
+    pub fn still_unsaved(&self, changed: Vec<ProxyRecord>, forgotten: Vec<(String, String)>) {
+        let mut state = self.state.lock();
+        state.unsaved.extend(changed.into_iter().map(|record| VmId::new(&record.node, &record.vm)));
+        // One that came back since is kept.
+        let gone = forgotten.into_iter().map(|(node, vm)| VmId::new(&node, &vm));
+        let gone: Vec<VmId> = gone.filter(|id| !state.vms.contains_key(id)).collect();
+        state.forgotten.extend(gone);
     }
 
     /// Every VM that counts, by node and name.
@@ -188,6 +205,12 @@ impl Proxies {
             }
         }
         counts
+    }
+
+    /// The service stops: whoever waits for a receipt gets it as it is.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.changed.notify_waiters();
     }
 
     /// The moment, by this service's clock.

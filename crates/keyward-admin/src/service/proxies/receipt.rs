@@ -2,6 +2,7 @@
 
 use super::{ContactState, Proxies};
 use keyward_policy::timestamp::Timestamp;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -73,7 +74,7 @@ impl Proxies {
         loop {
             let changed = self.changed.notified();
             let applied = self.applied(revision);
-            if applied.is_complete() || Instant::now() >= deadline {
+            if applied.is_complete() || Instant::now() >= deadline || self.closing.load(Ordering::Acquire) {
                 return applied;
             }
             let look_again = (Instant::now() + LOOK_AGAIN).min(deadline);

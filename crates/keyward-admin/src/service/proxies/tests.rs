@@ -23,7 +23,9 @@ fn vm(name: &str) -> PollHeaders {
 
 /// What `from` has to say reaches `to` and itself.
 fn tell(from: &Arc<Proxies>, name: &str, to: &Arc<Proxies>, other: &str) {
-    for text in from.take_messages(&name.into(), true) {
+    let messages = from.take_messages(&name.into(), true);
+    from.told();
+    for text in messages {
         assert!(text.len() < 8_000, "{}", text.len());
         from.hear(&name.into(), serde_json::from_str(&text).unwrap());
         to.hear(&other.into(), serde_json::from_str(&text).unwrap());
@@ -74,10 +76,69 @@ async fn many_vms_fit_into_messages() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_could_not_be_told_or_written_is_told_and_written_later() {
+    let (a, b) = (replica(), replica());
+    a.listening();
+    b.listening();
+    let (_, _guard) = a.begin(&vm("vm-1"), 5, 5);
+    a.sweep();
+    // The database refuses.
+    assert_eq!(a.take_messages(&"a".into(), false).len(), 1);
+    tell(&a, "a", &b, "b");
+    assert_eq!(b.applied(5).vms, 1);
+    assert!(a.take_messages(&"a".into(), false).is_empty());
+
+    let (changed, forgotten) = a.take_unsaved();
+    assert_eq!(changed.len(), 1);
+    a.still_unsaved(changed.clone(), forgotten);
+    assert_eq!(a.take_unsaved().0, changed);
+    assert!(a.take_unsaved().0.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_receipt_ends_when_the_last_vm_leaves() {
     let proxies = Proxies::new(Clock::from_fn(|| Timestamp::from_unix_ms(NOW)), Vec::new(), false);
     let (_, guard) = proxies.begin(&vm("vm-1"), 1, 1);
     drop(guard);
     let receipt = proxies.receipt(2, Duration::from_secs(30)).await;
     assert_eq!((receipt.vms, receipt.of, receipt.unreachable), (0, Some(0), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_of_a_vm_that_moved_to_another_replica_is_that_it_is_in_contact() {
+    let (a, b) = (replica(), replica());
+    a.listening();
+    b.listening();
+    let (_, here) = a.begin(&vm("vm-1"), 5, 5);
+    a.sweep();
+    assert!(a.take_unsaved().0[0].in_contact);
+    drop(here);
+    let (_, _there) = b.begin(&vm("vm-1"), 5, 5);
+    b.sweep();
+    tell(&b, "b", &a, "a");
+    tokio::time::advance(Duration::from_secs(2)).await;
+    a.sweep();
+    assert!(a.take_unsaved().0[0].in_contact, "the row is one for both replicas");
+    // Once the other is silent, its last sign of life is the last contact.
+    tokio::time::advance(Duration::from_secs(3)).await;
+    drop(a.begin(&vm("vm-1"), 6, 6));
+    tokio::time::advance(Duration::from_secs(3)).await;
+    a.sweep();
+    assert!(!a.take_unsaved().0[0].in_contact);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopping_service_gives_the_receipt_as_it_is() {
+    let proxies = Proxies::new(Clock::from_fn(|| Timestamp::from_unix_ms(NOW)), Vec::new(), false);
+    let (_, _guard) = proxies.begin(&vm("vm-1"), 1, 1);
+    let waiting = tokio::spawn({
+        let proxies = Arc::clone(&proxies);
+        async move { proxies.receipt(2, Duration::from_secs(30)).await }
+    });
+    tokio::task::yield_now().await;
+    let begun = tokio::time::Instant::now();
+    proxies.close();
+    let receipt = waiting.await.unwrap();
+    assert_eq!((receipt.vms, receipt.of), (0, Some(1)));
+    assert!(begun.elapsed() < Duration::from_millis(50));
 }

@@ -17,6 +17,12 @@ pub struct VmId {
     pub vm: Arc<str>,
 }
 
+impl VmId {
+    pub(super) fn new(node: &str, vm: &str) -> Self {
+        Self { node: node.into(), vm: vm.into() }
+    }
+}
+
 /// What a poll says of the VM that sends it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PollHeaders {
@@ -188,10 +194,13 @@ impl Vm {
         self.open > 0 || self.grace.is_some_and(|until| now < until)
     }
 
+    fn in_contact_elsewhere(&self, instant: Instant, replicas: Option<&Replicas>) -> bool {
+        let heard = |at: &Elsewhere| replicas.is_some_and(|all| all.is_heard(&at.replica, instant));
+        self.elsewhere.iter().any(|at| at.in_contact && heard(at))
+    }
+
     pub fn state(&self, instant: Instant, now: Timestamp, replicas: Option<&Replicas>) -> ContactState {
-        let elsewhere =
-            |at: &Elsewhere| at.in_contact && replicas.is_some_and(|all| all.is_heard(&at.replica, instant));
-        if self.in_contact_here(instant) || self.elsewhere.iter().any(elsewhere) {
+        if self.in_contact_here(instant) || self.in_contact_elsewhere(instant, replicas) {
             ContactState::InContact
         } else if self.refuses_by(self.last_contact(replicas), replicas).is_some_and(|by| by <= now) {
             ContactState::Gone
@@ -229,15 +238,16 @@ impl Vm {
                 .is_none_or(|by| now.unix_ms() - by.unix_ms() < forget)
     }
 
-    pub fn record(&self, id: &VmId) -> ProxyRecord {
+    pub fn record(&self, id: &VmId, instant: Instant, replicas: Option<&Replicas>) -> ProxyRecord {
         ProxyRecord {
             node: id.node.to_string(),
             vm: id.vm.to_string(),
             filter: self.filter.clone(),
             max_staleness: self.max_staleness,
             applied: self.applied,
-            in_contact: self.was_in_contact_here,
-            last_contact_at: self.last_contact_at,
+            // A VM that moved to another replica left this one, and did not lose contact.
+            in_contact: self.was_in_contact_here || self.in_contact_elsewhere(instant, replicas),
+            last_contact_at: self.last_contact(replicas),
         }
     }
 
