@@ -30,8 +30,8 @@ const UNACKNOWLEDGED: Duration = Duration::from_millis(4_500);
 /// How long a head may take to arrive, and a connection may be idle.
 const IDLE: Duration = Duration::from_secs(90);
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Largest head of a request, in bytes.
-const HEAD: usize = 32 << 10;
+/// Largest head of a request that is read, in bytes; the API refuses smaller ones in words.
+const HEAD: usize = 2 * crate::api::HEAD;
 /// How long requests that are being served may take when the service stops.
 const FAREWELL: Duration = Duration::from_secs(10);
 

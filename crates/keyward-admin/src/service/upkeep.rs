@@ -22,6 +22,8 @@ const SHARED_HANGS_AFTER: Duration = Duration::from_secs(4);
 /// How long news of VMs gather before the other replicas are told.
 const SHARE: Duration = Duration::from_millis(20);
 const BEAT: Duration = Duration::from_secs(1);
+/// Each replica hears at least itself every [`BEAT`]: a connection that says nothing for this long is dead.
+const DEAF_AFTER: Duration = Duration::from_secs(5);
 const SWEEP: Duration = Duration::from_millis(250);
 const SAVE: Duration = Duration::from_secs(2);
 const CLEAN: Duration = Duration::from_secs(600);
@@ -53,6 +55,7 @@ impl Service {
     /// Answers whoever waits, tells the other replicas, and keeps what is known of VMs.
     pub async fn close(&self) {
         self.feed.close();
+        self.proxies.close();
         self.proxies.sweep();
         let (changed, forgotten) = self.proxies.take_unsaved();
         if let Err(error) = self.store.save_proxies(&changed, &forgotten).await {
@@ -119,7 +122,8 @@ impl Service {
         self.store.notify(RECEIPTS, &[serde_json::to_string(&hello).unwrap_or_default()]).await?;
         // What was changed before listening began is not told.
         let _ = self.refresh().await;
-        while let Some(heard) = listener.try_recv().await? {
+        while let Ok(heard) = tokio::time::timeout(DEAF_AFTER, listener.try_recv()).await {
+            let Some(heard) = heard? else { break };
             match heard.channel() {
                 CHANGES => {
                     let _ = self.refresh().await;
@@ -145,6 +149,7 @@ impl Service {
             }
             last = Instant::now();
             if let Err(error) = self.store.notify(RECEIPTS, &messages).await {
+                self.proxies.not_told();
                 tracing::warn!(%error, "the other replicas could not be told what filter VMs have applied");
             }
         }
@@ -165,6 +170,7 @@ impl Service {
                 continue;
             }
             if let Err(error) = self.store.save_proxies(&changed, &forgotten).await {
+                self.proxies.not_saved(&changed, forgotten);
                 tracing::warn!(%error, "what is known of filter VMs could not be kept");
             }
         }
