@@ -2,6 +2,8 @@
 
 mod support;
 
+use keyward_testbed::postgres::Postgres;
+use keyward_testbed::workspace;
 use serde_json::{Value, json};
 use std::thread;
 use support::{Client, Start, service};
@@ -167,15 +169,50 @@ fn addresses_and_methods_that_are_none() {
 }
 
 #[test]
-fn a_head_that_is_too_large_is_told_so() {
+fn what_cannot_be_an_id_names_no_key() {
+    let folder = workspace::scratch("admin");
+    let mut services = vec![Start::new(folder.path()).serve()];
+    let postgres = Postgres::start();
+    if let Some(postgres) = &postgres {
+        services.push(Start::new(folder.path()).with("KEYWARD_DATABASE_URL", &postgres.database()).serve());
+    }
+    for service in services {
+        let admin = service.admin();
+        let long = "a".repeat(1_000);
+        for id in ["x", "a%00b", "%ff", "%20", "key_%2f", "..%2fkeys", "'", "%F0%9F%94%91", &long] {
+            let path = format!("/v1/keys/{id}");
+            admin.get(&path).problem(404, "key_not_found");
+            admin
+                .patch(&path, &json!({ "disabled": true, "permissions": ["records:read"] }))
+                .problem(404, "key_not_found");
+            admin.send("POST", &format!("{path}/regenerate"), &[], b"").problem(404, "key_not_found");
+            admin.delete(&path).problem(404, "key_not_found");
+        }
+    }
+}
+
+#[test]
+fn a_head_that_is_too_large_is_told_in_words() {
     let (_folder, service) = service();
     let admin = service.admin();
-    let long = "x".repeat(10_000);
-    admin.send("GET", "/v1/keys", &[("x-one", &long)], b"").ok(200);
-    let reply = admin.send("GET", "/v1/keys", &[("x-one", &long), ("x-two", &long)], b"");
-    assert!(reply.problem(431, "head_too_large")["detail"].as_str().unwrap().contains("16384"));
-    admin.get(&format!("/v1/keys?q={}", "x".repeat(20_000))).problem(431, "head_too_large");
-    admin.get(&format!("/v1/keys?q={long}")).problem(422, "validation_failed");
+    let large = "a".repeat(40_000);
+    admin.send("GET", "/v1/keys", &[("x-large", &large)], b"").problem(431, "head_too_large");
+    admin.get(&format!("/v1/keys?q={large}")).problem(431, "head_too_large");
+    assert_eq!(admin.send("GET", "/v1/keys", &[("x-large", &"a".repeat(100_000))], b"").status, 431);
+    admin.send("GET", "/v1/keys", &[("x-large", &large[..20_000])], b"").ok(200);
+}
+
+#[test]
+fn what_regenerating_cannot_do_is_refused() {
+    let (_folder, service) = service();
+    let admin = service.admin();
+    let key = admin.make("a");
+    let path = format!("/v1/keys/{}/regenerate", key["id"].as_str().unwrap());
+    let problem = admin.post(&path, &json!({ "expires_in": "7d" })).problem(422, "validation_failed");
+    assert_eq!(fields(&problem), ["expires_in"]);
+    admin.send("POST", &path, &[], b"expires_in=7d").problem(415, "unsupported_media_type");
+    assert_eq!(admin.get("/v1/keys").ok(200)["keys"][0]["revision"], 1);
+    assert_eq!(admin.post(&path, &json!({})).ok(200)["revision"], 2);
 }
 
 #[test]
@@ -236,7 +273,7 @@ fn a_list_is_paged_and_searched() {
 
 #[test]
 fn the_catalogue_is_configuration() {
-    let folder = keyward_testbed::workspace::scratch("admin");
+    let folder = workspace::scratch("admin");
     let file = folder.path().join("permissions.toml");
     std::fs::write(
         &file,

@@ -7,6 +7,7 @@ use keyward_testbed::{wait, workspace};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -76,6 +77,65 @@ fn a_vm_that_moves_is_one_vm() {
     for service in [&pair.a, &pair.b] {
         wait_for_states(&service.admin(), (1, 0));
     }
+}
+
+/// Sends a signal to a server process of PostgreSQL that matches; how many did.
+fn signal_backends(pair: &Pair, signal: &str, which: &str) -> usize {
+    let pids = pair.postgres.sql(&pair.url, &format!("SELECT pid FROM pg_stat_activity WHERE {which}"));
+    for pid in pids.lines() {
+        assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
+    }
+    pids.lines().count()
+}
+
+#[test]
+fn a_listener_that_falls_silent_is_replaced() {
+    let Some(pair) = pair() else { return };
+    let admin = pair.a.admin();
+    let key = admin.make("a");
+    let of = |service: &Service| {
+        let edit = json!({ "disabled": false });
+        service.admin().patch(&format!("{}?wait=0s", path(&key)), &edit).ok(200)["applied"]["of"].clone()
+    };
+    for service in [&pair.a, &pair.b] {
+        wait::until("the receipt sees all", PATIENCE, || (of(service) == 0).then_some(()));
+    }
+    // As when the network swallows everything: no end of the connection is told.
+    let listening = "datname = current_database() AND query LIKE 'LISTEN%'";
+    assert_eq!(signal_backends(&pair, "-STOP", listening), 2);
+    wait::until("the receipt says that it does not see all", PATIENCE, || of(&pair.a).is_null().then_some(()));
+    wait::until("the receipt sees all again", PATIENCE, || (of(&pair.a) == 0).then_some(()));
+    signal_backends(&pair, "-CONT", listening);
+}
+
+#[test]
+fn who_reads_is_served_while_writers_queue() {
+    let Some(pair) = pair() else { return };
+    pair.a.admin().make("a");
+    // Somebody holds the store's row.
+    let lock = "BEGIN; UPDATE store SET head = head; SELECT pg_sleep(6)";
+    thread::scope(|scope| {
+        let holder = scope.spawn(|| pair.postgres.sql(&pair.url, lock));
+        wait::until("the row is held", PATIENCE, || {
+            let held = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+            (pair.postgres.sql(&pair.url, held) == "1").then_some(())
+        });
+        let writers: Vec<_> = (0..20)
+            .map(|n| {
+                let admin = pair.a.admin();
+                thread::spawn(move || admin.make(&format!("key {n}")))
+            })
+            .collect();
+        wait::until("writers queue", PATIENCE, || {
+            let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+            (pair.postgres.sql(&pair.url, waiting).parse::<u32>().unwrap() >= 6).then_some(())
+        });
+        assert_eq!(pair.a.admin().get("/v1/keys").ok(200)["keys"].as_array().unwrap().len(), 1);
+        pair.a.edge().get("/v1/manifest").ok(200);
+        assert!(!holder.is_finished(), "the row was free again");
+        holder.join().unwrap();
+        writers.into_iter().for_each(|writer| drop(writer.join().unwrap()));
+    });
 }
 
 #[test]

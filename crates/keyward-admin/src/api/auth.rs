@@ -54,7 +54,7 @@ async fn authenticate(parts: &Parts, app: &App, role: Role) -> Result<Arc<Princi
         Some(_) => Err(Problem::role_forbidden(role.as_str())),
         None => {
             let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
-            // The route and not the path: clients put keys everywhere.
+            // The route and not the address, in which a key may stand by mistake.
             let route = parts.extensions.get::<MatchedPath>().map_or("other", MatchedPath::as_str);
             tracing::warn!(?peer, route, "a token that is not valid");
             // A right token is never slowed down, whatever else comes from its address.

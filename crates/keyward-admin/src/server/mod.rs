@@ -5,11 +5,9 @@ mod tls;
 pub use tls::{InvalidTls, Tls};
 
 use crate::api::auth::Peer;
-use crate::api::problem::Problem;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use axum::response::IntoResponse as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -32,10 +30,8 @@ const UNACKNOWLEDGED: Duration = Duration::from_millis(4_500);
 /// How long a head may take to arrive, and a connection may be idle.
 const IDLE: Duration = Duration::from_secs(90);
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Largest head of a request, in bytes.
-const HEAD: usize = 16 << 10;
-/// Beyond this the connection is ended with a bare 431: no more is read to say it in words.
-const HEAD_READ: usize = 64 << 10;
+/// Largest head of a request that is read, in bytes; the API refuses smaller ones in words.
+const HEAD: usize = 2 * crate::api::HEAD;
 /// What is said where as many connections are open as may.
 const FULL: &str = concat!(
     "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n",
@@ -60,8 +56,8 @@ pub async fn serve(
     let places = Arc::new(Semaphore::new(most_connections));
     let graceful = GracefulShutdown::new();
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(HEAD_READ);
-    builder.http2().timer(TokioTimer::new()).max_header_list_size(HEAD_READ as u32).max_concurrent_streams(250);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(HEAD);
+    builder.http2().timer(TokioTimer::new()).max_header_list_size(HEAD as u32).max_concurrent_streams(250);
     let builder = Arc::new(builder);
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -117,25 +113,11 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 ) {
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
-        let fits = head_size(&request) <= HEAD;
-        let router = router.clone();
-        async move {
-            if fits {
-                router.oneshot(request.map(Body::new)).await
-            } else {
-                Ok(Problem::head_too_large(HEAD).into_response())
-            }
-        }
+        router.clone().oneshot(request.map(Body::new))
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
     // A client that goes away is no news.
     let _ = watcher.watch(connection).await;
-}
-
-/// Roughly what the head took on the wire.
-fn head_size(request: &Request<Incoming>) -> usize {
-    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-    request.uri().path_and_query().map_or(0, |path| path.as_str().len()) + headers.sum::<usize>()
 }
 
 fn watch_for_silence(stream: &TcpStream) {

@@ -21,9 +21,9 @@ const HANGS_AFTER: Duration = Duration::from_secs(10);
 const SHARED_HANGS_AFTER: Duration = Duration::from_secs(4);
 /// How long news of VMs gather before the other replicas are told.
 const SHARE: Duration = Duration::from_millis(20);
-/// A listener that does not even hear its own replica for this long has lost its connection.
-const DEAF_AFTER: Duration = Duration::from_secs(5);
 const BEAT: Duration = Duration::from_secs(1);
+/// Each replica hears at least itself every [`BEAT`]: a connection that says nothing for this long is dead.
+const DEAF_AFTER: Duration = Duration::from_secs(5);
 const SWEEP: Duration = Duration::from_millis(250);
 const SAVE: Duration = Duration::from_secs(2);
 const CLEAN: Duration = Duration::from_secs(600);
@@ -139,12 +139,7 @@ impl Service {
         }
         // What was changed before listening began is not told.
         let _ = tokio::time::timeout(self.patience(), self.refresh()).await;
-        loop {
-            // Each replica hears itself every second: silence is a connection that was cut off without a word.
-            let Ok(heard) = tokio::time::timeout(DEAF_AFTER, listener.try_recv()).await else {
-                tracing::warn!("nothing was heard for {DEAF_AFTER:?}: the connection is opened again");
-                return Ok(());
-            };
+        while let Ok(heard) = tokio::time::timeout(DEAF_AFTER, listener.try_recv()).await {
             let Some(heard) = heard? else { break };
             match heard.channel() {
                 CHANGES => {
@@ -170,12 +165,10 @@ impl Service {
                 continue;
             }
             last = Instant::now();
-            match self.in_time(self.store.notify(RECEIPTS, &messages)).await {
-                Ok(()) => self.proxies.told(),
-                Err(error) => {
-                    tracing::warn!(error, "the other replicas could not be told what filter VMs have applied");
-                    tokio::time::sleep(LOOK).await;
-                }
+            if let Err(error) = self.in_time(self.store.notify(RECEIPTS, &messages)).await {
+                self.proxies.not_told();
+                tracing::warn!(error, "the other replicas could not be told what filter VMs have applied");
+                tokio::time::sleep(LOOK).await;
             }
         }
     }
@@ -195,8 +188,8 @@ impl Service {
                 continue;
             }
             if let Err(error) = self.in_time(self.store.save_proxies(&changed, &forgotten)).await {
+                self.proxies.not_saved(&changed, forgotten);
                 tracing::warn!(error, "what is known of filter VMs could not be kept; it is tried again");
-                self.proxies.still_unsaved(changed, forgotten);
             }
         }
     }

@@ -68,7 +68,7 @@ impl Store {
                 let phrase = format!("\"{}\"", q.replace('"', "\"\""));
                 pool.rows(SQLITE_BY_TRIGRAM, &[page[0], page[1], Arg::Text(&phrase)]).await?
             }
-            (_, pool @ Pool::Postgres(_)) => {
+            (_, pool @ Pool::Postgres { .. }) => {
                 let newest = [page[0], page[1], Arg::Text(&q), Arg::Int(NEWEST)];
                 let rows = pool.rows(POSTGRES_NEWEST, &newest).await?;
                 if rows.len() >= limit as usize {

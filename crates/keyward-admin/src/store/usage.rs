@@ -31,7 +31,8 @@ pub struct UsageTotal {
 
 impl Store {
     /// Adds a batch unless this one or a later one of the same VM was added before; whether it was. Keys that are gone
-    /// are passed over. The ids, and the permissions of one id, must not repeat.
+    /// are passed over. The ids, and the permissions of one id, must not repeat. Sums end where JSON would no longer
+    /// carry them exactly.
     ///
     /// # Errors
     /// When the database cannot be written: then nothing was.
@@ -39,12 +40,12 @@ impl Store {
         const SQLITE: &str = "INSERT INTO key_usage (key_id, permission, count, last_used_at) \
             SELECT e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3 FROM json_each($1) e \
             WHERE EXISTS (SELECT 1 FROM keys WHERE id = e.value ->> 0) \
-            ON CONFLICT (key_id, permission) DO UPDATE SET count = count + excluded.count, \
+            ON CONFLICT (key_id, permission) DO UPDATE SET count = min(count + excluded.count, 9000000000000000), \
             last_used_at = max(last_used_at, excluded.last_used_at)";
         const POSTGRES: &str = "INSERT INTO key_usage (key_id, permission, count, last_used_at) \
             SELECT e ->> 0, e ->> 1, (e ->> 2)::bigint, (e ->> 3)::bigint FROM jsonb_array_elements($1::jsonb) e \
             WHERE EXISTS (SELECT 1 FROM keys WHERE id = e ->> 0) \
-            ON CONFLICT (key_id, permission) DO UPDATE SET count = key_usage.count + excluded.count, \
+            ON CONFLICT (key_id, permission) DO UPDATE SET count = least(key_usage.count + excluded.count, 9000000000000000), \
             last_used_at = greatest(key_usage.last_used_at, excluded.last_used_at)";
 
         let mut rows = Vec::new();

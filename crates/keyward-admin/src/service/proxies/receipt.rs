@@ -68,7 +68,8 @@ impl Proxies {
         applied
     }
 
-    /// Waits until every VM in contact has applied `revision`, for `wait` at most.
+    /// Waits until every VM in contact has applied `revision`, for `wait` at most, and no longer than the service runs: a
+    /// regenerated key is in no other answer.
     pub async fn receipt(&self, revision: u64, wait: Duration) -> Applied {
         let deadline = Instant::now() + wait;
         loop {

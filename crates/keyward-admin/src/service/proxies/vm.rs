@@ -17,12 +17,6 @@ pub struct VmId {
     pub vm: Arc<str>,
 }
 
-impl VmId {
-    pub(super) fn new(node: &str, vm: &str) -> Self {
-        Self { node: node.into(), vm: vm.into() }
-    }
-}
-
 /// What a poll says of the VM that sends it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PollHeaders {
@@ -152,8 +146,13 @@ impl Vm {
         }
     }
 
-    /// It asks for what follows `since`; what that tells that was not known.
-    pub fn asks(&mut self, headers: &PollHeaders, since: u64, base: u64) -> News {
+    /// Whether it got an answer from here.
+    pub fn was_answered(&self) -> bool {
+        self.last_answer.is_some()
+    }
+
+    /// It asks for what follows `since`, and the store is at `head`; what that tells that was not known.
+    pub fn asks(&mut self, headers: &PollHeaders, since: u64, base: u64, head: u64) -> News {
         let filter = headers.filter.as_deref().unwrap_or_default();
         let differs = self.filter != filter || self.max_staleness != headers.max_staleness;
         let mut news = differs;
@@ -171,11 +170,18 @@ impl Vm {
         // While it loads or catches up page by page, the table in use is still the old one, and `base` tells it apart:
         // only a whole load or a whole catching up acknowledges.
         let loading = base != since || self.last_answer == Some((true, since));
-        if !loading && since > self.applied {
-            self.applied = since;
-            news = true;
+        // Whoever is ahead of the store speaks of another one, which this one was before a backup was restored.
+        if !loading && since <= head {
+            news |= self.has_applied(since);
         }
         News { share: news && self.counted, save: differs && self.counted }
+    }
+
+    /// It has applied everything up to `revision`; whether that was not known.
+    pub fn has_applied(&mut self, revision: u64) -> bool {
+        let news = revision > self.applied;
+        self.applied = self.applied.max(revision);
+        news
     }
 
     /// A poll of it ended: with an answer, or with its connection.
