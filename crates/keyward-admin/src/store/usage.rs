@@ -37,6 +37,8 @@ impl Store {
     /// # Errors
     /// When the database cannot be written: then nothing was.
     pub async fn add_usage(&self, vm: &str, seq: u64, keys: &[KeyUsage], now: Timestamp) -> Result<bool> {
+        /// As in the statements.
+        const MOST: u64 = 9_000_000_000_000_000;
         const SQLITE: &str = "INSERT INTO key_usage (key_id, permission, count, last_used_at) \
             SELECT e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3 FROM json_each($1) e \
             WHERE EXISTS (SELECT 1 FROM keys WHERE id = e.value ->> 0) \
@@ -51,8 +53,9 @@ impl Store {
         let mut rows = Vec::new();
         for key in keys {
             let at = key.last_used_at.min(now).unix_ms();
-            rows.push((key.id.as_str(), "", key.count, at));
-            rows.extend(key.permissions.iter().map(|(name, count)| (key.id.as_str(), name.as_str(), *count, at)));
+            rows.push((key.id.as_str(), "", key.count.min(MOST), at));
+            let permissions = key.permissions.iter();
+            rows.extend(permissions.map(|(name, count)| (key.id.as_str(), name.as_str(), (*count).min(MOST), at)));
         }
         // In one order, so that two batches never wait for each other's rows.
         rows.sort_unstable();

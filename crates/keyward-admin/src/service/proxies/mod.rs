@@ -111,7 +111,7 @@ impl Proxies {
         }
         let now = self.clock.now();
         let vm = state.vms.entry(id.clone()).or_insert_with(|| Vm::new(now));
-        let first = !vm.was_answered();
+        let first = vm.is_new_here();
         let news = vm.asks(headers, since, base, head);
         if news.save {
             state.unsaved.insert(id.clone());

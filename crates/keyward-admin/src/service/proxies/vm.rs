@@ -146,9 +146,9 @@ impl Vm {
         }
     }
 
-    /// Whether it got an answer from here.
-    pub fn was_answered(&self) -> bool {
-        self.last_answer.is_some()
+    /// Whether it has got nothing from here yet, and nothing is under way.
+    pub fn is_new_here(&self) -> bool {
+        self.open == 0 && self.last_answer.is_none()
     }
 
     /// It asks for what follows `since`, and the store is at `head`; what that tells that was not known.
