@@ -210,8 +210,7 @@ pub fn reshape(response: Response) -> Response {
     let problem = match response.status() {
         _ if is_problem => return response,
         StatusCode::METHOD_NOT_ALLOWED => Problem::method_not_allowed(),
-        // The framework's only 400: a path that is not UTF-8 once it is decoded.
-        StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => Problem::not_found(),
+        StatusCode::NOT_FOUND => Problem::not_found(),
         _ => return response,
     };
     let allow = response.headers().get(ALLOW).cloned();
