@@ -33,6 +33,8 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("KEYWARD_LOG_FORMAT", "text or json; default text on a terminal, json elsewhere"),
     ("KEYWARD_URL", "where the command finds the service; default http://127.0.0.1:8081"),
     ("KEYWARD_CA", "an authority that the command trusts for that address, PEM"),
+    ("KEYWARD_CLIENT_CERT", "certificate chain that the command shows there, PEM"),
+    ("KEYWARD_CLIENT_KEY", "its private key, PEM"),
 ];
 
 /// Certificate and key files.

@@ -2,10 +2,10 @@
 
 mod support;
 
-use keyward_testbed::workspace;
+use keyward_testbed::{wait, workspace};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Output;
+use std::process::{Output, Stdio};
 use support::{Start, service};
 
 fn json(output: &Output) -> Value {
@@ -118,12 +118,41 @@ fn tokens_end_when_they_should() {
     let cli = Start::new(folder.path());
     let made = json(&cli.run(&["token", "create", "short", "--role", "admin", "--expires-in", "2s"]));
     let client = service.client(made["token"].as_str().unwrap());
-    keyward_testbed::wait::until("the token ends", support::PATIENCE, || {
-        (client.get("/v1/keys").status == 401).then_some(())
-    });
+    wait::until("the token ends", support::PATIENCE, || (client.get("/v1/keys").status == 401).then_some(()));
     refused(&cli.run(&["token", "create", "short", "--role", "admin"]), 1, "short");
     refused(&cli.run(&["token", "create", "x", "--role", "root"]), 3, "root");
     refused(&cli.run(&["token", "revoke", "nothing"]), 1, "nothing");
+}
+
+#[test]
+fn one_service_works_on_a_sqlite_file() {
+    let folder = workspace::scratch("admin");
+    let start = Start::new(folder.path());
+    let mut first = start.serve();
+    refused(&start.run(&["serve"]), 1, "another `keyward serve`");
+    // One that is ending is waited for.
+    let mut second = start.command(&["serve"]);
+    let log = std::fs::File::create(folder.path().join("second")).unwrap();
+    let mut second = second.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+    let said = || std::fs::read_to_string(folder.path().join("second")).unwrap();
+    wait::until("the second waits", support::PATIENCE, || said().contains("waiting for its end").then_some(()));
+    first.kill();
+    wait::until("the second serves", support::PATIENCE, || said().contains("ready on ").then_some(()));
+    let _ = second.kill();
+    let _ = second.wait();
+}
+
+#[test]
+fn tokens_that_cannot_be_written_down_are_not_made() {
+    let folder = workspace::scratch("admin");
+    let start = Start::new(folder.path()).without("KEYWARD_ADMIN_TOKEN").without("KEYWARD_EDGE_TOKEN");
+    let file = folder.path().join("keyward.db.tokens");
+    std::fs::create_dir_all(file.join("in the way")).unwrap();
+    refused(&start.run(&["serve"]), 1, "keyward.db.tokens");
+    assert_eq!(json(&start.run(&["token", "list"]))["tokens"], serde_json::json!([]));
+    std::fs::remove_dir_all(&file).unwrap();
+    start.serve();
+    assert!(std::fs::read_to_string(&file).unwrap().contains("KEYWARD_EDGE_TOKEN="));
 }
 
 #[test]

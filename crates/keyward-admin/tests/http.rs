@@ -2,6 +2,8 @@
 
 mod support;
 
+use keyward_testbed::postgres::Postgres;
+use keyward_testbed::workspace;
 use serde_json::{Value, json};
 use std::thread;
 use support::{Client, Start, service};
@@ -164,6 +166,67 @@ fn addresses_and_methods_that_are_none() {
 }
 
 #[test]
+fn what_cannot_be_an_id_names_no_key() {
+    let folder = workspace::scratch("admin");
+    let mut services = vec![Start::new(folder.path()).serve()];
+    let postgres = Postgres::start();
+    if let Some(postgres) = &postgres {
+        services.push(Start::new(folder.path()).with("KEYWARD_DATABASE_URL", &postgres.database()).serve());
+    }
+    for service in services {
+        let admin = service.admin();
+        let long = "a".repeat(1_000);
+        for id in ["x", "a%00b", "%ff", "%20", "key_%2f", "..%2fkeys", "'", "%F0%9F%94%91", &long] {
+            let path = format!("/v1/keys/{id}");
+            admin.get(&path).problem(404, "key_not_found");
+            admin
+                .patch(&path, &json!({ "disabled": true, "permissions": ["records:read"] }))
+                .problem(404, "key_not_found");
+            admin.send("POST", &format!("{path}/regenerate"), &[], b"").problem(404, "key_not_found");
+            admin.delete(&path).problem(404, "key_not_found");
+        }
+    }
+}
+
+#[test]
+fn a_head_that_is_too_large_is_told_in_words() {
+    let (_folder, service) = service();
+    let admin = service.admin();
+    let large = "a".repeat(40_000);
+    admin.send("GET", "/v1/keys", &[("x-large", &large)], b"").problem(431, "head_too_large");
+    admin.get(&format!("/v1/keys?q={large}")).problem(431, "head_too_large");
+    assert_eq!(admin.send("GET", "/v1/keys", &[("x-large", &"a".repeat(100_000))], b"").status, 431);
+    admin.send("GET", "/v1/keys", &[("x-large", &large[..20_000])], b"").ok(200);
+}
+
+#[test]
+fn what_regenerating_cannot_do_is_refused() {
+    let (_folder, service) = service();
+    let admin = service.admin();
+    let key = admin.make("a");
+    let path = format!("/v1/keys/{}/regenerate", key["id"].as_str().unwrap());
+    let problem = admin.post(&path, &json!({ "expires_in": "7d" })).problem(422, "validation_failed");
+    assert_eq!(fields(&problem), ["expires_in"]);
+    admin.send("POST", &path, &[], b"expires_in=7d").problem(415, "unsupported_media_type");
+    assert_eq!(admin.get("/v1/keys").ok(200)["keys"][0]["revision"], 1);
+    assert_eq!(admin.post(&path, &json!({})).ok(200)["revision"], 2);
+}
+
+#[test]
+fn more_connections_than_may_be_are_told_so() {
+    let folder = keyward_testbed::workspace::scratch("admin");
+    let service = Start::new(folder.path()).with("KEYWARD_MAX_CONNECTIONS", "2").serve();
+    let address = service.url.trim_start_matches("http://");
+    let _open: Vec<_> = (0..2).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut std::net::TcpStream::connect(address).unwrap(), &mut said).unwrap();
+    let (head, body) = said.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("application/problem+json"), "{head}");
+    let body: Value = serde_json::from_str(body).unwrap();
+    assert_eq!((&body["status"], &body["code"]), (&json!(503), &json!("too_many_connections")));
+}
+
+#[test]
 fn a_change_can_be_bound_to_a_revision() {
     let (_folder, service) = service();
     let admin = service.admin();
@@ -207,7 +270,7 @@ fn a_list_is_paged_and_searched() {
 
 #[test]
 fn the_catalogue_is_configuration() {
-    let folder = keyward_testbed::workspace::scratch("admin");
+    let folder = workspace::scratch("admin");
     let file = folder.path().join("permissions.toml");
     std::fs::write(
         &file,

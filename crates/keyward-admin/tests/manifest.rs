@@ -6,6 +6,8 @@ use keyward_testbed::{wait, workspace};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use support::{EDGE, PATIENCE, Service, Start, service, wait_for_states};
@@ -51,31 +53,36 @@ fn one_endpoint_serves_load_changes_and_waiting() {
     let digest = keyward_policy::digest::Digest::of_key(keys[0]["key"].as_str().unwrap().as_bytes()).to_hex();
     assert_eq!(key["sha256"], digest);
     assert_eq!(key["expires_at"], keys[0]["expires_at"]);
+    let never = json!({ "name": "never", "permissions": ["records:read"], "expires_in": "never" });
+    let never = admin.post("/v1/keys", &never).ok(201);
+    let page = edge.get("/v1/manifest?since=6&base=6").ok(200);
+    assert_eq!(page["keys"][0].get("expires_at"), Some(&Value::Null), "{page}");
+    admin.delete(&path(&never)).ok(200);
 
-    let last = edge.get("/v1/manifest?since=4&base=6&limit=3").ok(200);
-    assert_eq!((&last["more"], &last["revision"]), (&json!(false), &json!(6)));
+    let last = edge.get("/v1/manifest?since=4&base=8&limit=3").ok(200);
+    assert_eq!((&last["more"], &last["revision"]), (&json!(false), &json!(8)));
     assert_eq!(last["keys"].as_array().unwrap().len(), 1, "the tombstone is of no use");
     assert_eq!(last["live"]["checksum"].as_str().unwrap().len(), 16);
     let tombstone = &edge.get("/v1/manifest?since=5&base=5").ok(200)["keys"][0];
     assert_eq!(*tombstone, json!({ "revision": 6, "id": keys[1]["id"], "deleted": true }));
 
-    edge.get("/v1/manifest?since=7").problem(410, "revision_ahead");
+    edge.get("/v1/manifest?since=9").problem(410, "revision_ahead");
     edge.get("/v1/manifest?since=0&limit=2001").problem(422, "validation_failed");
     edge.get("/v1/manifest?wait=61s").problem(422, "validation_failed");
     edge.get("/v1/manifest?since=x").problem(422, "validation_failed");
-    edge.get("/v1/manifest?since=6&base=6&of_a_newer_filter=1").ok(200);
+    edge.get("/v1/manifest?since=8&base=8&of_a_newer_filter=1").ok(200);
 
     let waiting = service.vm("vm-1");
-    let held = thread::spawn(move || waiting.poll(6, 6, "30s").ok(200));
+    let held = thread::spawn(move || waiting.poll(8, 8, "30s").ok(200));
     wait_for_waiters(&service, 1);
     admin.make("news");
     let page = held.join().unwrap();
-    assert_eq!((&page["revision"], &page["keys"][0]["name"]), (&json!(7), &json!("news")));
+    assert_eq!((&page["revision"], &page["keys"][0]["name"]), (&json!(9), &json!("news")));
 
     let begun = Instant::now();
-    let empty = service.vm("vm-1").poll(7, 7, "300ms").ok(200);
+    let empty = service.vm("vm-1").poll(9, 9, "300ms").ok(200);
     assert!(begun.elapsed() >= Duration::from_millis(300));
-    assert_eq!((&empty["keys"], &empty["more"], &empty["revision"]), (&json!([]), &json!(false), &json!(7)));
+    assert_eq!((&empty["keys"], &empty["more"], &empty["revision"]), (&json!([]), &json!(false), &json!(9)));
     assert_eq!(empty["live"]["count"], 5);
 }
 
@@ -202,6 +209,20 @@ fn a_vm_that_is_loading_has_not_applied_what_it_fetched() {
 }
 
 #[test]
+fn a_vm_that_is_ahead_of_a_restored_store_has_applied_nothing_of_it() {
+    let (_folder, service) = service();
+    let admin = service.admin();
+    let key = admin.make("a");
+    let vm = service.vm("vm-1");
+    vm.poll(1_000, 1_000, "0s").problem(410, "revision_ahead");
+    let deleted = admin.delete(&format!("{}?wait=0s", path(&key))).ok(200);
+    assert_eq!((&deleted["applied"]["vms"], &deleted["applied"]["of"]), (&json!(0), &json!(1)));
+    vm.poll(0, 0, "0s").ok(200);
+    vm.poll(2, 2, "0s").ok(200);
+    assert_eq!(admin.get("/v1/proxies").ok(200)["nodes"][0]["vms"][0]["applied_revision"], 2);
+}
+
+#[test]
 fn envoys_canary_never_counts() {
     let (_folder, service) = service();
     let admin = service.admin();
@@ -283,6 +304,50 @@ fn a_stopping_service_answers_who_waits() {
     }
     let status = wait::until("the service ends", PATIENCE, || service.child.try_wait().unwrap());
     assert!(status.success(), "{status}");
+}
+
+#[test]
+fn a_stopping_service_gives_receipts_as_they_are() {
+    let (_folder, mut service) = service();
+    let admin = service.admin();
+    let key = admin.make("a");
+    // It asks again and again and applies nothing: whoever regenerates waits for it.
+    let (vm, stop) = (service.vm("vm-1"), Arc::new(AtomicBool::new(false)));
+    let asking = thread::spawn({
+        let stop = Arc::clone(&stop);
+        move || {
+            while !stop.load(Ordering::Relaxed) {
+                let _ = vm.try_poll(0, 0, "0s");
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+    });
+    wait_for_states(&admin, (1, 0));
+    let waiting = thread::spawn({
+        let (admin, path) = (admin.clone(), format!("{}/regenerate?wait=30s", path(&key)));
+        move || admin.send("POST", &path, &[], b"").ok(200)
+    });
+    wait::until("it is regenerated", PATIENCE, || (admin.get(&path(&key)).ok(200)["revision"] == 2).then_some(()));
+    service.signal("-TERM");
+    let regenerated = waiting.join().unwrap();
+    assert!(regenerated["key"].is_string(), "the new key is in no other answer");
+    assert_eq!((&regenerated["applied"]["vms"], &regenerated["applied"]["of"]), (&json!(0), &json!(1)));
+    let status = wait::until("the service ends", PATIENCE, || service.child.try_wait().unwrap());
+    assert!(status.success(), "{status}");
+    stop.store(true, Ordering::Relaxed);
+    asking.join().unwrap();
+}
+
+#[test]
+fn a_token_that_ends_while_a_poll_waits_gets_no_contact() {
+    let folder = workspace::scratch("admin");
+    let start = Start::new(folder.path());
+    let service = start.serve();
+    let made = start.run(&["token", "create", "short", "--role", "edge", "--expires-in", "4s", "--json"]);
+    let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+    let edge = service.client(made["token"].as_str().unwrap());
+    wait::until("the token is known", PATIENCE, || (edge.get("/v1/manifest").status == 200).then_some(()));
+    edge.get("/v1/manifest?since=0&wait=30s").problem(401, "token_invalid");
 }
 
 #[test]

@@ -5,6 +5,11 @@ mod support;
 use keyward_testbed::postgres::Postgres;
 use keyward_testbed::{wait, workspace};
 use serde_json::{Value, json};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use support::{PATIENCE, Service, Start, wait_for_states};
 
@@ -74,6 +79,65 @@ fn a_vm_that_moves_is_one_vm() {
     }
 }
 
+/// Sends a signal to a server process of PostgreSQL that matches; how many did.
+fn signal_backends(pair: &Pair, signal: &str, which: &str) -> usize {
+    let pids = pair.postgres.sql(&pair.url, &format!("SELECT pid FROM pg_stat_activity WHERE {which}"));
+    for pid in pids.lines() {
+        assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
+    }
+    pids.lines().count()
+}
+
+#[test]
+fn a_listener_that_falls_silent_is_replaced() {
+    let Some(pair) = pair() else { return };
+    let admin = pair.a.admin();
+    let key = admin.make("a");
+    let of = |service: &Service| {
+        let edit = json!({ "disabled": false });
+        service.admin().patch(&format!("{}?wait=0s", path(&key)), &edit).ok(200)["applied"]["of"].clone()
+    };
+    for service in [&pair.a, &pair.b] {
+        wait::until("the receipt sees all", PATIENCE, || (of(service) == 0).then_some(()));
+    }
+    // As when the network swallows everything: no end of the connection is told.
+    let listening = "datname = current_database() AND query LIKE 'LISTEN%'";
+    assert_eq!(signal_backends(&pair, "-STOP", listening), 2);
+    wait::until("the receipt says that it does not see all", PATIENCE, || of(&pair.a).is_null().then_some(()));
+    wait::until("the receipt sees all again", PATIENCE, || (of(&pair.a) == 0).then_some(()));
+    signal_backends(&pair, "-CONT", listening);
+}
+
+#[test]
+fn who_reads_is_served_while_writers_queue() {
+    let Some(pair) = pair() else { return };
+    pair.a.admin().make("a");
+    // Somebody holds the store's row.
+    let lock = "BEGIN; UPDATE store SET head = head; SELECT pg_sleep(6)";
+    thread::scope(|scope| {
+        let holder = scope.spawn(|| pair.postgres.sql(&pair.url, lock));
+        wait::until("the row is held", PATIENCE, || {
+            let held = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+            (pair.postgres.sql(&pair.url, held) == "1").then_some(())
+        });
+        let writers: Vec<_> = (0..20)
+            .map(|n| {
+                let admin = pair.a.admin();
+                thread::spawn(move || admin.make(&format!("key {n}")))
+            })
+            .collect();
+        wait::until("writers queue", PATIENCE, || {
+            let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+            (pair.postgres.sql(&pair.url, waiting).parse::<u32>().unwrap() >= 6).then_some(())
+        });
+        assert_eq!(pair.a.admin().get("/v1/keys").ok(200)["keys"].as_array().unwrap().len(), 1);
+        pair.a.edge().get("/v1/manifest").ok(200);
+        assert!(!holder.is_finished(), "the row was free again");
+        holder.join().unwrap();
+        writers.into_iter().for_each(|writer| drop(writer.join().unwrap()));
+    });
+}
+
 #[test]
 fn a_killed_replica_leaves_its_vms_unreachable() {
     let Some(mut pair) = pair() else { return };
@@ -135,6 +199,97 @@ fn killed_connections_lose_nothing_that_was_acknowledged() {
             (applied["of"] == 1 && applied["vms"] == 1).then_some(())
         });
     }
+}
+
+/// Stands between a service and its database and can stop passing anything on, as a firewall does that forgets a
+/// connection: neither side is told.
+struct Relay {
+    port: u16,
+    open: Arc<Mutex<Vec<Arc<AtomicBool>>>>,
+}
+
+impl Relay {
+    fn to(address: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let open: Arc<Mutex<Vec<Arc<AtomicBool>>>> = Arc::default();
+        let all = Arc::clone(&open);
+        thread::spawn(move || {
+            for near in listener.incoming() {
+                let (Ok(near), Ok(far)) = (near, TcpStream::connect(&address)) else { continue };
+                let silent = Arc::new(AtomicBool::new(false));
+                all.lock().unwrap().push(Arc::clone(&silent));
+                for (mut from, mut to) in [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)] {
+                    let silent = Arc::clone(&silent);
+                    thread::spawn(move || {
+                        let mut buffer = [0; 16_384];
+                        while let Ok(length @ 1..) = from.read(&mut buffer) {
+                            while silent.load(Ordering::Acquire) {
+                                thread::park();
+                            }
+                            if to.write_all(&buffer[..length]).is_err() {
+                                break;
+                            }
+                        }
+                        let _ = to.shutdown(std::net::Shutdown::Both);
+                    });
+                }
+            }
+        });
+        Self { port, open }
+    }
+
+    /// What is open falls silent; what is opened anew works.
+    fn fall_silent(&self) {
+        self.open.lock().unwrap().drain(..).for_each(|one| one.store(true, Ordering::Release));
+    }
+}
+
+#[test]
+fn a_connection_to_the_database_that_falls_silent_is_opened_again() {
+    let Some(postgres) = Postgres::start() else { return };
+    let url = postgres.database();
+    let (_, rest) = url.split_once('@').unwrap();
+    let (address, name) = rest.split_once('/').unwrap();
+    let relay = Relay::to(address.to_owned());
+    let through = format!("postgres://keyward@127.0.0.1:{}/{name}", relay.port);
+    let folders = [workspace::scratch("admin"), workspace::scratch("admin")];
+    let a = Start::new(folders[0].path()).with("KEYWARD_DATABASE_URL", &through).serve();
+    let b = Start::new(folders[1].path()).with("KEYWARD_DATABASE_URL", &url).serve();
+    let key = b.admin().make("a");
+    let _following = b.vm("vm-b").follow();
+    for service in [&a, &b] {
+        wait_for_states(&service.admin(), (1, 0));
+    }
+    relay.fall_silent();
+    // Blind for a while, and told to be; then it sees again.
+    let mut disabled = false;
+    let mut edit = |service: &Service| {
+        disabled = !disabled;
+        let reply = service.admin().patch(&format!("{}?wait=1s", path(&key)), &json!({ "disabled": disabled }));
+        if reply.status == 200 { reply.json()["applied"].clone() } else { json!({}) }
+    };
+    wait::until("the receipt does not know", PATIENCE, || edit(&a)["of"].is_null().then_some(()));
+    wait::until("the receipt sees all", PATIENCE, || {
+        let applied = edit(&a);
+        (applied["of"] == 1 && applied["vms"] == 1).then_some(())
+    });
+}
+
+#[test]
+fn what_postgresql_cannot_hold_is_looked_for_in_vain() {
+    let Some(pair) = pair() else { return };
+    let admin = pair.a.admin();
+    for call in ["/v1/keys/%00", "/v1/keys/a%00b?"] {
+        admin.get(call).problem(404, "key_not_found");
+        admin.delete(call).problem(404, "key_not_found");
+        admin.patch(call, &json!({ "permissions": ["records:read"] })).problem(404, "key_not_found");
+    }
+    for call in ["/v1/keys?q=%00", "/v1/audit?actor=%00", "/v1/audit?subject=a%00"] {
+        admin.get(call).problem(422, "validation_failed");
+    }
+    let bad = json!({ "name": "a\u{0}", "permissions": ["records:read"] });
+    admin.post("/v1/keys", &bad).problem(422, "validation_failed");
 }
 
 #[test]

@@ -45,7 +45,18 @@ fn no_log_line_and_no_response_holds_a_secret_but_the_one_that_gives_it() {
             format!("{{\"name\": {secret}").as_bytes(),
         );
         admin.post("/v1/keys", &json!({ "name": 1, "permissions": [secret], "expires_in": secret }));
+        // Names that are made up are shown where they are short; what is made here is not.
+        if secret.len() > 40 {
+            admin.post("/v1/keys", &json!({ secret: secret, "permissions": [{ secret: 1 }] }));
+            let twice = format!("{{\"{secret}\": 1, \"{secret}\": {{\"{secret}\": 1, \"{secret}\": 2}}}}");
+            admin.send("POST", "/v1/keys", &[("content-type", "application/json")], twice.as_bytes());
+            admin.get(&format!("/v1/keys?{secret}=1&{secret}=2"));
+        }
         service.client(&format!("{secret}x")).get("/v1/keys");
+        // A key in the address, with a token that is wrong.
+        let wrong = service.client("wrong");
+        wrong.delete(&format!("/v1/keys/{secret}"));
+        wrong.get(&format!("/v1/{secret}"));
         edge.get(&format!("/v1/manifest?since={secret}"));
         edge.send("GET", "/v1/manifest", &[("x-keyward-vm", "vm"), ("x-keyward-realm", secret)], b"");
         edge.post("/v1/usage", &json!({ "vm": "vm", "seq": secret, "keys": [{ "id": secret, "count": secret }] }));

@@ -90,6 +90,8 @@ on_every_store!(
     cases::a_repeated_batch_of_usage_counts_once,
     cases::tokens_are_kept_and_revoked,
     cases::the_audit_log_tells_who_did_what_and_keeps_it,
+    cases::sums_of_usage_stay_exact,
+    cases::the_database_itself_keeps_the_audit_log,
     cases::a_new_identity_is_a_new_store_to_filters,
     cases::proxies_are_remembered,
     concurrency::no_reader_sees_a_revision_before_an_earlier_one,

@@ -82,4 +82,17 @@ fn clients_without_a_certificate_are_not_served_where_one_is_asked_for() {
     assert_eq!(status(&service.url, &ca, Some(&certificate(&clients))), Some(200));
     assert_eq!(status(&service.url, &ca, Some(&certificate(&servers))), None);
     assert_eq!(status(&service.url, &ca, None), None);
+
+    // The command has one to show, too.
+    let (cert, key) = certificate(&clients);
+    for (name, text) in [("ca.pem", ca), ("mine.pem", cert), ("mine-key.pem", key)] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let cli = Start::new(folder.path()).with("KEYWARD_URL", &service.url).with("KEYWARD_CA", "ca.pem");
+    assert_eq!(cli.run(&["key", "list"]).status.code(), Some(1));
+    let cli = cli.with("KEYWARD_CLIENT_CERT", "mine.pem");
+    assert_eq!(cli.run(&["key", "list"]).status.code(), Some(3));
+    let cli = cli.with("KEYWARD_CLIENT_KEY", "mine-key.pem");
+    let output = cli.run(&["key", "list"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

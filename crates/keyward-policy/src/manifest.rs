@@ -113,8 +113,9 @@ struct RawChange<'a> {
     sha256: Option<Text<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     permissions: Option<Vec<Text<'a>>>,
+    /// Of a live key always written, as null where it never ends; of a tombstone never.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    expires_at: Option<Text<'a>>,
+    expires_at: Option<Option<Text<'a>>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     disabled: bool,
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
@@ -140,7 +141,7 @@ impl<'a> TryFrom<RawChange<'a>> for Change<'a> {
             permissions: raw.permissions.ok_or_else(|| missing("permissions"))?.into_iter().map(|t| t.0).collect(),
             revision: raw.revision,
             id: raw.id,
-            expires_at: raw.expires_at.map(|t| t.0),
+            expires_at: raw.expires_at.flatten().map(|t| t.0),
             disabled: raw.disabled,
             must: raw.must.into_iter().map(|t| t.0).collect(),
         }))
@@ -157,7 +158,7 @@ impl<'a> From<Change<'a>> for RawChange<'a> {
                 name: Some(Text(key.name)),
                 sha256: Some(Text(key.sha256)),
                 permissions: Some(key.permissions.into_iter().map(Text).collect()),
-                expires_at: key.expires_at.map(Text),
+                expires_at: Some(key.expires_at.map(Text)),
                 disabled: key.disabled,
                 must: key.must.into_iter().map(Text).collect(),
                 deleted: false,
@@ -197,6 +198,18 @@ mod tests {
         let again = serde_json::to_string(&page).unwrap();
         assert_eq!(serde_json::from_str::<Page<'_>>(&again).unwrap(), page);
         assert!(!again.contains("disabled") && !again.contains("must") && !again.contains("checksum"), "{again}");
+    }
+
+    #[test]
+    fn a_key_without_end_says_so_and_a_tombstone_says_nothing_of_it() {
+        let text = PAGE.replace(r#""2027-01-01T00:00:00Z""#, "null");
+        let page: Page<'_> = serde_json::from_str(&text).unwrap();
+        assert!(matches!(&page.keys[0], Change::Live(key) if key.expires_at.is_none()), "{page:?}");
+        let again = serde_json::to_string(&page).unwrap();
+        assert_eq!(again.matches(r#""expires_at":null"#).count(), 1, "{again}");
+        let without = again.replace(r#","expires_at":null"#, "");
+        assert_ne!(without, again);
+        assert_eq!(serde_json::from_str::<Page<'_>>(&without).unwrap(), page, "left out it means the same");
     }
 
     #[test]

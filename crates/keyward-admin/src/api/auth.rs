@@ -4,7 +4,7 @@ use super::App;
 use super::problem::Problem;
 use crate::service::tokens::Principal;
 use crate::store::tokens::Role;
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use std::net::IpAddr;
@@ -54,7 +54,9 @@ async fn authenticate(parts: &Parts, app: &App, role: Role) -> Result<Arc<Princi
         Some(_) => Err(Problem::role_forbidden(role.as_str())),
         None => {
             let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
-            tracing::warn!(?peer, path = parts.uri.path(), "a token that is not valid");
+            // The route and not the address, in which a key may stand by mistake.
+            let route = parts.extensions.get::<MatchedPath>().map_or("other", MatchedPath::as_str);
+            tracing::warn!(?peer, route, "a token that is not valid");
             // A right token is never slowed down, whatever else comes from its address.
             app.slowdown.wrong(peer).await?;
             Err(Problem::token_invalid())

@@ -44,6 +44,7 @@ pub(super) fn complete(document: &mut OpenApi, catalogue: &Catalogue) {
                     ("403", "`role_forbidden`"),
                     ("422", "`validation_failed`: `errors` lists all that is wrong"),
                     ("429", "`too_many_failures`: too many wrong tokens came from this address"),
+                    ("431", "`head_too_large`"),
                     ("500", "`internal`"),
                     ("503", "`store_unavailable`"),
                 ]);

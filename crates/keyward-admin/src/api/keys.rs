@@ -2,7 +2,7 @@
 
 use super::auth::Admin;
 use super::problem::Problem;
-use super::read::{Query, format_cursor, json_object};
+use super::read::{KeyId, Query, format_cursor, json_object, no_body};
 use super::{App, proxies::AppliedView};
 use crate::lifetime::{InvalidLifetime, Lifetime};
 use crate::secret::masked;
@@ -11,7 +11,7 @@ use crate::service::{CreateKey, EditKey, FieldError, KeyDetail};
 use crate::store::keys::KeyRecord;
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::header::{CACHE_CONTROL, ETAG, IF_MATCH, LOCATION};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -355,7 +355,7 @@ pub(super) async fn list(
 pub(super) async fn get(
     _: Admin,
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    KeyId(id): KeyId,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     Query::parse(query.as_deref()).finish()?;
@@ -383,7 +383,7 @@ pub(super) async fn get(
 pub(super) async fn edit(
     Admin(caller): Admin,
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    KeyId(id): KeyId,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
@@ -423,13 +423,15 @@ pub(super) async fn edit(
 pub(super) async fn regenerate(
     Admin(caller): Admin,
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    KeyId(id): KeyId,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
+    body: Body,
 ) -> Result<Response, Problem> {
     let mut query = Query::parse(query.as_deref());
     let wait = wait(&mut query);
     query.finish()?;
+    no_body(&headers, body, BODY).await?;
     let done = app.service.regenerate_key(&caller.name, &id, if_match(&headers)?, wait).await?;
     let tag = etag(done.key.revision);
     let view = RegeneratedView {
@@ -458,7 +460,7 @@ pub(super) async fn regenerate(
 pub(super) async fn delete(
     Admin(caller): Admin,
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    KeyId(id): KeyId,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Json<DeletedView>, Problem> {

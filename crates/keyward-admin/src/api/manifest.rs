@@ -60,9 +60,9 @@ pub(super) struct ChangeView {
     sha256: String,
     #[schema(required = false)]
     permissions: Vec<String>,
-    /// Missing: never.
+    /// Null: never.
     #[schema(required = false, format = DateTime)]
-    expires_at: String,
+    expires_at: Option<String>,
     /// Missing: false.
     #[schema(required = false)]
     disabled: bool,

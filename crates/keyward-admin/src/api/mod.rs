@@ -16,6 +16,7 @@ mod slowdown;
 mod usage;
 
 pub use metrics::Metrics;
+pub(crate) use router::HEAD;
 pub use router::{openapi, router};
 
 use crate::service::Service;

@@ -82,6 +82,11 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "role_forbidden", "The token's role does not allow this", detail)
     }
 
+    /// 404: no such key.
+    pub fn key_not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "key_not_found", "No such key", Error::NotFound.to_string())
+    }
+
     /// 404: no such address.
     pub fn not_found() -> Self {
         let detail = "there is nothing at this address; GET /openapi.json describes what there is";
@@ -121,6 +126,12 @@ impl Problem {
         problem
     }
 
+    /// 431.
+    pub fn head_too_large(limit: usize) -> Self {
+        let detail = format!("the address and the headers must not have more than {limit} bytes together");
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "The head is too large", detail)
+    }
+
     /// 429: too many wrong tokens from one address.
     pub fn slow_down() -> Self {
         let detail = "too many wrong tokens came from your address";
@@ -145,7 +156,7 @@ impl From<Error> for Problem {
         let detail = error.to_string();
         match error {
             Error::Invalid(errors) => Self::invalid(errors),
-            Error::NotFound => Self::new(StatusCode::NOT_FOUND, "key_not_found", "No such key", detail),
+            Error::NotFound => Self::key_not_found(),
             Error::NameTaken => Self::new(
                 StatusCode::CONFLICT,
                 "name_taken",

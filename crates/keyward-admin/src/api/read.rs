@@ -2,9 +2,11 @@
 
 use super::problem::Problem;
 use crate::service::FieldError;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, HttpBody as _, to_bytes};
+use axum::extract::{FromRequestParts, Path};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
 use keyward_policy::duration;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -29,16 +31,7 @@ pub async fn json_object(headers: &HeaderMap, body: Body, limit: usize) -> Resul
     if kinds.len() != 1 || !kinds.iter().all(|kind| kind.to_str().is_ok_and(is_json)) {
         return Err(Problem::not_json());
     }
-    let bytes = match tokio::time::timeout(BODY_TIME, to_bytes(body, limit)).await {
-        Err(_) => return Err(Problem::body_timeout()),
-        Ok(Err(error)) => {
-            let too_large =
-                std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
-            let cut = || Problem::malformed_json("the body broke off");
-            return Err(if too_large { Problem::body_too_large(limit) } else { cut() });
-        }
-        Ok(Ok(bytes)) => bytes,
-    };
+    let bytes = read(body, limit).await?;
     let twice = RefCell::new(Vec::new());
     let mut json = serde_json::Deserializer::from_slice(&bytes);
     let value = Strict { path: String::new(), twice: &twice }
@@ -52,6 +45,59 @@ pub async fn json_object(headers: &HeaderMap, body: Body, limit: usize) -> Resul
         Value::Object(fields) => Ok(Fields { fields, errors: Vec::new() }),
         _ => Err(Problem::invalid(vec![FieldError::new("", "the body must be a JSON object")])),
     }
+}
+
+/// Reads the body of a call that has no fields: nothing, or an object without any. What somebody thinks it does must not
+/// be passed over.
+///
+/// # Errors
+/// As [`json_object`], and 422 where there is a field.
+pub async fn no_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<(), Problem> {
+    if body.is_end_stream() {
+        return Ok(());
+    }
+    let bytes = read(body, limit).await?;
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    json_object(headers, Body::from(bytes), limit).await?.finish()
+}
+
+async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
+    match tokio::time::timeout(BODY_TIME, to_bytes(body, limit)).await {
+        Err(_) => Err(Problem::body_timeout()),
+        Ok(Err(error)) => {
+            let too_large =
+                std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
+            let cut = || Problem::malformed_json("the body broke off");
+            Err(if too_large { Problem::body_too_large(limit) } else { cut() })
+        }
+        Ok(Ok(bytes)) => Ok(bytes),
+    }
+}
+
+/// The id of a key in the address. What cannot be one names no key; a database need not be asked, nor take offence.
+pub struct KeyId(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for KeyId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(id)) if id.len() <= 100 && id.bytes().all(|b| b.is_ascii_graphic()) => Ok(Self(id)),
+            _ => Err(Problem::key_not_found()),
+        }
+    }
+}
+
+/// A name that the client made up, as it is shown: it may be as long as the body, or a secret in the wrong place.
+fn shown(name: &str) -> String {
+    const MOST: usize = 32;
+    if name.chars().count() <= MOST {
+        return name.to_owned();
+    }
+    let start: String = name.chars().take(8).collect();
+    format!("{start}…")
 }
 
 /// The fields of an object, taken one by one; what is wrong is gathered.
@@ -146,9 +192,7 @@ impl Fields {
     /// What is wrong, with whatever was not taken.
     pub fn errors(mut self) -> Vec<FieldError> {
         for name in self.fields.keys() {
-            // A name may be as long as the body: it is shown, and cut.
-            let shown: String = name.chars().take(64).collect();
-            self.errors.push(FieldError::new(shown, "is not a field of this call"));
+            self.errors.push(FieldError::new(shown(name), "is not a field of this call"));
         }
         self.errors
     }
@@ -205,8 +249,7 @@ impl Query {
     }
 
     fn wrong(&mut self, name: &str, message: impl Into<String>) {
-        let shown: String = name.chars().take(64).collect();
-        self.errors.push(FieldError::new(shown, message));
+        self.errors.push(FieldError::new(shown(name), message));
     }
 
     /// Takes a text of at most `most` characters.
@@ -352,7 +395,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut object = Map::new();
         while let Some(name) = entries.next_key::<String>()? {
             let dot = if self.path.is_empty() { "" } else { "." };
-            let path = format!("{}{dot}{name}", self.path);
+            let path = format!("{}{dot}{}", self.path, shown(&name));
             let value = entries.next_value_seed(self.inner(path.clone()))?;
             if object.insert(name, value).is_some() {
                 let mut twice = self.twice.borrow_mut();

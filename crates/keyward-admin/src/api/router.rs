@@ -82,13 +82,28 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
+/// Largest address and headers together, in bytes. The server reads twice as much, so that whoever sends a little too
+/// much is told in words.
+pub(crate) const HEAD: usize = 32 << 10;
+
+fn head_size(request: &Request) -> usize {
+    let address = request.uri().path_and_query().map_or(0, |address| address.as_str().len());
+    // As HTTP/2 counts: 32 bytes of care for each.
+    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
+    address + headers.sum::<usize>()
+}
+
 /// Counts and logs each request: its route and never its query, its body or its headers.
 async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
     let begun = std::time::Instant::now();
     let in_flight = app.metrics.begin();
-    let response = reshape(next.run(request).await);
+    let response = if head_size(&request) > HEAD {
+        Problem::head_too_large(HEAD).into_response()
+    } else {
+        reshape(next.run(request).await)
+    };
     drop(in_flight);
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
     let status = response.status().as_u16();

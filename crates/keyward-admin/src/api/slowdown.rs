@@ -16,6 +16,8 @@ const DELAY: Duration = Duration::from_secs(1);
 const WAITING: u32 = 16;
 /// Addresses remembered.
 const ADDRESSES: usize = 10_000;
+/// Stands for all that cannot be remembered one by one.
+const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// What is known of each address.
 #[derive(Debug, Default)]
@@ -36,12 +38,15 @@ impl Slowdown {
     /// # Errors
     /// 429 where too many wait already.
     pub async fn wrong(&self, peer: Option<IpAddr>) -> Result<(), Problem> {
-        let network = network(peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+        let mut network = network(peer.unwrap_or(NOBODY));
         {
             let mut addresses = self.addresses.lock();
             let now = Instant::now();
-            if addresses.len() >= ADDRESSES {
+            if addresses.len() >= ADDRESSES && !addresses.contains_key(&network) {
                 addresses.retain(|_, failures| failures.waiting > 0 || now.duration_since(failures.since) < MINUTE);
+                if addresses.len() >= ADDRESSES {
+                    network = NOBODY;
+                }
             }
             let failures = addresses.entry(network).or_insert(Failures { count: 0, since: now, waiting: 0 });
             if now.duration_since(failures.since) >= MINUTE {
@@ -116,6 +121,21 @@ mod tests {
         let again = Instant::now();
         slowdown.wrong(peer).await.unwrap();
         assert_eq!(again.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_addresses_than_can_be_remembered_are_slowed_as_one() {
+        let slowdown = Slowdown::default();
+        let address = |n: u32| Some(IpAddr::V4(Ipv4Addr::from_bits(n)));
+        for n in 1..=ADDRESSES as u32 + FREE {
+            slowdown.wrong(address(n)).await.unwrap();
+        }
+        assert_eq!(slowdown.addresses.lock().len(), ADDRESSES + 1);
+        let begun = Instant::now();
+        slowdown.wrong(address(1)).await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        slowdown.wrong(address(u32::MAX)).await.unwrap();
+        assert_eq!(begun.elapsed(), DELAY);
     }
 
     #[test]

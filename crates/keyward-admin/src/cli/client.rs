@@ -5,7 +5,7 @@ use crate::config::Environment;
 use serde_json::Value;
 use std::time::Duration;
 use ureq::http::{Method, Request};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 const URL: &str = "http://127.0.0.1:8081";
 /// Receipts may be waited for half a minute.
@@ -36,6 +36,7 @@ impl Client {
         let mut env = Environment::new(|name| std::env::var(name).ok());
         let url = env.secret("KEYWARD_URL").unwrap_or_else(|| URL.to_owned());
         let authority = env.secret("KEYWARD_CA");
+        let client = (env.secret("KEYWARD_CLIENT_CERT"), env.secret("KEYWARD_CLIENT_KEY"));
         let token = variables.iter().find_map(|name| Some((*name, env.secret(name)?)));
         let (url, authority, token) = env.finish((url, authority, token)).map_err(Failure::invalid)?;
         let Some((variable, token)) = token else {
@@ -50,13 +51,22 @@ impl Client {
             .timeout_global(Some(PATIENCE))
             .max_redirects(0)
             .user_agent(concat!("keyward/", env!("CARGO_PKG_VERSION")));
+        let mut tls = TlsConfig::builder();
         if let Some(path) = authority {
-            let pem =
-                std::fs::read(&path).map_err(|error| Failure::invalid(format!("KEYWARD_CA: `{path}`: {error}")))?;
-            let authority = Certificate::from_pem(&pem)
-                .map_err(|error| Failure::invalid(format!("KEYWARD_CA: `{path}`: {error}")))?;
-            config = config.tls_config(TlsConfig::builder().root_certs(RootCerts::from([authority])).build());
+            let roots = certificates("KEYWARD_CA", &path)?;
+            tls = tls.root_certs(RootCerts::from(roots));
         }
+        match client {
+            (None, None) => {}
+            (Some(cert), Some(key)) => {
+                let chain = certificates("KEYWARD_CLIENT_CERT", &cert)?;
+                let key = PrivateKey::from_pem(&read("KEYWARD_CLIENT_KEY", &key)?)
+                    .map_err(|error| Failure::invalid(format!("KEYWARD_CLIENT_KEY: `{key}`: {error}")))?;
+                tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
+            }
+            _ => return Err(Failure::invalid("KEYWARD_CLIENT_CERT and KEYWARD_CLIENT_KEY go together: set both")),
+        }
+        config = config.tls_config(tls.build());
         Ok(Self {
             agent: config.build().new_agent(),
             base: url.trim_end_matches('/').to_owned(),
@@ -107,6 +117,22 @@ impl Client {
         }
         Err(explain(response.status().as_u16(), &serde_json::from_slice(&bytes).unwrap_or_default()))
     }
+}
+
+fn read(variable: &str, path: &str) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| Failure::invalid(format!("{variable}: `{path}`: {error}")))
+}
+
+/// The certificates in a file: one, or a chain.
+fn certificates(variable: &str, path: &str) -> Result<Vec<Certificate<'static>>, Failure> {
+    let wrong = |what: &dyn std::fmt::Display| Failure::invalid(format!("{variable}: `{path}`: {what}"));
+    let mut found = Vec::new();
+    for item in parse_pem(&read(variable, path)?) {
+        if let PemItem::Certificate(certificate) = item.map_err(|error| wrong(&error))? {
+            found.push(certificate);
+        }
+    }
+    if found.is_empty() { Err(wrong(&"there is no certificate in it")) } else { Ok(found) }
 }
 
 /// A refusal of the service, in words and with the exit code that fits.

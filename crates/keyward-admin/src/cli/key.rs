@@ -145,7 +145,7 @@ fn list(client: &Client, q: &str, limit: u32, format: Format) -> Result<(), Fail
     let row = |key: &Value| {
         let permissions: Vec<&str> =
             key["permissions"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        vec![
+        let cells = vec![
             text(key, "name"),
             permissions.join(" "),
             text(key, "masked"),
@@ -154,7 +154,13 @@ fn list(client: &Client, q: &str, limit: u32, format: Format) -> Result<(), Fail
             day(key, "last_used_at", "never"),
             text(key, "status"),
             text(key, "id"),
-        ]
+        ];
+        let colour = match key["status"].as_str() {
+            Some("expired") => Some(AnsiColor::Red),
+            Some("disabled") => Some(AnsiColor::Yellow),
+            _ => None,
+        };
+        (cells, colour)
     };
     let headings = ["name", "permissions", "key", "created", "expires", "last used", "status", "id"];
     output::table(&headings, keys.iter().map(row).collect());

@@ -30,16 +30,24 @@ pub fn line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
+/// A row, and the colour it stands out by.
+pub type Row = (Vec<String>, Option<AnsiColor>);
+
 /// Writes rows below headings.
-pub fn table(headings: &[&str], rows: Vec<Vec<String>>) {
+pub fn table(headings: &[&str], rows: Vec<Row>) {
+    let terminal = std::io::stdout().is_terminal();
+    let colours: Vec<Option<AnsiColor>> = rows.iter().map(|(_, colour)| *colour).collect();
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(headings.iter().map(|heading| heading.to_uppercase()));
-    for row in rows {
+    for (row, _) in rows {
         table.add_row(row);
     }
-    for text in table.to_string().lines() {
-        line(text.trim_end());
+    let text = table.to_string();
+    let mut lines = text.lines().map(str::trim_end);
+    line(&paint(lines.next().unwrap_or_default(), AnsiColor::Cyan, terminal));
+    for (text, colour) in lines.zip(colours) {
+        line(&colour.map_or(text.to_owned(), |colour| paint(text, colour, terminal)));
     }
 }
 

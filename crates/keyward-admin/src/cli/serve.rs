@@ -12,13 +12,18 @@ use crate::store::keys::By;
 use crate::store::tokens::Role;
 use crate::store::{self, Store};
 use crate::web;
+use std::fs::TryLockError;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// How long another service on the same file may take to end.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Run the admin service
 #[derive(Debug, clap::Args)]
@@ -57,6 +62,7 @@ fn start() -> Result<(), Failure> {
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {
+    let _alone = be_alone(&config.database_url).await?;
     let store = Store::open(&config.database_url).await.map_err(|error| match error {
         store::Error::Url(_) => Failure::invalid(error),
         error => Failure::failed(error),
@@ -149,6 +155,14 @@ async fn first_tokens(service: &Service, store: &Store, config: &Config, clock: 
             variables.join(" and ")
         )));
     }
+    // The file is made before the tokens are: ones that nobody was told could never be asked for again.
+    let file = if std::io::stderr().is_terminal() {
+        None
+    } else {
+        let path = tokens_file(&config.database_url);
+        let file = create_private(&path).map_err(|error| Failure::failed(format!("`{}`: {error}", path.display())))?;
+        Some((path, file))
+    };
     let mut lines = String::new();
     for role in missing {
         let by = By { actor: "keyward", at: clock.now() };
@@ -156,25 +170,58 @@ async fn first_tokens(service: &Service, store: &Store, config: &Config, clock: 
         let (_, secret) = create_token(store, &name, role, None, by).await.map_err(Failure::failed)?;
         lines.push_str(&format!("KEYWARD_{}_TOKEN={}\n", role.as_str().to_uppercase(), secret.reveal()));
     }
-    if std::io::stderr().is_terminal() {
-        eprint!("\nFirst start. These tokens are shown once:\n\n{lines}\n");
-    } else {
-        let path = tokens_file(&config.database_url);
-        write_private(&path, &lines).map_err(|error| Failure::failed(format!("`{}`: {error}", path.display())))?;
-        tracing::info!("first start: tokens were written to `{}`", path.display());
+    match file {
+        None => eprint!("\nFirst start. These tokens are shown once:\n\n{lines}\n"),
+        Some((path, mut file)) => {
+            let written = file.write_all(lines.as_bytes()).and_then(|()| file.sync_all());
+            written.map_err(|error| Failure::failed(format!("`{}`: {error}", path.display())))?;
+            tracing::info!("first start: tokens were written to `{}`", path.display());
+        }
     }
     service.refresh().await.map_err(Failure::failed)
 }
 
-/// Beside the database: `keyward.db.tokens`.
-fn tokens_file(database_url: &str) -> PathBuf {
-    let path = database_url.trim_start_matches("sqlite:").trim_start_matches("//");
-    let path = path.split('?').next().unwrap_or_default();
-    let path = if path.is_empty() || path == ":memory:" { "keyward" } else { path };
-    PathBuf::from(format!("{path}.tokens"))
+/// Makes sure that no other service works on a SQLite file: the receipts of two would not know of each other's filters.
+/// One that is just ending is waited for. Held as long as the value.
+async fn be_alone(database_url: &str) -> Result<Option<std::fs::File>, Failure> {
+    let Some(path) = sqlite_file(database_url) else { return Ok(None) };
+    let path = PathBuf::from(format!("{path}.lock"));
+    let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("`{}`: {error}", path.display()));
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).append(true);
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(&path).map_err(|error| failed(&error))?;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut told = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::Error(error)) => return Err(failed(&error)),
+            Err(TryLockError::WouldBlock) if tokio::time::Instant::now() >= deadline => {
+                return Err(failed(&"another `keyward serve` works on this database; several need PostgreSQL"));
+            }
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if !std::mem::replace(&mut told, true) {
+            tracing::info!("another `keyward serve` works on this database: waiting for its end");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+/// The file of a SQLite database; none: in memory, or another database.
+fn sqlite_file(database_url: &str) -> Option<&str> {
+    let path = database_url.strip_prefix("sqlite:")?;
+    let path = path.strip_prefix("//").unwrap_or(path);
+    path.split('?').next().filter(|path| !path.is_empty() && !path.contains(":memory:"))
+}
+
+/// Beside the database: `keyward.db.tokens`.
+fn tokens_file(database_url: &str) -> PathBuf {
+    PathBuf::from(format!("{}.tokens", sqlite_file(database_url).unwrap_or("keyward")))
+}
+
+fn create_private(path: &Path) -> std::io::Result<std::fs::File> {
     // One that is there belongs to a database that is gone; its mode might be open.
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -183,7 +230,5 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     options.create_new(true).write(true);
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    options.open(path)
 }

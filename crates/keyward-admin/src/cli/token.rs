@@ -9,6 +9,7 @@ use crate::service::tokens::create_token;
 use crate::store::keys::By;
 use crate::store::tokens::{Role, TokenRecord};
 use crate::store::{self, Store};
+use anstyle::AnsiColor;
 use clap::Subcommand;
 use keyward_policy::duration;
 use keyward_policy::timestamp::Timestamp;
@@ -41,7 +42,7 @@ pub enum TokenCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Revoke a token by name or id; running services notice at once
+    /// Revoke a token by name or id; running services notice within half a second
     Revoke {
         /// Name or id
         #[arg(value_name = "NAME|ID", required_unless_present = "name_option")]
@@ -124,13 +125,14 @@ async fn act(store: &Store, command: TokenCommand) -> Result<(), Failure> {
                 Format::Json => output::json(&json!({ "tokens": tokens.iter().map(view).collect::<Vec<_>>() })),
                 Format::Human => {
                     let row = |token: &TokenRecord| {
-                        vec![
+                        let cells = vec![
                             token.name.clone(),
                             token.role.to_string(),
                             token.id.clone(),
                             token.created_at.to_string(),
                             token.expires_at.map_or("never".to_owned(), |at| at.to_string()),
-                        ]
+                        ];
+                        (cells, token.expires_at.is_some_and(|at| at <= by.at).then_some(AnsiColor::Red))
                     };
                     output::table(&["name", "role", "id", "created", "expires"], tokens.iter().map(row).collect());
                 }

@@ -30,8 +30,15 @@ const UNACKNOWLEDGED: Duration = Duration::from_millis(4_500);
 /// How long a head may take to arrive, and a connection may be idle.
 const IDLE: Duration = Duration::from_secs(90);
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Largest head of a request, in bytes.
-const HEAD: usize = 32 << 10;
+/// Largest head of a request that is read, in bytes; the API refuses smaller ones in words.
+const HEAD: usize = 2 * crate::api::HEAD;
+/// What is said where as many connections are open as may.
+const FULL: &str = concat!(
+    "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n",
+    "retry-after: 5\r\nconnection: close\r\n\r\n",
+    r#"{"type":"urn:keyward:too_many_connections","title":"Too many connections","status":503,"#,
+    r#""detail":"as many connections are open as may; see KEYWARD_MAX_CONNECTIONS","code":"too_many_connections"}"#
+);
 /// How long requests that are being served may take when the service stops.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -68,6 +75,9 @@ pub async fn serve(
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             tracing::warn!("{most_connections} connections are open: another was closed at once");
+            if tls.is_none() {
+                let _ = stream.try_write(FULL.as_bytes());
+            }
             continue;
         };
         watch_for_silence(&stream);

@@ -44,6 +44,9 @@ pub struct Feed {
     pages: Mutex<Pages>,
 }
 
+/// And how many of them: small ones cost more than their bytes.
+const CACHE_PAGES: usize = 10_000;
+
 type PageKey = (u64, u64, u32);
 
 #[derive(Default)]
@@ -151,7 +154,8 @@ impl Feed {
 
 impl Pages {
     fn cell(&mut self, head: &Head, key: PageKey) -> Arc<OnceCell<EncodedPage>> {
-        if self.revision != head.revision || self.identity != head.identity || self.bytes > CACHE_BYTES {
+        let is_full = self.bytes > CACHE_BYTES || self.kept.len() >= CACHE_PAGES;
+        if self.revision != head.revision || self.identity != head.identity || is_full {
             self.revision = head.revision;
             self.identity.clone_from(&head.identity);
             self.kept.clear();

@@ -58,7 +58,8 @@ impl Service {
         {
             return Err(Error::WrongRealm { ours: ours.clone() });
         }
-        let (first, guard) = self.proxies.begin(&poll.headers, poll.since, poll.base);
+        let head = self.feed.state().head.revision;
+        let (first, guard) = self.proxies.begin(&poll.headers, poll.since, poll.base, head);
         let page = self.next_page(principal, &poll, first).await?;
         if let Some(guard) = guard {
             guard.answered(page.more, page.revision);
@@ -83,7 +84,11 @@ impl Service {
         }
         let identity = Arc::clone(head);
         let _waiter = Waiter::enter(principal, self.settings.most_waiters)?;
-        let deadline = Instant::now() + poll.wait;
+        let left = principal.expires_at.map_or(poll.wait, |end| {
+            let ms = end.unix_ms().saturating_sub(self.clock().now().unix_ms());
+            Duration::from_millis(u64::try_from(ms).unwrap_or_default())
+        });
+        let deadline = Instant::now() + poll.wait.min(left);
         loop {
             let Ok(changed) = tokio::time::timeout_at(deadline, news.changed()).await else { break };
             if changed.is_err() {
@@ -103,6 +108,10 @@ impl Service {
             if revision != poll.since || !same_store || closing {
                 break;
             }
+        }
+        // Its time may have ended while nothing changed.
+        if !self.tokens.is_valid(principal) {
+            return Err(Error::TokenEnded);
         }
         Box::pin(self.feed.page(poll.since, poll.base, poll.limit)).await
     }

@@ -22,6 +22,8 @@ const SHARED_HANGS_AFTER: Duration = Duration::from_secs(4);
 /// How long news of VMs gather before the other replicas are told.
 const SHARE: Duration = Duration::from_millis(20);
 const BEAT: Duration = Duration::from_secs(1);
+/// Each replica hears at least itself every [`BEAT`]: a connection that says nothing for this long is dead.
+const DEAF_AFTER: Duration = Duration::from_secs(5);
 const SWEEP: Duration = Duration::from_millis(250);
 const SAVE: Duration = Duration::from_secs(2);
 const CLEAN: Duration = Duration::from_secs(600);
@@ -53,13 +55,27 @@ impl Service {
     /// Answers whoever waits, tells the other replicas, and keeps what is known of VMs.
     pub async fn close(&self) {
         self.feed.close();
+        self.proxies.close();
         self.proxies.sweep();
         let (changed, forgotten) = self.proxies.take_unsaved();
-        if let Err(error) = self.store.save_proxies(&changed, &forgotten).await {
-            tracing::warn!(%error, "what is known of filter VMs could not be kept");
+        if let Err(error) = self.in_time(self.store.save_proxies(&changed, &forgotten)).await {
+            tracing::warn!(error, "what is known of filter VMs could not be kept");
         }
         let bye = Message { from: Arc::clone(&self.replica), hello: false, bye: true, vms: Vec::new() };
-        let _ = self.store.notify(RECEIPTS, &[serde_json::to_string(&bye).unwrap_or_default()]).await;
+        let bye = [serde_json::to_string(&bye).unwrap_or_default()];
+        let _ = self.in_time(self.store.notify(RECEIPTS, &bye)).await;
+    }
+
+    /// Waits for the store no longer than it may hang: a connection that was cut off without a word answers never.
+    async fn in_time<T>(&self, work: impl Future<Output = crate::store::Result<T>>) -> Result<T, String> {
+        match tokio::time::timeout(self.patience(), work).await {
+            Ok(done) => done.map_err(|error| error.to_string()),
+            Err(_) => Err("the store does not answer".to_owned()),
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        if self.store.is_shared() { SHARED_HANGS_AFTER } else { HANGS_AFTER }
     }
 
     /// Reads the newest state of the store and acts on it.
@@ -79,7 +95,7 @@ impl Service {
     async fn look(self: Arc<Self>) {
         let mut ticks = every(LOOK);
         let mut last_success = Instant::now();
-        let patience = if self.store.is_shared() { SHARED_HANGS_AFTER } else { HANGS_AFTER };
+        let patience = self.patience();
         loop {
             ticks.tick().await;
             let refused = match tokio::time::timeout(patience, self.refresh()).await {
@@ -116,13 +132,18 @@ impl Service {
         let Some(mut listener) = self.store.listen().await? else { return Ok(()) };
         self.proxies.listening();
         let hello = Message { from: Arc::clone(&self.replica), hello: true, bye: false, vms: Vec::new() };
-        self.store.notify(RECEIPTS, &[serde_json::to_string(&hello).unwrap_or_default()]).await?;
+        let hello = [serde_json::to_string(&hello).unwrap_or_default()];
+        if let Err(error) = self.in_time(self.store.notify(RECEIPTS, &hello)).await {
+            tracing::warn!(error, "the other replicas could not be greeted");
+            return Ok(());
+        }
         // What was changed before listening began is not told.
-        let _ = self.refresh().await;
-        while let Some(heard) = listener.try_recv().await? {
+        let _ = tokio::time::timeout(self.patience(), self.refresh()).await;
+        while let Ok(heard) = tokio::time::timeout(DEAF_AFTER, listener.try_recv()).await {
+            let Some(heard) = heard? else { break };
             match heard.channel() {
                 CHANGES => {
-                    let _ = self.refresh().await;
+                    let _ = tokio::time::timeout(self.patience(), self.refresh()).await;
                 }
                 _ => match serde_json::from_str::<Message>(heard.payload()) {
                     Ok(message) => self.proxies.hear(&self.replica, message),
@@ -144,8 +165,10 @@ impl Service {
                 continue;
             }
             last = Instant::now();
-            if let Err(error) = self.store.notify(RECEIPTS, &messages).await {
-                tracing::warn!(%error, "the other replicas could not be told what filter VMs have applied");
+            if let Err(error) = self.in_time(self.store.notify(RECEIPTS, &messages)).await {
+                self.proxies.not_told();
+                tracing::warn!(error, "the other replicas could not be told what filter VMs have applied");
+                tokio::time::sleep(LOOK).await;
             }
         }
     }
@@ -164,8 +187,9 @@ impl Service {
             if changed.is_empty() && forgotten.is_empty() {
                 continue;
             }
-            if let Err(error) = self.store.save_proxies(&changed, &forgotten).await {
-                tracing::warn!(%error, "what is known of filter VMs could not be kept");
+            if let Err(error) = self.in_time(self.store.save_proxies(&changed, &forgotten)).await {
+                self.proxies.not_saved(&changed, forgotten);
+                tracing::warn!(error, "what is known of filter VMs could not be kept; it is tried again");
             }
         }
     }

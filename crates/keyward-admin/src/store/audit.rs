@@ -68,6 +68,10 @@ impl Store {
     pub async fn audit(&self, filter: &AuditFilter, before: Option<i64>, limit: u32) -> Result<Vec<AuditEntry>> {
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         let (subject, actor, action) = (text(&filter.subject_id), text(&filter.actor), text(&filter.action));
+        // No entry has one, and PostgreSQL fails at it.
+        if [&subject, &actor, &action].iter().any(|text| text.contains('\0')) {
+            return Ok(Vec::new());
+        }
         let args = [
             Arg::Int(before.unwrap_or(i64::MAX)),
             Arg::Int(i64::from(limit)),

@@ -148,6 +148,9 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`]; or when the database cannot be read.
     pub async fn key(&self, id: &str) -> Result<KeyRecord> {
+        if !may_be_id(id) {
+            return Err(Error::NotFound);
+        }
         let row = self.pool.row(BY_ID, &[Arg::Text(id)]).await?;
         read_key(&row.ok_or(Error::NotFound)?)
     }
@@ -250,8 +253,16 @@ impl Store {
     }
 }
 
+/// PostgreSQL fails at a text with a NUL in it, where no key has one.
+fn may_be_id(id: &str) -> bool {
+    id.bytes().all(|b| b.is_ascii_graphic())
+}
+
 impl Change {
     async fn key(&mut self, id: &str, expected: Option<u64>) -> Result<KeyRecord> {
+        if !may_be_id(id) {
+            return Err(Error::NotFound);
+        }
         let row = self.tx.row(BY_ID, &[Arg::Text(id)]).await?;
         let key = read_key(&row.ok_or(Error::NotFound)?)?;
         match expected {

@@ -16,7 +16,7 @@ const POSTGRES: &[(i64, &str, &str)] = &[(1, "store", include_str!("../../migrat
 pub(super) async fn run(pool: &Pool) -> Result<()> {
     match pool {
         Pool::Sqlite { write, .. } => migrator(SQLITE).run(write).await?,
-        Pool::Postgres(pool) => {
+        Pool::Postgres { pool, .. } => {
             migrator(POSTGRES).run(pool).await?;
             index_trigrams(pool).await?;
         }

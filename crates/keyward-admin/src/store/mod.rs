@@ -23,7 +23,9 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, PgPool};
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// The channel on which PostgreSQL tells every replica of a change of keys or tokens.
 pub const CHANGES: &str = "keyward_changes";
@@ -32,6 +34,9 @@ pub const RECEIPTS: &str = "keyward_receipts";
 
 /// How long a statement may wait for a lock or a connection before the call fails.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Connections to PostgreSQL, and how many of them may be writing.
+const CONNECTIONS: u32 = 10;
+const WRITERS: usize = 6;
 
 /// Where everything is kept. Clones share their connections.
 #[derive(Clone)]
@@ -103,7 +108,7 @@ impl Store {
     /// [`Error::Url`] for an address that is neither `sqlite://…` nor `postgres://…`; otherwise what the database says.
     pub async fn open(url: &str) -> Result<Self> {
         let pool = if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            Pool::Postgres(open_postgres(url).await?)
+            Pool::Postgres { pool: open_postgres(url).await?, writers: Arc::new(Semaphore::new(WRITERS)) }
         } else if url.starts_with("sqlite:") {
             open_sqlite(url).await?
         } else {
@@ -148,7 +153,7 @@ impl Store {
     /// # Errors
     /// When the database cannot be reached.
     pub async fn listen(&self) -> Result<Option<PgListener>> {
-        let Pool::Postgres(pool) = &self.pool else { return Ok(None) };
+        let Pool::Postgres { pool, .. } = &self.pool else { return Ok(None) };
         let mut listener = PgListener::connect_with(pool).await?;
         listener.listen_all([CHANGES, RECEIPTS]).await?;
         Ok(Some(listener))
@@ -159,7 +164,7 @@ impl Store {
     /// # Errors
     /// When the database cannot be reached, or a payload has 8,000 bytes or more.
     pub async fn notify(&self, channel: &str, payloads: &[String]) -> Result<()> {
-        if let Pool::Postgres(pool) = &self.pool {
+        if let Pool::Postgres { pool, .. } = &self.pool {
             for payload in payloads {
                 sqlx::query("SELECT pg_notify($1, $2)").bind(channel).bind(payload).execute(pool).await?;
             }
@@ -174,7 +179,7 @@ impl Store {
                 read.close().await;
                 write.close().await;
             }
-            Pool::Postgres(pool) => pool.close().await,
+            Pool::Postgres { pool, .. } => pool.close().await,
         }
     }
 
@@ -224,9 +229,11 @@ async fn open_postgres(url: &str) -> Result<PgPool> {
             ("statement_timeout", "60s"),
             ("lock_timeout", "10s"),
             ("idle_in_transaction_session_timeout", "20s"),
+            // A plan made without knowing the limit of a page would gather far more rows than it needs.
+            ("plan_cache_mode", "force_custom_plan"),
         ])
         .disable_statement_logging();
-    Ok(PgPoolOptions::new().max_connections(10).acquire_timeout(PATIENCE).connect_with(options).await?)
+    Ok(PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE).connect_with(options).await?)
 }
 
 async fn open_sqlite(url: &str) -> Result<Pool> {

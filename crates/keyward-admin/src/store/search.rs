@@ -9,9 +9,6 @@ use super::sql::{Arg, Pool, Tx};
 use super::{Result, Store};
 use std::collections::BTreeSet;
 
-/// How many words of a name are found by their start.
-const WORDS: usize = 4;
-
 /// How many of the newest keys PostgreSQL looks through before it asks the trigram index: a frequent text is found
 /// among them at once, and for a rare one the index has little to sort.
 const NEWEST: i64 = 5_000;
@@ -58,6 +55,10 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn list_keys(&self, q: &str, before: Option<i64>, limit: u32) -> Result<Vec<KeyRecord>> {
+        // No name has one, and PostgreSQL fails at a NUL.
+        if q.chars().any(char::is_control) {
+            return Ok(Vec::new());
+        }
         let q = q.to_lowercase();
         let page = [Arg::Int(before.unwrap_or(i64::MAX)), Arg::Int(i64::from(limit))];
         let rows = match (q.chars().count(), &self.pool) {
@@ -67,7 +68,7 @@ impl Store {
                 let phrase = format!("\"{}\"", q.replace('"', "\"\""));
                 pool.rows(SQLITE_BY_TRIGRAM, &[page[0], page[1], Arg::Text(&phrase)]).await?
             }
-            (_, pool @ Pool::Postgres(_)) => {
+            (_, pool @ Pool::Postgres { .. }) => {
                 let newest = [page[0], page[1], Arg::Text(&q), Arg::Int(NEWEST)];
                 let rows = pool.rows(POSTGRES_NEWEST, &newest).await?;
                 if rows.len() >= limit as usize {
@@ -94,7 +95,7 @@ pub(super) fn starts(key: &KeyRecord) -> BTreeSet<String> {
     let id = key.id.strip_prefix("key_").unwrap_or(&key.id);
     let last_four = key.last_four.to_lowercase();
     let mut starts = BTreeSet::new();
-    for text in [name.as_str(), id, &last_four].into_iter().chain(name.split_whitespace().take(WORDS)) {
+    for text in [name.as_str(), id, &last_four].into_iter().chain(name.split_whitespace()) {
         for length in [1, 2] {
             let start: String = text.chars().take(length).collect();
             if start.chars().count() == length {

@@ -3,9 +3,12 @@
 //! Both understand `$1` parameters, `ON CONFLICT` and `RETURNING`, so that nearly every statement is written once.
 //! Integers are 64 bits and flags are 0 or 1 in both.
 
+use super::PATIENCE;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction};
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Connections to one of the two databases.
 #[derive(Clone)]
@@ -18,15 +21,24 @@ pub enum Pool {
         read: SqlitePool,
     },
     /// One pool for both.
-    Postgres(PgPool),
+    Postgres {
+        /// The connections.
+        pool: PgPool,
+        /// Places for writers. They queue for the store's row, each with a connection in its hand: some are left for those
+        /// who read.
+        writers: Arc<Semaphore>,
+    },
 }
 
 /// An open transaction; rolled back when dropped.
 pub enum Tx {
     /// On SQLite.
     Sqlite(Transaction<'static, Sqlite>),
-    /// On PostgreSQL.
-    Postgres(Transaction<'static, Postgres>),
+    /// On PostgreSQL; a writer with its place.
+    Postgres(
+        Transaction<'static, Postgres>,
+        #[allow(dead_code, reason = "given back when the transaction is over")] Option<OwnedSemaphorePermit>,
+    ),
 }
 
 /// A parameter.
@@ -115,14 +127,18 @@ fn postgres_arguments(args: &[Arg<'_>]) -> sqlx::Result<PgArguments> {
 impl Pool {
     /// Whether this is PostgreSQL.
     pub fn is_postgres(&self) -> bool {
-        matches!(self, Pool::Postgres(_))
+        matches!(self, Pool::Postgres { .. })
     }
 
     /// Starts a transaction that will write. On SQLite it holds the write lock from the start.
     pub async fn begin_write(&self) -> sqlx::Result<Tx> {
         Ok(match self {
             Pool::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
-            Pool::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Pool::Postgres { pool, writers } => {
+                let place = tokio::time::timeout(PATIENCE, Arc::clone(writers).acquire_owned()).await;
+                let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
+                Tx::Postgres(pool.begin().await?, Some(place))
+            }
         })
     }
 
@@ -130,8 +146,8 @@ impl Pool {
     pub async fn begin_read(&self) -> sqlx::Result<Tx> {
         Ok(match self {
             Pool::Sqlite { read, .. } => Tx::Sqlite(read.begin().await?),
-            Pool::Postgres(pool) => {
-                Tx::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
+            Pool::Postgres { pool, .. } => {
+                Tx::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?, None)
             }
         })
     }
@@ -143,7 +159,7 @@ impl Pool {
                 let rows = sqlx::query_with(sql, sqlite_arguments(args)?).fetch_all(read).await?;
                 Ok(rows.into_iter().map(Row::Sqlite).collect())
             }
-            Pool::Postgres(pool) => {
+            Pool::Postgres { pool, .. } => {
                 let rows = sqlx::query_with(sql, postgres_arguments(args)?).fetch_all(pool).await?;
                 Ok(rows.into_iter().map(Row::Postgres).collect())
             }
@@ -161,7 +177,7 @@ impl Tx {
     pub async fn execute(&mut self, sql: &'static str, args: &[Arg<'_>]) -> sqlx::Result<u64> {
         Ok(match self {
             Tx::Sqlite(tx) => sqlx::query_with(sql, sqlite_arguments(args)?).execute(&mut **tx).await?.rows_affected(),
-            Tx::Postgres(tx) => {
+            Tx::Postgres(tx, _) => {
                 sqlx::query_with(sql, postgres_arguments(args)?).execute(&mut **tx).await?.rows_affected()
             }
         })
@@ -174,7 +190,7 @@ impl Tx {
                 let rows = sqlx::query_with(sql, sqlite_arguments(args)?).fetch_all(&mut **tx).await?;
                 rows.into_iter().map(Row::Sqlite).collect()
             }
-            Tx::Postgres(tx) => {
+            Tx::Postgres(tx, _) => {
                 let rows = sqlx::query_with(sql, postgres_arguments(args)?).fetch_all(&mut **tx).await?;
                 rows.into_iter().map(Row::Postgres).collect()
             }
@@ -190,12 +206,12 @@ impl Tx {
     pub async fn commit(self) -> sqlx::Result<()> {
         match self {
             Tx::Sqlite(tx) => tx.commit().await,
-            Tx::Postgres(tx) => tx.commit().await,
+            Tx::Postgres(tx, _) => tx.commit().await,
         }
     }
 
     /// Whether this is PostgreSQL.
     pub fn is_postgres(&self) -> bool {
-        matches!(self, Tx::Postgres(_))
+        matches!(self, Tx::Postgres(..))
     }
 }

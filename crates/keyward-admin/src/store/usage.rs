@@ -31,27 +31,31 @@ pub struct UsageTotal {
 
 impl Store {
     /// Adds a batch unless this one or a later one of the same VM was added before; whether it was. Keys that are gone
-    /// are passed over. The ids, and the permissions of one id, must not repeat.
+    /// are passed over. The ids, and the permissions of one id, must not repeat. Sums end where JSON would no longer
+    /// carry them exactly.
     ///
     /// # Errors
     /// When the database cannot be written: then nothing was.
     pub async fn add_usage(&self, vm: &str, seq: u64, keys: &[KeyUsage], now: Timestamp) -> Result<bool> {
+        /// As in the statements.
+        const MOST: u64 = 9_000_000_000_000_000;
         const SQLITE: &str = "INSERT INTO key_usage (key_id, permission, count, last_used_at) \
             SELECT e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3 FROM json_each($1) e \
             WHERE EXISTS (SELECT 1 FROM keys WHERE id = e.value ->> 0) \
-            ON CONFLICT (key_id, permission) DO UPDATE SET count = count + excluded.count, \
+            ON CONFLICT (key_id, permission) DO UPDATE SET count = min(count + excluded.count, 9000000000000000), \
             last_used_at = max(last_used_at, excluded.last_used_at)";
         const POSTGRES: &str = "INSERT INTO key_usage (key_id, permission, count, last_used_at) \
             SELECT e ->> 0, e ->> 1, (e ->> 2)::bigint, (e ->> 3)::bigint FROM jsonb_array_elements($1::jsonb) e \
             WHERE EXISTS (SELECT 1 FROM keys WHERE id = e ->> 0) \
-            ON CONFLICT (key_id, permission) DO UPDATE SET count = key_usage.count + excluded.count, \
+            ON CONFLICT (key_id, permission) DO UPDATE SET count = least(key_usage.count + excluded.count, 9000000000000000), \
             last_used_at = greatest(key_usage.last_used_at, excluded.last_used_at)";
 
         let mut rows = Vec::new();
         for key in keys {
             let at = key.last_used_at.min(now).unix_ms();
-            rows.push((key.id.as_str(), "", key.count, at));
-            rows.extend(key.permissions.iter().map(|(name, count)| (key.id.as_str(), name.as_str(), *count, at)));
+            rows.push((key.id.as_str(), "", key.count.min(MOST), at));
+            let permissions = key.permissions.iter();
+            rows.extend(permissions.map(|(name, count)| (key.id.as_str(), name.as_str(), (*count).min(MOST), at)));
         }
         // In one order, so that two batches never wait for each other's rows.
         rows.sort_unstable();

@@ -13,6 +13,7 @@ use keyward_admin::store::usage::KeyUsage;
 use keyward_admin::store::{Error, Store};
 use keyward_policy::checksum::{Checksum, contribution};
 use keyward_policy::timestamp::Timestamp;
+use sqlx::Connection as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -415,6 +416,37 @@ pub(crate) async fn the_audit_log_tells_who_did_what_and_keeps_it(place: Arc<Pla
     assert_eq!((entry.revision, entry.subject_name.as_str(), entry.at), (Some(3), "b", NOW));
     let older = store.audit(&AuditFilter::default(), Some(entry.seq), 10).await.unwrap();
     assert_eq!(older.len(), 2);
+}
+
+pub(crate) async fn sums_of_usage_stay_exact(place: Arc<Place>) {
+    let store = place.open().await;
+    let key = make(&store, "a").await;
+    for seq in 1..=3 {
+        let most = KeyUsage { id: key.id.clone(), count: 1 << 62, last_used_at: NOW, permissions: Vec::new() };
+        assert!(store.add_usage("vm-1", seq, &[most], NOW).await.unwrap());
+    }
+    assert_eq!(store.key_usage(&key.id).await.unwrap()[0].count, 9_000_000_000_000_000);
+}
+
+pub(crate) async fn the_database_itself_keeps_the_audit_log(place: Arc<Place>) {
+    // A database in memory is out of reach for others.
+    if place.url.contains(":memory:") {
+        return;
+    }
+    let store = place.open().await;
+    make(&store, "a").await;
+    for statement in ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit", "DELETE FROM audit WHERE seq = 1"] {
+        let refused = if store.is_shared() {
+            let mut database = sqlx::PgConnection::connect(&place.url).await.unwrap();
+            sqlx::query(statement).execute(&mut database).await.err()
+        } else {
+            let mut database = sqlx::SqliteConnection::connect(&place.url).await.unwrap();
+            sqlx::query(statement).execute(&mut database).await.err()
+        };
+        let said = refused.map(|error| error.to_string()).unwrap_or_default();
+        assert!(said.contains("append-only"), "{statement}: {said}");
+    }
+    assert_eq!(store.audit(&AuditFilter::default(), None, 9).await.unwrap()[0].actor, "tester");
 }
 
 pub(crate) async fn a_new_identity_is_a_new_store_to_filters(place: Arc<Place>) {

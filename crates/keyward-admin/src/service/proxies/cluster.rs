@@ -1,7 +1,7 @@
 //! What replicas of the service tell each other of the VMs that ask them.
 
 use super::vm::{Elsewhere, Vm};
-use super::{Proxies, VmId};
+use super::{ContactState, Proxies, VmId};
 use keyward_policy::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -93,6 +93,7 @@ impl Proxies {
         let mut state = self.state.lock();
         let now = Instant::now();
         let ids: Vec<VmId> = state.unshared.drain().collect();
+        state.under_way.clone_from(&ids);
         let mut messages = Vec::new();
         let mut batch = Vec::new();
         let mut size = 0;
@@ -119,6 +120,13 @@ impl Proxies {
             messages.push(encode(me, batch));
         }
         messages
+    }
+
+    /// What [`Proxies::take_messages`] gave could not be told: it is to be told again.
+    pub fn not_told(&self) {
+        let mut state = self.state.lock();
+        let ids = std::mem::take(&mut state.under_way);
+        state.unshared.extend(ids);
     }
 
     /// Listening begins (again).
@@ -149,17 +157,20 @@ impl Proxies {
         let heard = Heard { at: now, time: self.now(), stopped: message.bye };
         replicas.heard.insert(Arc::clone(&message.from), heard);
         if message.hello {
-            let ours = state.vms.iter().filter(|(_, vm)| vm.counted && vm.in_contact_here(now));
-            state.unshared.extend(ours.map(|(id, _)| id.clone()));
+            // Those out of contact too: whoever did not listen for a while has missed that they were ever there.
+            let (time, replicas) = (self.now(), Some(&*replicas));
+            let known =
+                state.vms.iter().filter(|(_, vm)| vm.counted && vm.state(now, time, replicas) != ContactState::Gone);
+            state.unshared.extend(known.map(|(id, _)| id.clone()));
         }
         for news in message.vms {
             let last_contact = Timestamp::from_unix_ms(news.last_contact_ms);
             let id = VmId { node: news.node, vm: news.vm };
             let vm = state.vms.entry(id).or_insert_with(|| Vm::new(last_contact));
-            vm.counted = true;
+            let is_new = !std::mem::replace(&mut vm.counted, true);
             vm.applied = vm.applied.max(news.applied);
             vm.last_contact_at = vm.last_contact_at.max(last_contact);
-            if news.in_contact {
+            if news.in_contact || is_new {
                 vm.filter = news.filter;
                 vm.max_staleness = news.max_staleness_ms.map(Duration::from_millis);
             }

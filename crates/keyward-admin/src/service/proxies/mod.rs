@@ -23,6 +23,7 @@ use keyward_policy::timestamp::Timestamp;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -48,12 +49,16 @@ pub struct Proxies {
     state: Mutex<State>,
     /// Something about a VM changed that a receipt may wait for.
     changed: Notify,
+    /// The service stops: receipts say what is known by now.
+    closing: AtomicBool,
 }
 
 struct State {
     vms: HashMap<VmId, Vm>,
     /// To be told to the other replicas.
     unshared: HashSet<VmId>,
+    /// Being told to them.
+    under_way: Vec<VmId>,
     /// To be written to the store.
     unsaved: HashSet<VmId>,
     forgotten: Vec<VmId>,
@@ -67,6 +72,8 @@ pub struct PollGuard {
     proxies: Arc<Proxies>,
     id: VmId,
     answered: Option<(bool, u64)>,
+    /// What it says to have applied, where this service knew of less: true if the store has an answer to it.
+    ahead: Option<u64>,
 }
 
 impl Proxies {
@@ -78,26 +85,34 @@ impl Proxies {
         let state = State {
             vms,
             unshared: HashSet::new(),
+            under_way: Vec::new(),
             unsaved: HashSet::new(),
             forgotten: Vec::new(),
             replicas,
             overflow: false,
         };
-        Arc::new(Self { clock, state: Mutex::new(state), changed: Notify::new() })
+        Arc::new(Self { clock, state: Mutex::new(state), changed: Notify::new(), closing: AtomicBool::new(false) })
     }
 
-    /// A VM asks for what follows `since`. Whether it asks for the first time, and the guard to hold until it is answered.
-    pub fn begin(self: &Arc<Self>, headers: &PollHeaders, since: u64, base: u64) -> (bool, Option<PollGuard>) {
+    /// A VM asks for what follows `since`, where the store is at `head` as far as is known. Whether it had no answer yet,
+    /// and the guard to hold until it gets one.
+    pub fn begin(
+        self: &Arc<Self>,
+        headers: &PollHeaders,
+        since: u64,
+        base: u64,
+        head: u64,
+    ) -> (bool, Option<PollGuard>) {
         let Some(id) = headers.id() else { return (false, None) };
         let mut state = self.state.lock();
-        let first = !state.vms.contains_key(&id);
-        if first && state.vms.len() >= MOST {
+        if !state.vms.contains_key(&id) && state.vms.len() >= MOST {
             state.overflow = true;
             return (true, None);
         }
         let now = self.clock.now();
         let vm = state.vms.entry(id.clone()).or_insert_with(|| Vm::new(now));
-        let news = vm.asks(headers, since, base);
+        let first = vm.is_new_here();
+        let news = vm.asks(headers, since, base, head);
         if news.save {
             state.unsaved.insert(id.clone());
         }
@@ -108,14 +123,29 @@ impl Proxies {
         if news.share {
             self.changed.notify_waiters();
         }
-        (first, Some(PollGuard { proxies: Arc::clone(self), id, answered: None }))
+        let ahead = (since > head && base == since).then_some(since);
+        (first, Some(PollGuard { proxies: Arc::clone(self), id, answered: None, ahead }))
     }
 
-    fn end(&self, id: &VmId, answered: Option<(bool, u64)>) {
+    fn end(&self, id: &VmId, answered: Option<(bool, u64)>, ahead: Option<u64>) {
         let now = self.clock.now();
-        if let Some(vm) = self.state.lock().vms.get_mut(id) {
-            vm.ends(answered, now);
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let Some(vm) = state.vms.get_mut(id) else { return };
+        vm.ends(answered, now);
+        if let (Some(_), Some(applied)) = (answered, ahead)
+            && vm.has_applied(applied)
+        {
+            state.unshared.insert(id.clone());
+            drop(guard);
+            self.changed.notify_waiters();
         }
+    }
+
+    /// The service stops: whoever waits for a receipt gets it as it is.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.changed.notify_waiters();
     }
 
     /// Looks who came into contact and who went out of it, and forgets who is long gone. Called several times a second.
@@ -154,11 +184,22 @@ impl Proxies {
         let mut ids: Vec<VmId> = state.unsaved.drain().collect();
         // In one order, so that two replicas never wait for each other's rows.
         ids.sort_unstable();
-        let mut forgotten: Vec<(String, String)> =
-            state.forgotten.drain(..).map(|id| (id.node.to_string(), id.vm.to_string())).collect();
+        let gone: Vec<VmId> = state.forgotten.drain(..).collect();
+        // Who came back meanwhile stays.
+        let gone = gone.into_iter().filter(|id| !state.vms.contains_key(id));
+        let mut forgotten: Vec<(String, String)> = gone.map(|id| (id.node.to_string(), id.vm.to_string())).collect();
         forgotten.sort_unstable();
-        let changed = ids.iter().filter_map(|id| Some(state.vms.get(id)?.record(id))).collect();
+        let (instant, replicas) = (Instant::now(), state.replicas.as_ref());
+        let changed = ids.iter().filter_map(|id| Some(state.vms.get(id)?.record(id, instant, replicas))).collect();
         (changed, forgotten)
+    }
+
+    /// What [`Proxies::take_unsaved`] gave could not be written: it is to be written later.
+    pub fn not_saved(&self, changed: &[ProxyRecord], forgotten: Vec<(String, String)>) {
+        let id = |node: &str, vm: &str| VmId { node: node.into(), vm: vm.into() };
+        let mut state = self.state.lock();
+        state.unsaved.extend(changed.iter().map(|record| id(&record.node, &record.vm)));
+        state.forgotten.extend(forgotten.iter().map(|(node, vm)| id(node, vm)));
     }
 
     /// Every VM that counts, by node and name.
@@ -205,6 +246,6 @@ impl PollGuard {
 
 impl Drop for PollGuard {
     fn drop(&mut self) {
-        self.proxies.end(&self.id, self.answered);
+        self.proxies.end(&self.id, self.answered, self.ahead);
     }
 }

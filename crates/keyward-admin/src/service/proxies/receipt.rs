@@ -2,6 +2,7 @@
 
 use super::{ContactState, Proxies};
 use keyward_policy::timestamp::Timestamp;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -67,13 +68,14 @@ impl Proxies {
         applied
     }
 
-    /// Waits until every VM in contact has applied `revision`, for `wait` at most.
+    /// Waits until every VM in contact has applied `revision`, for `wait` at most, and no longer than the service runs: a
+    /// regenerated key is in no other answer.
     pub async fn receipt(&self, revision: u64, wait: Duration) -> Applied {
         let deadline = Instant::now() + wait;
         loop {
             let changed = self.changed.notified();
             let applied = self.applied(revision);
-            if applied.is_complete() || Instant::now() >= deadline {
+            if applied.is_complete() || Instant::now() >= deadline || self.closing.load(Ordering::Acquire) {
                 return applied;
             }
             let look_again = (Instant::now() + LOOK_AGAIN).min(deadline);

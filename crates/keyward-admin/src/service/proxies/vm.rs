@@ -146,8 +146,13 @@ impl Vm {
         }
     }
 
-    /// It asks for what follows `since`; what that tells that was not known.
-    pub fn asks(&mut self, headers: &PollHeaders, since: u64, base: u64) -> News {
+    /// Whether it has got nothing from here yet, and nothing is under way.
+    pub fn is_new_here(&self) -> bool {
+        self.open == 0 && self.last_answer.is_none()
+    }
+
+    /// It asks for what follows `since`, and the store is at `head`; what that tells that was not known.
+    pub fn asks(&mut self, headers: &PollHeaders, since: u64, base: u64, head: u64) -> News {
         let filter = headers.filter.as_deref().unwrap_or_default();
         let differs = self.filter != filter || self.max_staleness != headers.max_staleness;
         let mut news = differs;
@@ -165,11 +170,18 @@ impl Vm {
         // While it loads or catches up page by page, the table in use is still the old one, and `base` tells it apart:
         // only a whole load or a whole catching up acknowledges.
         let loading = base != since || self.last_answer == Some((true, since));
-        if !loading && since > self.applied {
-            self.applied = since;
-            news = true;
+        // Whoever is ahead of the store speaks of another one, which this one was before a backup was restored.
+        if !loading && since <= head {
+            news |= self.has_applied(since);
         }
         News { share: news && self.counted, save: differs && self.counted }
+    }
+
+    /// It has applied everything up to `revision`; whether that was not known.
+    pub fn has_applied(&mut self, revision: u64) -> bool {
+        let news = revision > self.applied;
+        self.applied = self.applied.max(revision);
+        news
     }
 
     /// A poll of it ended: with an answer, or with its connection.
@@ -188,10 +200,13 @@ impl Vm {
         self.open > 0 || self.grace.is_some_and(|until| now < until)
     }
 
+    fn in_contact_elsewhere(&self, instant: Instant, replicas: Option<&Replicas>) -> bool {
+        let heard = |at: &Elsewhere| replicas.is_some_and(|all| all.is_heard(&at.replica, instant));
+        self.elsewhere.iter().any(|at| at.in_contact && heard(at))
+    }
+
     pub fn state(&self, instant: Instant, now: Timestamp, replicas: Option<&Replicas>) -> ContactState {
-        let elsewhere =
-            |at: &Elsewhere| at.in_contact && replicas.is_some_and(|all| all.is_heard(&at.replica, instant));
-        if self.in_contact_here(instant) || self.elsewhere.iter().any(elsewhere) {
+        if self.in_contact_here(instant) || self.in_contact_elsewhere(instant, replicas) {
             ContactState::InContact
         } else if self.refuses_by(self.last_contact(replicas), replicas).is_some_and(|by| by <= now) {
             ContactState::Gone
@@ -229,15 +244,16 @@ impl Vm {
                 .is_none_or(|by| now.unix_ms() - by.unix_ms() < forget)
     }
 
-    pub fn record(&self, id: &VmId) -> ProxyRecord {
+    pub fn record(&self, id: &VmId, instant: Instant, replicas: Option<&Replicas>) -> ProxyRecord {
         ProxyRecord {
             node: id.node.to_string(),
             vm: id.vm.to_string(),
             filter: self.filter.clone(),
             max_staleness: self.max_staleness,
             applied: self.applied,
-            in_contact: self.was_in_contact_here,
-            last_contact_at: self.last_contact_at,
+            // A VM that moved to another replica left this one, and did not lose contact.
+            in_contact: self.was_in_contact_here || self.in_contact_elsewhere(instant, replicas),
+            last_contact_at: self.last_contact(replicas),
         }
     }
 
