@@ -48,6 +48,11 @@ pub fn failpoint_module() -> Result<PathBuf> {
     build_module(&["--features", "failpoint"], "keyward-failpoint.wasm")
 }
 
+/// Builds `target/dist/bench/keyward-callback-times.wasm`, for `cargo xtask bench load` alone.
+pub fn timed_module() -> Result<PathBuf> {
+    build_module(&["--features", "callback-times"], "bench/keyward-callback-times.wasm")
+}
+
 /// Builds `target/dist/keyward`.
 pub fn command() -> Result<PathBuf> {
     sh::run(sh::cargo().args(["build", "--release", "--package", "keyward-admin"]))?;

@@ -5,9 +5,9 @@
 //! worker's CPU time from the kernel before and after. What a filter adds is the difference to the variant without it
 //! in the same round. Envoy is started anew several times, because where a process lies in memory matters too.
 
-mod alternatives;
+pub mod alternatives;
 mod latency;
-mod listener;
+pub mod listener;
 mod lua;
 mod rules;
 mod variants;
