@@ -4,6 +4,8 @@ use crate::{build, envoy, prerequisites, sh};
 use anyhow::{Result, bail};
 
 #[derive(clap::Args)]
+// `--help` belongs to the measurement that is named.
+#[command(disable_help_flag = true)]
 pub struct Arguments {
     /// Which measurement; without one, their names
     name: Option<String>,
