@@ -48,8 +48,7 @@ impl Edge {
     /// When Envoy does not take the configuration.
     pub fn with(admin: SocketAddr, module: Option<&Path>, change: impl FnOnce(&mut Shipped)) -> Result<Self> {
         let folder = workspace::scratch("bench-edge");
-        let mut shipped =
-            Shipped::new(server::start(server::UPSTREAM)?).with_admin(admin, EDGE_TOKEN, folder.path());
+        let mut shipped = Shipped::new(server::start(server::UPSTREAM)?).with_admin(admin, EDGE_TOKEN, folder.path());
         if let Some(module) = module {
             shipped.set_module(module);
         }

@@ -41,14 +41,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub fn run(arguments: &Arguments) -> Result<()> {
     allow_descriptors(arguments.vms as u64 * 2 + 1_000)?;
     let mut table = Table::new(&[
-        "store", "VMs", "all told: p50, ms", "p90", "longest", "receipt: p50, ms", "longest", "KiB a VM",
-        "CPU of the service a change, ms", "CPU a VM told, µs", "CPU while nothing happens",
+        "store",
+        "VMs",
+        "all told: p50, ms",
+        "p90",
+        "longest",
+        "receipt: p50, ms",
+        "longest",
+        "KiB a VM",
+        "CPU of the service a change, ms",
+        "CPU a VM told, µs",
+        "CPU while nothing happens",
     ]);
-    let figures: Vec<Value> = arguments
-        .database
-        .iter()
-        .map(|database| measure(arguments, *database, &mut table))
-        .collect::<Result<_>>()?;
+    let figures: Vec<Value> =
+        arguments.database.iter().map(|database| measure(arguments, *database, &mut table)).collect::<Result<_>>()?;
     println!();
     table.print();
     report::write("fanout", json!({"stores": figures}))

@@ -42,8 +42,15 @@ const LOADS: &str = "wasmcustom.keyward_manifest_loads";
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut times = Table::new(&[
-        "keys", "first load: serving after, s", "loaded again after, s", "p99 idle, ms", "p99 meanwhile, ms", "×",
-        "p999 idle, ms", "p999 meanwhile, ms", "requests meanwhile",
+        "keys",
+        "first load: serving after, s",
+        "loaded again after, s",
+        "p99 idle, ms",
+        "p99 meanwhile, ms",
+        "×",
+        "p999 idle, ms",
+        "p999 meanwhile, ms",
+        "requests meanwhile",
     ]);
     let mut callbacks =
         Table::new(&["keys", "load", "callbacks", "p50, µs", "p99", "99.9 %", "longest", "over 0.5 ms", "over 5 ms"]);

@@ -35,8 +35,8 @@ pub struct Arguments {
     /// Seconds of load for each variant in each round
     #[arg(long, default_value_t = 1)]
     seconds: u32,
-    /// Only variants with one of these in their names, and what they are compared with
-    #[arg(long, value_delimiter = ',')]
+    /// Only variants with one of these in their names, and what they are compared with; separated by semicolons
+    #[arg(long, value_delimiter = ';')]
     only: Vec<String>,
     /// What stands behind the filters: Envoy's own answer, or a server and the shipped routes to it
     #[arg(long, value_enum, default_value = "direct")]

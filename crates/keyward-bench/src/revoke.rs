@@ -81,7 +81,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         quantile(&took, 0.99) / 1e3,
     );
     let mut table = Table::new(&[
-        "", "deletions", "refused: p50, ms", "p99", "longest", "receipt: p50, ms", "p99", "longest", "receipts of all VMs",
+        "",
+        "deletions",
+        "refused: p50, ms",
+        "p99",
+        "longest",
+        "receipt: p50, ms",
+        "p99",
+        "longest",
+        "receipts of all VMs",
         "passed after the receipt",
     ]);
     let figures = [("idle", &idle), ("under load", &busy)].map(|(name, series)| tell(name, series, &mut table));
@@ -120,10 +128,8 @@ fn one(asking: &mut [Connection], caller: &mut Caller, key: &str, id: &str) -> R
         let applied = caller.delete(id);
         let receipt_at = Instant::now();
         receipt_is_there.store(true, Ordering::SeqCst);
-        let refusals: Result<Vec<Asked>> = threads
-            .into_iter()
-            .map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a client failed"))?)
-            .collect();
+        let refusals: Result<Vec<Asked>> =
+            threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a client failed"))?).collect();
         anyhow::Ok((refusals?, sent, receipt_at, applied?))
     })?;
     let count = |field: &str| applied.get(field).and_then(Value::as_u64);

@@ -86,7 +86,8 @@ fn serve_each(mut stream: TcpStream, handler: &impl Fn(&Asked<'_>) -> Vec<u8>) -
         };
         let head = String::from_utf8_lossy(pending.get(..end).unwrap_or_default()).into_owned();
         pending.drain(..end);
-        let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        let length =
+            head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
         let length: usize = length.unwrap_or(0);
         while pending.len() < length {
             let read = stream.read(&mut buffer)?;

@@ -9,7 +9,7 @@ use keyward_policy::manifest::{Change, FORMAT, Live, LiveKey, Page};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -86,7 +86,8 @@ impl Shared {
             self.wait(query(asked.target, "wait"));
         }
         let body = self.page(since.min(self.keys));
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head =
+            format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
         [head.into_bytes(), body].concat()
     }
 

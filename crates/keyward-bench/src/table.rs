@@ -36,9 +36,14 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut figures = Vec::new();
-    let mut linear = Table::new(&["keys", "linear memory, MiB", "bytes a key", "after starting over, MiB", "bytes a key"]);
+    let mut linear =
+        Table::new(&["keys", "linear memory, MiB", "bytes a key", "after starting over, MiB", "bytes a key"]);
     let mut resident = Table::new(&[
-        "keys", "Keyward, MiB", "after starting over, MiB", "api_key_auth, MiB", "api_key_auth is ready after, s",
+        "keys",
+        "Keyward, MiB",
+        "after starting over, MiB",
+        "api_key_auth, MiB",
+        "api_key_auth is ready after, s",
     ]);
     let module = WasmModule::load(&artifacts::module());
     let empty = in_module(&module, 1, false)?.0;
@@ -70,9 +75,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     println!("\nlinear memory of a VM\n");
     linear.print();
-    println!("\nresident memory of Envoy with two workers; with one key in api_key_auth it has {:.0} MiB\n", mib(native));
+    println!(
+        "\nresident memory of Envoy with two workers; with one key in api_key_auth it has {:.0} MiB\n",
+        mib(native)
+    );
     resident.print();
-    report::write("table", json!({"linear_bytes_without_keys": empty, "resident_bytes_with_one_key": native, "sizes": figures}))
+    report::write(
+        "table",
+        json!({"linear_bytes_without_keys": empty, "resident_bytes_with_one_key": native, "sizes": figures}),
+    )
 }
 
 fn mib(bytes: u64) -> f64 {
@@ -87,7 +98,9 @@ fn in_module(module: &WasmModule, keys: u32, again: bool) -> Result<(u64, Option
     let now = Timestamp::parse("2026-06-01T00:00:00Z").map_or(0, |at| at.unix_ms().cast_unsigned() * 1_000_000);
     let mut state = State::at(now);
     state.clusters.push("keyward_admin".to_owned());
-    let Ok(mut vm) = module.start(plugin.to_string().as_bytes(), state) else { bail!("the module refused its configuration") };
+    let Ok(mut vm) = module.start(plugin.to_string().as_bytes(), state) else {
+        bail!("the module refused its configuration")
+    };
     load(&mut vm, &store)?;
     let first = vm.memory_bytes() as u64;
     if !again {

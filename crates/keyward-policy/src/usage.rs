@@ -3,10 +3,12 @@
 //! A batch carries a number and is sent again under the same one until the service has acknowledged it, which counts a
 //! number once. So an answer that is lost counts nothing twice, and a service that is away loses nothing that fits.
 
+use crate::checksum::splitmix64;
 use crate::key::KeyId;
 use crate::timestamp::Timestamp;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
 
 /// The most keys whose use waits to be reported. The use of further ones is only counted as dropped.
@@ -25,11 +27,35 @@ const RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct UsageLog {
     vm: Box<str>,
-    waiting: HashMap<Box<str>, Usage>,
+    waiting: Waiting,
     dropped: u64,
     seq: u64,
     batch: Option<Batch>,
     next_at: Duration,
+}
+
+/// By id. Ids of the shape that the service gives are looked up as they stand in the table: no text is made of them, and
+/// hashing them is a multiplication or two. This happens on every request that is let through.
+#[derive(Debug, Default)]
+struct Waiting {
+    packed: HashMap<[u8; 10], Usage, BuildHasherDefault<IdHasher>>,
+    text: HashMap<Box<str>, Usage>,
+}
+
+/// For packed ids alone: they are random, and chosen by the service, never by a client.
+#[derive(Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some((word, _)) = bytes.split_first_chunk::<8>() {
+            self.0 = splitmix64(self.0 ^ u64::from_le_bytes(*word));
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 #[derive(Debug)]
@@ -50,17 +76,13 @@ struct Batch {
 impl UsageLog {
     /// Begins with nothing; `vm` is what the service knows this VM by.
     pub fn new(vm: &str) -> Self {
-        Self { vm: vm.into(), waiting: HashMap::new(), dropped: 0, seq: 0, batch: None, next_at: Duration::ZERO }
+        Self { vm: vm.into(), waiting: Waiting::default(), dropped: 0, seq: 0, batch: None, next_at: Duration::ZERO }
     }
 
     /// A key was let through by these permissions. Allocates only for a key or a permission that is not waiting yet.
     pub fn record<'p>(&mut self, id: &KeyId<'_>, permissions: impl Iterator<Item = &'p str>, at: Timestamp) {
-        let mut buffer = [0; 20];
-        let id = id.as_str(&mut buffer);
-        if self.waiting.len() < MAX_WAITING && !self.waiting.contains_key(id) {
-            self.waiting.insert(id.into(), Usage::default());
-        }
-        match self.waiting.get_mut(id) {
+        let has_room = self.waiting.len() < MAX_WAITING;
+        match self.waiting.get(id, has_room) {
             Some(usage) => usage.add(permissions, at),
             None => self.dropped = self.dropped.saturating_add(1),
         }
@@ -110,10 +132,40 @@ impl UsageLog {
     }
 
     fn take_batch(&mut self) -> String {
-        let ids: Vec<Box<str>> = self.waiting.keys().take(MAX_BATCH).cloned().collect();
-        let used = ids.into_iter().filter_map(|id| self.waiting.remove_entry(&id));
-        let keys = used.map(|(id, usage)| usage.reported(id.into())).collect();
+        let keys = self.waiting.take(MAX_BATCH).map(|(id, usage)| usage.reported(id)).collect();
         serde_json::to_string(&Report { vm: &self.vm, seq: self.seq, keys }).unwrap_or_default()
+    }
+}
+
+impl Waiting {
+    fn len(&self) -> usize {
+        self.packed.len() + self.text.len()
+    }
+
+    /// The uses of a key; those of one that is not waiting yet only where there is room.
+    fn get(&mut self, id: &KeyId<'_>, has_room: bool) -> Option<&mut Usage> {
+        match id {
+            KeyId::Packed(id) if has_room => Some(self.packed.entry(*id).or_default()),
+            KeyId::Packed(id) => self.packed.get_mut(id),
+            KeyId::Text(id) => {
+                if has_room && !self.text.contains_key(*id) {
+                    self.text.insert((*id).into(), Usage::default());
+                }
+                self.text.get_mut(*id)
+            }
+        }
+    }
+
+    /// Takes up to `count` keys out.
+    fn take(&mut self, count: usize) -> impl Iterator<Item = (String, Usage)> {
+        let packed: Vec<[u8; 10]> = self.packed.keys().take(count).copied().collect();
+        let text: Vec<Box<str>> = self.text.keys().take(count - packed.len()).cloned().collect();
+        let mut taken: Vec<(String, Usage)> = Vec::with_capacity(packed.len() + text.len());
+        let removed = packed.into_iter().filter_map(|id| self.packed.remove_entry(&id));
+        taken.extend(removed.map(|(id, usage)| (KeyId::Packed(id).to_string(), usage)));
+        let removed = text.into_iter().filter_map(|id| self.text.remove_entry(&id));
+        taken.extend(removed.map(|(id, usage)| (id.into(), usage)));
+        taken.into_iter()
     }
 }
 
