@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 const WASM_TARGET: &str = "wasm32-unknown-unknown";
 /// Every worker of every proxy compiles the module at its start.
-const MODULE_LIMIT: u64 = 300 * 1024;
+const MODULE_LIMIT: u64 = 900 * 1024;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -94,8 +94,9 @@ fn without_paths() -> Result<String> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cargo")));
     let home = home.context("neither CARGO_HOME nor a home folder is known")?;
     let registries = fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten();
-    let flags: Vec<String> =
+    let mut flags: Vec<String> =
         registries.map(|folder| format!("--remap-path-prefix={}=", folder.path().display())).collect();
+    flags.extend(std::env::var("KW_FLAGS").unwrap_or_default().split_ascii_whitespace().map(str::to_owned));
     Ok(format!("target.{WASM_TARGET}.rustflags={}", serde_json::to_string(&flags)?))
 }
 

@@ -39,7 +39,7 @@ const AT_ONCE: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    allow_descriptors(arguments.vms as u64 * 2 + 1_000)?;
+    allow_descriptors(arguments.vms as u64 + 1_000)?;
     let mut table = Table::new(&[
         "store",
         "VMs",

@@ -34,23 +34,51 @@ pub struct UsageLog {
     next_at: Duration,
 }
 
-/// By id. Ids of the shape that the service gives are looked up as they stand in the table: no text is made of them, and
-/// hashing them is a multiplication or two. This happens on every request that is let through.
-#[derive(Debug, Default)]
-struct Waiting {
-    packed: HashMap<[u8; 10], Usage, BuildHasherDefault<IdHasher>>,
-    text: HashMap<Box<str>, Usage>,
+/// By id: hashing one of the service's shape is a multiplication or two, and no text is made of it. This happens on
+/// every request that is let through.
+type Waiting = HashMap<UsedId, Usage, BuildHasherDefault<IdHasher>>;
+
+/// The id of a key, owned.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum UsedId {
+    Packed([u8; 10]),
+    Text(Box<str>),
 }
 
-/// For packed ids alone: they are random, and chosen by the service, never by a client.
+impl UsedId {
+    fn new(id: &KeyId<'_>) -> Self {
+        match id {
+            KeyId::Packed(bytes) => Self::Packed(*bytes),
+            KeyId::Text(text) => Self::Text((*text).into()),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Packed(bytes) => KeyId::Packed(*bytes).to_string(),
+            Self::Text(text) => text.to_string(),
+        }
+    }
+}
+
+/// Ids are chosen by the service, never by a client.
 #[derive(Debug, Default)]
 struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn write(&mut self, bytes: &[u8]) {
-        if let Some((word, _)) = bytes.split_first_chunk::<8>() {
-            self.0 = splitmix64(self.0 ^ u64::from_le_bytes(*word));
+        for word in bytes.chunks(8) {
+            let word = word.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+            self.0 = splitmix64(self.0 ^ word);
         }
+    }
+
+    fn write_usize(&mut self, _: usize) {
+        // A length, which the bytes that follow give as well.
+    }
+
+    fn write_isize(&mut self, _: isize) {
+        // Which kind of id.
     }
 
     fn finish(&self) -> u64 {
@@ -79,11 +107,14 @@ impl UsageLog {
         Self { vm: vm.into(), waiting: Waiting::default(), dropped: 0, seq: 0, batch: None, next_at: Duration::ZERO }
     }
 
-    /// A key was let through by these permissions. Allocates only for a key or a permission that is not waiting yet.
+    /// A key was let through by these permissions. For an id of the service's shape it allocates only where the key or a
+    /// permission is not waiting yet.
     pub fn record<'p>(&mut self, id: &KeyId<'_>, permissions: impl Iterator<Item = &'p str>, at: Timestamp) {
+        let id = UsedId::new(id);
         let has_room = self.waiting.len() < MAX_WAITING;
-        match self.waiting.get(id, has_room) {
+        match self.waiting.get_mut(&id) {
             Some(usage) => usage.add(permissions, at),
+            None if has_room => self.waiting.entry(id).or_default().add(permissions, at),
             None => self.dropped = self.dropped.saturating_add(1),
         }
     }
@@ -132,40 +163,11 @@ impl UsageLog {
     }
 
     fn take_batch(&mut self) -> String {
-        let keys = self.waiting.take(MAX_BATCH).map(|(id, usage)| usage.reported(id)).collect();
+        let mut keys = Vec::new();
+        // Taken out while looking: whatever is over the limit stays.
+        let used = self.waiting.extract_if(|_, _| true).take(MAX_BATCH);
+        keys.extend(used.map(|(id, usage)| usage.reported(id.text())));
         serde_json::to_string(&Report { vm: &self.vm, seq: self.seq, keys }).unwrap_or_default()
-    }
-}
-
-impl Waiting {
-    fn len(&self) -> usize {
-        self.packed.len() + self.text.len()
-    }
-
-    /// The uses of a key; those of one that is not waiting yet only where there is room.
-    fn get(&mut self, id: &KeyId<'_>, has_room: bool) -> Option<&mut Usage> {
-        match id {
-            KeyId::Packed(id) if has_room => Some(self.packed.entry(*id).or_default()),
-            KeyId::Packed(id) => self.packed.get_mut(id),
-            KeyId::Text(id) => {
-                if has_room && !self.text.contains_key(*id) {
-                    self.text.insert((*id).into(), Usage::default());
-                }
-                self.text.get_mut(*id)
-            }
-        }
-    }
-
-    /// Takes up to `count` keys out.
-    fn take(&mut self, count: usize) -> impl Iterator<Item = (String, Usage)> {
-        let packed: Vec<[u8; 10]> = self.packed.keys().take(count).copied().collect();
-        let text: Vec<Box<str>> = self.text.keys().take(count - packed.len()).cloned().collect();
-        let mut taken: Vec<(String, Usage)> = Vec::with_capacity(packed.len() + text.len());
-        let removed = packed.into_iter().filter_map(|id| self.packed.remove_entry(&id));
-        taken.extend(removed.map(|(id, usage)| (KeyId::Packed(id).to_string(), usage)));
-        let removed = text.into_iter().filter_map(|id| self.text.remove_entry(&id));
-        taken.extend(removed.map(|(id, usage)| (id.into(), usage)));
-        taken.into_iter()
     }
 }
 
