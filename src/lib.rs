@@ -35,6 +35,8 @@ mod plugin;
 mod root;
 #[cfg(target_family = "wasm")]
 mod source;
+#[cfg(all(target_family = "wasm", feature = "callback-times"))]
+mod stopwatch;
 #[cfg(target_family = "wasm")]
 mod telemetry;
 

@@ -31,6 +31,8 @@ impl Root {
 
 impl Context for Root {
     fn on_http_call_response(&mut self, token: u32, headers: usize, _: usize, _: usize) {
+        #[cfg(feature = "callback-times")]
+        let _stopwatch = crate::stopwatch::Stopwatch::start();
         if let Some(source) = self.source() {
             source.on_answer(token, headers);
         }
@@ -83,6 +85,8 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
+        #[cfg(feature = "callback-times")]
+        let _stopwatch = crate::stopwatch::Stopwatch::start();
         if let Some(source) = self.source() {
             source.on_tick();
         }

@@ -4,6 +4,8 @@ use crate::{build, envoy, prerequisites, sh};
 use anyhow::{Result, bail};
 
 #[derive(clap::Args)]
+// `--help` belongs to the measurement that is named.
+#[command(disable_help_flag = true)]
 pub struct Arguments {
     /// Which measurement; without one, their names
     name: Option<String>,
@@ -25,6 +27,12 @@ enum Needs {
     Core,
     /// The filters that do nothing.
     EmptyFilters,
+    /// The module alone.
+    Module,
+    /// The admin service.
+    Service,
+    /// The admin service, and a module that measures its callbacks.
+    ServiceAndTimes,
 }
 
 /// In the order of `docs/performance.md`.
@@ -33,6 +41,27 @@ const MEASUREMENTS: &[Measurement] = &[
         name: "request",
         what: "CPU and latency per request, of Keyward and of what people would choose instead",
         needs: Needs::EmptyFilters,
+    },
+    Measurement { name: "table", what: "memory of a key, in a VM and in Envoy", needs: Needs::Module },
+    Measurement {
+        name: "load",
+        what: "loading all keys, first and again under traffic: time, callbacks, latency meanwhile",
+        needs: Needs::ServiceAndTimes,
+    },
+    Measurement {
+        name: "revoke",
+        what: "from the deletion of a key to its refusal by every worker",
+        needs: Needs::Service,
+    },
+    Measurement {
+        name: "fanout",
+        what: "10,000 VMs that wait on one service: time until all are told, memory, CPU",
+        needs: Needs::Service,
+    },
+    Measurement {
+        name: "admin",
+        what: "making, listing and finding keys in a store of a million",
+        needs: Needs::Service,
     },
     Measurement {
         name: "core",
@@ -59,10 +88,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     prerequisites::install()?;
     let envoy = envoy::find_or_install()?;
     let module = build::shipped_module()?;
-    if measurement.needs == Needs::EmptyFilters {
-        build::empty_filters()?;
-    }
     let mut command = sh::cargo();
     command.args(["run", "--package", "keyward-bench", "--", name]).args(&arguments.rest);
+    match measurement.needs {
+        Needs::EmptyFilters => build::empty_filters()?,
+        Needs::Core | Needs::Module => {}
+        Needs::Service | Needs::ServiceAndTimes => {
+            // As it is shipped: a debug build would be measured several times slower.
+            command.env("KEYWARD_BIN", build::command()?);
+        }
+    }
+    if measurement.needs == Needs::ServiceAndTimes {
+        build::timed_module()?;
+    }
     sh::run(command.env("ENVOY_BIN", envoy).env("KEYWARD_WASM", module))
 }

@@ -48,6 +48,11 @@ pub fn failpoint_module() -> Result<PathBuf> {
     build_module(&["--features", "failpoint"], "keyward-failpoint.wasm")
 }
 
+/// Builds `target/dist/bench/keyward-callback-times.wasm`, for `cargo xtask bench load` alone.
+pub fn timed_module() -> Result<PathBuf> {
+    build_module(&["--features", "callback-times"], "bench/keyward-callback-times.wasm")
+}
+
 /// Builds `target/dist/keyward`.
 pub fn command() -> Result<PathBuf> {
     sh::run(sh::cargo().args(["build", "--release", "--package", "keyward-admin"]))?;
@@ -62,7 +67,7 @@ fn build_module(features: &[&str], name: &str) -> Result<PathBuf> {
     let flags = ["rustc", "--package", "keyward-filter", "--lib", "--profile", "wasm", "--target", WASM_TARGET];
     // The rlib of the filter is for native tests; here it would only cost time.
     sh::run(
-        sh::cargo().args(["--config", &without_paths()?]).args(flags).args(features).args(["--crate-type", "cdylib"]),
+        sh::cargo().args(["--config", &compiler_flags()?]).args(flags).args(features).args(["--crate-type", "cdylib"]),
     )?;
     let built = workspace::target().join(WASM_TARGET).join("wasm/keyward_filter.wasm");
     let bytes = fs::read(&built).with_context(|| format!("cannot read {}", workspace::shown(&built)))?;
@@ -84,13 +89,16 @@ pub fn empty_filters() -> Result<()> {
 }
 
 /// Keeps the places of this machine's crates out of the module: panic messages would carry them, and the same source
-/// should give the same module everywhere.
-fn without_paths() -> Result<String> {
+/// should give the same module everywhere. And keeps it small.
+fn compiler_flags() -> Result<String> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cargo")));
     let home = home.context("neither CARGO_HOME nor a home folder is known")?;
     let registries = fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten();
-    let flags: Vec<String> =
+    let mut flags: Vec<String> =
         registries.map(|folder| format!("--remap-path-prefix={}=", folder.path().display())).collect();
+    // The policy core is compiled for speed; at LLVM's own threshold of 225 inlining alone adds 28 KB to it.
+    flags.push("-Cllvm-args=-inline-threshold=30".to_owned());
+    flags.push("-Ctarget-feature=+simd128".to_owned());
     Ok(format!("target.{WASM_TARGET}.rustflags={}", serde_json::to_string(&flags)?))
 }
 

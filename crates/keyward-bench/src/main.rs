@@ -3,13 +3,24 @@
 //! `cargo xtask bench <name>` builds what is measured and runs this. Each measurement prints a table and leaves its
 //! figures as JSON under `target/bench/`. What they mean stands in `docs/performance.md`.
 
+mod admin;
 mod cpu;
+mod edge;
+mod fanout;
 mod keys;
+mod load;
 mod machine;
+mod paced;
+mod port;
+mod process;
 mod report;
 mod request;
+mod revoke;
 mod server;
+mod service;
+mod stand_in;
 mod stats;
+mod table;
 mod wrk;
 
 use clap::{Parser, Subcommand};
@@ -25,10 +36,25 @@ struct Arguments {
 enum Measurement {
     /// CPU and latency per request, of Keyward and of what people would choose instead
     Request(request::Arguments),
+    /// Memory of a key, in a VM and in Envoy
+    Table(table::Arguments),
+    /// Loading all keys, first and again under traffic
+    Load(load::Arguments),
+    /// From a deletion to the refusal by every worker
+    Revoke(revoke::Arguments),
+    /// Ten thousand VMs that wait on one service
+    Fanout(fanout::Arguments),
+    /// Making, listing and finding keys in a store of a million
+    Admin(admin::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().measurement {
         Measurement::Request(arguments) => request::run(&arguments),
+        Measurement::Table(arguments) => table::run(&arguments),
+        Measurement::Load(arguments) => load::run(&arguments),
+        Measurement::Revoke(arguments) => revoke::run(&arguments),
+        Measurement::Fanout(arguments) => fanout::run(&arguments),
+        Measurement::Admin(arguments) => admin::run(&arguments),
     }
 }

@@ -5,9 +5,9 @@
 //! worker's CPU time from the kernel before and after. What a filter adds is the difference to the variant without it
 //! in the same round. Envoy is started anew several times, because where a process lies in memory matters too.
 
-mod alternatives;
+pub mod alternatives;
 mod latency;
-mod listener;
+pub mod listener;
 mod lua;
 mod rules;
 mod variants;
@@ -18,9 +18,10 @@ use crate::stats::{Summary, bootstrap, quantile};
 use crate::wrk::Script;
 use anyhow::{Context as _, Result};
 use keyward_testbed::envoy::Envoy;
-use keyward_testbed::workspace;
+use keyward_testbed::{http1, wait, workspace};
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use std::time::Duration;
 use variants::Variant;
 
 #[derive(clap::Args)]
@@ -34,8 +35,8 @@ pub struct Arguments {
     /// Seconds of load for each variant in each round
     #[arg(long, default_value_t = 1)]
     seconds: u32,
-    /// Only variants with one of these in their names, and what they are compared with
-    #[arg(long, value_delimiter = ',')]
+    /// Only variants with one of these in their names, and what they are compared with; separated by semicolons
+    #[arg(long, value_delimiter = ';')]
     only: Vec<String>,
     /// What stands behind the filters: Envoy's own answer, or a server and the shipped routes to it
     #[arg(long, value_enum, default_value = "direct")]
@@ -43,9 +44,9 @@ pub struct Arguments {
     /// Leave the latencies at half load out
     #[arg(long)]
     no_latency: bool,
-    /// Compare with another build of the module, as variants whose names end with `(other)`
-    #[arg(long, value_name = "FILE")]
-    other_module: Option<PathBuf>,
+    /// Compare with other builds of the module, as variants whose names end with the file's name
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    other_module: Vec<PathBuf>,
 }
 
 /// One variant's measurements, by round.
@@ -56,12 +57,15 @@ struct Measured {
     latency: Option<latency::Latency>,
 }
 
+/// How long a million keys may take to come.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// The variant that everything is told as a multiple of.
 const YARDSTICK: &str = "empty wasm filter";
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     cpu::step_aside()?;
-    let mut set = variants::all(arguments.upstream, arguments.other_module.as_deref())?;
+    let mut set = variants::all(arguments.upstream, &arguments.other_module)?;
     if !arguments.only.is_empty() {
         let wanted = |variant: &Variant| {
             arguments.only.iter().any(|part| variant.name.contains(&**part)) || variant.name == YARDSTICK
@@ -90,6 +94,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         cpu::pin(envoy.pid(), cpu::MEASURED)?;
         let worker = Thread::named(envoy.pid(), "wrk:worker_0")?;
         let targets: Vec<_> = measured.iter().map(|measured| envoy.listener(&measured.variant.name)).collect();
+        for (one, target) in measured.iter().zip(&targets).filter(|(one, _)| one.variant.fetches) {
+            wait::until(&format!("{} has its keys", one.variant.name), PATIENCE, || {
+                http1::get(*target, "/keyward/ready", &[]).ok().filter(|answer| answer.status == 200).map(|_| ())
+            });
+        }
         for (script, target) in scripts.iter().zip(&targets) {
             // Until V8 has compiled what is hot.
             script.run(*target, 2)?;

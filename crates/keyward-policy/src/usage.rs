@@ -3,10 +3,12 @@
 //! A batch carries a number and is sent again under the same one until the service has acknowledged it, which counts a
 //! number once. So an answer that is lost counts nothing twice, and a service that is away loses nothing that fits.
 
+use crate::checksum::splitmix64;
 use crate::key::KeyId;
 use crate::timestamp::Timestamp;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
 
 /// The most keys whose use waits to be reported. The use of further ones is only counted as dropped.
@@ -25,11 +27,63 @@ const RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct UsageLog {
     vm: Box<str>,
-    waiting: HashMap<Box<str>, Usage>,
+    waiting: Waiting,
     dropped: u64,
     seq: u64,
     batch: Option<Batch>,
     next_at: Duration,
+}
+
+/// By id: hashing one of the service's shape is a multiplication or two, and no text is made of it. This happens on
+/// every request that is let through.
+type Waiting = HashMap<UsedId, Usage, BuildHasherDefault<IdHasher>>;
+
+/// The id of a key, owned.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum UsedId {
+    Packed([u8; 10]),
+    Text(Box<str>),
+}
+
+impl UsedId {
+    fn new(id: &KeyId<'_>) -> Self {
+        match id {
+            KeyId::Packed(bytes) => Self::Packed(*bytes),
+            KeyId::Text(text) => Self::Text((*text).into()),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Packed(bytes) => KeyId::Packed(*bytes).to_string(),
+            Self::Text(text) => text.to_string(),
+        }
+    }
+}
+
+/// Ids are chosen by the service, never by a client.
+#[derive(Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for word in bytes.chunks(8) {
+            let word = word.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+            self.0 = splitmix64(self.0 ^ word);
+        }
+    }
+
+    fn write_usize(&mut self, _: usize) {
+        // A length, which the bytes that follow give as well.
+    }
+
+    fn write_isize(&mut self, _: isize) {
+        // Which kind of id.
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 #[derive(Debug)]
@@ -50,18 +104,17 @@ struct Batch {
 impl UsageLog {
     /// Begins with nothing; `vm` is what the service knows this VM by.
     pub fn new(vm: &str) -> Self {
-        Self { vm: vm.into(), waiting: HashMap::new(), dropped: 0, seq: 0, batch: None, next_at: Duration::ZERO }
+        Self { vm: vm.into(), waiting: Waiting::default(), dropped: 0, seq: 0, batch: None, next_at: Duration::ZERO }
     }
 
-    /// A key was let through by these permissions. Allocates only for a key or a permission that is not waiting yet.
+    /// A key was let through by these permissions. For an id of the service's shape it allocates only where the key or a
+    /// permission is not waiting yet.
     pub fn record<'p>(&mut self, id: &KeyId<'_>, permissions: impl Iterator<Item = &'p str>, at: Timestamp) {
-        let mut buffer = [0; 20];
-        let id = id.as_str(&mut buffer);
-        if self.waiting.len() < MAX_WAITING && !self.waiting.contains_key(id) {
-            self.waiting.insert(id.into(), Usage::default());
-        }
-        match self.waiting.get_mut(id) {
+        let id = UsedId::new(id);
+        let has_room = self.waiting.len() < MAX_WAITING;
+        match self.waiting.get_mut(&id) {
             Some(usage) => usage.add(permissions, at),
+            None if has_room => self.waiting.entry(id).or_default().add(permissions, at),
             None => self.dropped = self.dropped.saturating_add(1),
         }
     }
@@ -110,9 +163,10 @@ impl UsageLog {
     }
 
     fn take_batch(&mut self) -> String {
-        let ids: Vec<Box<str>> = self.waiting.keys().take(MAX_BATCH).cloned().collect();
-        let used = ids.into_iter().filter_map(|id| self.waiting.remove_entry(&id));
-        let keys = used.map(|(id, usage)| usage.reported(id.into())).collect();
+        let mut keys = Vec::new();
+        // Taken out while looking: whatever is over the limit stays.
+        let used = self.waiting.extract_if(|_, _| true).take(MAX_BATCH);
+        keys.extend(used.map(|(id, usage)| usage.reported(id.text())));
         serde_json::to_string(&Report { vm: &self.vm, seq: self.seq, keys }).unwrap_or_default()
     }
 }

@@ -5,6 +5,7 @@ use super::listener::{HeaderChanges, Upstream, backstop, listener, open_backstop
 use super::rules;
 use crate::keys;
 use crate::server;
+use crate::stand_in::StandIn;
 use crate::wrk::Load;
 use anyhow::{Context as _, Result};
 use keyward_testbed::{artifacts, envoy_config};
@@ -19,6 +20,8 @@ pub struct Variant {
     pub base: Option<String>,
     pub listener: Value,
     pub load: Load,
+    /// Whether it has to fetch its keys before it can serve.
+    pub fetches: bool,
 }
 
 /// All that one Envoy needs.
@@ -31,16 +34,18 @@ const BARE: &str = "no filter";
 const BACKSTOP: &str = "no filter, backstop";
 const BACKSTOP_AND_ROUTE: &str = "no filter, backstop, header changes by the route";
 
-/// Every variant; those of another build of the module besides, where one is given.
+/// Every variant; those of other builds of the module besides, where some are given.
 ///
 /// # Errors
 /// When a server cannot be started, or a module is missing.
-pub fn all(upstream: Upstream, other: Option<&Path>) -> Result<Variants> {
+pub fn all(upstream: Upstream, others: &[PathBuf]) -> Result<Variants> {
     let mut set = Variants {
         variants: Vec::new(),
         clusters: vec![
             envoy_config::cluster("records_api", server::start(server::UPSTREAM)?),
             envoy_config::cluster("authorization", server::start(server::ALLOWED)?),
+            envoy_config::cluster("few_keys", StandIn::start(FEW)?.address()),
+            envoy_config::cluster("many_keys", StandIn::start(MANY)?.address()),
         ],
     };
     let few = rules::allowed(FEW);
@@ -50,6 +55,7 @@ pub fn all(upstream: Upstream, other: Option<&Path>) -> Result<Variants> {
             base: base.map(str::to_owned),
             listener: listener(name, filters, changes, upstream),
             load,
+            fetches: name.starts_with("Keyward") && !name.contains("configuration"),
         });
     };
     use HeaderChanges::{Filter, Route};
@@ -60,23 +66,31 @@ pub fn all(upstream: Upstream, other: Option<&Path>) -> Result<Variants> {
     for (name, module) in
         [(super::YARDSTICK, empty("empty-filter")?), ("empty wasm filter, trimmed", empty("empty-filter-trimmed")?)]
     {
-        add(name, Some(BACKSTOP_AND_ROUTE), &[wasm(name, &module, &json!({})), open_backstop()], Route, few.clone());
+        let filters = [wasm(name, &module, &json!({})), open_backstop()];
+        add(name, Some(BACKSTOP_AND_ROUTE), &filters, Route, few.clone());
     }
 
-    let modules = [(String::new(), artifacts::module())].into_iter();
-    for (suffix, module) in modules.chain(other.map(|file| (" (other)".to_owned(), file.to_path_buf()))) {
+    let shipped = [(String::new(), artifacts::module())].into_iter();
+    let others = others.iter().map(|file| {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        (format!(" ({name})"), file.clone())
+    });
+    for (suffix, module) in shipped.chain(others) {
         let mut keyward = |name: &str, plugin: &Value, changes, load: Load| {
             let name = format!("Keyward, {name}{suffix}");
             let base = if changes == Route { BACKSTOP_AND_ROUTE } else { BACKSTOP };
-            add(&name, Some(base), &[wasm(&name, &module, plugin), backstop()], changes, load);
+            // One VM for all, as in a proxy with several listeners: what is fetched is there once.
+            let filter = wasm(&format!("keyward{suffix}"), &module, plugin);
+            add(&name, Some(base), &[filter, backstop()], changes, load);
         };
-        let small = plugin(rules::ten(), FEW);
+        let small = plugin(rules::ten(), "few_keys");
         keyward("10 rules, 1,000 keys, as envoy.yaml", &small, Route, few.clone());
         keyward("10 rules, 1,000 keys, all by the filter", &by_itself(&small), Filter, few.clone());
-        let large = plugin(rules::thousand(), MANY_INLINE);
-        let many = rules::allowed_by_thousand(MANY_INLINE);
-        keyward("1,000 rules, 20,000 keys, as envoy.yaml", &large, Route, many.clone());
-        keyward("1,000 rules, 20,000 keys, all by the filter", &by_itself(&large), Filter, many);
+        let large = plugin(rules::thousand(), "many_keys");
+        let many = rules::allowed_by_thousand(MANY);
+        keyward("1,000 rules, 1,000,000 keys, as envoy.yaml", &large, Route, many.clone());
+        keyward("1,000 rules, 1,000,000 keys, all by the filter", &by_itself(&large), Filter, many);
+        keyward("10 rules, 1,000 keys in the configuration", &inline(&small), Route, few.clone());
         keyward("denying unknown keys", &small, Route, rules::unknown_keys());
         keyward("denying for want of a permission", &small, Route, rules::missing_permissions());
     }
@@ -100,19 +114,28 @@ pub fn all(upstream: Upstream, other: Option<&Path>) -> Result<Variants> {
         base: Some(BACKSTOP_AND_ROUTE.to_owned()),
         listener: by_route,
         load: few,
+        fetches: false,
     });
     Ok(set)
 }
 
 /// Keys of the small variants.
 const FEW: u32 = 1_000;
-const MANY_INLINE: u32 = 20_000;
+/// Keys of the large ones.
+const MANY: u32 = 1_000_000;
 
-/// The shipped plugin configuration with other rules, and keys of its own.
-fn plugin(rules: Value, keys: u32) -> Value {
+/// The shipped plugin configuration with other rules, and keys from one of the stand-ins for the admin service.
+fn plugin(rules: Value, cluster: &str) -> Value {
     let mut plugin = envoy_config::shipped_plugin();
     plugin["rules"] = rules;
-    plugin["manifest"] = json!({"keys": (0..keys).map(keys::record).collect::<Value>()});
+    plugin["admin"]["cluster"] = json!(cluster);
+    plugin
+}
+
+/// The same with the keys in the configuration.
+fn inline(plugin: &Value) -> Value {
+    let mut plugin = plugin.clone();
+    plugin["manifest"] = json!({"keys": (0..FEW).map(keys::record).collect::<Value>()});
     if let Some(fields) = plugin.as_object_mut() {
         fields.remove("admin");
     }
@@ -129,7 +152,7 @@ fn by_itself(plugin: &Value) -> Value {
     plugin
 }
 
-fn wasm(name: &str, module: &Path, plugin: &Value) -> Value {
+fn wasm(vm: &str, module: &Path, plugin: &Value) -> Value {
     json!({
         "name": "wasm",
         "typed_config": {
@@ -137,7 +160,7 @@ fn wasm(name: &str, module: &Path, plugin: &Value) -> Value {
             "config": {
                 "name": "bench", "root_id": "bench", "failure_policy": "FAIL_RELOAD",
                 "vm_config": {
-                    "vm_id": name, "runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": module}},
+                    "vm_id": vm, "runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": module}},
                 },
                 "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": plugin.to_string()},
             },

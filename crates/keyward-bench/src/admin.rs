@@ -1,0 +1,146 @@
+//! `admin`: making, listing and finding keys in a store of a million.
+//!
+//! Over HTTP, as the page and the command do it. Latency is that of one client after the other's answer, so nothing waits
+//! in a queue; creates per second are those of some clients at once.
+
+use crate::report::{self, Table};
+use crate::service::{Caller, Database, Home, Service};
+use crate::stats::quantile;
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Keys in the store
+    #[arg(long, default_value_t = 1_000_000)]
+    keys: u32,
+    /// Calls of each kind
+    #[arg(long, default_value_t = 1_000)]
+    calls: u32,
+    /// Seconds of creating keys
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Which databases
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["sqlite", "postgres"])]
+    database: Vec<Database>,
+}
+
+/// Clients that create at once.
+const CLIENTS: [usize; 2] = [1, 16];
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let mut table = Table::new(&["store", "call", "calls", "p50, ms", "p99", "longest", "a second"]);
+    let mut figures = Vec::new();
+    for database in &arguments.database {
+        let home = Home::new(*database)?;
+        eprintln!("making {} keys on {}", arguments.keys, database.name());
+        home.seed(arguments.keys)?;
+        let service = home.serve()?;
+        let mut told = |call: &str, took: &[f64], seconds: f64| {
+            let three = [0.5, 0.99, 1.0].map(|share| quantile(took, share));
+            let rate = took.len() as f64 / seconds;
+            let shown = three.map(|value| format!("{value:.2}"));
+            let row = [database.name().to_owned(), call.to_owned(), took.len().to_string()].into_iter();
+            table.row(row.chain(shown).chain([format!("{rate:.0}")]));
+            let [p50, p99, longest] = three;
+            figures.push(json!({
+                "database": database.name(), "call": call, "calls": took.len(), "a_second": rate,
+                "ms": {"p50": p50, "p99": p99, "longest": longest},
+            }));
+        };
+        for (call, targets) in reads(arguments, &mut service.admin()?)? {
+            eprintln!("{}: {call}", database.name());
+            let mut caller = service.admin()?;
+            // What a first call has to read from disk is not what the thousandth has to.
+            for target in targets.iter().take(10) {
+                caller.get(target)?;
+            }
+            let begin = Instant::now();
+            let took: Vec<f64> = targets.iter().map(|target| timed(|| caller.get(target))).collect::<Result<_>>()?;
+            told(&call, &took, begin.elapsed().as_secs_f64());
+        }
+        for clients in CLIENTS {
+            let (took, seconds) = create(&service, clients, Duration::from_secs(arguments.seconds))?;
+            told(&format!("create, {clients} at once"), &took, seconds);
+        }
+    }
+    println!("\n{} keys\n", arguments.keys);
+    table.print();
+    report::write("admin", json!({"keys": arguments.keys, "calls": figures}))
+}
+
+fn timed<T>(call: impl FnOnce() -> Result<T>) -> Result<f64> {
+    let begin = Instant::now();
+    call()?;
+    Ok(begin.elapsed().as_secs_f64() * 1e3)
+}
+
+/// What is read, and by which targets.
+fn reads(arguments: &Arguments, caller: &mut Caller) -> Result<Vec<(String, Vec<String>)>> {
+    let calls = arguments.calls;
+    // Spread over the whole store, the same in each run.
+    let numbers = |salt: u32| (0..calls).map(move |call| (call ^ salt).wrapping_mul(2_654_435_761) % arguments.keys);
+    let known: Vec<Value> = {
+        let page = caller.get("/v1/keys?limit=200")?;
+        page.get("keys").and_then(Value::as_array).cloned().unwrap_or_default()
+    };
+    let some_id = |number: u32| -> String {
+        let key = known.get(number as usize % known.len().max(1));
+        key.and_then(|key| key.get("id")).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let search = |text: String| format!("/v1/keys?limit=50&q={text}");
+    let letters = |number: u32, count: u32| -> String {
+        (0..count).map(|place| char::from(b'a' + (number / 26_u32.pow(place) % 26) as u8)).collect()
+    };
+    Ok(vec![
+        ("list, first page of 50".into(), (0..calls).map(|_| "/v1/keys?limit=50".into()).collect()),
+        ("list, page of 200 anywhere".into(), cursors(numbers(1), caller)?),
+        ("search, one letter".into(), numbers(2).map(|number| search(letters(number, 1))).collect()),
+        ("search, two letters".into(), numbers(3).map(|number| search(letters(number, 2))).collect()),
+        // Every name begins with it.
+        ("search, \"se\"".into(), (0..calls).map(|_| search("se".into())).collect()),
+        ("search, one or two digits".into(), numbers(4).map(|number| search((number % 100).to_string())).collect()),
+        ("search, three letters".into(), numbers(5).map(|number| search(letters(number, 3))).collect()),
+        ("search, \"seed\"".into(), (0..calls).map(|_| search("seed".into())).collect()),
+        ("search, part of a name".into(), numbers(6).map(|number| search(format!("d-{number:07}"))).collect()),
+        ("search, an id".into(), numbers(7).map(|number| search(some_id(number))).collect()),
+        ("search, what is nowhere".into(), numbers(8).map(|number| search(format!("zz{number}zz"))).collect()),
+        ("one key".into(), numbers(9).map(|number| format!("/v1/keys/{}", some_id(number))).collect()),
+    ])
+}
+
+/// Pages anywhere in the list. A cursor is opaque to clients; this client knows that it is a number in hex.
+fn cursors(numbers: impl Iterator<Item = u32>, caller: &mut Caller) -> Result<Vec<String>> {
+    let page = caller.get("/v1/keys?limit=1")?;
+    let cursor = page.get("next_cursor").and_then(Value::as_str).context("a store of more than one key")?;
+    let newest = u32::from_str_radix(cursor.trim_start_matches('c'), 16).context("a cursor that is a number")?;
+    Ok(numbers.map(|number| format!("/v1/keys?limit=200&cursor=c{:x}", 1 + number % newest)).collect())
+}
+
+/// Creates from several clients at once; what each call took, and the time of all.
+fn create(service: &Service, clients: usize, lasts: Duration) -> Result<(Vec<f64>, f64)> {
+    let (stop, number) = (AtomicBool::new(false), AtomicU64::new(0));
+    let begin = Instant::now();
+    let took = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..clients)
+            .map(|_| {
+                let (stop, number) = (&stop, &number);
+                scope.spawn(move || {
+                    let (mut caller, mut took) = (service.admin()?, Vec::new());
+                    while !stop.load(Ordering::Relaxed) {
+                        let name = format!("made {clients} {}", number.fetch_add(1, Ordering::Relaxed));
+                        took.push(timed(|| caller.create(&name))?);
+                    }
+                    anyhow::Ok(took)
+                })
+            })
+            .collect();
+        std::thread::sleep(lasts);
+        stop.store(true, Ordering::Relaxed);
+        let results = threads.into_iter().map(|thread| thread.join());
+        results.map(|result| result.map_err(|_| anyhow::anyhow!("a client failed"))?).collect::<Result<Vec<_>>>()
+    })?;
+    Ok((took.concat(), begin.elapsed().as_secs_f64()))
+}

@@ -1,0 +1,183 @@
+//! `table`: the memory that keys take.
+//!
+//! Linear memory: the shipped module in an embedded host is fed the manifest page by page, as the proxy would, with names
+//! of twelve characters; the size of its memory is read before, after the first load, and after loading all again from
+//! another store, when two tables were there at once. What a VM takes without keys is taken off. It never shrinks.
+//!
+//! Resident memory: a real Envoy with two workers, which is three VMs, against Envoy's own api_key_auth with the same
+//! keys in its configuration.
+
+use crate::edge::{Edge, VMS};
+use crate::keys;
+use crate::process;
+use crate::report::{self, Table};
+use crate::request::alternatives::api_key_auth;
+use crate::request::listener::{HeaderChanges, Upstream, bootstrap, listener};
+use crate::stand_in::StandIn;
+use anyhow::{Result, bail};
+use keyward_policy::timestamp::Timestamp;
+use keyward_testbed::envoy::Envoy;
+use keyward_testbed::wasm_host::{HttpCall, State, WasmModule, WasmVm};
+use keyward_testbed::{artifacts, envoy_config, http1, wait};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// How many keys
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000, 100_000, 1_000_000])]
+    keys: Vec<u32>,
+    /// Leave out starting over in the embedded host, which interprets and takes a minute for a million
+    #[arg(long)]
+    no_again: bool,
+}
+
+const PATIENCE: Duration = Duration::from_secs(300);
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let mut figures = Vec::new();
+    let mut linear =
+        Table::new(&["keys", "linear memory, MiB", "bytes a key", "after starting over, MiB", "bytes a key"]);
+    let mut resident = Table::new(&[
+        "keys",
+        "Keyward, MiB",
+        "after starting over, MiB",
+        "api_key_auth, MiB",
+        "api_key_auth is ready after, s",
+    ]);
+    let module = WasmModule::load(&artifacts::module());
+    let empty = in_module(&module, 1, false)?.0;
+    let native = native(1)?.0;
+    println!("a VM without keys has {:.2} MiB of linear memory", mib(empty));
+    for keys in &arguments.keys {
+        eprintln!("{keys} keys, in the embedded host");
+        let (first, again) = in_module(&module, *keys, !arguments.no_again)?;
+        let each = |bytes: u64| bytes.saturating_sub(empty) as f64 / f64::from(*keys);
+        let shown = |bytes: Option<u64>| bytes.map_or(String::new(), |bytes| format!("{:.2}", mib(bytes)));
+        let per_key = |bytes: Option<u64>| bytes.map_or(String::new(), |bytes| format!("{:.1}", each(bytes)));
+        linear.row([keys.to_string(), shown(Some(first)), per_key(Some(first)), shown(again), per_key(again)]);
+        eprintln!("{keys} keys, in Envoy");
+        let (loaded, over) = in_envoy(*keys)?;
+        let (api_key_auth, ready) = self::native(*keys)?;
+        resident.row([
+            keys.to_string(),
+            shown(Some(loaded)),
+            shown(Some(over)),
+            shown(Some(api_key_auth)),
+            format!("{:.1}", ready.as_secs_f64()),
+        ]);
+        figures.push(json!({
+            "keys": keys, "linear_bytes": first, "linear_bytes_a_key": each(first),
+            "linear_bytes_again": again, "linear_bytes_a_key_again": again.map(each),
+            "resident_bytes": loaded, "resident_bytes_again": over,
+            "api_key_auth_resident_bytes": api_key_auth, "api_key_auth_ready_s": ready.as_secs_f64(),
+        }));
+    }
+    println!("\nlinear memory of a VM\n");
+    linear.print();
+    println!(
+        "\nresident memory of Envoy with two workers; with one key in api_key_auth it has {:.0} MiB\n",
+        mib(native)
+    );
+    resident.print();
+    report::write(
+        "table",
+        json!({"linear_bytes_without_keys": empty, "resident_bytes_with_one_key": native, "sizes": figures}),
+    )
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// Linear memory after the first load, and after another one.
+fn in_module(module: &WasmModule, keys: u32, again: bool) -> Result<(u64, Option<u64>)> {
+    let store = StandIn::start(keys)?;
+    let mut plugin = envoy_config::shipped_plugin();
+    plugin["admin"] = json!({"cluster": "keyward_admin"});
+    let now = Timestamp::parse("2026-06-01T00:00:00Z").map_or(0, |at| at.unix_ms().cast_unsigned() * 1_000_000);
+    let mut state = State::at(now);
+    state.clusters.push("keyward_admin".to_owned());
+    let Ok(mut vm) = module.start(plugin.to_string().as_bytes(), state) else {
+        bail!("the module refused its configuration")
+    };
+    load(&mut vm, &store)?;
+    let first = vm.memory_bytes() as u64;
+    if !again {
+        return Ok((first, None));
+    }
+    store.start_over();
+    // The poll that waits is answered by the other store.
+    load(&mut vm, &store)?;
+    Ok((first, Some(vm.memory_bytes() as u64)))
+}
+
+/// Answers what the module asks until it has everything.
+fn load(vm: &mut WasmVm, store: &StandIn) -> Result<()> {
+    let before = store.loads();
+    for _ in 0..10_000_000_u32 {
+        let Some(call) = vm.state_mut().calls.pop() else {
+            vm.tick(5_000_000);
+            continue;
+        };
+        if store.loads() > before && waits(&call) {
+            vm.state_mut().calls.push(call);
+            // What is put off is done now, as it would be before the next change.
+            (0..4_000).for_each(|_| vm.tick(5_000_000));
+            return Ok(());
+        }
+        let status = |status: &str| vec![(b":status".to_vec(), status.as_bytes().to_vec())];
+        match target(&call) {
+            path if path.starts_with("/v1/manifest") => {
+                let since = path.split("since=").nth(1).and_then(|rest| rest.split('&').next()?.parse().ok());
+                vm.answer_call(call.id, status("200"), &store.page(since.unwrap_or(0)));
+            }
+            _ => vm.answer_call(call.id, status("204"), b""),
+        }
+    }
+    bail!("the module never had all keys")
+}
+
+fn target(call: &HttpCall) -> String {
+    let path = call.headers.iter().find(|(name, _)| name == b":path").map(|(_, path)| path.as_slice());
+    String::from_utf8_lossy(path.unwrap_or_default()).into_owned()
+}
+
+fn waits(call: &HttpCall) -> bool {
+    target(call).contains("wait=") && !target(call).contains("wait=0s")
+}
+
+/// Resident memory of Envoy with all keys, and after it has loaded them again.
+fn in_envoy(keys: u32) -> Result<(u64, u64)> {
+    let store = StandIn::start(keys)?;
+    let edge = Edge::start(store.address())?;
+    let loaded = |loads: u64| {
+        wait::until("every VM holds all keys", PATIENCE, || {
+            let have = edge.envoy.stat("wasmcustom.keyward_manifest_loads");
+            (have >= loads).then_some(())
+        });
+        // What is put off is done within a few hundred ticks.
+        std::thread::sleep(Duration::from_secs(3));
+        process::resident(edge.envoy.pid())
+    };
+    let first = loaded(VMS as u64)?;
+    store.start_over();
+    Ok((first, loaded(2 * VMS as u64)?))
+}
+
+/// Resident memory of Envoy with api_key_auth, and how long it takes until it serves.
+fn native(keys: u32) -> Result<(u64, Duration)> {
+    let listener = listener("api_key_auth", &[api_key_auth(keys)], HeaderChanges::Filter, Upstream::Direct);
+    let config = bootstrap(vec![listener], Vec::new());
+    let begin = Instant::now();
+    let envoy = Envoy::try_start(&config, 2).map_err(|refused| anyhow::anyhow!("{}", refused.log))?;
+    let target = envoy.listener("api_key_auth");
+    let key = keys::key(keys - 1);
+    wait::until("Envoy serves", PATIENCE, || {
+        let answer = http1::get(target, crate::edge::PATH, &[("x-api-key", &key)]).ok()?;
+        (answer.status == 200).then_some(())
+    });
+    let ready = begin.elapsed();
+    std::thread::sleep(Duration::from_secs(1));
+    Ok((process::resident(envoy.pid())?, ready))
+}

@@ -1,0 +1,36 @@
+//! `cargo xtask sim`: simulations. The synchronisation of keys, with as many seeds as one has patience for; or, with
+//! `--fleet`, a large fleet, to check the arithmetic of `docs/scale.md`.
+
+mod fleet;
+mod random;
+
+use crate::sh;
+use anyhow::Result;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// How many seeds
+    #[arg(long, default_value_t = 100_000, conflicts_with = "fleet")]
+    seeds: u64,
+    /// One seed again, as a failure printed it; of the fleet's simulation, its seed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// A fleet of proxies in place of the synchronisation of some
+    #[arg(long)]
+    fleet: bool,
+    #[command(flatten)]
+    of_fleet: fleet::Fleet,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.fleet {
+        return fleet::run(&arguments.of_fleet, arguments.seed.unwrap_or(1));
+    }
+    let mut command = sh::cargo();
+    command.args(["test", "--release", "--package", "keyward-policy", "--test", "simulation", "--", "--nocapture"]);
+    command.env("KEYWARD_SIM_SEEDS", arguments.seeds.to_string());
+    if let Some(seed) = arguments.seed {
+        command.env("KEYWARD_SIM_SEED", seed.to_string());
+    }
+    sh::run(&mut command)
+}
