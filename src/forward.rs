@@ -7,51 +7,56 @@ use keyward_policy::credential::{self, KeySource};
 use keyward_policy::header::encode_value;
 use keyward_policy::key::KeyView;
 
-/// Removes the identity headers that the client sent. Nobody but the filter says who called.
-pub fn remove_client_identity(config: &Config, headers: &Headers<'_>) {
+/// Removes the identity headers that the client sent; true where there was one. Nobody but the filter says who called.
+pub fn remove_client_identity(config: &Config, headers: &Headers<'_>) -> bool {
+    let mut changed = false;
     let names = [&config.identity_headers.id, &config.identity_headers.name];
     for name in names.into_iter().flatten() {
         for (spelling, _) in headers.as_slice().iter().filter(|(have, _)| is_read_as(have, name)) {
             host::remove_request_header(spelling);
+            changed = true;
         }
     }
+    changed
 }
 
-/// Removes the credential, wherever the configuration looks for one.
-pub fn remove_credential(config: &Config, headers: &Headers<'_>) {
+/// Removes the credential, wherever the configuration looks for one; true where something was there.
+pub fn remove_credential(config: &Config, headers: &Headers<'_>) -> bool {
+    let mut changed = false;
     for source in &config.key_sources {
-        match source {
-            KeySource::Header { name, scheme: None } if headers.has(name) => {
-                host::remove_request_header(name.as_bytes())
-            }
-            KeySource::Header { name, scheme: Some(scheme) } => {
-                let carries = |(have, value): &(&[u8], &[u8])| {
-                    have.eq_ignore_ascii_case(name.as_bytes()) && credential::after_scheme(value, scheme).is_some()
-                };
-                // With another scheme the header is not ours.
-                if headers.as_slice().iter().any(carries) {
-                    host::remove_request_header(name.as_bytes());
-                }
-            }
-            _ => {}
+        let KeySource::Header { name, scheme } = source else { continue };
+        // With another scheme the header is not ours.
+        let carries = |(have, value): &(&[u8], &[u8])| {
+            have.eq_ignore_ascii_case(name.as_bytes())
+                && scheme.as_ref().is_none_or(|scheme| credential::after_scheme(value, scheme).is_some())
+        };
+        if headers.as_slice().iter().any(carries) {
+            host::remove_request_header(name.as_bytes());
+            changed = true;
         }
     }
     if let Some(path) = credential::remove_from_path(&config.key_sources, headers.head().path) {
         host::set_request_header(":path", &path);
+        changed = true;
     }
-    remove_cookies(config, headers);
+    remove_cookies(config, headers) || changed
 }
 
-fn remove_cookies(config: &Config, headers: &Headers<'_>) {
+fn remove_cookies(config: &Config, headers: &Headers<'_>) -> bool {
     let cookies = || headers.as_slice().iter().filter(|(name, _)| *name == b"cookie").map(|(_, value)| *value);
     if !cookies().any(|value| credential::remove_from_cookies(&config.key_sources, value).is_some()) {
-        return;
+        return false;
     }
     let kept = cookies()
         .map(|value| credential::remove_from_cookies(&config.key_sources, value).unwrap_or_else(|| value.to_vec()));
     // Several cookie headers mean the same as one (RFC 6265, 5.4).
     let kept = kept.filter(|value| !value.is_empty()).collect::<Vec<_>>().join(&b"; "[..]);
-    if kept.is_empty() { host::remove_request_header(b"cookie") } else { host::set_request_header("cookie", &kept) }
+    if kept.is_empty() {
+        host::remove_request_header(b"cookie")
+    } else {
+        host::set_request_header("cookie", &kept)
+    }
+    true
 }
 
 /// Tells the upstream who called.

@@ -43,8 +43,8 @@ pub fn run(plugin: &Plugin, may_hold: bool, kept: Option<Vec<u8>>) -> Progress {
     }
 
     let enforce = config.mode == Mode::Enforce;
-    forward::remove_client_identity(config, &headers);
-    let route = if config.route_metadata { read_route(plugin, &headers, enforce) } else { Route::Absent };
+    let changed = forward::remove_client_identity(config, &headers);
+    let route = if config.route_metadata { read_route(plugin, &headers, enforce, changed) } else { Route::Absent };
     let policy = Policy { config, keys, route: route.as_metadata() };
     let now = Timestamp::from_unix_ns(host::wall_clock_ns());
     let decision = decide(&policy, &head, now);
@@ -111,14 +111,20 @@ impl Route {
     }
 }
 
-/// Reads the metadata of the route that the request will really take: whatever the filter removes is removed first,
-/// since a route may match on it.
-fn read_route(plugin: &Plugin, headers: &Headers<'_>, enforce: bool) -> Route {
+/// Reads the metadata of the route. Whatever the filter removes is removed first, since a route may match on it.
+///
+/// Envoy chooses the route anew when headers have changed, but shows it to a filter only after that filter (measured on
+/// 1.40): until then the property is that of the route before. So where routes match on what is removed here, the
+/// configuration has to leave header changes to the routes; then nothing is changed, and the route stays the one that is
+/// read here.
+fn read_route(plugin: &Plugin, headers: &Headers<'_>, enforce: bool, mut changed: bool) -> Route {
     if enforce {
         if plugin.config.hide_key {
-            forward::remove_credential(&plugin.config, headers);
+            changed |= forward::remove_credential(&plugin.config, headers);
         }
-        host::clear_route_cache();
+        if changed {
+            host::clear_route_cache();
+        }
     }
     let read = match host::property("xds\0route_metadata") {
         Ok(None) => return Route::Absent,

@@ -38,12 +38,19 @@ fn bytes_that_are_no_metadata_deny() {
 }
 
 #[test]
-fn the_route_is_chosen_anew_before_its_metadata_is_read() {
-    // Whatever else the configuration leaves in place: a route may have been chosen by what an earlier filter removed.
-    for more in [json!({}), json!({"hide_key": false, "identity_headers": null})] {
+fn the_route_is_chosen_anew_where_something_was_removed_and_stays_where_nothing_was() {
+    for (more, key, clears) in [
+        (json!({}), Some(INLINE), 1),
+        (json!({}), None, 0),
+        (json!({"hide_key": false, "identity_headers": null}), Some(INLINE), 0),
+    ] {
         let mut vm = vm(more);
-        let outcome = ask(&mut vm, "/a", Some(INLINE));
-        assert_eq!(told(&outcome).0.as_deref(), Some("allowed"));
-        assert_eq!(vm.state().route_cache_clears, 1);
+        let outcome = ask(&mut vm, "/a", key);
+        let expected = if key.is_some() { "allowed" } else { "key_missing" };
+        assert_eq!(told(&outcome).0.as_deref(), Some(expected));
+        assert_eq!(vm.state().route_cache_clears, clears);
     }
+    let mut vm = vm(json!({"hide_key": false}));
+    vm.request(head("/a", &[("x-api-key-id", "root")]), true);
+    assert_eq!(vm.state().route_cache_clears, 1);
 }
