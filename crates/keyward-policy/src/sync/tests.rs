@@ -136,6 +136,42 @@ fn a_load_keeps_its_base_and_acknowledges_nothing() {
 }
 
 #[test]
+fn what_is_deleted_while_a_load_is_under_way_leaves_it_again() {
+    let mut vm = Vm::new(None, None);
+    let (request, _) = vm.ask();
+    let mut first: serde_json::Value = serde_json::from_str(&page("st_1", 0, 4, 1..=3)).unwrap();
+    first["more"] = true.into();
+    first["revision"] = 3.into();
+    assert_eq!(vm.answer(&request, 200, &first.to_string()), None);
+    let (request, _) = vm.ask();
+    // Key 2 went at revision 5.
+    let mut sum = crate::checksum::Checksum::default();
+    [1, 3, 4].iter().for_each(|n| sum.add(contribution(&key(*n))));
+    let mut second: serde_json::Value = serde_json::from_str(&page("st_1", 3, 4, [4])).unwrap();
+    second["keys"].as_array_mut().unwrap().push(serde_json::json!({"revision": 5, "id": "key-2", "deleted": true}));
+    second["revision"] = 5.into();
+    second["head"] = 5.into();
+    second["live"] = serde_json::json!({"count": 3, "checksum": sum.to_string()});
+    assert_eq!(vm.answer(&request, 200, &second.to_string()), None);
+    assert!(vm.holds(1) && !vm.holds(2) && vm.holds(3) && vm.holds(4));
+}
+
+#[test]
+fn a_revision_never_falls_without_a_load() {
+    let mut vm = Vm::new(None, None);
+    vm.load("st_1", 3);
+    for (revision, head) in [(2, 3), (2, 2), (0, 0), (4, 3)] {
+        let (request, _) = vm.ask();
+        let mut fallen: serde_json::Value = serde_json::from_str(&page("st_1", 3, 3, [])).unwrap();
+        fallen["revision"] = revision.into();
+        fallen["head"] = head.into();
+        let failure = vm.answer(&request, 200, &fallen.to_string());
+        assert!(matches!(failure, Some(Failure::OutOfOrder(_))), "{revision} {head}: {failure:?}");
+        assert_eq!(vm.sync.in_use().map(|position| position.revision), Some(3));
+    }
+}
+
+#[test]
 fn a_page_that_answers_another_question_is_refused() {
     let mut vm = Vm::new(None, None);
     vm.load("st_1", 3);

@@ -83,6 +83,14 @@ impl Vm {
         }
         let risen = self.last.as_ref().is_none_or(|(store, revision)| *store == here.0 && *revision <= here.1);
         assert!(risen || loaded, "{:?} → {here:?} without a load", self.last);
+        if let Some((before, _)) = self.last.as_ref().filter(|(before, _)| *before != here.0) {
+            // What is stalled is as good as gone, and its pin with it.
+            let awake = now.as_millis() as u64 > self.stalled_until + 6_000;
+            assert!(
+                !awake || !self.pins(before) || self.pins(&here.0),
+                "a pinned store, {before}, gave way to {here:?}"
+            );
+        }
         let (revision, root) = (here.1, self.roots.iter().find(|(root, _)| self.sync.keys(*root, now).is_ok()));
         self.last = Some(here);
         if let Some((root, _)) = root
@@ -100,6 +108,10 @@ impl Vm {
         if let Some(before) = self.told.insert(kind, now) {
             assert!(now - before >= Duration::from_secs(60), "told again: {line}");
         }
+    }
+
+    fn pins(&self, store: &str) -> bool {
+        self.roots.iter().any(|(_, settings)| settings.store.as_deref() == Some(store))
     }
 
     /// A key that has not been live for longer than any answer can have been on its way is served by nobody.

@@ -25,6 +25,7 @@ pub struct Totals {
     pub deltas: u64,
     pub tables_compared: u64,
     pub revocations_timed: u64,
+    pub never_told: u64,
     pub started_over: BTreeMap<&'static str, u64>,
     pub failures: BTreeMap<&'static str, u64>,
 }
@@ -36,6 +37,7 @@ impl Totals {
         self.deltas += other.deltas;
         self.tables_compared += other.tables_compared;
         self.revocations_timed += other.revocations_timed;
+        self.never_told += other.never_told;
         other.started_over.iter().for_each(|(name, count)| *self.started_over.entry(name).or_default() += count);
         other.failures.iter().for_each(|(name, count)| *self.failures.entry(name).or_default() += count);
     }
@@ -47,7 +49,7 @@ impl Totals {
         for name in ["gone", "other_store", "mismatch"] {
             assert!(self.started_over.contains_key(name), "nothing started over for `{name}`");
         }
-        assert!(self.loads > 0 && self.deltas > 0 && self.revocations_timed > 0);
+        assert!(self.loads > 0 && self.deltas > 0 && self.revocations_timed > 0 && self.never_told > 0);
     }
 }
 
@@ -319,6 +321,11 @@ impl World {
         let weather = self.weather;
         let at = self.now + weather.delay(&mut self.dice);
         let dice = &mut self.dice;
+        // A callback that never comes, though the proxy owes one.
+        if dice.chance(weather.loss / 8) {
+            self.totals.never_told += 1;
+            return;
+        }
         if dice.chance(weather.loss) || at >= sent.gives_up_at {
             let status = dice.chance(50).then_some(504);
             return self.deliver_at(sent.gives_up_at, sent, status, String::new());
