@@ -1,5 +1,6 @@
 //! `keyward check`: what the filter would say to a configuration, before Envoy does.
 
+mod around;
 mod find;
 mod lint;
 #[cfg(test)]
@@ -77,18 +78,15 @@ pub fn check_file(file: &Path) -> Result<Vec<Report>, (Exit, String)> {
 fn check_text(file: &Path, text: &str) -> Result<Vec<Report>, (Exit, String)> {
     // JSON goes to the filter's own reader as it stands: it sees repeated fields, which a YAML value no longer shows.
     if serde_json::from_str::<Value>(text).is_ok_and(|value| is_plugin_config(&value)) {
-        return Ok(vec![report(String::new(), text.as_bytes(), None)]);
+        return Ok(vec![report(String::new(), text.as_bytes(), &[])]);
     }
     let documents = document::parse(file, text)?;
     let mut reports = Vec::new();
     for (index, document) in documents.iter().enumerate() {
         for found in find(document) {
-            let place = if documents.len() > 1 {
-                format!("document {}: {}", index + 1, found.place)
-            } else {
-                found.place.clone()
-            };
-            reports.push(report(place, &found.bytes, Some(document).filter(|_| !found.place.is_empty())));
+            let alone = found.place.is_empty() && documents.len() == 1;
+            let place = in_document(&documents, index, &found.place);
+            reports.push(report(place, &found.bytes, if alone { &[] } else { &documents }));
         }
     }
     if reports.is_empty() {
@@ -100,12 +98,28 @@ fn check_text(file: &Path, text: &str) -> Result<Vec<Report>, (Exit, String)> {
     Ok(reports)
 }
 
-fn report(place: String, bytes: &[u8], around: Option<&Value>) -> Report {
+/// Where something stands in a file.
+fn in_document(documents: &[Value], index: usize, place: &str) -> String {
+    match (documents.len(), place) {
+        (1, place) => place.to_owned(),
+        (_, "") => format!("document {}", index + 1),
+        (_, place) => format!("document {}: {place}", index + 1),
+    }
+}
+
+/// Checks one configuration, and what is around it in its file.
+fn report(place: String, bytes: &[u8], around: &[Value]) -> Report {
     match Config::parse(bytes) {
         Err(errors) => Report { place, errors: errors.problems().to_vec(), ..Report::default() },
         Ok(config) => {
             let mut warnings = lint::lint_config(&config);
-            warnings.extend(around.map(|document| lint::lint_document(document, &config)).into_iter().flatten());
+            warnings.extend(around::lint_file(around, &config));
+            for (index, document) in around.iter().enumerate() {
+                let found = around::lint_document(document, &config).into_iter();
+                warnings.extend(
+                    found.map(|problem| Problem { path: in_document(around, index, &problem.path), ..problem }),
+                );
+            }
             let keys = config.manifest.as_ref().map_or(0, |manifest| manifest.keys.len());
             Report { place, errors: Vec::new(), warnings, rules: config.routes.rules().len(), keys }
         }
