@@ -5,7 +5,7 @@
 use keyward_policy::checksum::{Checksum, contribution};
 use keyward_policy::digest::Digest;
 use keyward_policy::manifest::{Change, FORMAT, Live, LiveKey, Page};
-use keyward_testbed::upstream::{Received, Upstream};
+use keyward_testbed::upstream::{Answer, Received, Upstream};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -23,6 +23,12 @@ pub enum Fault {
     HalfAResponse,
     /// The same, and the rest is still to come.
     Stalls,
+    /// Says nothing, and stays.
+    Hangs,
+    /// Hangs up without a word.
+    HangsUp,
+    /// A byte now and then.
+    Drips,
     /// Text that is no JSON.
     NotJson,
     /// A number where text belongs.
@@ -31,6 +37,8 @@ pub enum Fault {
     Format,
     /// Another starting point than the one asked for.
     OtherSince,
+    /// The page before the one asked for, once more.
+    Repeats,
     /// A revision before the one asked for.
     GoesBack,
     /// A checksum that is none of these keys.
@@ -41,6 +49,12 @@ pub enum Fault {
     TooLarge,
     /// Another store, without keys.
     EmptyStore,
+    /// Another store, with one key in ten.
+    SmallStore,
+    /// Another store with the same keys: a copy of the first one.
+    OtherStore,
+    /// Page after page of 4 MB, and always one more.
+    Endless,
 }
 
 #[derive(Debug)]
@@ -50,6 +64,12 @@ struct State {
     live: BTreeMap<String, LiveKey<'static>>,
     tombstones: BTreeMap<u64, String>,
     fault: Option<Fault>,
+    /// The newest tombstone that was thrown away.
+    compacted: u64,
+    /// So many loads are to find their tombstones thrown away in their middle.
+    compactions: usize,
+    /// What endless pages came to.
+    bytes: usize,
 }
 
 /// The running stand-in.
@@ -66,6 +86,9 @@ impl AdminStandIn {
             live: BTreeMap::new(),
             tombstones: BTreeMap::new(),
             fault: None,
+            compacted: 0,
+            compactions: 0,
+            bytes: 0,
         };
         let shared = Arc::new((Mutex::new(state), Condvar::new()));
         let answering = shared.clone();
@@ -107,6 +130,34 @@ impl AdminStandIn {
         });
     }
 
+    /// Puts a key in that expires.
+    pub fn put_until(&self, id: &str, key: &str, expires_at: &str) {
+        self.put(id, key);
+        self.change(|state| {
+            if let Some(key) = state.live.get_mut(id) {
+                key.expires_at = Some(expires_at.to_owned().into());
+            }
+        });
+    }
+
+    /// Throws all tombstones away, and does so again in the middle of the next `loads` loads.
+    pub fn compact(&self, loads: usize) {
+        self.change(|state| {
+            state.compactions = loads;
+            compact(state);
+        });
+    }
+
+    /// How many loads are still to be disturbed.
+    pub fn compactions_left(&self) -> usize {
+        lock(&self.shared.0).compactions
+    }
+
+    /// The bytes of all endless pages so far.
+    pub fn endless_bytes(&self) -> usize {
+        lock(&self.shared.0).bytes
+    }
+
     /// Fails from now on, or no more. Whoever is being held is let go.
     pub fn fail(&self, fault: Option<Fault>) {
         self.change(|state| state.fault = fault);
@@ -122,9 +173,16 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn answer((state, changed): &(Mutex<State>, Condvar), request: &Received) -> Vec<u8> {
+/// A key is deleted, and nobody will be told of it.
+fn compact(state: &mut State) {
+    state.revision += 1;
+    state.tombstones.clear();
+    state.compacted = state.revision;
+}
+
+fn answer((state, changed): &(Mutex<State>, Condvar), request: &Received) -> Answer {
     let target = request.target();
-    let Some((_, query)) = target.split_once("/v1/manifest?") else { return http(204, "") };
+    let Some((_, query)) = target.split_once("/v1/manifest?") else { return http(204, "").into() };
     let query: BTreeMap<&str, &str> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
     let number = |name: &str| query[name].parse::<u64>().unwrap();
     let (since, base) = (number("since"), number("base"));
@@ -134,12 +192,35 @@ fn answer((state, changed): &(Mutex<State>, Condvar), request: &Received) -> Vec
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         state = changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
     }
+    match state.fault {
+        Some(Fault::Hangs) => {
+            while state.fault == Some(Fault::Hangs) {
+                state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            return Answer::None;
+        }
+        Some(Fault::HangsUp) => return Answer::None,
+        Some(Fault::Endless) => {
+            let page = endless(&state.store, since);
+            state.bytes += page.len();
+            return http(200, &page).into();
+        }
+        _ => {}
+    }
+    if since > 0 && since < state.revision && since != base && state.compactions > 0 {
+        state.compactions -= 1;
+        compact(&mut state);
+    }
     if since > state.revision {
-        return http(410, r#"{"code":"revision_ahead"}"#);
+        return http(410, r#"{"code":"revision_ahead"}"#).into();
+    }
+    if since > 0 && state.compacted > base {
+        return http(410, r#"{"code":"revision_compacted"}"#).into();
     }
     let page = page(&state, since, base);
     match state.fault {
-        None => http(200, &page.to_string()),
+        None => http(200, &page.to_string()).into(),
+        Some(Fault::Repeats) => http(200, &self::page(&state, since.saturating_sub(1), base).to_string()).into(),
         Some(fault) => broken(fault, page, since),
     }
 }
@@ -167,30 +248,58 @@ fn page(state: &State, since: u64, base: u64) -> serde_json::Value {
     .unwrap()
 }
 
-fn broken(fault: Fault, mut page: serde_json::Value, since: u64) -> Vec<u8> {
+/// 250 keys with names of 15,000 bytes.
+fn endless(store: &str, since: u64) -> String {
+    let name = "n".repeat(15_000);
+    let key = |revision: u64| {
+        let sha256 = Digest::of_key(&revision.to_le_bytes()).to_hex();
+        format!(
+            r#"{{"revision":{revision},"id":"endless-{revision}","name":"{name}","sha256":"{sha256}","permissions":[]}}"#
+        )
+    };
+    let (first, last) = (since + 1, since + 250);
+    let keys: Vec<String> = (first..=last).map(key).collect();
+    let (head, keys) = (last + 1_000_000, keys.join(","));
+    format!(
+        r#"{{"format":1,"store":"{store}","since":{since},"revision":{last},"head":{head},"more":true,"keys":[{keys}],"live":{{"count":{head}}}}}"#
+    )
+}
+
+fn broken(fault: Fault, mut page: serde_json::Value, since: u64) -> Answer {
     match fault {
-        Fault::Status(status) => return http(status, "{}"),
+        Fault::Status(status) => return http(status, "{}").into(),
         Fault::HalfAResponse | Fault::Stalls => {
             let whole = String::from_utf8(http(200, &page.to_string())).unwrap();
             let part = whole[..whole.len() - 20].to_owned();
             let closes = if fault == Fault::Stalls { "" } else { "connection: close\r\n" };
-            return part.replacen("content-type", &format!("{closes}content-type"), 1).into_bytes();
+            return part.replacen("content-type", &format!("{closes}content-type"), 1).into_bytes().into();
         }
-        Fault::NotJson => return http(200, "<html>Welcome</html>"),
+        Fault::Drips => {
+            let whole = http(200, &format!("{page}{}", " ".repeat(10_000)));
+            let body = whole.len() - 10_000;
+            return Answer::Drip(whole, body - 30);
+        }
+        Fault::NotJson => return http(200, "<html>Welcome</html>").into(),
         Fault::WrongType => page["keys"] = "none".into(),
         Fault::Format => page["format"] = 2.into(),
         Fault::OtherSince => page["since"] = (since + 1).into(),
-        Fault::GoesBack => page["revision"] = (since - 1).into(),
+        Fault::GoesBack => page["revision"] = since.saturating_sub(1).into(),
         Fault::Checksum => page["live"]["checksum"] = "0123456789abcdef".into(),
-        Fault::Huge => return http(200, &"x".repeat(40 << 20)),
-        Fault::TooLarge => return http(200, &" ".repeat((4 << 20) + 1)),
+        Fault::Huge => return http(200, &"x".repeat(40 << 20)).into(),
+        Fault::TooLarge => return http(200, &" ".repeat((4 << 20) + 1)).into(),
         Fault::EmptyStore => {
             page["store"] = "st_2".into();
             page["keys"] = serde_json::json!([]);
             page["live"] = serde_json::json!({"count": 0, "checksum": "0000000000000000"});
         }
+        Fault::SmallStore => {
+            page["store"] = "st_3".into();
+            page["live"]["count"] = 1.into();
+        }
+        Fault::OtherStore => page["store"] = "st_4".into(),
+        Fault::Hangs | Fault::HangsUp | Fault::Repeats | Fault::Endless => unreachable!("answered already"),
     }
-    http(200, &page.to_string())
+    http(200, &page.to_string()).into()
 }
 
 fn http(status: u16, body: &str) -> Vec<u8> {

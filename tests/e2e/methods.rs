@@ -1,7 +1,10 @@
 //! CONNECT, upgrades, and methods with a meaning of their own.
 
-use crate::setup::{Edge, READER, assert_denied, assert_passed, plugin};
+use crate::setup::{Edge, LISTENER, READER, assert_denied, assert_passed, listener, plugin};
+use keyward_testbed::envoy::Envoy;
 use keyward_testbed::http2::{Answer, Client, fields};
+use keyward_testbed::upstream::Upstream;
+use keyward_testbed::{envoy_config, http1};
 use serde_json::json;
 
 #[test]
@@ -49,6 +52,39 @@ fn an_upgrade_is_a_request_like_any_other() {
     // The upstream answers without switching protocols; what matters is that it was asked.
     let (_, received) = upgrade("/a", Some(READER));
     assert_eq!(received.len(), 1);
+}
+
+#[test]
+fn an_upgraded_connection_carries_both_ways_once_it_was_allowed() {
+    let upstream = Upstream::answering(|request| {
+        let switches = !request.header("upgrade").is_empty();
+        let answer: &[u8] = if switches {
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+        } else {
+            b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\npong"
+        };
+        answer.to_vec()
+    });
+    let mut listener = listener(&plugin(), &upstream);
+    listener.connection_manager()["upgrade_configs"] = json!([{"upgrade_type": "websocket"}]);
+    let envoy = Envoy::start(&envoy_config::bootstrap(&[listener], vec![]));
+    let mut client = http1::Client::connect(envoy.listener(LISTENER)).unwrap();
+    let head = |key: &str| {
+        format!("GET /a HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: websocket\r\nx-api-key: {key}\r\n\r\n")
+    };
+    client.send(head(READER).as_bytes()).unwrap();
+    assert_eq!(client.receive("GET").unwrap().status, 101);
+    // Bytes of the new protocol, which here look like the old one, so that the upstream writes them down.
+    for _ in 0..3 {
+        client.send(b"PING /frame HTTP/1.1\r\n\r\n").unwrap();
+        assert_eq!(client.receive("PING").unwrap().text(), "pong");
+    }
+    assert_eq!(upstream.take().len(), 4);
+    // What a client sends on without having been let in stays outside.
+    let mut client = http1::Client::connect(envoy.listener(LISTENER)).unwrap();
+    client.send([head("kw_nobody").as_bytes(), b"PING /frame HTTP/1.1\r\n\r\n"].concat().as_slice()).unwrap();
+    assert_eq!(client.receive("GET").unwrap().status, 401);
+    assert_eq!(upstream.count(), 0);
 }
 
 #[test]

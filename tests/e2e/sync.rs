@@ -2,13 +2,14 @@
 
 use crate::admin_stand_in::{AdminStandIn, Fault};
 use crate::setup::LISTENER;
+use keyward_policy::timestamp::Timestamp;
 use keyward_testbed::envoy::Envoy;
 use keyward_testbed::envoy_config::{self, Encoding, Listener};
 use keyward_testbed::upstream::Upstream;
-use keyward_testbed::{http1, wait, workspace};
+use keyward_testbed::{http1, wait};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 const FIRST: &str = "kw_first_0123456789abcdefghijklmnopqrstuvwx";
@@ -104,6 +105,7 @@ fn every_failure_leaves_the_last_good_keys_in_use() {
         (Fault::WrongType, "malformed"),
         (Fault::Format, "format"),
         (Fault::OtherSince, "out_of_order"),
+        (Fault::Repeats, "out_of_order"),
         (Fault::GoesBack, "out_of_order"),
         (Fault::Checksum, "checksum"),
         (Fault::TooLarge, "too_large"),
@@ -111,6 +113,8 @@ fn every_failure_leaves_the_last_good_keys_in_use() {
         (Fault::Status(410), "compacted"),
         (Fault::Huge, "no_answer"),
         (Fault::HalfAResponse, "no_answer"),
+        (Fault::HangsUp, "status"),
+        (Fault::SmallStore, "suspicious_store"),
     ];
     for (number, (fault, reason)) in faults.into_iter().enumerate() {
         let before = edge.failures(reason);
@@ -156,44 +160,93 @@ fn keys_that_nobody_vouches_for_any_more_are_refused() {
 }
 
 #[test]
-fn a_new_configuration_serves_at_once_while_the_service_is_down() {
-    let (admin, upstream) = (AdminStandIn::start(), Upstream::start());
-    admin.put("key_first", FIRST);
-    let folder = workspace::scratch("sync-lds");
-    let file = folder.path().join("lds.json");
-    let mut config = plugin("1h");
-    let listener = |config: &Value| Listener::new(LISTENER, config, Encoding::StringValue, upstream.address());
-    envoy_config::write_lds(&file, "1", &[listener(&config)]);
-    let mut bootstrap = envoy_config::bootstrap_with_lds(&file, &[listener(&config)]);
-    let clusters = bootstrap["static_resources"]["clusters"].as_array_mut().unwrap();
-    clusters.push(envoy_config::cluster("keyward_admin", admin.address()));
-    let envoy = Envoy::start(&bootstrap);
-    let address = wait::until("the listener", PATIENCE, || envoy.find_listener(LISTENER));
-    let status = |key: &str| http1::get(address, "/a", &[("x-api-key", key)]).map(|response| response.status);
-    wait::until("the first load", PATIENCE, || status(FIRST).is_ok_and(|status| status == 200).then_some(()));
-    (0..16).for_each(|_| assert_eq!(status(FIRST).unwrap(), 200));
+fn an_answer_that_comes_too_slowly_is_none() {
+    // Long enough that the last good keys outlive each fault, and short enough not to wait for minutes.
+    let edge = Edge::start("24s");
+    edge.wait_for(FIRST, 200);
+    for (number, (fault, reason)) in [(Fault::Drips, "no_answer"), (Fault::Hangs, "status")].into_iter().enumerate() {
+        let before = edge.failures(reason);
+        edge.admin.fail(Some(fault));
+        wait::until(&format!("{fault:?} is counted by every VM"), PATIENCE, || {
+            assert_eq!(edge.status(FIRST), 200, "{fault:?}");
+            (edge.failures(reason) >= before + 3).then_some(())
+        });
+        edge.admin.fail(None);
+        let key = format!("kw_after_{number}");
+        edge.admin.put(&format!("key_after_{number}"), &key);
+        edge.wait_for(&key, 200);
+    }
+}
 
-    admin.fail(Some(Fault::Status(503)));
-    for version in 2..6 {
-        config["realm"] = "tests".into();
-        config["rules"] = json!([
-            {"path": format!("/version/{version}"), "access": "public"},
-            {"path": "/a", "require": ["a:read"]},
-        ]);
-        envoy_config::write_lds(&file, &version.to_string(), &[listener(&config)]);
-        wait::until("the update counts", PATIENCE, || {
-            assert_eq!(status(FIRST).unwrap(), 200, "version {version}");
-            assert_eq!(status("kw_unknown").unwrap(), 401, "version {version}");
-            let target = format!("/version/{version}");
-            http1::get(address, &target, &[]).is_ok_and(|response| response.status == 200).then_some(())
+#[test]
+fn a_store_with_other_keys_takes_over_and_a_copy_of_it_too() {
+    let edge = Edge::start("1h");
+    edge.wait_for(FIRST, 200);
+    let started_over = || edge.envoy.stat("wasmcustom.keyward_sync_started_over.reason.other_store");
+    for fault in [Some(Fault::OtherStore), None] {
+        let before = started_over();
+        edge.admin.fail(fault);
+        // What is held open is answered by this.
+        edge.admin.put("key_5", "kw_5_regenerated");
+        wait::until("every VM has changed over", PATIENCE, || {
+            assert_eq!(edge.status(FIRST), 200, "{fault:?}");
+            assert_eq!(edge.status("kw_unknown"), 401, "{fault:?}");
+            (started_over() >= before + 3).then_some(())
         });
     }
-    // And the newest one keeps the table fresh once the service is back.
-    admin.fail(None);
-    admin.delete("key_first");
-    let mut in_a_row = 0;
-    wait::until("the deleted key is refused everywhere", PATIENCE, || {
-        in_a_row = if status(FIRST).is_ok_and(|status| status == 401) { in_a_row + 1 } else { 0 };
-        (in_a_row == 16).then_some(())
+    edge.admin.put("key_second", SECOND);
+    edge.wait_for(SECOND, 200);
+    edge.wait_for(FIRST, 200);
+}
+
+#[test]
+fn tombstones_that_are_thrown_away_in_the_middle_of_a_load_start_it_over() {
+    let edge = Edge::start("1h");
+    edge.wait_for(FIRST, 200);
+    // While they are away so much happens that nobody can tell them.
+    edge.admin.fail(Some(Fault::Status(503)));
+    edge.admin.put("key_second", SECOND);
+    edge.admin.delete("key_5");
+    edge.admin.compact(6);
+    edge.admin.fail(None);
+    wait::until("loads were disturbed", PATIENCE, || {
+        assert_eq!(edge.status(FIRST), 200);
+        (edge.admin.compactions_left() == 0).then_some(())
     });
+    edge.wait_for(SECOND, 200);
+    edge.wait_for("kw_5", 401);
+    edge.wait_for("kw_6", 200);
+    assert!(edge.envoy.stat("wasmcustom.keyward_sync_started_over.reason.gone") >= 6);
+}
+
+#[test]
+fn a_gigabyte_of_pages_is_not_taken_and_takes_nothing_down() {
+    let edge = Edge::start("1h");
+    edge.wait_for(FIRST, 200);
+    edge.admin.fail(Some(Fault::Endless));
+    wait::until("a gigabyte", 4 * PATIENCE, || {
+        assert_eq!(edge.status(FIRST), 200);
+        assert_eq!(edge.status("kw_unknown"), 401);
+        // Each VM has had more than it can hold, and begun again.
+        (edge.admin.endless_bytes() > 1 << 30 && edge.failures("record") >= 4).then_some(())
+    });
+    edge.admin.fail(None);
+    edge.admin.put("key_second", SECOND);
+    edge.wait_for(SECOND, 200);
+    edge.wait_for(FIRST, 200);
+    assert_eq!(edge.envoy.stat("wasm.keyward.vm_reload"), 0, "a VM did not survive it");
+}
+
+#[test]
+fn a_key_expires_by_the_clock_without_a_word_from_the_service() {
+    let edge = Edge::start("1h");
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let soon = Timestamp::from_unix_ms(now.as_millis() as i64 + 4_000);
+    edge.admin.put_until("key_second", SECOND, &soon.to_string());
+    wait::until("the key is there", PATIENCE, || (edge.status(SECOND) == 200).then_some(()));
+    edge.admin.fail(Some(Fault::Status(503)));
+    edge.wait_for(SECOND, 401);
+    let response = http1::get(edge.address, "/a", &[("x-api-key", SECOND)]).unwrap();
+    assert_eq!(response.json()["code"], "key_expired");
+    edge.wait_for(FIRST, 200);
 }

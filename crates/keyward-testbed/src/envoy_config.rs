@@ -187,6 +187,29 @@ impl Listener {
         self.connection_manager.pointer_mut(place).unwrap_or_else(|| panic!("no filter"))
     }
 
+    /// Takes the filter's configuration from a file (ECDS), as Istio delivers it. [`Self::write_ecds`] writes it.
+    pub fn discover_filter(&mut self, file: &Path) {
+        let filter = self.connection_manager.pointer_mut("/http_filters/0").unwrap_or_else(|| panic!("no filter"));
+        *filter = json!({"name": "keyward", "config_discovery": {
+            "config_source": {"resource_api_version": "V3", "path_config_source": {"path": file}},
+            "type_urls": ["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"],
+        }});
+    }
+
+    /// Writes the filter of this listener for one that [discovers](Self::discover_filter) it.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn write_ecds(&self, file: &Path, version: &str) {
+        let filter = self.connection_manager.pointer("/http_filters/0/typed_config");
+        let filter = filter.unwrap_or_else(|| panic!("the filter is discovered itself"));
+        let resource = json!({
+            "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+            "name": "keyward", "typed_config": filter,
+        });
+        replace(file, &json!({"version_info": version, "resources": [resource]}));
+    }
+
     /// Takes the filter out, as a mistake in a rollout would: the backstop stays.
     pub fn remove_filter(&mut self) {
         let filters = self.connection_manager.get_mut("http_filters").and_then(Value::as_array_mut);
@@ -252,9 +275,12 @@ pub fn bootstrap_with_lds(file: &Path, clusters: &[Listener]) -> Value {
 /// When the file cannot be written.
 pub fn write_lds(file: &Path, version: &str, listeners: &[Listener]) {
     let resources: Vec<Value> = listeners.iter().map(Listener::resource).collect();
-    let text = json!({"version_info": version, "resources": resources}).to_string();
+    replace(file, &json!({"version_info": version, "resources": resources}));
+}
+
+fn replace(file: &Path, content: &Value) {
     let new = file.with_extension("new");
-    std::fs::write(&new, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", new.display()));
+    std::fs::write(&new, content.to_string()).unwrap_or_else(|error| panic!("cannot write {}: {error}", new.display()));
     std::fs::rename(&new, file).unwrap_or_else(|error| panic!("cannot replace {}: {error}", file.display()));
 }
 

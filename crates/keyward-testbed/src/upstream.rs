@@ -35,7 +35,24 @@ impl Received {
     }
 }
 
-type Responder = dyn Fn(&Received) -> Vec<u8> + Send + Sync;
+/// What an upstream does with a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// These bytes; where they say `connection: close`, it closes.
+    Whole(Vec<u8>),
+    /// The same, but from this byte on one every tenth of a second, for as long as the peer stays.
+    Drip(Vec<u8>, usize),
+    /// Closes without a word.
+    None,
+}
+
+impl From<Vec<u8>> for Answer {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Whole(bytes)
+    }
+}
+
+type Responder = dyn Fn(&Received) -> Answer + Send + Sync;
 
 /// A running upstream; it stops taking connections with the value.
 pub struct Upstream {
@@ -53,16 +70,16 @@ impl Upstream {
         })
     }
 
-    /// Answers with the bytes that `responder` gives; where they say `connection: close`, it closes.
+    /// Answers as `responder` says.
     ///
     /// # Panics
     /// When no port can be had.
-    pub fn answering(responder: impl Fn(&Received) -> Vec<u8> + Send + Sync + 'static) -> Self {
+    pub fn answering<A: Into<Answer>>(responder: impl Fn(&Received) -> A + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|error| panic!("no free port: {error}"));
         let address = listener.local_addr().unwrap_or_else(|error| panic!("no local address: {error}"));
         let received = Arc::new(Mutex::new(Vec::new()));
         let stopped = Arc::new(AtomicBool::new(false));
-        let responder: Arc<Responder> = Arc::new(responder);
+        let responder: Arc<Responder> = Arc::new(move |request: &Received| responder(request).into());
         let (log, stop) = (received.clone(), stopped.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -112,10 +129,29 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<Received>>, responder: &Responde
     while let Some(request) = read_request(&mut stream, &mut pending) {
         let answer = responder(&request);
         log.lock().unwrap_or_else(PoisonError::into_inner).push(request);
-        if stream.write_all(&answer).is_err() || find(&answer, b"\r\nconnection: close\r\n").is_some() {
+        let stays_open = match answer {
+            Answer::Whole(bytes) => {
+                // It stands in the head, and a body may be long.
+                let head = bytes.get(..4_096).unwrap_or(&bytes);
+                stream.write_all(&bytes).is_ok() && find(head, b"\r\nconnection: close\r\n").is_none()
+            }
+            Answer::Drip(bytes, from) => drip(&mut stream, &bytes, from).is_ok(),
+            Answer::None => false,
+        };
+        if !stays_open {
             return;
         }
     }
+}
+
+fn drip(stream: &mut TcpStream, bytes: &[u8], from: usize) -> std::io::Result<()> {
+    let (at_once, slowly) = bytes.split_at(from.min(bytes.len()));
+    stream.write_all(at_once)?;
+    for byte in slowly {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        stream.write_all(std::slice::from_ref(byte))?;
+    }
+    Ok(())
 }
 
 fn read_request(stream: &mut TcpStream, pending: &mut Vec<u8>) -> Option<Received> {

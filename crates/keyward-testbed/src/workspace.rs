@@ -1,5 +1,7 @@
 //! Where things are in this workspace.
 
+pub use tempfile::TempDir;
+
 use std::path::{Path, PathBuf};
 
 /// The top of the repository.

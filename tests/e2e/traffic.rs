@@ -1,0 +1,59 @@
+//! Requests without end, each with the answer that it has to get.
+
+use keyward_testbed::http1;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+/// A path, a key, and the status.
+pub type Expected = (&'static str, Option<&'static str>, u16);
+
+pub struct Traffic {
+    over: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+    threads: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl Traffic {
+    /// Two threads, a connection for each request, so that both workers are asked.
+    pub fn start(address: SocketAddr, expected: &'static [Expected]) -> Self {
+        let (over, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let threads = (0..2)
+            .map(|_| {
+                let (over, asked) = (Arc::clone(&over), Arc::clone(&asked));
+                std::thread::spawn(move || {
+                    let mut wrong = Vec::new();
+                    while !over.load(Ordering::Relaxed) {
+                        for (target, key, status) in expected {
+                            let key: Vec<_> = key.map(|key| ("x-api-key", key)).into_iter().collect();
+                            asked.fetch_add(1, Ordering::Relaxed);
+                            match http1::get(address, target, &key) {
+                                Ok(response) if response.status == *status => {}
+                                Ok(response) => {
+                                    wrong.push(format!("{} for {status}: {}", response.status, response.text()))
+                                }
+                                Err(error) => wrong.push(error.to_string()),
+                            }
+                        }
+                    }
+                    wrong
+                })
+            })
+            .collect();
+        Self { over, asked, threads }
+    }
+
+    /// How many requests there were.
+    ///
+    /// # Panics
+    /// When one of them was answered otherwise.
+    #[track_caller]
+    pub fn stop(self) -> usize {
+        self.over.store(true, Ordering::Relaxed);
+        let wrong: Vec<String> = self.threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        let asked = self.asked.load(Ordering::Relaxed);
+        assert!(wrong.is_empty(), "{} of {asked} requests: {:#?}", wrong.len(), &wrong[..wrong.len().min(5)]);
+        asked
+    }
+}
