@@ -131,7 +131,9 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<Received>>, responder: &Responde
         log.lock().unwrap_or_else(PoisonError::into_inner).push(request);
         let stays_open = match answer {
             Answer::Whole(bytes) => {
-                stream.write_all(&bytes).is_ok() && find(&bytes, b"\r\nconnection: close\r\n").is_none()
+                // It stands in the head, and a body may be long.
+                let head = bytes.get(..4_096).unwrap_or(&bytes);
+                stream.write_all(&bytes).is_ok() && find(head, b"\r\nconnection: close\r\n").is_none()
             }
             Answer::Drip(bytes, from) => drip(&mut stream, &bytes, from).is_ok(),
             Answer::None => false,
