@@ -68,18 +68,10 @@ fn the_description_is_true_for_people() {
 /// PostgreSQL minds bytes that SQLite does not.
 #[test]
 fn the_description_is_true_on_postgresql() {
-    let (Some(program), Some(postgres)) = (schemathesis(), Postgres::start()) else { return };
+    let Some(program) = schemathesis() else { return };
+    let Some(postgres) = Postgres::start() else { return };
     let folder = workspace::scratch("admin");
     let service = Start::new(folder.path()).with("KEYWARD_DATABASE_URL", &postgres.database()).serve();
-    check(&service, &program, ADMIN, ["--exclude-tag", "filters"]);
-}
-
-#[test]
-fn the_description_is_true_on_postgresql() {
-    let Some(program) = schemathesis() else { return };
-    let Some(postgres) = keyward_testbed::postgres::Postgres::start() else { return };
-    let folder = workspace::scratch("admin");
-    let service = support::Start::new(folder.path()).with("KEYWARD_DATABASE_URL", &postgres.database()).serve();
     check(&service, &program, ADMIN, ["--exclude-tag", "filters"]);
     check(&service, &program, EDGE, ["--include-tag", "filters"]);
 }
