@@ -27,9 +27,11 @@ const ALL: &str = select!(
     "keys k LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' \
      WHERE k.seq < $1 ORDER BY k.seq DESC LIMIT $2"
 );
+// The page is cut before it is joined: the other way round a planner may walk all keys to meet a rare start.
 const BY_START: &str = select!(
-    "key_prefixes p JOIN keys k ON k.seq = p.seq LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' \
-     WHERE p.prefix = $3 AND p.seq < $1 ORDER BY p.seq DESC LIMIT $2"
+    "(SELECT seq FROM key_prefixes WHERE prefix = $3 AND seq < $1 ORDER BY seq DESC LIMIT $2) p \
+     JOIN keys k ON k.seq = p.seq LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' \
+     ORDER BY k.seq DESC"
 );
 const SQLITE_BY_TRIGRAM: &str = select!(
     "(SELECT rowid AS seq FROM key_search WHERE text MATCH $3 AND rowid < $1 ORDER BY rowid DESC LIMIT $2) s \
@@ -43,8 +45,8 @@ const POSTGRES_NEWEST: &str = select!(
 );
 // OFFSET 0 keeps the planner from walking all keys in order, in the hope of an early match.
 const POSTGRES_BY_TRIGRAM: &str = select!(
-    "(SELECT * FROM (SELECT * FROM keys WHERE folded LIKE $3 OFFSET 0) m \
-     WHERE m.seq < $1 AND strpos(m.search, $4) > 0 ORDER BY m.seq DESC LIMIT $2) k \
+    "(SELECT m.seq FROM (SELECT seq, search FROM keys WHERE folded LIKE $3 OFFSET 0) m \
+     WHERE m.seq < $1 AND strpos(m.search, $4) > 0 ORDER BY m.seq DESC LIMIT $2) s JOIN keys k ON k.seq = s.seq \
      LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' ORDER BY k.seq DESC"
 );
 
