@@ -18,7 +18,8 @@ finish() {
     status=$?
     if [ $status -ne 0 ]; then
         compose ps
-        compose logs --tail=40
+        # Without the questions of health, which drown everything else.
+        compose logs --tail=400 | grep -v -e /keyward/ready -e /api/health
     fi
     compose down --volumes --remove-orphans >/dev/null 2>&1 || true
     exit $status

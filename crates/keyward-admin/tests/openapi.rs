@@ -2,10 +2,11 @@
 
 mod support;
 
+use keyward_testbed::postgres::Postgres;
 use keyward_testbed::workspace;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::{ADMIN, EDGE, Service, service};
+use support::{ADMIN, EDGE, Service, Start, service};
 
 /// Pinned, so that a new check there does not fail a build here.
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
@@ -64,12 +65,13 @@ fn the_description_is_true_for_people() {
     check(&service, &program, ADMIN, ["--exclude-tag", "filters"]);
 }
 
+/// PostgreSQL minds bytes that SQLite does not.
 #[test]
 fn the_description_is_true_on_postgresql() {
     let Some(program) = schemathesis() else { return };
-    let Some(postgres) = keyward_testbed::postgres::Postgres::start() else { return };
+    let Some(postgres) = Postgres::start() else { return };
     let folder = workspace::scratch("admin");
-    let service = support::Start::new(folder.path()).with("KEYWARD_DATABASE_URL", &postgres.database()).serve();
+    let service = Start::new(folder.path()).with("KEYWARD_DATABASE_URL", &postgres.database()).serve();
     check(&service, &program, ADMIN, ["--exclude-tag", "filters"]);
     check(&service, &program, EDGE, ["--include-tag", "filters"]);
 }

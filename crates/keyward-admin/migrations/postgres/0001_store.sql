@@ -24,8 +24,11 @@ CREATE TABLE keys (
     expires_at BIGINT,
     disabled BIGINT NOT NULL,
     revision BIGINT NOT NULL UNIQUE,
-    -- What `q` is looked for in, in lower case. Its trigram index is made by the service where pg_trgm can be had.
-    search TEXT COLLATE "C" NOT NULL
+    -- What `q` is looked for in, in lower case.
+    search TEXT COLLATE "C" NOT NULL,
+    -- The same with a letter or digit in the place of every other character: pg_trgm makes trigrams of those alone. Its
+    -- index is made by the service where pg_trgm can be had.
+    folded TEXT COLLATE "C" NOT NULL
 );
 CREATE INDEX keys_by_expiry ON keys (expires_at) WHERE expires_at IS NOT NULL;
 

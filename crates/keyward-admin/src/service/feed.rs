@@ -51,8 +51,9 @@ type PageKey = (u64, u64, u32);
 
 #[derive(Default)]
 struct Pages {
-    /// All kept pages were made when the store was there.
+    /// All kept pages were made when the store was there, and had forgotten tombstones up to there.
     revision: u64,
+    compacted: u64,
     identity: String,
     kept: HashMap<PageKey, Arc<OnceCell<EncodedPage>>>,
     bytes: usize,
@@ -155,8 +156,9 @@ impl Feed {
 impl Pages {
     fn cell(&mut self, head: &Head, key: PageKey) -> Arc<OnceCell<EncodedPage>> {
         let is_full = self.bytes > CACHE_BYTES || self.kept.len() >= CACHE_PAGES;
-        if self.revision != head.revision || self.identity != head.identity || is_full {
+        if !self.are_of(head) || is_full {
             self.revision = head.revision;
+            self.compacted = head.compacted;
             self.identity.clone_from(&head.identity);
             self.kept.clear();
             self.bytes = 0;
@@ -165,8 +167,12 @@ impl Pages {
     }
 
     fn made(&mut self, head: &Head, bytes: usize) {
-        if self.revision == head.revision && self.identity == head.identity {
+        if self.are_of(head) {
             self.bytes += bytes;
         }
+    }
+
+    fn are_of(&self, head: &Head) -> bool {
+        self.revision == head.revision && self.compacted == head.compacted && self.identity == head.identity
     }
 }

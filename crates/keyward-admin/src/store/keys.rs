@@ -355,6 +355,7 @@ impl Change {
 async fn insert(tx: &mut Tx, key: &KeyRecord) -> Result<i64> {
     let permissions = key.permissions.join(",");
     let search = search::text(key);
+    let folded = search::fold(&search);
     let mut args = vec![
         Arg::Text(&key.id),
         Arg::Text(&key.name),
@@ -369,9 +370,9 @@ async fn insert(tx: &mut Tx, key: &KeyRecord) -> Result<i64> {
         Arg::Int(signed(key.revision)),
     ];
     let sql = if tx.is_postgres() {
-        args.push(Arg::Text(&search));
+        args.extend([Arg::Text(&search), Arg::Text(&folded)]);
         "INSERT INTO keys (id, name, sha256, prefix, last_four, permissions, created_at, expires_in, expires_at, \
-         disabled, revision, search) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING seq"
+         disabled, revision, search, folded) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING seq"
     } else {
         "INSERT INTO keys (id, name, sha256, prefix, last_four, permissions, created_at, expires_in, expires_at, \
          disabled, revision) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING seq"

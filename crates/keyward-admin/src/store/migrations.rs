@@ -40,7 +40,7 @@ async fn index_trigrams(pool: &sqlx::PgPool) -> Result<()> {
         sqlx::query("SELECT pg_advisory_xact_lock(7218340562193)").execute(&mut *tx).await?;
         sqlx::query("CREATE EXTENSION IF NOT EXISTS pg_trgm").execute(&mut *tx).await?;
         sqlx::query(
-            "CREATE INDEX IF NOT EXISTS keys_by_trigram ON keys USING gin (search gin_trgm_ops) WITH (fastupdate = off)",
+            "CREATE INDEX IF NOT EXISTS keys_by_trigram ON keys USING gin (folded gin_trgm_ops) WITH (fastupdate = off)",
         )
         .execute(&mut *tx)
         .await?;

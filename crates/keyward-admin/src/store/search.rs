@@ -27,9 +27,11 @@ const ALL: &str = select!(
     "keys k LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' \
      WHERE k.seq < $1 ORDER BY k.seq DESC LIMIT $2"
 );
+// The page is cut before it is joined: the other way round a planner may walk all keys to meet a rare start.
 const BY_START: &str = select!(
-    "key_prefixes p JOIN keys k ON k.seq = p.seq LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' \
-     WHERE p.prefix = $3 AND p.seq < $1 ORDER BY p.seq DESC LIMIT $2"
+    "(SELECT seq FROM key_prefixes WHERE prefix = $3 AND seq < $1 ORDER BY seq DESC LIMIT $2) p \
+     JOIN keys k ON k.seq = p.seq LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' \
+     ORDER BY k.seq DESC"
 );
 const SQLITE_BY_TRIGRAM: &str = select!(
     "(SELECT rowid AS seq FROM key_search WHERE text MATCH $3 AND rowid < $1 ORDER BY rowid DESC LIMIT $2) s \
@@ -43,8 +45,8 @@ const POSTGRES_NEWEST: &str = select!(
 );
 // OFFSET 0 keeps the planner from walking all keys in order, in the hope of an early match.
 const POSTGRES_BY_TRIGRAM: &str = select!(
-    "(SELECT * FROM (SELECT * FROM keys WHERE search LIKE $3 OFFSET 0) m WHERE m.seq < $1 \
-     ORDER BY m.seq DESC LIMIT $2) k \
+    "(SELECT m.seq FROM (SELECT seq, search FROM keys WHERE folded LIKE $3 OFFSET 0) m \
+     WHERE m.seq < $1 AND strpos(m.search, $4) > 0 ORDER BY m.seq DESC LIMIT $2) s JOIN keys k ON k.seq = s.seq \
      LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' ORDER BY k.seq DESC"
 );
 
@@ -74,9 +76,8 @@ impl Store {
                 if rows.len() >= limit as usize {
                     rows
                 } else {
-                    let escaped = q.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-                    let pattern = format!("%{escaped}%");
-                    pool.rows(POSTGRES_BY_TRIGRAM, &[page[0], page[1], Arg::Text(&pattern)]).await?
+                    let pattern = format!("%{}%", fold(&q));
+                    pool.rows(POSTGRES_BY_TRIGRAM, &[page[0], page[1], Arg::Text(&pattern), Arg::Text(&q)]).await?
                 }
             }
         };
@@ -87,6 +88,18 @@ impl Store {
 /// What is searched, in lower case.
 pub(super) fn text(key: &KeyRecord) -> String {
     format!("{}\n{}\n{}", key.name, key.id, key.last_four).to_lowercase()
+}
+
+/// `text` with a letter or digit of ASCII in the place of every other character, the same for the same. What holds a
+/// text holds it folded, too; the other way round has to be looked at. Nothing in it means anything to `LIKE`.
+pub(super) fn fold(text: &str) -> String {
+    const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let fold = |c: char| match c {
+        'a'..='z' | '0'..='9' => c,
+        // Fibonacci hashing: neighbours in an alphabet come apart.
+        _ => char::from(LETTERS[(u32::from(c).wrapping_mul(2_654_435_769) >> 16) as usize % 36]),
+    };
+    text.chars().map(fold).collect()
 }
 
 /// The starts of one and two characters by which a key is found.
@@ -126,11 +139,13 @@ pub(super) async fn replace(tx: &mut Tx, before: &KeyRecord, after: &KeyRecord) 
         return Ok(());
     }
     let sql = if tx.is_postgres() {
-        "UPDATE keys SET search = $2 WHERE seq = $1"
+        "UPDATE keys SET search = $2, folded = $3 WHERE seq = $1"
     } else {
         "UPDATE key_search SET text = $2 WHERE rowid = $1"
     };
-    tx.execute(sql, &[Arg::Int(after.seq), Arg::Text(&now)]).await?;
+    let folded = fold(&now);
+    let args = [Arg::Int(after.seq), Arg::Text(&now), Arg::Text(&folded)];
+    tx.execute(sql, if tx.is_postgres() { &args } else { &args[..2] }).await?;
     let (old, new) = (starts(before), starts(after));
     for start in old.difference(&new) {
         let args = [Arg::Text(start), Arg::Int(after.seq)];

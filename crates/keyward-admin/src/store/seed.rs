@@ -50,6 +50,7 @@ impl Store {
                     "i": key.id, "n": key.name, "d": key.digest.to_hex(), "l": key.last_four,
                     "p": key.permissions.join(","), "c": key.created_at.unix_ms(), "t": key.expires_in.as_str(),
                     "e": key.expires_at.map(|at| at.unix_ms()), "r": key.revision, "s": search::text(key),
+                    "f": search::fold(&search::text(key)),
                 })
             })
             .collect();
@@ -62,9 +63,9 @@ impl Store {
                 .tx
                 .execute(
                     "INSERT INTO keys (id, name, sha256, prefix, last_four, permissions, created_at, expires_in, \
-                     expires_at, disabled, revision, search) SELECT i, n, decode(d, 'hex'), 'kw', l, p, c, t, e, 0, r, s \
+                     expires_at, disabled, revision, search, folded) SELECT i, n, decode(d, 'hex'), 'kw', l, p, c, t, e, 0, r, s, f \
                      FROM jsonb_to_recordset($1::jsonb) AS x (i text, n text, d text, l text, p text, c bigint, t text, \
-                     e bigint, r bigint, s text) ORDER BY r",
+                     e bigint, r bigint, s text, f text) ORDER BY r",
                     &[Arg::Text(&rows)],
                 )
                 .await?;

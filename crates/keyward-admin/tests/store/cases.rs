@@ -308,6 +308,9 @@ pub(crate) async fn searching_finds_names_ids_and_last_fours(place: Arc<Place>) 
         ("%_\"", &odd),
         ("\\ '", &odd),
         ("клю", &ключ),
+        ("клюЧ", &ключ),
+        ("\"off\"", &odd),
+        ("_\"o", &odd),
         ("КЛ", &ключ),
     ] {
         let found_names = names(q).await;
