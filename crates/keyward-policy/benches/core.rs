@@ -3,7 +3,7 @@
 //! In the proxy the same code runs compiled to WebAssembly, which takes about twice as long; what these figures are for
 //! is to see which part takes how much, and whether a change makes one slower.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark, not the product")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, reason = "a benchmark, not the product")]
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use keyward_policy::config::Config;
