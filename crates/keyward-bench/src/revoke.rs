@@ -15,7 +15,7 @@ use crate::wrk::{Load, Script};
 use anyhow::{Context as _, Result, bail};
 use keyward_testbed::workspace;
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
@@ -113,17 +113,22 @@ fn series<'a>(
 }
 
 fn one(asking: &mut [Connection], caller: &mut Caller, key: &str, id: &str) -> Result<Deletion> {
-    let receipt_is_there = AtomicBool::new(false);
+    let (receipt_is_there, passing) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let wanted = asking.len();
     let (first_refusals, sent, receipt_at, applied) = std::thread::scope(|scope| {
         let threads: Vec<_> = asking
             .iter_mut()
             .map(|connection| {
-                let receipt_is_there = &receipt_is_there;
-                scope.spawn(move || ask(connection, key, receipt_is_there))
+                let (receipt_is_there, passing) = (&receipt_is_there, &passing);
+                scope.spawn(move || ask(connection, key, receipt_is_there, passing))
             })
             .collect();
-        // Until every connection is asking; also, so that deletions fall anywhere in the pauses of the askers.
-        std::thread::sleep(Duration::from_micros(3_000 + u64::from(id.bytes().map(u32::from).sum::<u32>() % 997)));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while passing.load(Ordering::SeqCst) < wanted && Instant::now() < deadline {
+            std::thread::sleep(PAUSE);
+        }
+        // So that deletions fall anywhere in the pauses of those who ask.
+        std::thread::sleep(Duration::from_micros(u64::from(id.bytes().map(u32::from).sum::<u32>() % 997)));
         let sent = Instant::now();
         let applied = caller.delete(id);
         let receipt_at = Instant::now();
@@ -148,7 +153,7 @@ struct Asked {
 }
 
 /// Asks until it is refused, then until the receipt is there, and then a few times more.
-fn ask(connection: &mut Connection, key: &str, receipt_is_there: &AtomicBool) -> Result<Asked> {
+fn ask(connection: &mut Connection, key: &str, receipt_is_there: &AtomicBool, passing: &AtomicUsize) -> Result<Asked> {
     let mut first_refusal = None;
     let (mut again, mut passed_after) = (0, 0);
     let mut allowed = 0;
@@ -166,6 +171,9 @@ fn ask(connection: &mut Connection, key: &str, receipt_is_there: &AtomicBool) ->
             200 => {
                 // A worker that went back on its refusal has not refused yet.
                 first_refusal = None;
+                if allowed == 0 {
+                    passing.fetch_add(1, Ordering::SeqCst);
+                }
                 allowed += 1;
                 passed_after += usize::from(after);
             }
