@@ -182,6 +182,10 @@ fn an_answer_that_comes_too_slowly_is_none() {
 fn a_store_with_other_keys_takes_over_and_a_copy_of_it_too() {
     let edge = Edge::start("1h");
     edge.wait_for(FIRST, 200);
+    // The main thread's VM answers no request: one that has not loaded yet does not start over.
+    wait::until("every VM has keys", PATIENCE, || {
+        (edge.envoy.stat("wasmcustom.keyward_manifest_loads") >= 3).then_some(())
+    });
     let started_over = || edge.envoy.stat("wasmcustom.keyward_sync_started_over.reason.other_store");
     for fault in [Some(Fault::OtherStore), None] {
         let before = started_over();
