@@ -51,8 +51,13 @@ pub fn run(plugin: &Plugin, may_hold: bool, kept: Option<Vec<u8>>) -> Progress {
 
     // A key that the fallback does not have may be among those that are still to come.
     let may_come = || source.as_ref().is_some_and(|source| source.table().err() == Some(Unavailable::NotYetLoaded));
-    let waits = matches!(decision.code, Code::ManifestUnavailable | Code::KeyUnknown) && may_come();
-    if enforce && may_hold && waits {
+    let waits = || match decision.code {
+        Code::ManifestUnavailable => may_come(),
+        // Without a fallback there were fetched keys to look among.
+        Code::KeyUnknown => config.manifest.is_some() && may_come(),
+        _ => false,
+    };
+    if enforce && may_hold && waits() {
         let stripped = config.route_metadata && config.hide_key;
         return Progress::Held(stripped.then_some(map));
     }

@@ -58,14 +58,6 @@ pub(crate) enum Lookup<'a> {
 }
 
 impl<'a> Keys<'a> {
-    /// Why there is no usable fetched manifest, where that leaves keys unknowable.
-    pub fn why(self) -> Option<Unavailable> {
-        match self {
-            Self::InlineOnly { why, .. } | Self::Unavailable(why) => Some(why),
-            Self::Table(_) | Self::FetchedThenInline { .. } => None,
-        }
-    }
-
     pub(crate) fn find(self, digest: &Digest) -> Lookup<'a> {
         let found = |key: Option<KeyView<'a>>| key.map_or(Lookup::Unknown, Lookup::Found);
         match self {

@@ -77,17 +77,16 @@ async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
     }
 }
 
-/// The id of a key in the address; empty where it cannot be one, which names no key. Databases take offence at odd bytes,
-/// and an answer before the body is read would cost the client its connection: so it is not refused here.
+/// The id of a key in the address; empty where it is no text, which names no key. An answer before the body is read would
+/// cost the client its connection: so it is not refused here, and the store says that there is no such key.
 pub struct KeyId(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for KeyId {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
-        let id = Path::<String>::from_request_parts(parts, state).await.map(|Path(id)| id).unwrap_or_default();
-        let may_be = id.len() <= 100 && id.bytes().all(|b| b.is_ascii_graphic());
-        Ok(Self(if may_be { id } else { String::new() }))
+        let id = Path::<String>::from_request_parts(parts, state).await;
+        Ok(Self(id.map(|Path(id)| id).unwrap_or_default()))
     }
 }
 
