@@ -30,6 +30,45 @@ struct Requests {
     passed: Vec<u32>,
 }
 
+impl Requests {
+    /// The configuration that a request is for whose headers are there.
+    fn plugin_for(&mut self, context_id: u32) -> Option<Rc<Plugin>> {
+        let at = self.expected.iter().rposition(|(context, _)| *context == context_id)?;
+        let (_, root_id) = self.expected.swap_remove(at);
+        self.roots.iter().find(|(root, _)| *root == root_id)?.1.clone()
+    }
+
+    #[inline(never)]
+    fn has_more_to_come(&mut self, context_id: u32) {
+        // Contexts are numbered upwards, so that this is the end.
+        let place = self.passed.partition_point(|passed| *passed < context_id);
+        self.passed.insert(place, context_id);
+    }
+
+    /// A context is over; true for a root context.
+    fn forget(&mut self, context_id: u32) -> bool {
+        if !self.expected.is_empty() || !self.passed.is_empty() {
+            self.forget_request(context_id);
+        }
+        self.roots.iter().any(|(root, _)| *root == context_id) && self.forget_root(context_id)
+    }
+
+    #[inline(never)]
+    fn forget_request(&mut self, context_id: u32) {
+        self.expected.retain(|(context, _)| *context != context_id);
+        if let Ok(at) = self.passed.binary_search(&context_id) {
+            self.passed.remove(at);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn forget_root(&mut self, context_id: u32) -> bool {
+        self.roots.retain(|(root, _)| *root != context_id);
+        true
+    }
+}
+
 thread_local! {
     static REQUESTS: RefCell<Requests> = const {
         RefCell::new(Requests { roots: Vec::new(), expected: Vec::new(), passed: Vec::new() })
@@ -72,23 +111,14 @@ extern "C" fn keyward_on_context_create(context_id: u32, root_id: u32) {
 extern "C" fn keyward_on_request_headers(context_id: u32, _count: u32, end_of_stream: u32) -> u32 {
     #[cfg(feature = "failpoint")]
     crate::failpoint::at_request();
-    let plugin = with(|requests| {
-        let at = requests.expected.iter().rposition(|(context, _)| *context == context_id)?;
-        let (_, root_id) = requests.expected.swap_remove(at);
-        requests.roots.iter().find(|(root, _)| *root == root_id)?.1.clone()
-    });
-    let Some(plugin) = plugin else {
+    let Some(plugin) = with(|requests| requests.plugin_for(context_id)) else {
         http::deny_unconfigured();
         return PAUSE;
     };
-    match http::run(&plugin, hold::has_room(&plugin), None) {
+    match http::run(&plugin, &|| hold::has_room(&plugin), None) {
         Progress::Passed => {
             if end_of_stream == 0 {
-                with(|requests| {
-                    // Contexts are numbered upwards, so that this is the end.
-                    let place = requests.passed.partition_point(|passed| *passed < context_id);
-                    requests.passed.insert(place, context_id);
-                });
+                with(|requests| requests.has_more_to_come(context_id));
             }
             CONTINUE
         }
@@ -120,15 +150,7 @@ extern "C" fn keyward_on_request_trailers(context_id: u32, _count: u32) -> u32 {
 
 #[unsafe(no_mangle)]
 extern "C" fn keyward_on_delete(context_id: u32) {
-    let is_root = with(|requests| {
-        requests.expected.retain(|(context, _)| *context != context_id);
-        if let Ok(at) = requests.passed.binary_search(&context_id) {
-            requests.passed.remove(at);
-        }
-        let root = requests.roots.iter().position(|(root, _)| *root == context_id);
-        root.map(|at| requests.roots.remove(at)).is_some()
-    });
-    if is_root {
+    if with(|requests| requests.forget(context_id)) {
         sdk::proxy_on_delete(context_id);
     } else {
         hold::forget(context_id);

@@ -10,17 +10,24 @@ use keyward_policy::key::KeyView;
 /// Removes the identity headers that the client sent; true where there was one. Nobody but the filter says who called.
 pub fn remove_client_identity(config: &Config, headers: &Headers<'_>) -> bool {
     let mut changed = false;
-    let names = [&config.identity_headers.id, &config.identity_headers.name];
-    for name in names.into_iter().flatten() {
-        for (spelling, _) in headers.as_slice().iter().filter(|(have, _)| is_read_as(have, name)) {
-            host::remove_request_header(spelling);
-            changed = true;
-        }
+    for name in [&config.identity_headers.id, &config.identity_headers.name] {
+        changed |= name.as_ref().is_some_and(|name| remove_all_read_as(name, headers));
+    }
+    changed
+}
+
+#[inline(never)]
+fn remove_all_read_as(name: &str, headers: &Headers<'_>) -> bool {
+    let mut changed = false;
+    for (spelling, _) in headers.as_slice().iter().filter(|(have, _)| is_read_as(have, name)) {
+        host::remove_request_header(spelling);
+        changed = true;
     }
     changed
 }
 
 /// Removes the credential, wherever the configuration looks for one; true where something was there.
+#[inline(never)]
 pub fn remove_credential(config: &Config, headers: &Headers<'_>) -> bool {
     let mut changed = false;
     for source in &config.key_sources {
@@ -60,6 +67,7 @@ fn remove_cookies(config: &Config, headers: &Headers<'_>) -> bool {
 }
 
 /// Tells the upstream who called.
+#[inline(never)]
 pub fn set_identity(config: &Config, key: &KeyView<'_>) {
     if let Some(name) = &config.identity_headers.id {
         host::set_request_header(name, encode_value(key.id.as_str(&mut [0; 20])).as_bytes());

@@ -61,12 +61,20 @@ pub fn was_released(context_id: u32) -> bool {
 /// The request is over.
 pub fn forget(context_id: u32) {
     with(|holding| {
-        if holding.waiting.is_empty() && holding.released.is_empty() {
-            return; // As ever once the first manifest is there.
+        // As ever once the first manifest is there.
+        if !holding.waiting.is_empty() || !holding.released.is_empty() {
+            holding.forget(context_id);
         }
-        holding.waiting.retain(|held| held.context_id != context_id);
-        holding.released.retain(|released| *released != context_id);
     });
+}
+
+impl Holding {
+    #[cold]
+    #[inline(never)]
+    fn forget(&mut self, context_id: u32) {
+        self.waiting.retain(|held| held.context_id != context_id);
+        self.released.retain(|released| *released != context_id);
+    }
 }
 
 /// Whether any request waits.
@@ -87,7 +95,7 @@ pub fn look_again(root_id: u32) {
         if !host::set_effective_context(held.context_id) {
             continue; // The client left.
         }
-        match http::run(&held.plugin, now < held.deadline_ns, held.head.take()) {
+        match http::run(&held.plugin, &|| now < held.deadline_ns, held.head.take()) {
             Progress::Held(head) => {
                 held.head = head;
                 with(|holding| holding.waiting.push_back(held));

@@ -8,12 +8,13 @@
 
 #![allow(unsafe_code, reason = "this file is the foreign function interface")]
 
+use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 mod ffi {
     #[link(wasm_import_module = "env")]
     unsafe extern "C" {
-        pub fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
         pub fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
         pub fn proxy_get_buffer_bytes(kind: u32, start: usize, max: usize, data: *mut *mut u8, size: *mut usize)
         -> u32;
@@ -74,30 +75,36 @@ fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8
     let mut size = 0;
     match call(&mut data, &mut size) {
         OK if data.is_null() || size == 0 => Ok(Vec::new()),
-        // SAFETY: the proxy got `data` from this module's `malloc`, which allocates exactly `size` bytes with
-        // alignment 1, wrote all of them, and keeps no reference.
-        OK => Ok(unsafe { Vec::from_raw_parts(data, size, size) }),
+        OK => {
+            let capacity = SPARE.with(|spare| spare.lent.replace(0)).max(size);
+            // SAFETY: the proxy got `data` from this module's `malloc`, which takes it from a vector of exactly `size`
+            // bytes or, where it lent the spare one, of `lent`; it wrote all `size` bytes, and keeps no reference.
+            Ok(unsafe { Vec::from_raw_parts(data, size, capacity) })
+        }
         status => Err(status),
     }
 }
 
 /// The wall clock, in nanoseconds since 1970.
 pub fn wall_clock_ns() -> u64 {
-    let mut time = 0;
-    // SAFETY: the pointer is to a live u64. Without an answer it is 1970, when no lifetime was over; that cannot
-    // happen in Envoy, where the call has no failure.
-    let status = unsafe { ffi::proxy_get_current_time_nanoseconds(&mut time) };
-    // Fail closed: in the far future every key with an expiry is over.
-    if status == OK { time } else { u64::MAX }
+    const REALTIME: u32 = 0;
+    clock(REALTIME)
 }
 
 /// A clock that never goes back, in nanoseconds since some moment.
 pub fn monotonic_ns() -> u64 {
-    const CLOCK_MONOTONIC: u32 = 1;
+    const MONOTONIC: u32 = 1;
+    clock(MONOTONIC)
+}
+
+/// Both clocks by WASI's call: the proxy's own has the wall clock alone, and a second kind of call would be more code for
+/// each request to go through.
+#[inline(never)]
+fn clock(id: u32) -> u64 {
     let mut time = 0;
     // SAFETY: the pointer is to a live u64.
-    let errno = unsafe { ffi::clock_time_get(CLOCK_MONOTONIC, 1, &mut time) };
-    // Fail closed: in the far future every manifest is stale.
+    let errno = unsafe { ffi::clock_time_get(id, 1, &mut time) };
+    // Fail closed: in the far future every lifetime is over, and every manifest stale.
     if errno == 0 { time } else { u64::MAX }
 }
 
@@ -129,10 +136,76 @@ pub fn plugin_configuration() -> Vec<u8> {
         .unwrap_or_default()
 }
 
-/// The request's headers, serialized; empty where they cannot be had, which refuses the request.
+/// The request's headers, serialized; empty where they cannot be had, which refuses the request. To be given back to
+/// [`recycle`].
 pub fn request_headers() -> Vec<u8> {
+    SPARE.with(Spare::offer);
     // SAFETY: both out-pointers are live.
-    returned(|data, size| unsafe { ffi::proxy_get_header_map_pairs(REQUEST_HEADERS, data, size) }).unwrap_or_default()
+    let headers = returned(|data, size| unsafe { ffi::proxy_get_header_map_pairs(REQUEST_HEADERS, data, size) });
+    SPARE.with(Spare::withdraw);
+    headers.unwrap_or_default()
+}
+
+/// Keeps the memory of one request's headers for those of the next.
+pub fn recycle(headers: Vec<u8>) {
+    SPARE.with(|spare| spare.keep(headers));
+}
+
+thread_local! {
+    static SPARE: Spare = const { Spare { kept: Cell::new(Vec::new()), offered: Cell::new(false), lent: Cell::new(0) } };
+}
+
+/// Memory for the headers of a request. Without it, allocating and freeing them would be most of what a request needs of
+/// the allocator.
+struct Spare {
+    kept: Cell<Vec<u8>>,
+    /// Whether the next allocation that the proxy asks for may be this.
+    offered: Cell<bool>,
+    /// The capacity of what was lent; 0 where it was not.
+    lent: Cell<usize>,
+}
+
+impl Spare {
+    /// The most that is kept: what ordinary heads need.
+    const MOST: usize = 8 << 10;
+
+    fn offer(&self) {
+        self.offered.set(true);
+        self.lent.set(0);
+    }
+
+    fn withdraw(&self) {
+        self.offered.set(false);
+        self.lent.set(0);
+    }
+
+    fn keep(&self, buffer: Vec<u8>) {
+        if buffer.capacity() <= Self::MOST {
+            self.kept.set(buffer);
+        }
+    }
+
+    /// Lends it to the proxy, if it is large enough.
+    fn lend(&self, size: usize) -> Option<*mut u8> {
+        if !self.offered.replace(false) {
+            return None;
+        }
+        let mut buffer = self.kept.take();
+        if buffer.capacity() < size {
+            buffer = Vec::with_capacity(size.next_power_of_two());
+        }
+        let mut buffer = ManuallyDrop::new(buffer);
+        self.lent.set(buffer.capacity());
+        Some(buffer.as_mut_ptr())
+    }
+}
+
+/// The module's `malloc`, which the proxy calls for what it returns.
+#[unsafe(no_mangle)]
+extern "C" fn keyward_malloc(size: usize) -> *mut u8 {
+    SPARE.with(|spare| spare.lend(size)).unwrap_or_else(|| {
+        ManuallyDrop::new(Vec::with_capacity(size)).as_mut_ptr()
+    })
 }
 
 /// Sets a request header, in place of all that have its name.

@@ -6,7 +6,8 @@ use crate::host;
 use crate::metrics::Outcome;
 use crate::plugin::Plugin;
 use crate::reply;
-use keyward_policy::config::Mode;
+use crate::source::Fetched;
+use keyward_policy::config::{Config, Mode};
 use keyward_policy::decide::decide;
 use keyward_policy::decision::{Code, Decision};
 use keyward_policy::header::encode_value;
@@ -28,38 +29,51 @@ pub enum Progress {
 }
 
 /// Decides the request of the effective context, and acts on the decision. `kept` is what an earlier try gave back.
-pub fn run(plugin: &Plugin, may_hold: bool, kept: Option<Vec<u8>>) -> Progress {
+///
+/// What ordinary requests need is here and what others need is apart (`cold`): V8 compiles each function as one piece of
+/// machine code, and it is the pages of it that are touched which a request pays for.
+pub fn run(plugin: &Plugin, may_hold: &dyn Fn() -> bool, kept: Option<Vec<u8>>) -> Progress {
     let map = kept.unwrap_or_else(host::request_headers);
-    let headers = Headers::parse(&map);
+    match run_with(plugin, may_hold, &Headers::parse(&map)) {
+        Next::Pass => {
+            host::recycle(map);
+            Progress::Passed
+        }
+        Next::Refuse => {
+            host::recycle(map);
+            Progress::Refused
+        }
+        Next::Hold { stripped } => Progress::Held(stripped.then_some(map)),
+    }
+}
+
+enum Next {
+    Pass,
+    Refuse,
+    /// Whether the proxy no longer has the head as the client sent it.
+    Hold { stripped: bool },
+}
+
+fn run_with(plugin: &Plugin, may_hold: &dyn Fn() -> bool, headers: &Headers<'_>) -> Next {
     let config = &plugin.config;
     let head = headers.head();
     let source = plugin.source.as_ref().map(|source| source.borrow());
     let keys = plugin.keys(source.as_ref());
 
     if config.readiness_path.as_ref().is_some_and(|path| path.as_bytes() == without_query(head.path)) {
-        let ready = !matches!(keys, Keys::Unavailable(_) | Keys::InlineOnly { .. }) || !config.needs_keys();
-        send(&reply::readiness(ready));
-        return Progress::Refused;
+        return tell_readiness(config, &keys);
     }
 
     let enforce = config.mode == Mode::Enforce;
-    let changed = forward::remove_client_identity(config, &headers);
-    let route = if config.route_metadata { read_route(plugin, &headers, enforce, changed) } else { Route::Absent };
+    let changed = forward::remove_client_identity(config, headers);
+    let route = if config.route_metadata { read_route(plugin, headers, enforce, changed) } else { Route::Absent };
     let policy = Policy { config, keys, route: route.as_metadata() };
     let now = Timestamp::from_unix_ns(host::wall_clock_ns());
     let decision = decide(&policy, &head, now);
 
-    // A key that the fallback does not have may be among those that are still to come.
-    let may_come = || source.as_ref().is_some_and(|source| source.table().err() == Some(Unavailable::NotYetLoaded));
-    let waits = || match decision.code {
-        Code::ManifestUnavailable => may_come(),
-        // Without a fallback there were fetched keys to look among.
-        Code::KeyUnknown => config.manifest.is_some() && may_come(),
-        _ => false,
-    };
-    if enforce && may_hold && waits() {
-        let stripped = config.route_metadata && config.hide_key;
-        return Progress::Held(stripped.then_some(map));
+    let knows_no_key = matches!(decision.code, Code::ManifestUnavailable | Code::KeyUnknown);
+    if knows_no_key && enforce && may_come(plugin, source.as_ref(), decision.code) && may_hold() {
+        return Next::Hold { stripped: config.route_metadata && config.hide_key };
     }
 
     record(&decision);
@@ -75,19 +89,40 @@ pub fn run(plugin: &Plugin, may_hold: bool, kept: Option<Vec<u8>>) -> Progress {
         source.record_use(&decision, now);
     }
     if outcome == Outcome::Deny {
-        let is_grpc = content_type(&headers).is_grpc();
-        plugin.replies.with(&decision, is_grpc, send);
-        return Progress::Refused;
+        return refuse(plugin, headers, &decision);
     }
     if enforce && config.hide_key && !config.route_metadata {
-        forward::remove_credential(config, &headers);
+        forward::remove_credential(config, headers);
     }
     if decision.code == Code::Allowed
         && let Some(key) = &decision.key
     {
         forward::set_identity(config, key);
     }
-    Progress::Passed
+    Next::Pass
+}
+
+#[cold]
+#[inline(never)]
+fn tell_readiness(config: &Config, keys: &Keys<'_>) -> Next {
+    let ready = !matches!(keys, Keys::Unavailable(_) | Keys::InlineOnly { .. }) || !config.needs_keys();
+    send(&reply::readiness(ready));
+    Next::Refuse
+}
+
+/// Whether the key that was not found may be among those that are still to come.
+#[cold]
+#[inline(never)]
+fn may_come(plugin: &Plugin, source: Option<&Fetched<'_>>, code: Code) -> bool {
+    // Without a fallback, an unknown key is one that fetched keys were there to look among.
+    (code != Code::KeyUnknown || plugin.config.manifest.is_some())
+        && source.is_some_and(|source| source.table().err() == Some(Unavailable::NotYetLoaded))
+}
+
+#[inline(never)]
+fn refuse(plugin: &Plugin, headers: &Headers<'_>, decision: &Decision<'_>) -> Next {
+    plugin.replies.with(decision, content_type(headers).is_grpc(), send);
+    Next::Refuse
 }
 
 /// Leaves the decision where the access log, the backstop and the route's headers can read it.
@@ -122,6 +157,7 @@ impl Route {
 /// 1.40): until then the property is that of the route before. So where routes match on what is removed here, the
 /// configuration has to leave header changes to the routes; then nothing is changed, and the route stays the one that is
 /// read here.
+#[inline(never)]
 fn read_route(plugin: &Plugin, headers: &Headers<'_>, enforce: bool, mut changed: bool) -> Route {
     if enforce {
         if plugin.config.hide_key {

@@ -70,6 +70,7 @@ impl Source {
     }
 
     /// A key was let through.
+    #[inline(never)]
     pub fn record_use(&self, decision: &Decision<'_>, at: Timestamp) {
         if let Some(key) = &decision.key {
             let permissions = decision.required.iter().map(AsRef::as_ref);

@@ -48,15 +48,17 @@ pub fn trim(bytes: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Exports the filter's own callbacks of requests (`src/entry.rs`), which are named `keyward_on_…` because the SDK
-/// defines all of `proxy_on_…`, in place of the SDK's.
+/// defines all of `proxy_on_…`, in place of the SDK's; and its `malloc` (`src/host.rs`).
 fn replace_entry_points(module: &mut walrus::Module) {
     let own: Vec<_> = module
         .exports
         .iter()
-        .filter_map(|export| Some((export.id(), export.name.strip_prefix("keyward_on_")?.to_owned())))
+        .filter_map(|export| {
+            let own = export.name.strip_prefix("keyward_")?;
+            Some((export.id(), if own.starts_with("on_") { format!("proxy_{own}") } else { own.to_owned() }))
+        })
         .collect();
     for (id, name) in own {
-        let name = format!("proxy_on_{name}");
         let sdk = module.exports.iter().find(|export| export.name == name).map(|export| export.id());
         if let Some(sdk) = sdk {
             module.exports.delete(sdk);

@@ -102,33 +102,41 @@ impl<'a> Collector<'a> {
                     }
                 }
                 KeySource::Cookie { name: want } if name.eq_ignore_ascii_case(b"cookie") => {
-                    for (name, value) in cookies(value) {
-                        if name == want.as_bytes() {
-                            self.add(Cow::Borrowed(value), number);
-                        }
-                    }
+                    self.cookie(want, value, number);
                 }
                 _ => {}
             }
         }
     }
 
+    #[inline(never)]
+    fn cookie(&mut self, want: &str, header: &'a [u8], source: usize) {
+        for (_, value) in cookies(header).filter(|(name, _)| *name == want.as_bytes()) {
+            self.add(Cow::Borrowed(value), source);
+        }
+    }
+
     /// Looks at the query of a `:path`.
     pub(crate) fn query(&mut self, sources: &[KeySource], path: &'a [u8]) {
         for (number, source) in sources.iter().enumerate() {
-            let KeySource::Query { name: want } = source else { continue };
-            for pair in query_pairs(path) {
-                if is_parameter(pair, want) {
-                    let value = pair.iter().position(|byte| *byte == b'=').and_then(|at| pair.get(at + 1..));
-                    self.add(decode_form(value.unwrap_or_default()), number);
-                }
+            if let KeySource::Query { name: want } = source {
+                self.parameter(want, path, number);
             }
+        }
+    }
+
+    #[inline(never)]
+    fn parameter(&mut self, want: &str, path: &'a [u8], source: usize) {
+        for pair in query_pairs(path).filter(|pair| is_parameter(pair, want)) {
+            let value = pair.iter().position(|byte| *byte == b'=').and_then(|at| pair.get(at + 1..));
+            self.add(decode_form(value.unwrap_or_default()), source);
         }
     }
 
     pub(crate) fn finish(self) -> Credential<'a> {
         let Some((key, source)) = self.first else { return Credential::Missing };
-        let malformed = if self.repeated || key.contains(&b',') {
+        // Not `contains`, whose search is made for long texts.
+        let malformed = if self.repeated || key.iter().any(|byte| *byte == b',') {
             Malformed::MoreThanOne
         } else if key.is_empty() {
             Malformed::Empty
@@ -144,6 +152,7 @@ impl<'a> Collector<'a> {
 }
 
 /// What stands behind `scheme` and at least one space; an empty key where nothing does.
+#[inline(never)]
 pub fn after_scheme<'v>(value: &'v [u8], scheme: &str) -> Option<&'v [u8]> {
     let (head, rest) = value.split_at_checked(scheme.len())?;
     let ends = rest.first().is_none_or(|byte| matches!(byte, b' ' | b'\t'));

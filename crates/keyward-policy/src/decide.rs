@@ -26,6 +26,7 @@ use crate::policy::{Lookup, Policy, RouteMetadata, Unavailable};
 use crate::route::{RouteMatch, RouteQuery};
 use crate::rule::Access;
 use crate::timestamp::Timestamp;
+use std::borrow::Cow;
 
 /// The head of a request, as bytes: nothing in it was checked.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +42,7 @@ pub struct RequestHead<'a> {
 }
 
 /// Decides one request at one moment.
+#[inline(never)]
 pub fn decide<'a>(policy: &Policy<'a>, head: &RequestHead<'_>, now: Timestamp) -> Decision<'a> {
     decide_traced(policy, head, now, &mut ())
 }
@@ -64,7 +66,8 @@ pub fn decide_traced<'a>(
     trace.step(Step::Path(&path));
 
     let seen = Seen::of(head, &config.key_sources);
-    let host = host::normalize(head.host);
+    // Most rules name no host.
+    let host = if config.routes.names_hosts() { host::normalize(head.host) } else { Cow::Borrowed("") };
     let query = RouteQuery { path: &path, method: head.method, host: &host, content_type: seen.content_type };
     let matched = config.routes.find(&query);
     trace.step(Step::Rule(matched));
@@ -78,8 +81,8 @@ pub fn decide_traced<'a>(
     if *access == Access::Public {
         return decision;
     }
-    if config.cors_preflight == CorsPreflight::Pass
-        && let Some(method) = seen.preflight(head.method)
+    if head.method == b"OPTIONS"
+        && let Some(method) = seen.preflight().filter(|_| config.cors_preflight == CorsPreflight::Pass)
     {
         let passes = may_announce(config.routes.announced(&path, &host, method), policy.route);
         trace.step(Step::Preflight { method, passes });
@@ -188,9 +191,11 @@ impl<'a> Seen<'a> {
         seen
     }
 
-    /// The method that a CORS preflight asks for (Fetch standard, CORS-preflight fetch).
-    fn preflight(&self, method: &[u8]) -> Option<&'a [u8]> {
-        let is_preflight = method == b"OPTIONS" && self.has_origin && self.requested_methods == 1;
+    /// The method that a CORS preflight asks for, if this request, by OPTIONS, is one (Fetch standard, CORS-preflight
+    /// fetch).
+    #[cold]
+    fn preflight(&self) -> Option<&'a [u8]> {
+        let is_preflight = self.has_origin && self.requested_methods == 1;
         // Proxies join repeated headers: `GET,POST` is no method, though a rule for any method would match it.
         let is_method = |method: &&[u8]| !method.is_empty() && method.iter().copied().all(is_token_byte);
         self.requested_method.filter(is_method).filter(|_| is_preflight)

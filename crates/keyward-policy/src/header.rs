@@ -23,6 +23,15 @@ const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 
 /// Writes a text as a header value: percent-encoded outside visible ASCII, so that it decodes to the same text.
 pub fn encode_value(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'%') {
+        return Cow::Borrowed(text);
+    }
+    encode(text)
+}
+
+#[cold]
+#[inline(never)]
+fn encode(text: &str) -> Cow<'_, str> {
     utf8_percent_encode(text, ENCODED).into()
 }
 
@@ -34,5 +43,9 @@ mod tests {
     fn values_are_visible_ascii_and_decode_again() {
         assert_eq!(encode_value("CI Bot 100% \r\n\u{e9}"), "CI%20Bot%20100%25%20%0D%0A%C3%A9");
         assert!(matches!(encode_value("CI-Bot"), Cow::Borrowed("CI-Bot")));
+        for byte in 0..=u8::MAX {
+            let text = char::from(byte).to_string();
+            assert_eq!(encode_value(&text), encode(&text), "{byte}");
+        }
     }
 }

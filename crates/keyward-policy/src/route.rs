@@ -14,6 +14,7 @@ use crate::rule::{Access, Rule};
 pub struct Routes {
     rules: Vec<Rule>,
     root: Node,
+    names_hosts: bool,
 }
 
 /// A place in the tree of segments.
@@ -56,7 +57,7 @@ struct Bucket {
 
 /// A map from short texts, kept sorted.
 #[derive(Debug, Clone)]
-struct Sorted<V>(Vec<(Box<str>, V)>);
+struct Sorted<V>(Vec<(Box<[u8]>, V)>);
 
 impl<V> Default for Sorted<V> {
     fn default() -> Self {
@@ -65,12 +66,13 @@ impl<V> Default for Sorted<V> {
 }
 
 impl<V: Default> Sorted<V> {
-    fn get(&self, key: &str) -> Option<&V> {
+    fn get(&self, key: &[u8]) -> Option<&V> {
         let at = self.0.binary_search_by(|(have, _)| (**have).cmp(key)).ok()?;
         self.0.get(at).map(|(_, value)| value)
     }
 
     fn entry(&mut self, key: &str) -> Option<&mut V> {
+        let key = key.as_bytes();
         let at = self.0.binary_search_by(|(have, _)| (**have).cmp(key)).unwrap_or_else(|at| {
             self.0.insert(at, (key.into(), V::default()));
             at
@@ -108,7 +110,13 @@ impl Routes {
         for (number, rule) in rules.iter().enumerate() {
             root.insert(number, rule, &rule.path.segments);
         }
-        Self { rules, root }
+        let names_hosts = rules.iter().any(|rule| rule.hosts.is_some());
+        Self { rules, root, names_hosts }
+    }
+
+    /// Whether any rule is for certain hosts alone. Where none is, the host of a request plays no part.
+    pub fn names_hosts(&self) -> bool {
+        self.names_hosts
     }
 
     /// The rules in their order.
@@ -198,6 +206,7 @@ impl<F: Fn(&Rule) -> bool> Search<'_, F> {
             self.visit(next, segments);
         }
         for length in &node.prefix_lengths {
+            // UTF-8 that starts with the bytes of other UTF-8 starts with its characters.
             let Some(start) = segment.get(..*length) else { continue };
             if let Some(next) = node.prefixes.get(start) {
                 self.visit(next, segments);
@@ -211,14 +220,21 @@ impl<F: Fn(&Rule) -> bool> Search<'_, F> {
 
     fn visit_bucket(&mut self, bucket: &Bucket) {
         self.visit_list(&bucket.any_host);
+        if !bucket.exact.0.is_empty() || !bucket.suffix.0.is_empty() {
+            self.visit_hosts(bucket);
+        }
+    }
+
+    #[inline(never)]
+    fn visit_hosts(&mut self, bucket: &Bucket) {
         if !bucket.exact.0.is_empty() {
-            self.visit_list(bucket.exact.get(self.host).map_or(&[], Vec::as_slice));
+            self.visit_list(bucket.exact.get(self.host.as_bytes()).map_or(&[], Vec::as_slice));
         }
         if !bucket.suffix.0.is_empty() {
             let dots = self.host.bytes().enumerate().filter(|(at, byte)| *byte == b'.' && *at > 0);
             for (at, _) in dots {
                 let suffix = self.host.get(at + 1..).unwrap_or_default();
-                self.visit_list(bucket.suffix.get(suffix).map_or(&[], Vec::as_slice));
+                self.visit_list(bucket.suffix.get(suffix.as_bytes()).map_or(&[], Vec::as_slice));
             }
         }
     }

@@ -44,8 +44,13 @@ impl Rule {
 
     /// Whether the rule is for a body of this type.
     pub fn has_content_type(&self, content_type: ContentType<'_>) -> bool {
-        self.content_type.as_ref().is_none_or(|types| types.iter().any(|t| t.matches(content_type)))
+        self.content_type.as_ref().is_none_or(|types| is_one_of(types, content_type))
     }
+}
+
+#[inline(never)]
+fn is_one_of(types: &[MediaType], content_type: ContentType<'_>) -> bool {
+    types.iter().any(|kind| kind.matches(content_type))
 }
 
 /// What a route asks of a request.

@@ -114,9 +114,15 @@ impl UsageLog {
         let has_room = self.waiting.len() < MAX_WAITING;
         match self.waiting.get_mut(&id) {
             Some(usage) => usage.add(permissions, at),
-            None if has_room => self.waiting.entry(id).or_default().add(permissions, at),
+            None if has_room => self.begin(id).add(permissions, at),
             None => self.dropped = self.dropped.saturating_add(1),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn begin(&mut self, id: UsedId) -> &mut Usage {
+        self.waiting.entry(id).or_default()
     }
 
     /// Uses that were not counted for want of room, since this was last asked.
@@ -215,9 +221,15 @@ impl Usage {
         for permission in permissions {
             match self.permissions.iter_mut().find(|(name, _)| **name == *permission) {
                 Some((_, count)) => *count = count.saturating_add(1),
-                None => self.permissions.push((permission.into(), 1)),
+                None => self.begin(permission),
             }
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn begin(&mut self, permission: &str) {
+        self.permissions.push((permission.into(), 1));
     }
 
     fn reported(self, id: String) -> Reported {

@@ -109,7 +109,7 @@ fn a_preflight_passes_where_a_request_might() {
 
 /// Whether a pattern matches, told segment by segment.
 fn matches(pattern: &Pattern, path: &CanonicalPath<'_>) -> bool {
-    let segments: Vec<&str> = path.segments().collect();
+    let segments: Vec<&str> = path.segments().map(|segment| std::str::from_utf8(segment).unwrap()).collect();
     let enough =
         segments.len() == pattern.segments.len() || (pattern.any_rest && segments.len() > pattern.segments.len());
     enough
