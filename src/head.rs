@@ -1,29 +1,25 @@
 //! The head of a request, read in place from the header map that the proxy hands over.
 
 use keyward_policy::decide::RequestHead;
+use smallvec::SmallVec;
 
 /// One header: name and value.
 pub type Header<'a> = (&'a [u8], &'a [u8]);
 
 /// How many headers fit without an allocation.
-const INLINE: usize = 48;
+const INLINE: usize = 32;
 
 /// The entries of a serialized header map: `u32` count, then a pair of `u32` lengths for each, then names and values,
 /// each followed by a NUL; all little-endian (proxy-wasm ABI 0.2.1, `proxy_get_header_map_pairs`).
-pub struct Headers<'a> {
-    inline: [Header<'a>; INLINE],
-    count: usize,
-    spilled: Vec<Header<'a>>,
-}
+pub struct Headers<'a>(SmallVec<[Header<'a>; INLINE]>);
 
 impl<'a> Headers<'a> {
     /// Reads a serialized map. One that does not add up has no headers at all, so that the request is refused for
     /// want of a path.
     pub fn parse(map: &'a [u8]) -> Self {
-        let mut headers = Self { inline: [(&[], &[]); INLINE], count: 0, spilled: Vec::new() };
+        let mut headers = Self(SmallVec::new());
         if headers.read(map).is_none() {
-            headers.count = 0;
-            headers.spilled.clear();
+            headers.0.clear();
         }
         headers
     }
@@ -32,27 +28,19 @@ impl<'a> Headers<'a> {
         let (count, rest) = map.split_first_chunk::<4>()?;
         let count = u32::from_le_bytes(*count) as usize;
         let (mut lengths, mut data) = rest.split_at_checked(count.checked_mul(8)?)?;
-        if count > INLINE {
-            self.spilled.reserve_exact(count);
-        }
         while let Some((pair, rest)) = lengths.split_first_chunk::<8>() {
             lengths = rest;
             let [a, b, c, d, e, f, g, h] = *pair;
             let name = take(&mut data, u32::from_le_bytes([a, b, c, d]))?;
             let value = take(&mut data, u32::from_le_bytes([e, f, g, h]))?;
-            if count > INLINE {
-                self.spilled.push((name, value));
-            } else {
-                *self.inline.get_mut(self.count)? = (name, value);
-                self.count += 1;
-            }
+            self.0.push((name, value));
         }
         Some(())
     }
 
     /// The headers in their order, repeated ones each for itself.
     pub fn as_slice(&self) -> &[Header<'a>] {
-        if self.spilled.is_empty() { self.inline.get(..self.count).unwrap_or_default() } else { &self.spilled }
+        &self.0
     }
 
     /// The head of the request, for the policy core. What is not there is empty.

@@ -34,7 +34,8 @@ pub enum Progress {
 /// machine code, and it is the pages of it that are touched which a request pays for.
 pub fn run(plugin: &Plugin, may_hold: &dyn Fn() -> bool, kept: Option<Vec<u8>>) -> Progress {
     let map = kept.unwrap_or_else(host::request_headers);
-    match run_with(plugin, may_hold, &Headers::parse(&map)) {
+    let next = run_with(plugin, may_hold, &Headers::parse(&map));
+    match next {
         Next::Pass => {
             host::recycle(map);
             Progress::Passed

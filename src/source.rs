@@ -73,8 +73,7 @@ impl Source {
     #[inline(never)]
     pub fn record_use(&self, decision: &Decision<'_>, at: Timestamp) {
         if let Some(key) = &decision.key {
-            let permissions = decision.required.iter().map(AsRef::as_ref);
-            self.shared.usage.borrow_mut().record(&key.id, permissions, at);
+            self.shared.usage.borrow_mut().record(&key.id, decision.required, at);
         }
     }
 }

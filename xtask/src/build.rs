@@ -1,6 +1,6 @@
 //! `cargo xtask build`: the wasm module and the `keyward` command, as they are shipped.
 
-use crate::{module, sh, workspace};
+use crate::{module, order, sh, workspace};
 use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -72,7 +72,7 @@ fn build_module(features: &[&str], name: &str) -> Result<PathBuf> {
     let built = workspace::target().join(WASM_TARGET).join("wasm/keyward_filter.wasm");
     let bytes = fs::read(&built).with_context(|| format!("cannot read {}", workspace::shown(&built)))?;
     let file = workspace::dist().join(name);
-    install(&module::trim(&bytes)?, &file)?;
+    install(&order::requests_first(&module::trim(&bytes)?)?, &file)?;
     Ok(file)
 }
 

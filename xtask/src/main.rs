@@ -7,6 +7,7 @@ mod demo;
 mod deny;
 mod envoy;
 mod module;
+mod order;
 mod prerequisites;
 mod python;
 mod sh;

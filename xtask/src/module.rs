@@ -24,7 +24,7 @@ const CALLBACKS: &[&str] = &[
 /// When the bytes are no module, or it lacks a callback that the filter is made of.
 pub fn trim(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut module = walrus::ModuleConfig::new()
-        .generate_name_section(false)
+        .generate_name_section(true)
         .generate_producers_section(false)
         .parse(bytes)
         .context("the compiled module cannot be read")?;

@@ -23,10 +23,21 @@ pub const INTERVAL: Duration = Duration::from_secs(5);
 /// The pause before a batch is sent again.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// How many uses are noted before they are counted.
+const MAX_NOTES: usize = 256;
+
+/// How many lists of permissions notes can tell apart; routes ask for a handful of different ones.
+const MAX_LISTS: usize = 32;
+
 /// What was used and is not reported yet.
 #[derive(Debug)]
 pub struct UsageLog {
     vm: Box<str>,
+    /// What was used and is not counted yet. A request only writes one of these, behind the last one; looking up its key
+    /// among thousands, each with counts of its own, would touch memory that no cache holds.
+    notes: Vec<Note>,
+    /// The lists of permissions that notes refer to.
+    lists: Vec<Box<[Box<str>]>>,
     waiting: Waiting,
     dropped: u64,
     seq: u64,
@@ -34,8 +45,15 @@ pub struct UsageLog {
     next_at: Duration,
 }
 
-/// By id: hashing one of the service's shape is a multiplication or two, and no text is made of it. This happens on
-/// every request that is let through.
+/// One use of a key whose id has the service's shape.
+#[derive(Debug, Clone, Copy)]
+struct Note {
+    id: [u8; 10],
+    list: u16,
+    at: Timestamp,
+}
+
+/// By id: hashing one of the service's shape is a multiplication or two, and no text is made of it.
 type Waiting = HashMap<UsedId, Usage, BuildHasherDefault<IdHasher>>;
 
 /// The id of a key, owned.
@@ -104,34 +122,72 @@ struct Batch {
 impl UsageLog {
     /// Begins with nothing; `vm` is what the service knows this VM by.
     pub fn new(vm: &str) -> Self {
-        Self { vm: vm.into(), waiting: Waiting::default(), dropped: 0, seq: 0, batch: None, next_at: Duration::ZERO }
+        Self {
+            vm: vm.into(),
+            notes: Vec::new(),
+            lists: Vec::new(),
+            waiting: Waiting::default(),
+            dropped: 0,
+            seq: 0,
+            batch: None,
+            next_at: Duration::ZERO,
+        }
     }
 
-    /// A key was let through by these permissions. For an id of the service's shape it allocates only where the key or a
-    /// permission is not waiting yet.
-    pub fn record<'p>(&mut self, id: &KeyId<'_>, permissions: impl Iterator<Item = &'p str>, at: Timestamp) {
-        let id = UsedId::new(id);
+    /// A key was let through by these permissions. Every 256th use takes as long as counting as many takes.
+    pub fn record(&mut self, id: &KeyId<'_>, permissions: &[Box<str>], at: Timestamp) {
+        let list = self.lists.iter().position(|list| **list == *permissions);
+        match (id, list) {
+            (KeyId::Packed(id), Some(list)) if self.notes.len() < MAX_NOTES => {
+                self.notes.push(Note { id: *id, list: list as u16, at });
+            }
+            _ => self.record_now(id, permissions, at),
+        }
+    }
+
+    /// For the first use by a list, for ids of another shape, and where it is time to count.
+    #[cold]
+    #[inline(never)]
+    fn record_now(&mut self, id: &KeyId<'_>, permissions: &[Box<str>], at: Timestamp) {
+        self.count_notes();
+        if self.lists.len() == MAX_LISTS {
+            self.lists.clear();
+        }
+        if !self.lists.iter().any(|list| **list == *permissions) {
+            self.lists.push(permissions.into());
+        }
+        self.notes.reserve_exact(MAX_NOTES);
+        self.count(UsedId::new(id), permissions, at);
+    }
+
+    fn count_notes(&mut self) {
+        let mut notes = std::mem::take(&mut self.notes);
+        let lists = std::mem::take(&mut self.lists);
+        for Note { id, list, at } in notes.drain(..) {
+            let permissions = lists.get(usize::from(list)).map_or(&[][..], |list| list);
+            self.count(UsedId::Packed(id), permissions, at);
+        }
+        (self.notes, self.lists) = (notes, lists);
+    }
+
+    fn count(&mut self, id: UsedId, permissions: &[Box<str>], at: Timestamp) {
         let has_room = self.waiting.len() < MAX_WAITING;
         match self.waiting.get_mut(&id) {
             Some(usage) => usage.add(permissions, at),
-            None if has_room => self.begin(id).add(permissions, at),
+            None if has_room => self.waiting.entry(id).or_default().add(permissions, at),
             None => self.dropped = self.dropped.saturating_add(1),
         }
     }
 
-    #[cold]
-    #[inline(never)]
-    fn begin(&mut self, id: UsedId) -> &mut Usage {
-        self.waiting.entry(id).or_default()
-    }
-
     /// Uses that were not counted for want of room, since this was last asked.
     pub fn take_dropped(&mut self) -> u64 {
+        self.count_notes();
         std::mem::take(&mut self.dropped)
     }
 
     /// How many keys wait to be reported, without those in a batch that is under way.
-    pub fn waiting(&self) -> usize {
+    pub fn waiting(&mut self) -> usize {
+        self.count_notes();
         self.waiting.len()
     }
 
@@ -214,22 +270,16 @@ impl Default for Usage {
 }
 
 impl Usage {
-    fn add<'p>(&mut self, permissions: impl Iterator<Item = &'p str>, at: Timestamp) {
+    fn add(&mut self, permissions: &[Box<str>], at: Timestamp) {
         self.count = self.count.saturating_add(1);
         // The clock may go back; what was seen last does not.
         self.last_used_at = self.last_used_at.max(at);
         for permission in permissions {
-            match self.permissions.iter_mut().find(|(name, _)| **name == *permission) {
+            match self.permissions.iter_mut().find(|(name, _)| *name == *permission) {
                 Some((_, count)) => *count = count.saturating_add(1),
-                None => self.begin(permission),
+                None => self.permissions.push((permission.clone(), 1)),
             }
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn begin(&mut self, permission: &str) {
-        self.permissions.push((permission.into(), 1));
     }
 
     fn reported(self, id: String) -> Reported {
@@ -241,6 +291,7 @@ impl Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     const TIMEOUT: Duration = Duration::from_secs(2);
@@ -250,7 +301,54 @@ mod tests {
     }
 
     fn use_key(log: &mut UsageLog, id: &str, permissions: &[&str], ms: i64) {
-        log.record(&KeyId::parse(id), permissions.iter().copied(), Timestamp::from_unix_ms(ms));
+        let permissions: Vec<Box<str>> = permissions.iter().map(|name| (*name).into()).collect();
+        log.record(&KeyId::parse(id), &permissions, Timestamp::from_unix_ms(ms));
+    }
+
+    proptest! {
+        /// However often counting is put off, and whatever is told apart until then.
+        #[test]
+        fn every_use_is_counted_once(
+            uses in proptest::collection::vec((0..40_u8, 0..45_u8, any::<i32>(), 0..30_u8), 0..900),
+        ) {
+            let id = |number: u8| match number {
+                0 => "ci".to_owned(),
+                _ => format!("key_abcdefghijklmn{}{}", char::from(b'a' + number / 26), char::from(b'a' + number % 26)),
+            };
+            let list = |number: u8| (0..number % 3).map(|n| format!("p{}", number + n)).collect::<Vec<_>>();
+            let mut log = UsageLog::new("vm_1");
+            let mut expected: HashMap<String, (u64, i64, HashMap<String, u64>)> = HashMap::new();
+            let mut reported = expected.clone();
+            let mut report = |log: &mut UsageLog| {
+                let Some(body) = log.poll(at(0), TIMEOUT).map(str::to_owned) else { return };
+                log.on_outcome(Some(200), at(0));
+                log.next_at = Duration::ZERO;
+                for key in serde_json::from_str::<Value>(&body).unwrap()["keys"].as_array().unwrap() {
+                    let last = Timestamp::parse(key["last_used_at"].as_str().unwrap()).unwrap().unix_ms();
+                    let sum = reported.entry(key["id"].as_str().unwrap().to_owned()).or_insert((0, i64::MIN, HashMap::new()));
+                    sum.0 += key["count"].as_u64().unwrap();
+                    sum.1 = sum.1.max(last);
+                    for (name, count) in key["permissions"].as_object().unwrap() {
+                        *sum.2.entry(name.clone()).or_default() += count.as_u64().unwrap();
+                    }
+                }
+            };
+            for (number, permissions, ms, then) in uses {
+                let (id, permissions) = (id(number), list(permissions));
+                let ms = i64::from(ms).abs();
+                use_key(&mut log, &id, &permissions.iter().map(String::as_str).collect::<Vec<_>>(), ms);
+                let sum = expected.entry(id).or_insert((0, i64::MIN, HashMap::new()));
+                sum.0 += 1;
+                sum.1 = sum.1.max(ms);
+                permissions.into_iter().for_each(|name| *sum.2.entry(name).or_default() += 1);
+                if then == 0 {
+                    report(&mut log);
+                }
+            }
+            report(&mut log);
+            prop_assert_eq!(reported, expected);
+            prop_assert_eq!(log.take_dropped(), 0);
+        }
     }
 
     #[test]
