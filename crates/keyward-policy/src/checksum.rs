@@ -5,34 +5,46 @@
 
 use crate::manifest::LiveKey;
 use sha2::{Digest as _, Sha256};
+use smallvec::SmallVec;
+use std::borrow::Cow;
 use std::fmt;
 
 /// What one live key adds to the checksum: splitmix64(revision XOR h), where h is the first 8
 /// bytes, big-endian, of SHA-256 over `id \n name \n sha256 \n expires_at or empty \n disabled 0/1
 /// \n permissions sorted, joined by commas`, each exactly as it stands on the wire.
 pub fn contribution(key: &LiveKey<'_>) -> u64 {
-    let mut hash = Sha256::new();
-    for field in
-        [&*key.id, "\n", &*key.name, "\n", &*key.sha256, "\n", key.expires_at.as_deref().unwrap_or_default(), "\n"]
-    {
-        hash.update(field.as_bytes());
+    contribution_of(key, &sorted(&key.permissions))
+}
+
+/// The same where the permissions are sorted already; duplicates stay.
+pub(crate) fn contribution_of(key: &LiveKey<'_>, sorted: &[&str]) -> u64 {
+    // Written out first: hashing it piece by piece takes twice as long.
+    let mut text: SmallVec<[u8; 256]> = SmallVec::new();
+    for field in [&*key.id, &*key.name, &*key.sha256, key.expires_at.as_deref().unwrap_or_default()] {
+        text.extend_from_slice(field.as_bytes());
+        text.push(b'\n');
     }
-    hash.update(if key.disabled { b"1\n" } else { b"0\n" });
-    let mut sorted: Vec<&str> = Vec::with_capacity(key.permissions.len());
-    for permission in &key.permissions {
+    text.extend_from_slice(if key.disabled { b"1\n" } else { b"0\n" });
+    for (index, permission) in sorted.iter().enumerate() {
+        if index > 0 {
+            text.push(b',');
+        }
+        text.extend_from_slice(permission.as_bytes());
+    }
+    let digest: [u8; 32] = Sha256::digest(&text).into();
+    let [a, b, c, d, e, f, g, h, ..] = digest;
+    splitmix64(key.revision ^ u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+}
+
+/// Permissions in the order of the checksum.
+pub(crate) fn sorted<'a>(permissions: &'a [Cow<'_, str>]) -> Vec<&'a str> {
+    let mut sorted: Vec<&str> = Vec::with_capacity(permissions.len());
+    for permission in permissions {
         // A handful: inserting beats the standard sort, and is a fraction of its code.
         let at = sorted.partition_point(|have| *have < &**permission);
         sorted.insert(at, permission);
     }
-    for (index, permission) in sorted.iter().enumerate() {
-        if index > 0 {
-            hash.update(b",");
-        }
-        hash.update(permission.as_bytes());
-    }
-    let digest: [u8; 32] = hash.finalize().into();
-    let [a, b, c, d, e, f, g, h, ..] = digest;
-    splitmix64(key.revision ^ u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+    sorted
 }
 
 /// One step of the SplitMix64 generator, from the state `x` (Steele, Lea and Flood, 2014; the
@@ -86,7 +98,6 @@ impl fmt::Display for Checksum {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::borrow::Cow;
 
     fn key(permissions: &[&'static str]) -> LiveKey<'static> {
         LiveKey {

@@ -133,9 +133,9 @@ impl<'a> Collector<'a> {
         }
     }
 
+    #[allow(clippy::manual_contains, reason = "its search is made for long texts, and is much code for a short one")]
     pub(crate) fn finish(self) -> Credential<'a> {
         let Some((key, source)) = self.first else { return Credential::Missing };
-        // Not `contains`, whose search is made for long texts.
         let malformed = if self.repeated || key.iter().any(|byte| *byte == b',') {
             Malformed::MoreThanOne
         } else if key.is_empty() {

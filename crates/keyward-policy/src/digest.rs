@@ -22,8 +22,18 @@ impl Digest {
     /// [`InvalidDigest`] for any other length or character.
     pub fn from_hex(text: &str) -> Result<Self, InvalidDigest> {
         let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes).map_err(|_| InvalidDigest)?;
-        Ok(Self(bytes))
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        if pairs.len() != bytes.len() || !rest.is_empty() {
+            return Err(InvalidDigest);
+        }
+        // A million of them are read in one load. Half the time of a decoder that looks for the first bad digit.
+        let mut all = 0;
+        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+            let (high, low) = (nibble(*high), nibble(*low));
+            *byte = high << 4 | low & 0xf;
+            all |= high | low;
+        }
+        if all > 0xf { Err(InvalidDigest) } else { Ok(Self(bytes)) }
     }
 
     /// Takes the 32 bytes as they are stored.
@@ -39,6 +49,19 @@ impl Digest {
     /// 64 lower-case hex digits, for the manifest and for nothing else.
     pub fn to_hex(&self) -> String {
         hex::encode(self.0)
+    }
+}
+
+/// What a hex digit stands for; more than 15 for any other byte.
+fn nibble(digit: u8) -> u8 {
+    let number = digit.wrapping_sub(b'0');
+    let letter = (digit | 0x20).wrapping_sub(b'a');
+    if number < 10 {
+        number
+    } else if letter < 6 {
+        letter + 10
+    } else {
+        0xff
     }
 }
 
@@ -70,6 +93,20 @@ mod tests {
         let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(Digest::of_key(b"abc").to_hex(), hex);
         assert_eq!(Digest::from_hex(&hex.to_uppercase()), Ok(Digest::of_key(b"abc")));
+    }
+
+    #[test]
+    fn reads_what_hex_writes_and_nothing_else() {
+        for byte in 0..=u8::MAX {
+            for at in [0, 31, 63] {
+                let mut text = "00".repeat(32).into_bytes();
+                text[at] = byte;
+                let Ok(text) = std::str::from_utf8(&text) else { continue };
+                let mut expected = [0; 32];
+                let is_hex = hex::decode_to_slice(text, &mut expected).is_ok();
+                assert_eq!(Digest::from_hex(text), is_hex.then_some(Digest(expected)).ok_or(InvalidDigest), "{text}");
+            }
+        }
     }
 
     #[test]

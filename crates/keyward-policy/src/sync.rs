@@ -55,6 +55,10 @@ const OVERDUE: Duration = Duration::from_secs(2);
 /// The pause after an empty answer that came at once although the service was asked to wait.
 const IDLE_PAUSE: Duration = Duration::from_millis(500);
 
+/// The pause between two pages of a load while another table serves: requests come first, and a load that took all of
+/// its worker's time would show in each of them.
+const LOAD_PAUSE: Duration = Duration::from_millis(2);
+
 /// The longest pause between two loads that fail, and that a service can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -235,6 +239,13 @@ impl ManifestSync {
             keys: in_use.table.len(),
             contact: in_use.contact,
         })
+    }
+
+    /// Whether a load goes on in short steps, so that what is served meanwhile is not held up.
+    pub fn is_paced(&self, now: Duration) -> bool {
+        let longest = self.roots.longest_staleness(now);
+        let serves = |in_use: &InUse| longest.is_none_or(|max| now.saturating_sub(in_use.contact) < max);
+        matches!(self.job, Job::Load(Some(_))) && self.in_use.as_ref().is_some_and(serves)
     }
 
     /// When [`poll`](Self::poll) may have something to do next, if nothing comes in before.

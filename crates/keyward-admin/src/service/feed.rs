@@ -1,6 +1,7 @@
 //! The newest state of the store, and pages of changes, encoded once and shared by all who ask.
 
 use super::error::{Error, Result};
+use crate::store::manifest::Changes;
 use crate::store::{Head, Store};
 use axum::body::Bytes;
 use keyward_policy::manifest::{FORMAT, Live, Page};
@@ -35,14 +36,20 @@ pub struct EncodedPage {
     pub more: bool,
     /// Where the asker is after it.
     pub revision: u64,
+    /// The store's newest revision when it was made.
+    head: u64,
 }
 
 /// Newest state and encoded pages.
+#[derive(Clone)]
 pub struct Feed {
     store: Store,
     state: watch::Sender<FeedState>,
-    pages: Mutex<Pages>,
+    pages: Arc<Mutex<Pages>>,
 }
+
+/// How many pages are made ahead of a filter that loads.
+const AHEAD: u32 = 4;
 
 /// And how many of them: small ones cost more than their bytes.
 const CACHE_PAGES: usize = 10_000;
@@ -63,7 +70,7 @@ impl Feed {
     /// Starts with what the store is now.
     pub fn new(store: Store, head: Head) -> Self {
         let state = FeedState { head: Arc::new(head), tokens_epoch: 0, reachable: true, closing: false };
-        Self { store, state: watch::Sender::new(state), pages: Mutex::default() }
+        Self { store, state: watch::Sender::new(state), pages: Arc::default() }
     }
 
     /// What is known now.
@@ -107,50 +114,101 @@ impl Feed {
         self.state.send_modify(|state| state.closing = true);
     }
 
-    /// The page of changes after `since`.
+    /// The page of changes after `since`. Those behind it are made meanwhile: a filter that loads asks for the next one
+    /// as soon as it has taken this one.
     ///
     /// # Errors
     /// As [`Store::changes`].
     pub async fn page(&self, since: u64, base: u64, limit: u32) -> Result<EncodedPage> {
         let head = Arc::clone(&self.state.borrow().head);
         let cell = self.pages.lock().cell(&head, (since, base, limit));
-        let mut made = 0;
         // Whoever comes while it is being made waits for it; a failure is not kept.
-        let page = cell
-            .get_or_try_init(async || {
-                let page = self.encode(since, base, limit).await?;
-                made = page.body.len();
-                Ok::<_, Error>(page)
-            })
-            .await?
-            .clone();
-        if made > 0 {
-            self.pages.lock().made(&head, made);
+        let page = cell.get_or_try_init(|| self.make(&head, since, base, limit)).await?.clone();
+        if page.more {
+            // The first page of a load tells the base of the others.
+            let base = if since == 0 && base == 0 { page.head } else { base };
+            self.make_ahead(&page, base, limit);
         }
         Ok(page)
     }
 
-    async fn encode(&self, since: u64, base: u64, limit: u32) -> Result<EncodedPage> {
+    async fn make(&self, head: &Head, since: u64, base: u64, limit: u32) -> Result<EncodedPage> {
         let changes = self.store.changes(since, base, limit).await?;
-        let checksum = (!changes.more).then(|| Cow::Owned(changes.head.checksum.to_string()));
-        let page = Page {
-            format: FORMAT,
-            store: Cow::Borrowed(&changes.head.identity),
-            since,
-            revision: changes.revision,
-            head: changes.head.revision,
-            more: changes.more,
-            keys: changes.changes.iter().map(|change| change.wire()).collect(),
-            live: Live { count: changes.head.live_count, checksum },
-        };
-        let body = serde_json::to_vec(&page).map_err(|error| {
-            tracing::error!(%error, "a page cannot be encoded");
-            Error::Internal
-        })?;
-        let encoded = EncodedPage { body: body.into(), more: changes.more, revision: changes.revision };
+        let page = encode(since, &changes)?;
         self.publish(changes.head);
-        Ok(encoded)
+        self.pages.lock().made(head, page.body.len());
+        Ok(page)
     }
+
+    /// Has pages made that are not there yet, of the next ones behind `page`.
+    fn make_ahead(&self, page: &EncodedPage, base: u64, limit: u32) {
+        let head = Arc::clone(&self.state.borrow().head);
+        let (mut since, mut more) = (page.revision, page.more);
+        for _ in 0..AHEAD {
+            if !more {
+                return;
+            }
+            let cell = self.pages.lock().cell(&head, (since, base, limit));
+            let Some(page) = cell.get() else {
+                let feed = self.clone();
+                tokio::spawn(async move {
+                    let made = cell.get_or_try_init(|| feed.make_several(&head, since, base, limit)).await;
+                    // Whoever asks for it finds out by themselves.
+                    made.map_or_else(|error| tracing::debug!(%error, "a page could not be made ahead"), |_| ());
+                });
+                return;
+            };
+            (since, more) = (page.revision, page.more);
+        }
+    }
+
+    /// The page after `since`, and some behind it. Reading them together takes half the time.
+    async fn make_several(&self, head: &Head, since: u64, base: u64, limit: u32) -> Result<EncodedPage> {
+        let several = limit.saturating_mul(AHEAD);
+        let changes = self.store.changes(since, base, several).await?;
+        let newest = changes.head.clone();
+        let mut pages = Vec::new();
+        let mut from = since;
+        for changes in changes.split(limit as usize) {
+            pages.push((from, encode(from, &changes)?));
+            from = changes.revision;
+        }
+        let mut pages = pages.into_iter();
+        let (_, first) = pages.next().ok_or(Error::Internal)?;
+        let mut kept = self.pages.lock();
+        kept.made(head, first.body.len());
+        for (since, page) in pages {
+            // After a change they are of no use: all are made anew.
+            if kept.are_of(head) {
+                kept.made(head, page.body.len());
+                // One that somebody else is making is theirs to put there.
+                let _ = kept.cell(head, (since, base, limit)).set(page);
+            }
+        }
+        drop(kept);
+        self.publish(newest);
+        Ok(first)
+    }
+}
+
+fn encode(since: u64, changes: &Changes) -> Result<EncodedPage> {
+    let checksum = (!changes.more).then(|| Cow::Owned(changes.head.checksum.to_string()));
+    let page = Page {
+        format: FORMAT,
+        store: Cow::Borrowed(&changes.head.identity),
+        since,
+        revision: changes.revision,
+        head: changes.head.revision,
+        more: changes.more,
+        keys: changes.changes.iter().map(|change| change.wire()).collect(),
+        live: Live { count: changes.head.live_count, checksum },
+    };
+    let body = serde_json::to_vec(&page).map_err(|error| {
+        tracing::error!(%error, "a page cannot be encoded");
+        Error::Internal
+    })?;
+    let head = changes.head.revision;
+    Ok(EncodedPage { body: body.into(), more: changes.more, revision: changes.revision, head })
 }
 
 impl Pages {

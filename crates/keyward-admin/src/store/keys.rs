@@ -131,7 +131,7 @@ pub(super) fn read_key(row: &Row) -> Result<KeyRecord> {
         digest: Digest::from_bytes(digest),
         prefix: row.text(4)?,
         last_four: row.text(5)?,
-        permissions: permissions.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+        permissions: split_permissions(&permissions),
         created_at: Timestamp::from_unix_ms(row.int(7)?),
         regenerated_at: row.opt_int(8)?.map(Timestamp::from_unix_ms),
         expires_in: row.text(9)?.parse().map_err(|_| corrupt("lifetime"))?,
@@ -140,6 +140,54 @@ pub(super) fn read_key(row: &Row) -> Result<KeyRecord> {
         revision: unsigned(row.int(12)?)?,
         last_used_at: row.opt_int(13)?.map(Timestamp::from_unix_ms),
     })
+}
+
+/// The columns that make a key, as SQLite writes them into a JSON array; the digest in hex.
+type Columns<'a> = (
+    i64,
+    String,
+    String,
+    Cow<'a, str>,
+    String,
+    String,
+    String,
+    i64,
+    Option<i64>,
+    Cow<'a, str>,
+    Option<i64>,
+    i64,
+    i64,
+);
+
+/// Reads a JSON array of keys.
+pub(super) fn read_keys(json: &str) -> Result<Vec<KeyRecord>> {
+    let corrupt = |what: &str| Error::Corrupt(format!("a key's {what}"));
+    let rows: Vec<Columns<'_>> = serde_json::from_str(json).map_err(|_| corrupt("columns"))?;
+    let read = |columns: Columns<'_>| {
+        let (seq, id, name, sha256, prefix, last_four, permissions, created, regenerated, lifetime, end, off, revision) =
+            columns;
+        Ok(KeyRecord {
+            seq,
+            id,
+            name,
+            digest: Digest::from_hex(&sha256).map_err(|_| corrupt("digest"))?,
+            prefix,
+            last_four,
+            permissions: split_permissions(&permissions),
+            created_at: Timestamp::from_unix_ms(created),
+            regenerated_at: regenerated.map(Timestamp::from_unix_ms),
+            expires_in: lifetime.parse().map_err(|_| corrupt("lifetime"))?,
+            expires_at: end.map(Timestamp::from_unix_ms),
+            disabled: off != 0,
+            revision: unsigned(revision)?,
+            last_used_at: None,
+        })
+    };
+    rows.into_iter().map(read).collect()
+}
+
+fn split_permissions(text: &str) -> Vec<String> {
+    text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 impl Store {

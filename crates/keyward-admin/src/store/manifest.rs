@@ -1,6 +1,6 @@
 //! What filters fetch: changes since a revision, and the removal of old tombstones.
 
-use super::keys::{KeyRecord, read_key};
+use super::keys::{KeyRecord, read_key, read_keys};
 use super::sql::Arg;
 use super::{Error, Head, Result, Store, read_head, signed, unsigned};
 use keyward_policy::manifest::Change as WireChange;
@@ -52,6 +52,21 @@ pub struct Changes {
     pub more: bool,
 }
 
+impl Changes {
+    /// The same as pages of up to `limit` changes; one without any where there are none.
+    pub fn split(self, limit: usize) -> Vec<Self> {
+        let Self { head, mut changes, revision, more } = self;
+        let mut pages = Vec::new();
+        while changes.len() > limit {
+            let rest = changes.split_off(limit);
+            let revision = changes.last().map_or(revision, KeyChange::revision);
+            pages.push(Self { head: head.clone(), changes: std::mem::replace(&mut changes, rest), revision, more: true });
+        }
+        pages.push(Self { head, changes, revision, more });
+        pages
+    }
+}
+
 impl Store {
     /// Up to `limit` changes after `since`, without the tombstones up to `base`, which the asker has no use for.
     ///
@@ -59,8 +74,11 @@ impl Store {
     /// [`Error::Ahead`] where `since` or `base` is later than the store, [`Error::Compacted`] where a tombstone after
     /// `base` is gone (never for `since` 0, from where there is nothing to unlearn); or when the database cannot be read.
     pub async fn changes(&self, since: u64, base: u64, limit: u32) -> Result<Changes> {
-        const LIVE: &str = "SELECT seq, id, name, sha256, prefix, last_four, permissions, created_at, regenerated_at, \
-            expires_in, expires_at, disabled, revision, NULL FROM keys WHERE revision > $1 ORDER BY revision LIMIT $2";
+        // All keys in one row: the SQLite driver hands each row from its thread to this one, which takes longer than
+        // reading it. (A page of 250: 1.6 ms; so 1.3.)
+        const SQLITE_LIVE: &str = "SELECT json_group_array(json_array(seq, id, name, hex(sha256), prefix, last_four, \
+            permissions, created_at, regenerated_at, expires_in, expires_at, disabled, revision)) \
+            FROM (SELECT * FROM keys WHERE revision > $1 ORDER BY revision LIMIT $2)";
         const POSTGRES_LIVE: &str = "SELECT seq, id, name, sha256, prefix, last_four, permissions, created_at, \
             regenerated_at, expires_in, expires_at, disabled, revision, NULL::bigint FROM keys \
             WHERE revision > $1 ORDER BY revision LIMIT $2";
@@ -77,11 +95,14 @@ impl Store {
         }
         let limit = limit as usize;
         let one_more = Arg::Int(signed(limit as u64 + 1));
-        let live = if tx.is_postgres() { POSTGRES_LIVE } else { LIVE };
-        let mut changes: Vec<KeyChange> = Vec::new();
-        for row in tx.rows(live, &[Arg::Int(signed(since)), one_more]).await? {
-            changes.push(KeyChange::Live(Box::new(read_key(&row)?)));
-        }
+        let after = [Arg::Int(signed(since)), one_more];
+        let live = if tx.is_postgres() {
+            tx.rows(POSTGRES_LIVE, &after).await?.iter().map(read_key).collect::<Result<Vec<_>>>()?
+        } else {
+            let row = tx.row(SQLITE_LIVE, &after).await?;
+            row.map_or(Ok(Vec::new()), |row| read_keys(&row.text(0)?))?
+        };
+        let mut changes: Vec<KeyChange> = live.into_iter().map(|key| KeyChange::Live(Box::new(key))).collect();
         for row in tx.rows(DEAD, &[Arg::Int(signed(since.max(base))), one_more]).await? {
             changes.push(KeyChange::Deleted { revision: unsigned(row.int(0)?)?, id: row.text(1)? });
         }

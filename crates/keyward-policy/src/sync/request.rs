@@ -4,7 +4,7 @@ use crate::duration;
 use std::time::Duration;
 
 /// How many changes a page is asked to hold. Parsing and applying them is one callback's work.
-pub const PAGE_CHANGES: u32 = 250;
+pub const PAGE_CHANGES: u32 = 150;
 
 /// A larger page is refused unread.
 pub const MAX_PAGE_BYTES: usize = 4 << 20;

@@ -59,7 +59,8 @@ impl Base {
 
     /// Takes a key in, in place of whatever had its id. Where that cannot be, nothing changes.
     pub(super) fn upsert(&mut self, record: &Record<'_>) -> Result<(), InvalidRecord> {
-        let old = self.number_of_id(record.id);
+        let id = KeyId::parse(record.id);
+        let old = self.number_of(&id);
         if self.number_of_digest(&record.digest).is_some_and(|holder| Some(holder) != old) {
             return Err(record.invalid(RecordProblem::DigestTaken));
         }
@@ -68,7 +69,7 @@ impl Base {
             return Err(full());
         }
         let set = self.permissions.hold(&record.permissions).ok_or_else(full)?;
-        let Some(entry) = self.make_entry(record, set) else {
+        let Some(entry) = self.make_entry(record, &id, set) else {
             self.permissions.release(set);
             return Err(full());
         };
@@ -84,7 +85,7 @@ impl Base {
                 let entries = &self.entries;
                 self.by_digest.insert(digest_hash(&record.digest), number, |n| entry_digest_hash(entries, n));
                 let (entries, sides) = (&self.entries, &self.sides);
-                self.by_id.insert(id_hash(&KeyId::parse(record.id)), number, |n| entry_id_hash(entries, sides, n));
+                self.by_id.insert(id_hash(&id), number, |n| entry_id_hash(entries, sides, n));
                 self.len += 1;
                 self.checksum.add(record.contribution);
                 Ok(())
@@ -172,17 +173,20 @@ impl Base {
     }
 
     fn number_of_id(&self, id: &str) -> Option<u32> {
-        let id = KeyId::parse(id);
-        let same = |number| self.entries.get(number).and_then(|entry| entry_id(&self.sides, entry)) == Some(id);
-        self.by_id.find(id_hash(&id), same)
+        self.number_of(&KeyId::parse(id))
+    }
+
+    fn number_of(&self, id: &KeyId<'_>) -> Option<u32> {
+        let same = |number| self.entries.get(number).and_then(|entry| entry_id(&self.sides, entry)) == Some(*id);
+        self.by_id.find(id_hash(id), same)
     }
 
     /// The entry for a record, with its side record made where it needs one. None: no room.
-    fn make_entry(&mut self, record: &Record<'_>, set: u32) -> Option<Entry> {
+    fn make_entry(&mut self, record: &Record<'_>, id: &KeyId<'_>, set: u32) -> Option<Entry> {
         let flags = Flags { disabled: record.disabled, unsupported: record.unsupported };
-        let (packed, text) = match KeyId::parse(record.id) {
-            KeyId::Packed(bytes) => (bytes, None),
-            KeyId::Text(text) => ([0; 10], Some(text)),
+        let (packed, text) = match id {
+            KeyId::Packed(bytes) => (*bytes, None),
+            KeyId::Text(text) => ([0; 10], Some(*text)),
         };
         let seconds = match record.expires_at.map(Timestamp::unix_ms) {
             None => Some(None),

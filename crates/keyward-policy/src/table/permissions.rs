@@ -11,6 +11,8 @@ pub(super) struct PermissionSets {
     slab: Slab<Interned>,
     index: Index,
     bytes: usize,
+    /// The set that was asked for last: keys that follow each other often have the same.
+    last: u32,
 }
 
 #[derive(Debug)]
@@ -42,9 +44,11 @@ impl PermissionSets {
 
     /// One more holder of the set of these names, which are sorted, each once. None: there are too many sets.
     pub(super) fn hold(&mut self, names: &[&str]) -> Option<u32> {
-        let hash = hash(names.iter().copied());
         let same = |number| self.get(number).is_some_and(|set| set.iter().eq(names.iter().copied()));
-        if let Some(number) = self.index.find(hash, same) {
+        let hash = if same(self.last) { None } else { Some(hash(names.iter().copied())) };
+        let known = hash.map_or(Some(self.last), |hash| self.index.find(hash, same));
+        if let Some(number) = known {
+            self.last = number;
             if let Some(Interned::Used { holders, .. }) = self.slab.get_mut(number) {
                 *holders += 1;
             }
@@ -54,7 +58,9 @@ impl PermissionSets {
         let bytes = bytes(&set);
         let number = self.slab.insert(Interned::Used { set, holders: 1 }, MAX_SETS).ok()?;
         self.bytes += bytes;
+        self.last = number;
         let slab = &self.slab;
+        let hash = hash.unwrap_or_default();
         self.index.insert(hash, number, |number| hash_of(slab, number));
         Some(number)
     }

@@ -1,7 +1,7 @@
 //! A live key whose fields have been read, ready to be put into a table.
 
 use super::invalid::{InvalidRecord, RecordProblem};
-use crate::checksum::contribution;
+use crate::checksum::{contribution_of, sorted};
 use crate::digest::Digest;
 use crate::key::KeyView;
 use crate::manifest::LiveKey;
@@ -32,8 +32,8 @@ impl<'a> Record<'a> {
         let digest = Digest::from_hex(&key.sha256).map_err(|_| invalid(RecordProblem::Digest))?;
         let expires_at = key.expires_at.as_deref().map(Timestamp::parse).transpose();
         let expires_at = expires_at.map_err(|_| invalid(RecordProblem::Expiry))?;
-        let mut permissions: Vec<&str> = key.permissions.iter().map(AsRef::as_ref).collect();
-        permissions.sort_unstable();
+        let mut permissions = sorted(&key.permissions);
+        let contribution = contribution_of(key, &permissions);
         permissions.dedup();
         Ok(Self {
             revision: key.revision,
@@ -44,7 +44,7 @@ impl<'a> Record<'a> {
             expires_at,
             disabled: key.disabled,
             unsupported: !key.must.is_empty(),
-            contribution: contribution(key),
+            contribution,
         })
     }
 
