@@ -203,9 +203,7 @@ impl Spare {
 /// The module's `malloc`, which the proxy calls for what it returns.
 #[unsafe(no_mangle)]
 extern "C" fn keyward_malloc(size: usize) -> *mut u8 {
-    SPARE.with(|spare| spare.lend(size)).unwrap_or_else(|| {
-        ManuallyDrop::new(Vec::with_capacity(size)).as_mut_ptr()
-    })
+    SPARE.with(|spare| spare.lend(size)).unwrap_or_else(|| ManuallyDrop::new(Vec::with_capacity(size)).as_mut_ptr())
 }
 
 /// Sets a request header, in place of all that have its name.

@@ -52,7 +52,9 @@ enum Next {
     Pass,
     Refuse,
     /// Whether the proxy no longer has the head as the client sent it.
-    Hold { stripped: bool },
+    Hold {
+        stripped: bool,
+    },
 }
 
 fn run_with(plugin: &Plugin, may_hold: &dyn Fn() -> bool, headers: &Headers<'_>) -> Next {

@@ -66,7 +66,10 @@ pub fn requests_first(bytes: &[u8]) -> Result<Vec<u8>> {
         })
         .collect();
     let found = order.iter().filter(|(place, _)| *place < REQUESTS.len()).count();
-    anyhow::ensure!(found >= EXPECTED, "only {found} of what requests run is in the module: bring `REQUESTS` up to date");
+    anyhow::ensure!(
+        found >= EXPECTED,
+        "only {found} of what requests run is in the module: bring `REQUESTS` up to date"
+    );
     order.sort_unstable();
     module.write(bytes, order.into_iter().map(|(_, function)| function).collect())
 }

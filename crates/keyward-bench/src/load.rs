@@ -3,8 +3,10 @@
 //! First: from the start of Envoy until both workers have keys. Again: the store gets another identity, so that every VM
 //! loads all keys anew beside those in use, while requests come at an even rate; the same rate before is what their
 //! latency is compared with. Then both once more with a module that reads the monotonic clock before and after each
-//! callback that loading is made of (ticks and answers; requests are left out, they are short). Envoy's threads run at a
-//! real-time priority there, where the system allows it, so that what is measured is not the wait for a core.
+//! callback that loading is made of (ticks and answers; requests are left out, they are short).
+//!
+//! Where latencies and callbacks are measured, Envoy and those who ask run at a real-time priority, if the system allows
+//! it: the service has the same two cores, and what is to be measured is not the wait for one of them.
 
 use crate::edge::{self, Edge, VMS};
 use crate::paced::{Paced, Sample};
@@ -118,6 +120,8 @@ fn once(home: &Home, plain: &[String], rate: f64, timed: Option<&PathBuf>) -> Re
     settle();
     let first_callbacks = callbacks(&edge, 0)?;
 
+    // Whose wait for a core would otherwise be taken for the proxy's. The service has none of it.
+    let real_time = (real_time || at_real_time_priority(edge.envoy.pid())) && at_real_time_priority(std::process::id());
     let load = load(plain);
     let paced = Paced::start(edge.address, &load, rate);
     std::thread::sleep(IDLE);
@@ -135,6 +139,7 @@ fn once(home: &Home, plain: &[String], rate: f64, timed: Option<&PathBuf>) -> Re
     let samples = paced.stop()?;
     let within = |sample: &&Sample| sample.due >= begin && sample.due <= begin + again;
     let meanwhile: Vec<f64> = samples.iter().filter(within).map(Sample::us).collect();
+    at_ordinary_priority(std::process::id());
     settle();
     let again_callbacks = callbacks(&edge, log)?;
     // The store is as it was, for whoever measures with it next.
@@ -143,7 +148,11 @@ fn once(home: &Home, plain: &[String], rate: f64, timed: Option<&PathBuf>) -> Re
 }
 
 fn wait_for_loads(edge: &Edge, loads: u64) {
-    wait::until("every VM holds all keys", PATIENCE, || (edge.envoy.stat(LOADS) >= loads).then_some(()));
+    wait::until("every VM holds all keys", PATIENCE, || {
+        // Telling all its statistics costs Envoy more than a page of keys.
+        std::thread::sleep(Duration::from_millis(100));
+        (edge.envoy.stat(LOADS) >= loads).then_some(())
+    });
 }
 
 /// Work that is put off goes on for a while, and times are written to the log once a second.
@@ -170,6 +179,11 @@ fn timed_module() -> Result<PathBuf> {
 fn at_real_time_priority(pid: u32) -> bool {
     let status = Command::new("chrt").args(["--all-tasks", "--fifo", "--pid", "1", &pid.to_string()]).status();
     status.is_ok_and(|status| status.success())
+}
+
+fn at_ordinary_priority(pid: u32) {
+    // Where it was not raised there is nothing to lower.
+    let _ = Command::new("chrt").args(["--all-tasks", "--other", "--pid", "0", &pid.to_string()]).status();
 }
 
 /// Microseconds of each callback that the log tells of from a place on.

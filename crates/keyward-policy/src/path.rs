@@ -273,7 +273,11 @@ mod tests {
     #[test]
     fn segments_keep_the_trailing_slash() {
         let split = |path: &'static str| -> Vec<String> {
-            CanonicalPath::parse(path.as_bytes()).unwrap().segments().map(|segment| String::from_utf8(segment.to_vec()).unwrap()).collect()
+            CanonicalPath::parse(path.as_bytes())
+                .unwrap()
+                .segments()
+                .map(|segment| String::from_utf8(segment.to_vec()).unwrap())
+                .collect()
         };
         assert_eq!(split("/"), Vec::<String>::new());
         assert_eq!(split("/a/b"), ["a", "b"]);

@@ -30,7 +30,7 @@ mod settings;
 
 pub use event::{Event, Level, Reason};
 pub use failure::{Failure, NAMES as FAILURE_NAMES};
-pub use request::{Answer, MAX_PAGE_BYTES, Outcome, PAGE_CHANGES, Request, RequestId};
+pub use request::{Answer, MAX_PAGE_BYTES, Outcome, PACED_CHANGES, PAGE_CHANGES, Request, RequestId};
 pub use roots::RootId;
 pub use settings::Settings;
 
@@ -270,7 +270,8 @@ impl ManifestSync {
     fn request(&mut self, since: u64, base: u64, wait: Duration, timeout: Duration, now: Duration) -> Request {
         self.last_request += 1;
         let max_staleness = self.roots.longest_staleness(now);
-        Request { id: RequestId(self.last_request), since, base, limit: PAGE_CHANGES, wait, timeout, max_staleness }
+        let limit = if self.is_paced(now) { PACED_CHANGES } else { PAGE_CHANGES };
+        Request { id: RequestId(self.last_request), since, base, limit, wait, timeout, max_staleness }
     }
 
     /// A request that only shows whether the service accepts a root's credential.

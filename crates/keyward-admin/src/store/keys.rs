@@ -143,21 +143,8 @@ pub(super) fn read_key(row: &Row) -> Result<KeyRecord> {
 }
 
 /// The columns that make a key, as SQLite writes them into a JSON array; the digest in hex.
-type Columns<'a> = (
-    i64,
-    String,
-    String,
-    Cow<'a, str>,
-    String,
-    String,
-    String,
-    i64,
-    Option<i64>,
-    Cow<'a, str>,
-    Option<i64>,
-    i64,
-    i64,
-);
+type Columns<'a> =
+    (i64, String, String, Cow<'a, str>, String, String, String, i64, Option<i64>, Cow<'a, str>, Option<i64>, i64, i64);
 
 /// Reads a JSON array of keys.
 pub(super) fn read_keys(json: &str) -> Result<Vec<KeyRecord>> {

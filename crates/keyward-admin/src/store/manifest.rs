@@ -60,7 +60,12 @@ impl Changes {
         while changes.len() > limit {
             let rest = changes.split_off(limit);
             let revision = changes.last().map_or(revision, KeyChange::revision);
-            pages.push(Self { head: head.clone(), changes: std::mem::replace(&mut changes, rest), revision, more: true });
+            pages.push(Self {
+                head: head.clone(),
+                changes: std::mem::replace(&mut changes, rest),
+                revision,
+                more: true,
+            });
         }
         pages.push(Self { head, changes, revision, more });
         pages

@@ -6,6 +6,9 @@ use std::time::Duration;
 /// How many changes a page is asked to hold. Parsing and applying them is one callback's work.
 pub const PAGE_CHANGES: u32 = 150;
 
+/// The same for a load beside a table that serves: requests wait behind it.
+pub const PACED_CHANGES: u32 = 100;
+
 /// A larger page is refused unread.
 pub const MAX_PAGE_BYTES: usize = 4 << 20;
 

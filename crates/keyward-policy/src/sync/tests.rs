@@ -194,6 +194,7 @@ fn a_load_beside_a_table_that_serves_makes_pauses_and_no_other_does() {
         assert_eq!(vm.sync.is_paced(vm.now), pause, "{serves} {stale}");
         let (request, after) = vm.ask();
         assert_eq!((request.since, !after.is_zero()), (4, pause), "{serves} {stale}");
+        assert_eq!(request.limit, if pause { PACED_CHANGES } else { PAGE_CHANGES });
         assert!(after <= Duration::from_millis(10), "the step of this clock");
     }
 }
