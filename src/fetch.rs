@@ -148,7 +148,9 @@ impl Source {
     fn adjust_tick(&self, busy: bool, now: Duration) {
         let sync = self.shared.sync.borrow();
         let soon = !hold::is_empty() || sync.in_use().is_none() || sync.next_at() <= now + TICK_IDLE;
-        self.set_tick(if sync.is_paced(now) {
+        // Not while a page is on its way, nor through the pause after a failure.
+        let next_page = sync.is_paced(now) && sync.next_at() <= now + TICK_BUSY;
+        self.set_tick(if next_page {
             TICK_PACED
         } else if busy {
             TICK_BUSY

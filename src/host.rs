@@ -171,7 +171,6 @@ impl Spare {
 
     fn offer(&self) {
         self.offered.set(true);
-        self.lent.set(0);
     }
 
     fn withdraw(&self) {
@@ -192,7 +191,7 @@ impl Spare {
         }
         let mut buffer = self.kept.take();
         if buffer.capacity() < size {
-            buffer = Vec::with_capacity(size.next_power_of_two());
+            buffer = Vec::with_capacity(size.checked_next_power_of_two().unwrap_or(size));
         }
         let mut buffer = ManuallyDrop::new(buffer);
         self.lent.set(buffer.capacity());

@@ -1,5 +1,6 @@
 //! The SHA-256 of a key: all that the edge and the store ever hold of it.
 
+use crate::path::nibble;
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 
@@ -49,19 +50,6 @@ impl Digest {
     /// 64 lower-case hex digits, for the manifest and for nothing else.
     pub fn to_hex(&self) -> String {
         hex::encode(self.0)
-    }
-}
-
-/// What a hex digit stands for; more than 15 for any other byte.
-fn nibble(digit: u8) -> u8 {
-    let number = digit.wrapping_sub(b'0');
-    let letter = (digit | 0x20).wrapping_sub(b'a');
-    if number < 10 {
-        number
-    } else if letter < 6 {
-        letter + 10
-    } else {
-        0xff
     }
 }
 

@@ -151,11 +151,19 @@ fn decode(path: &[u8]) -> Result<Cow<'_, [u8]>, AmbiguousPath> {
 
 /// The value of one hex digit.
 pub(crate) fn hex_digit(digit: &u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
+    Some(nibble(*digit)).filter(|value| *value < 16)
+}
+
+/// The value of one hex digit; 255 for any other byte.
+pub(crate) fn nibble(digit: u8) -> u8 {
+    let number = digit.wrapping_sub(b'0');
+    let letter = (digit | 0x20).wrapping_sub(b'a');
+    if number < 10 {
+        number
+    } else if letter < 6 {
+        letter + 10
+    } else {
+        0xff
     }
 }
 

@@ -225,7 +225,7 @@ impl ManifestSync {
         if !root.accepted || root.settings.store.as_ref().is_some_and(|pinned| *pinned != in_use.store) {
             return Err(Unavailable::NotYetLoaded);
         }
-        if is_stale(in_use, &root.settings, now) {
+        if is_stale(in_use, root.settings.max_staleness, now) {
             return Err(Unavailable::Stale);
         }
         Ok(&in_use.table)
@@ -244,8 +244,8 @@ impl ManifestSync {
     /// Whether a load goes on in short steps, so that what is served meanwhile is not held up.
     pub fn is_paced(&self, now: Duration) -> bool {
         let longest = self.roots.longest_staleness(now);
-        let serves = |in_use: &InUse| longest.is_none_or(|max| now.saturating_sub(in_use.contact) < max);
-        matches!(self.job, Job::Load(Some(_))) && self.in_use.as_ref().is_some_and(serves)
+        matches!(self.job, Job::Load(Some(_)))
+            && self.in_use.as_ref().is_some_and(|in_use| !is_stale(in_use, longest, now))
     }
 
     /// When [`poll`](Self::poll) may have something to do next, if nothing comes in before.
@@ -324,7 +324,7 @@ impl ManifestSync {
 
     fn tell_staleness(&mut self, root: RootId, now: Duration, events: &mut Vec<Event>) {
         let (Some(in_use), Some(root)) = (&self.in_use, self.roots.get(root)) else { return };
-        if root.accepted && is_stale(in_use, &root.settings, now) {
+        if root.accepted && is_stale(in_use, root.settings.max_staleness, now) {
             let seconds = now.saturating_sub(in_use.contact).as_secs();
             let line =
                 || format!("no contact with the admin service for {seconds} s: fetched keys are refused from now on");
@@ -349,8 +349,8 @@ impl ManifestSync {
     }
 }
 
-fn is_stale(in_use: &InUse, settings: &Settings, now: Duration) -> bool {
-    settings.max_staleness.is_some_and(|max| now.saturating_sub(in_use.contact) >= max)
+fn is_stale(in_use: &InUse, max_staleness: Option<Duration>, now: Duration) -> bool {
+    max_staleness.is_some_and(|max| now.saturating_sub(in_use.contact) >= max)
 }
 
 #[cfg(test)]

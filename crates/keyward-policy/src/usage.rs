@@ -309,7 +309,7 @@ mod tests {
         /// However often counting is put off, and whatever is told apart until then.
         #[test]
         fn every_use_is_counted_once(
-            uses in proptest::collection::vec((0..40_u8, 0..45_u8, any::<i32>(), 0..30_u8), 0..900),
+            uses in proptest::collection::vec((0..40_u8, 0..90_u8, any::<i32>(), 0..30_u8), 0..900),
         ) {
             let id = |number: u8| match number {
                 0 => "ci".to_owned(),

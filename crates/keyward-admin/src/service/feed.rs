@@ -48,12 +48,13 @@ pub struct Feed {
     pages: Arc<Mutex<Pages>>,
 }
 
-/// How many pages are made ahead of a filter that loads.
-const AHEAD: u32 = 4;
-
 /// And how many of them: small ones cost more than their bytes.
 const CACHE_PAGES: usize = 10_000;
 
+/// How many pages are made ahead of a filter that loads.
+const AHEAD: u32 = 4;
+
+/// `since`, `base` and `limit` of a request.
 type PageKey = (u64, u64, u32);
 
 #[derive(Default)]
@@ -121,63 +122,58 @@ impl Feed {
     /// As [`Store::changes`].
     pub async fn page(&self, since: u64, base: u64, limit: u32) -> Result<EncodedPage> {
         let head = Arc::clone(&self.state.borrow().head);
-        let cell = self.pages.lock().cell(&head, (since, base, limit));
+        let key = (since, base, limit);
+        let cell = self.pages.lock().cell(&head, key);
         // Whoever comes while it is being made waits for it; a failure is not kept.
-        let page = cell.get_or_try_init(|| self.make(&head, since, base, limit)).await?.clone();
+        let page = cell.get_or_try_init(|| self.make(&head, key, 1)).await?.clone();
         if page.more {
             // The first page of a load tells the base of the others.
             let base = if since == 0 && base == 0 { page.head } else { base };
-            self.make_ahead(&page, base, limit);
+            self.make_ahead(page.revision, base, limit);
         }
         Ok(page)
     }
 
-    async fn make(&self, head: &Head, since: u64, base: u64, limit: u32) -> Result<EncodedPage> {
-        let changes = self.store.changes(since, base, limit).await?;
-        let page = encode(since, &changes)?;
-        self.publish(changes.head);
-        self.pages.lock().made(head, page.body.len());
-        Ok(page)
-    }
-
-    /// Has pages made that are not there yet, of the next ones behind `page`.
-    fn make_ahead(&self, page: &EncodedPage, base: u64, limit: u32) {
+    /// Has the next pages after `since` made, those that are not there yet.
+    fn make_ahead(&self, mut since: u64, base: u64, limit: u32) {
         let head = Arc::clone(&self.state.borrow().head);
-        let (mut since, mut more) = (page.revision, page.more);
         for _ in 0..AHEAD {
-            if !more {
-                return;
-            }
-            let cell = self.pages.lock().cell(&head, (since, base, limit));
+            let key = (since, base, limit);
+            let cell = self.pages.lock().cell(&head, key);
             let Some(page) = cell.get() else {
                 let feed = self.clone();
                 tokio::spawn(async move {
-                    let made = cell.get_or_try_init(|| feed.make_several(&head, since, base, limit)).await;
                     // Whoever asks for it finds out by themselves.
-                    made.map_or_else(|error| tracing::debug!(%error, "a page could not be made ahead"), |_| ());
+                    if let Err(error) = cell.get_or_try_init(|| feed.make(&head, key, AHEAD)).await {
+                        tracing::debug!(%error, "a page could not be made ahead");
+                    }
                 });
                 return;
             };
-            (since, more) = (page.revision, page.more);
+            if !page.more {
+                return;
+            }
+            since = page.revision;
         }
     }
 
-    /// The page after `since`, and some behind it. Reading them together takes half the time.
-    async fn make_several(&self, head: &Head, since: u64, base: u64, limit: u32) -> Result<EncodedPage> {
-        let several = limit.saturating_mul(AHEAD);
-        let changes = self.store.changes(since, base, several).await?;
+    /// Makes a page, and up to `pages` altogether, of which those behind it are kept at once. Reading several together
+    /// takes half the time.
+    async fn make(&self, head: &Head, (since, base, limit): PageKey, pages: u32) -> Result<EncodedPage> {
+        let changes = self.store.changes(since, base, limit.saturating_mul(pages)).await?;
         let newest = changes.head.clone();
-        let mut pages = Vec::new();
+        let mut made = Vec::new();
         let mut from = since;
         for changes in changes.split(limit as usize) {
-            pages.push((from, encode(from, &changes)?));
+            made.push((from, encode(from, &changes)?));
             from = changes.revision;
         }
-        let mut pages = pages.into_iter();
-        let (_, first) = pages.next().ok_or(Error::Internal)?;
+        self.publish(newest);
+        let mut made = made.into_iter();
+        let (_, first) = made.next().ok_or(Error::Internal)?;
         let mut kept = self.pages.lock();
         kept.made(head, first.body.len());
-        for (since, page) in pages {
+        for (since, page) in made {
             // After a change they are of no use: all are made anew.
             if kept.are_of(head) {
                 kept.made(head, page.body.len());
@@ -185,8 +181,6 @@ impl Feed {
                 let _ = kept.cell(head, (since, base, limit)).set(page);
             }
         }
-        drop(kept);
-        self.publish(newest);
         Ok(first)
     }
 }

@@ -6,6 +6,7 @@ use crate::lifetime::Lifetime;
 use keyward_policy::digest::Digest;
 use keyward_policy::manifest::LiveKey;
 use keyward_policy::timestamp::Timestamp;
+use serde::de::{Deserialize, Deserializer, Error as _};
 use serde_json::json;
 use std::borrow::Cow;
 
@@ -120,61 +121,82 @@ impl KeyRecord {
     }
 }
 
-pub(super) fn read_key(row: &Row) -> Result<KeyRecord> {
-    let corrupt = |what: &str| Error::Corrupt(format!("a key's {what}"));
-    let digest = row.bytes(3)?.try_into().map_err(|_| corrupt("digest"))?;
-    let permissions = row.text(6)?;
-    Ok(KeyRecord {
-        seq: row.int(0)?,
-        id: row.text(1)?,
-        name: row.text(2)?,
-        digest: Digest::from_bytes(digest),
-        prefix: row.text(4)?,
-        last_four: row.text(5)?,
-        permissions: split_permissions(&permissions),
-        created_at: Timestamp::from_unix_ms(row.int(7)?),
-        regenerated_at: row.opt_int(8)?.map(Timestamp::from_unix_ms),
-        expires_in: row.text(9)?.parse().map_err(|_| corrupt("lifetime"))?,
-        expires_at: row.opt_int(10)?.map(Timestamp::from_unix_ms),
-        disabled: row.int(11)? != 0,
-        revision: unsigned(row.int(12)?)?,
-        last_used_at: row.opt_int(13)?.map(Timestamp::from_unix_ms),
-    })
+/// The columns that make a key, in the order in which every statement here selects them. SQLite can write a row of them
+/// as a JSON array, with the digest in hex.
+#[derive(serde::Deserialize)]
+struct Columns {
+    seq: i64,
+    id: String,
+    name: String,
+    #[serde(deserialize_with = "from_hex")]
+    sha256: Vec<u8>,
+    prefix: String,
+    last_four: String,
+    permissions: String,
+    created_at: i64,
+    regenerated_at: Option<i64>,
+    expires_in: String,
+    expires_at: Option<i64>,
+    disabled: i64,
+    revision: i64,
+    last_used_at: Option<i64>,
 }
 
-/// The columns that make a key, as SQLite writes them into a JSON array; the digest in hex.
-type Columns<'a> =
-    (i64, String, String, Cow<'a, str>, String, String, String, i64, Option<i64>, Cow<'a, str>, Option<i64>, i64, i64);
+fn from_hex<'de, D: Deserializer<'de>>(json: D) -> std::result::Result<Vec<u8>, D::Error> {
+    let text = Cow::<str>::deserialize(json)?;
+    hex::decode(&*text).map_err(D::Error::custom)
+}
 
-/// Reads a JSON array of keys.
-pub(super) fn read_keys(json: &str) -> Result<Vec<KeyRecord>> {
-    let corrupt = |what: &str| Error::Corrupt(format!("a key's {what}"));
-    let rows: Vec<Columns<'_>> = serde_json::from_str(json).map_err(|_| corrupt("columns"))?;
-    let read = |columns: Columns<'_>| {
-        let (seq, id, name, sha256, prefix, last_four, permissions, created, regenerated, lifetime, end, off, revision) =
-            columns;
-        Ok(KeyRecord {
-            seq,
-            id,
-            name,
-            digest: Digest::from_hex(&sha256).map_err(|_| corrupt("digest"))?,
-            prefix,
-            last_four,
-            permissions: split_permissions(&permissions),
-            created_at: Timestamp::from_unix_ms(created),
-            regenerated_at: regenerated.map(Timestamp::from_unix_ms),
-            expires_in: lifetime.parse().map_err(|_| corrupt("lifetime"))?,
-            expires_at: end.map(Timestamp::from_unix_ms),
-            disabled: off != 0,
-            revision: unsigned(revision)?,
-            last_used_at: None,
+impl Columns {
+    fn read(row: &Row) -> sqlx::Result<Self> {
+        Ok(Self {
+            seq: row.int(0)?,
+            id: row.text(1)?,
+            name: row.text(2)?,
+            sha256: row.bytes(3)?,
+            prefix: row.text(4)?,
+            last_four: row.text(5)?,
+            permissions: row.text(6)?,
+            created_at: row.int(7)?,
+            regenerated_at: row.opt_int(8)?,
+            expires_in: row.text(9)?,
+            expires_at: row.opt_int(10)?,
+            disabled: row.int(11)?,
+            revision: row.int(12)?,
+            last_used_at: row.opt_int(13)?,
         })
-    };
-    rows.into_iter().map(read).collect()
+    }
+
+    fn key(self) -> Result<KeyRecord> {
+        let corrupt = |what: &str| Error::Corrupt(format!("a key's {what}"));
+        Ok(KeyRecord {
+            seq: self.seq,
+            id: self.id,
+            name: self.name,
+            digest: Digest::from_bytes(self.sha256.try_into().map_err(|_| corrupt("digest"))?),
+            prefix: self.prefix,
+            last_four: self.last_four,
+            permissions: self.permissions.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+            created_at: Timestamp::from_unix_ms(self.created_at),
+            regenerated_at: self.regenerated_at.map(Timestamp::from_unix_ms),
+            expires_in: self.expires_in.parse().map_err(|_| corrupt("lifetime"))?,
+            expires_at: self.expires_at.map(Timestamp::from_unix_ms),
+            disabled: self.disabled != 0,
+            revision: unsigned(self.revision)?,
+            last_used_at: self.last_used_at.map(Timestamp::from_unix_ms),
+        })
+    }
 }
 
-fn split_permissions(text: &str) -> Vec<String> {
-    text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+pub(super) fn read_key(row: &Row) -> Result<KeyRecord> {
+    Columns::read(row)?.key()
+}
+
+/// Reads a JSON array of rows.
+pub(super) fn read_keys(json: &str) -> Result<Vec<KeyRecord>> {
+    let rows: Vec<Columns> =
+        serde_json::from_str(json).map_err(|_| Error::Corrupt("the columns of some key".into()))?;
+    rows.into_iter().map(Columns::key).collect()
 }
 
 impl Store {

@@ -157,7 +157,7 @@ impl ManifestSync {
         let Some(in_use) = self.in_use.as_ref().filter(|in_use| *in_use.store != *page.store) else { return Ok(()) };
         let held = in_use.table.len();
         let few = page.live.count == 0 || page.live.count < held.div_ceil(2) as u64;
-        let outlived = settings.is_some_and(|settings| is_stale(in_use, settings, now));
+        let outlived = settings.is_some_and(|settings| is_stale(in_use, settings.max_staleness, now));
         if held > 0 && few && pinned.is_none() && !outlived {
             let failure = Failure::SuspiciousStore { store: (&*page.store).into(), keys: page.live.count, held };
             self.set_job(followed);

@@ -45,8 +45,8 @@ impl PermissionSets {
     /// One more holder of the set of these names, which are sorted, each once. None: there are too many sets.
     pub(super) fn hold(&mut self, names: &[&str]) -> Option<u32> {
         let same = |number| self.get(number).is_some_and(|set| set.iter().eq(names.iter().copied()));
-        let hash = if same(self.last) { None } else { Some(hash(names.iter().copied())) };
-        let known = hash.map_or(Some(self.last), |hash| self.index.find(hash, same));
+        let hash = || hash(names.iter().copied());
+        let known = if same(self.last) { Some(self.last) } else { self.index.find(hash(), same) };
         if let Some(number) = known {
             self.last = number;
             if let Some(Interned::Used { holders, .. }) = self.slab.get_mut(number) {
@@ -60,8 +60,7 @@ impl PermissionSets {
         self.bytes += bytes;
         self.last = number;
         let slab = &self.slab;
-        let hash = hash.unwrap_or_default();
-        self.index.insert(hash, number, |number| hash_of(slab, number));
+        self.index.insert(hash(), number, |number| hash_of(slab, number));
         Some(number)
     }
 
