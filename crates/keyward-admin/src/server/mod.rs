@@ -1,5 +1,6 @@
 //! Connections: accepted, encrypted where wanted, watched for silence, and ended with grace.
 
+mod polls;
 mod tls;
 
 pub use tls::{InvalidTls, Tls};
@@ -89,12 +90,10 @@ pub async fn serve(
             let peer = peer.ip();
             match tls {
                 None => {
-                    let protocol = tokio::select! {
-                        protocol = tokio::time::timeout(IDLE, Protocol::of(&stream)) => protocol,
-                        _ = ended.changed() => return,
-                    };
-                    // Otherwise it went away, or sent nothing: neither is news.
-                    if let Ok(Ok(protocol)) = protocol {
+                    let mut stream = stream;
+                    let protocol = polls::serve(&mut stream, &router, peer, IDLE, &mut ended).await;
+                    // Otherwise the client went away: no news.
+                    if let Ok(Some(protocol)) = protocol {
                         Box::pin(builders.serve(stream, protocol, router, peer, watcher)).await;
                     }
                 }
@@ -120,29 +119,11 @@ pub async fn serve(
 /// What a connection speaks.
 ///
 /// Told apart before anything is read, and not by a server that takes either: that one hands the first bytes over again,
-/// and doubles the buffer of each connection by it. Ten thousand VMs that wait hold one each.
+/// and doubles the buffer of each connection by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Protocol {
     Http1,
     Http2,
-}
-
-impl Protocol {
-    /// Looks at what a client without TLS sends first: `PRI * HTTP/2.0` (RFC 9113, 3.4), or a request.
-    async fn of(stream: &TcpStream) -> io::Result<Self> {
-        let mut start = [0; 3];
-        loop {
-            match stream.peek(&mut start).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                3 if start == *b"PRI" => return Ok(Self::Http2),
-                // Some of it: the rest has not arrived yet.
-                count if count < 3 && b"PRI".starts_with(start.get(..count).unwrap_or_default()) => {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-                _ => return Ok(Self::Http1),
-            }
-        }
-    }
 }
 
 struct Builders {

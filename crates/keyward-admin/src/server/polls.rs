@@ -1,0 +1,177 @@
+//! Polls of filters on connections without TLS, served without the HTTP library's connection.
+//!
+//! Every VM of every proxy holds a poll open nearly all the time, and the library keeps a read and a write buffer of
+//! 8 KiB each for a connection, whether anything is read or written or not. Here a request that waits has no buffer.
+//!
+//! Only what is plainly a poll is read here: a whole head that the library's own parser understands, without a body and
+//! without a word about the connection. Bytes are looked at before they are taken, so that whatever else comes is left
+//! to the library from its first byte on, for as long as the connection lasts.
+
+use super::Protocol;
+use crate::api::auth::Peer;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use axum::http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http_body_util::BodyExt as _;
+use hyper::body::Buf as _;
+use std::convert::Infallible;
+use std::io;
+use std::net::IpAddr;
+use std::task::{Poll, ready};
+use std::time::{Duration, SystemTime};
+use tokio::io::{AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tower::ServiceExt as _;
+
+/// The most of a request that is looked at, in bytes.
+const MOST: usize = 4 << 10;
+/// The most headers.
+const HEADERS: usize = 32;
+/// The route that is served.
+const PATH: &str = "/v1/manifest";
+/// What a poll begins with.
+const LINE: &[u8] = b"GET /v1/manifest";
+/// What says how long a request is, or what is to become of its connection.
+const NOT_HERE: [HeaderName; 7] = [CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+
+/// Serves polls until something else comes, and tells in which protocol; none where the connection is over, was idle for
+/// `idle`, or the service stops.
+///
+/// # Errors
+/// When the connection is broken.
+pub async fn serve(
+    stream: &mut TcpStream,
+    router: &Router,
+    peer: IpAddr,
+    idle: Duration,
+    stopping: &mut watch::Receiver<()>,
+) -> io::Result<Option<Protocol>> {
+    loop {
+        let start = tokio::select! {
+            start = tokio::time::timeout(idle, Start::of(stream)) => start,
+            _ = stopping.changed() => return Ok(None),
+        };
+        let Ok(start) = start else { return Ok(None) };
+        let mut request = match start? {
+            Start::Poll { request, .. } => request,
+            Start::Other(protocol) => return Ok(protocol),
+        };
+        request.extensions_mut().insert(Peer(peer));
+        let answer: Result<_, Infallible> = tokio::select! {
+            answer = router.clone().oneshot(request) => answer,
+            () = gone(stream) => return Ok(None),
+        };
+        let Ok(answer) = answer;
+        let is_last = stopping.has_changed().is_err();
+        write(stream, answer, is_last).await?;
+        if is_last {
+            return Ok(None);
+        }
+    }
+}
+
+/// Done when the client has closed the connection, at least its half of it.
+async fn gone(stream: &TcpStream) {
+    // Bytes are the next request: it waits for its turn, and what comes behind it is not seen.
+    if matches!(stream.peek(&mut [0]).await, Ok(1..)) {
+        std::future::pending().await
+    }
+}
+
+async fn write(stream: &mut TcpStream, answer: Response<Body>, is_last: bool) -> io::Result<()> {
+    let (mut parts, body) = answer.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let value = |text: String| HeaderValue::try_from(text).map_err(io::Error::other);
+    parts.headers.insert(CONTENT_LENGTH, body.len().into());
+    parts.headers.insert(DATE, value(httpdate::fmt_http_date(SystemTime::now()))?);
+    if is_last {
+        parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    let mut head = Vec::with_capacity(512);
+    head.extend(format!("HTTP/1.1 {}\r\n", parts.status).bytes());
+    for (name, value) in &parts.headers {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            head.extend(part);
+        }
+    }
+    head.extend(b"\r\n");
+    stream.write_all_buf(&mut Bytes::from(head).chain(body)).await
+}
+
+/// What a client that was silent begins to say.
+enum Start {
+    /// A poll, which is `length` bytes long.
+    Poll { request: Request<Body>, length: usize },
+    /// Nothing that is served here, or the end.
+    Other(Option<Protocol>),
+}
+
+impl Start {
+    /// Waits for it, and takes it from the connection if it is a poll.
+    async fn of(stream: &TcpStream) -> io::Result<Self> {
+        loop {
+            let start = std::future::poll_fn(|context| {
+                // On the stack, and gone before anything waits.
+                let mut bytes = [0; MOST];
+                let mut buffer = ReadBuf::new(&mut bytes);
+                ready!(stream.poll_peek(context, &mut buffer))?;
+                let start = Self::read(buffer.filled());
+                if let Some(Self::Poll { length, .. }) = &start {
+                    let head = bytes.get_mut(..*length).unwrap_or_default();
+                    if stream.try_read(head)? != *length {
+                        return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                    }
+                }
+                Poll::Ready(io::Result::Ok(start))
+            });
+            match start.await? {
+                Some(start) => return Ok(start),
+                // The rest has not arrived yet.
+                None => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    }
+
+    /// Nothing where that cannot be told yet.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        // `PRI * HTTP/2.0` (RFC 9113, 3.4).
+        const HTTP2: &[u8] = b"PRI";
+        Some(match bytes {
+            [] => Self::Other(None),
+            _ if bytes.starts_with(HTTP2) => Self::Other(Some(Protocol::Http2)),
+            _ if HTTP2.starts_with(bytes) => return None,
+            _ => poll(bytes)
+                .map_or(Self::Other(Some(Protocol::Http1)), |(request, length)| Self::Poll { request, length }),
+        })
+    }
+}
+
+/// The request at the start of `bytes` and its length, if it is a poll and all of it is there.
+fn poll(bytes: &[u8]) -> Option<(Request<Body>, usize)> {
+    if !bytes.starts_with(LINE) {
+        return None;
+    }
+    // One piece of memory for all of it.
+    let bytes = Bytes::copy_from_slice(bytes);
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+    let mut head = httparse::Request::new(&mut headers);
+    let httparse::Status::Complete(length) = head.parse(&bytes).ok()? else { return None };
+    let target = head.path?;
+    let (path, _) = target.split_once('?').unwrap_or((target, ""));
+    if head.method != Some("GET") || path != PATH || head.version != Some(1) {
+        return None;
+    }
+    let mut request = Request::new(Body::empty());
+    *request.method_mut() = Method::GET;
+    *request.uri_mut() = Uri::from_maybe_shared(bytes.slice_ref(target.as_bytes())).ok()?;
+    for header in head.headers {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+        if NOT_HERE.contains(&name) {
+            return None;
+        }
+        request.headers_mut().append(name, HeaderValue::from_maybe_shared(bytes.slice_ref(header.value)).ok()?);
+    }
+    Some((request, length))
+}
