@@ -58,7 +58,10 @@ fn a_poll_is_answered_as_the_library_would() {
         ("a poll", POLL.to_owned()),
         ("two", format!("{POLL}{POLL}")),
         ("then something else", format!("{POLL}GET /v1/keys HTTP/1.1\r\nhost: a\r\nTOKEN\r\n\r\n{POLL}")),
-        ("then a report", format!("{POLL}POST /v1/usage HTTP/1.1\r\nhost: a\r\nTOKEN\r\ncontent-length: 2\r\n\r\n{{}}{POLL}")),
+        (
+            "then a report",
+            format!("{POLL}POST /v1/usage HTTP/1.1\r\nhost: a\r\nTOKEN\r\ncontent-length: 2\r\n\r\n{{}}{POLL}"),
+        ),
         ("no token", POLL.replace("TOKEN\r\n", "")),
         ("two tokens", with("TOKEN\r\n")),
         ("a wrong value", instead("GET /v1/manifest?since=x HTTP/1.1")),

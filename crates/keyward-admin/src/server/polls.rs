@@ -55,7 +55,7 @@ pub async fn serve(
         };
         let Ok(start) = start else { return Ok(None) };
         let mut request = match start? {
-            Start::Poll { request, .. } => request,
+            Start::Poll { request, .. } => *request,
             Start::Other(protocol) => return Ok(protocol),
         };
         request.extensions_mut().insert(Peer(peer));
@@ -103,7 +103,7 @@ async fn write(stream: &mut TcpStream, answer: Response<Body>, is_last: bool) ->
 /// What a client that was silent begins to say.
 enum Start {
     /// A poll, which is `length` bytes long.
-    Poll { request: Request<Body>, length: usize },
+    Poll { request: Box<Request<Body>>, length: usize },
     /// Nothing that is served here, or the end.
     Other(Option<Protocol>),
 }
@@ -142,8 +142,10 @@ impl Start {
             [] => Self::Other(None),
             _ if bytes.starts_with(HTTP2) => Self::Other(Some(Protocol::Http2)),
             _ if HTTP2.starts_with(bytes) => return None,
-            _ => poll(bytes)
-                .map_or(Self::Other(Some(Protocol::Http1)), |(request, length)| Self::Poll { request, length }),
+            _ => poll(bytes).map_or(Self::Other(Some(Protocol::Http1)), |(request, length)| Self::Poll {
+                request: Box::new(request),
+                length,
+            }),
         })
     }
 }
