@@ -24,8 +24,7 @@ const USAGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// More calls than that are not under way at once; older ones have lost their answer.
 const MAX_CALLS: usize = 32;
 
-/// Ticks: while a load makes pauses, while there is put-off work, before the first load and around a retry, and otherwise.
-const TICK_PACED: Duration = Duration::from_millis(1);
+/// Ticks: while there is put-off work, before the first load and around a retry, and otherwise.
 const TICK_BUSY: Duration = Duration::from_millis(5);
 const TICK_SOON: Duration = hold::TICK;
 const TICK_IDLE: Duration = Duration::from_millis(250);
@@ -148,11 +147,7 @@ impl Source {
     fn adjust_tick(&self, busy: bool, now: Duration) {
         let sync = self.shared.sync.borrow();
         let soon = !hold::is_empty() || sync.in_use().is_none() || sync.next_at() <= now + TICK_IDLE;
-        // Not while a page is on its way, nor through the pause after a failure.
-        let next_page = sync.is_paced(now) && sync.next_at() <= now + TICK_BUSY;
-        self.set_tick(if next_page {
-            TICK_PACED
-        } else if busy {
+        self.set_tick(if busy {
             TICK_BUSY
         } else if soon {
             TICK_SOON

@@ -97,7 +97,7 @@ fn compiler_flags() -> Result<String> {
     let mut flags: Vec<String> =
         registries.map(|folder| format!("--remap-path-prefix={}=", folder.path().display())).collect();
     // The policy core is compiled for speed; at LLVM's own threshold of 225 inlining alone adds 28 KB to it.
-    flags.push("-Cllvm-args=-inline-threshold=30".to_owned());
+    flags.push("-Cllvm-args=-inline-threshold=50".to_owned());
     flags.push("-Ctarget-feature=+simd128".to_owned());
     Ok(format!("target.{WASM_TARGET}.rustflags={}", serde_json::to_string(&flags)?))
 }

@@ -30,7 +30,7 @@ mod settings;
 
 pub use event::{Event, Level, Reason};
 pub use failure::{Failure, NAMES as FAILURE_NAMES};
-pub use request::{Answer, MAX_PAGE_BYTES, Outcome, PACED_CHANGES, PAGE_CHANGES, Request, RequestId};
+pub use request::{Answer, MAX_PAGE_BYTES, Outcome, PAGE_CHANGES, PAGE_CHANGES_BESIDE, Request, RequestId};
 pub use roots::RootId;
 pub use settings::Settings;
 
@@ -54,10 +54,6 @@ const OVERDUE: Duration = Duration::from_secs(2);
 
 /// The pause after an empty answer that came at once although the service was asked to wait.
 const IDLE_PAUSE: Duration = Duration::from_millis(500);
-
-/// The pause between two pages of a load while another table serves: requests come first, and a load that took all of
-/// its worker's time would show in each of them.
-const LOAD_PAUSE: Duration = Duration::from_millis(2);
 
 /// The longest pause between two loads that fail, and that a service can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -241,8 +237,8 @@ impl ManifestSync {
         })
     }
 
-    /// Whether a load goes on in short steps, so that what is served meanwhile is not held up.
-    pub fn is_paced(&self, now: Duration) -> bool {
+    /// Whether a load goes on beside a table that serves: what is served meanwhile must not be held up.
+    fn loads_beside(&self, now: Duration) -> bool {
         let longest = self.roots.longest_staleness(now);
         matches!(self.job, Job::Load(Some(_)))
             && self.in_use.as_ref().is_some_and(|in_use| !is_stale(in_use, longest, now))
@@ -270,7 +266,7 @@ impl ManifestSync {
     fn request(&mut self, since: u64, base: u64, wait: Duration, timeout: Duration, now: Duration) -> Request {
         self.last_request += 1;
         let max_staleness = self.roots.longest_staleness(now);
-        let limit = if self.is_paced(now) { PACED_CHANGES } else { PAGE_CHANGES };
+        let limit = if self.loads_beside(now) { PAGE_CHANGES_BESIDE } else { PAGE_CHANGES };
         Request { id: RequestId(self.last_request), since, base, limit, wait, timeout, max_staleness }
     }
 

@@ -97,15 +97,8 @@ pub async fn serve(
                         Box::pin(builders.serve(stream, protocol, router, peer, watcher)).await;
                     }
                 }
-                Some(tls) => match tokio::time::timeout(HANDSHAKE, Box::pin(tls.accept(stream))).await {
-                    Ok(Ok(stream)) => {
-                        let chosen = stream.get_ref().1.alpn_protocol();
-                        let protocol = if chosen == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
-                        Box::pin(builders.serve(stream, protocol, router, peer, watcher)).await;
-                    }
-                    Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
-                    Err(_) => tracing::debug!(%peer, "no TLS in time"),
-                },
+                // In a box, so that connections without TLS have no room for it.
+                Some(tls) => Box::pin(builders.serve_encrypted(tls, stream, router, peer, watcher)).await,
             }
         });
     }
@@ -137,6 +130,18 @@ impl Builders {
         http1.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(HEAD);
         http2.timer(TokioTimer::new()).max_header_list_size(HEAD as u32).max_concurrent_streams(250);
         Self { http1, http2 }
+    }
+
+    async fn serve_encrypted(&self, tls: Tls, stream: TcpStream, router: Router, peer: IpAddr, watcher: Watcher) {
+        match tokio::time::timeout(HANDSHAKE, Box::pin(tls.accept(stream))).await {
+            Ok(Ok(stream)) => {
+                let chosen = stream.get_ref().1.alpn_protocol();
+                let protocol = if chosen == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
+                Box::pin(self.serve(stream, protocol, router, peer, watcher)).await;
+            }
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
+            Err(_) => tracing::debug!(%peer, "no TLS in time"),
+        }
     }
 
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(

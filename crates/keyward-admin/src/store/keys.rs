@@ -6,7 +6,6 @@ use crate::lifetime::Lifetime;
 use keyward_policy::digest::Digest;
 use keyward_policy::manifest::LiveKey;
 use keyward_policy::timestamp::Timestamp;
-use serde::de::{Deserialize, Deserializer, Error as _};
 use serde_json::json;
 use std::borrow::Cow;
 
@@ -121,14 +120,11 @@ impl KeyRecord {
     }
 }
 
-/// The columns that make a key, in the order in which every statement here selects them. SQLite can write a row of them
-/// as a JSON array, with the digest in hex.
-#[derive(serde::Deserialize)]
+/// The columns that make a key, in the order in which every statement here selects them.
 struct Columns {
     seq: i64,
     id: String,
     name: String,
-    #[serde(deserialize_with = "from_hex")]
     sha256: Vec<u8>,
     prefix: String,
     last_four: String,
@@ -140,11 +136,6 @@ struct Columns {
     disabled: i64,
     revision: i64,
     last_used_at: Option<i64>,
-}
-
-fn from_hex<'de, D: Deserializer<'de>>(json: D) -> std::result::Result<Vec<u8>, D::Error> {
-    let text = Cow::<str>::deserialize(json)?;
-    hex::decode(&*text).map_err(D::Error::custom)
 }
 
 impl Columns {
@@ -176,7 +167,7 @@ impl Columns {
             digest: Digest::from_bytes(self.sha256.try_into().map_err(|_| corrupt("digest"))?),
             prefix: self.prefix,
             last_four: self.last_four,
-            permissions: self.permissions.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+            permissions: permissions(&self.permissions).map(str::to_owned).collect(),
             created_at: Timestamp::from_unix_ms(self.created_at),
             regenerated_at: self.regenerated_at.map(Timestamp::from_unix_ms),
             expires_in: self.expires_in.parse().map_err(|_| corrupt("lifetime"))?,
@@ -192,11 +183,9 @@ pub(super) fn read_key(row: &Row) -> Result<KeyRecord> {
     Columns::read(row)?.key()
 }
 
-/// Reads a JSON array of rows.
-pub(super) fn read_keys(json: &str) -> Result<Vec<KeyRecord>> {
-    let rows: Vec<Columns> =
-        serde_json::from_str(json).map_err(|_| Error::Corrupt("the columns of some key".into()))?;
-    rows.into_iter().map(Columns::key).collect()
+/// The names in the column of permissions.
+pub(super) fn permissions(column: &str) -> impl Iterator<Item = &str> {
+    column.split(',').filter(|name| !name.is_empty())
 }
 
 impl Store {

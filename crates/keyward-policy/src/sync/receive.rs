@@ -5,7 +5,7 @@ use super::failure::Failure;
 use super::load::Load;
 use super::request::{Outcome, RequestId};
 use super::roots::RootId;
-use super::{IDLE_PAUSE, InUse, Job, LOAD_PAUSE, MAX_STAGED, ManifestSync, Outstanding, SETTLE_STEP, is_stale, page};
+use super::{IDLE_PAUSE, InUse, Job, MAX_STAGED, ManifestSync, Outstanding, SETTLE_STEP, is_stale, page};
 use crate::checksum::Checksum;
 use crate::manifest::{Change, Page};
 use crate::table::{Record, Staged};
@@ -98,9 +98,6 @@ impl ManifestSync {
         self.failures = 0;
         self.next_at = now;
         let Taken::UpToDate { changed } = taken else {
-            if self.is_paced(now) {
-                self.next_at = now + LOAD_PAUSE;
-            }
             return;
         };
         if outstanding.follows {

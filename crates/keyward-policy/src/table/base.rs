@@ -152,7 +152,13 @@ impl Base {
 
     /// Frees a part of what takes time to free; false once nothing of that is left. The keys are of no use any more.
     pub(super) fn dismantle(&mut self) -> bool {
-        self.sides.drop_chunk() || self.permissions.drop_chunk()
+        /// As many as take about as long to free as one chunk of names.
+        const CHUNKS: usize = 64;
+        self.sides.drop_chunk()
+            || self.permissions.drop_chunk()
+            || (0..CHUNKS).filter(|_| self.entries.drop_chunk()).count() > 0
+            || self.by_digest.dismantle()
+            || self.by_id.dismantle()
     }
 
     /// About what the table takes, for the limit.

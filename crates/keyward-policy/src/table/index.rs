@@ -12,6 +12,10 @@ const SHARDS: usize = 256;
 /// Numbers are below this: 24 bits hold the number + 1.
 pub(super) const MAX_NUMBERS: u32 = (1 << 24) - 1;
 
+/// A shard gets the room that is sized ahead when it outgrows this: pages of a load come to that at different times, while
+/// nearly every key of the first ones is the first of its shard.
+const UNSIZED: usize = 8;
+
 /// Sizing ahead stops here. A wrong `live.count` costs at most 20 MiB; a larger table grows past it in steps.
 const MAX_RESERVED: usize = 2_000_000;
 
@@ -81,6 +85,15 @@ impl Index {
     }
 }
 
+impl Index {
+    /// Frees some of the shards; false where there are none left. What was in them is not found any more.
+    pub(super) fn dismantle(&mut self) -> bool {
+        const AT_ONCE: usize = 32;
+        let full = self.shards.iter_mut().filter(|shard| !shard.slots.is_empty());
+        full.take(AT_ONCE).map(|shard| *shard = Shard::default()).count() > 0
+    }
+}
+
 fn shard_of(hash: u64) -> usize {
     (hash >> 48) as usize % SHARDS
 }
@@ -103,7 +116,8 @@ impl Shard {
         if (used + 1) * 8 <= self.slots.len() * 7 {
             return;
         }
-        let room_for = (used + 1 + used / 8).max(reserved).max(3);
+        let sized = if used < UNSIZED { reserved.min(UNSIZED) } else { reserved };
+        let room_for = (used + 1 + used / 8).max(sized).max(3);
         let grown = vec![0; room_for * 100 / 82 + 1].into_boxed_slice();
         for slot in std::mem::replace(&mut self.slots, grown) {
             if slot != 0 {
