@@ -32,7 +32,7 @@ pub struct Fleet {
     #[arg(long, default_value_t = 20.0)]
     changes: f64,
     /// Processor time to tell one VM of a change, in microseconds (`fanout`)
-    #[arg(long, default_value_t = 56.0)]
+    #[arg(long, default_value_t = 45.0)]
     told_us: f64,
     /// Processor time to answer a poll when nothing has changed for its 25 s, in microseconds (`fanout`)
     #[arg(long, default_value_t = 72.0)]
@@ -44,7 +44,7 @@ pub struct Fleet {
     #[arg(long, default_value_t = 450.0)]
     poll_bytes: f64,
     /// Memory of a waiting VM in the service, in KiB, without TLS (`fanout`)
-    #[arg(long, default_value_t = 48.0)]
+    #[arg(long, default_value_t = 20.0)]
     waiter_kib: f64,
     /// Bytes of a key in a page of the manifest
     #[arg(long, default_value_t = 223.0)]
@@ -53,13 +53,13 @@ pub struct Fleet {
     #[arg(long, default_value_t = 62.0)]
     table_bytes: f64,
     /// Keys in a page
-    #[arg(long, default_value_t = 250)]
+    #[arg(long, default_value_t = 100)]
     page: u64,
     /// Processor time of a page that is encoded already, in microseconds
-    #[arg(long, default_value_t = 150.0)]
+    #[arg(long, default_value_t = 90.0)]
     page_us: f64,
     /// Processor time of a page in the VM that takes it, in microseconds (`load`)
-    #[arg(long, default_value_t = 750.0)]
+    #[arg(long, default_value_t = 270.0)]
     apply_us: f64,
     /// What a replica can send, in Gbit/s
     #[arg(long, default_value_t = 10.0)]
