@@ -27,7 +27,7 @@ pub struct Arguments {
     /// How many keys
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000, 100_000, 1_000_000])]
     keys: Vec<u32>,
-    /// Leave out starting over in the embedded host, which interprets and takes a minute for a million
+    /// Leave out starting over in the embedded host, which interprets and takes minutes for a million
     #[arg(long)]
     no_again: bool,
 }
