@@ -31,8 +31,6 @@ const MOST: usize = 4 << 10;
 const HEADERS: usize = 32;
 /// The route that is served.
 const PATH: &str = "/v1/manifest";
-/// What a poll begins with.
-const LINE: &[u8] = b"GET /v1/manifest";
 /// What says how long a request is, or what is to become of its connection.
 const NOT_HERE: [HeaderName; 7] = [CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
@@ -83,9 +81,9 @@ async fn gone(stream: &TcpStream) {
 async fn write(stream: &mut TcpStream, answer: Response<Body>, is_last: bool) -> io::Result<()> {
     let (mut parts, body) = answer.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-    let value = |text: String| HeaderValue::try_from(text).map_err(io::Error::other);
+    let date = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())).map_err(io::Error::other)?;
     parts.headers.insert(CONTENT_LENGTH, body.len().into());
-    parts.headers.insert(DATE, value(httpdate::fmt_http_date(SystemTime::now()))?);
+    parts.headers.insert(DATE, date);
     if is_last {
         parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -152,9 +150,6 @@ impl Start {
 
 /// The request at the start of `bytes` and its length, if it is a poll and all of it is there.
 fn poll(bytes: &[u8]) -> Option<(Request<Body>, usize)> {
-    if !bytes.starts_with(LINE) {
-        return None;
-    }
     // One piece of memory for all of it.
     let bytes = Bytes::copy_from_slice(bytes);
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];

@@ -120,67 +120,25 @@ impl KeyRecord {
     }
 }
 
-/// The columns that make a key, in the order in which every statement here selects them.
-struct Columns {
-    seq: i64,
-    id: String,
-    name: String,
-    sha256: Vec<u8>,
-    prefix: String,
-    last_four: String,
-    permissions: String,
-    created_at: i64,
-    regenerated_at: Option<i64>,
-    expires_in: String,
-    expires_at: Option<i64>,
-    disabled: i64,
-    revision: i64,
-    last_used_at: Option<i64>,
-}
-
-impl Columns {
-    fn read(row: &Row) -> sqlx::Result<Self> {
-        Ok(Self {
-            seq: row.int(0)?,
-            id: row.text(1)?,
-            name: row.text(2)?,
-            sha256: row.bytes(3)?,
-            prefix: row.text(4)?,
-            last_four: row.text(5)?,
-            permissions: row.text(6)?,
-            created_at: row.int(7)?,
-            regenerated_at: row.opt_int(8)?,
-            expires_in: row.text(9)?,
-            expires_at: row.opt_int(10)?,
-            disabled: row.int(11)?,
-            revision: row.int(12)?,
-            last_used_at: row.opt_int(13)?,
-        })
-    }
-
-    fn key(self) -> Result<KeyRecord> {
-        let corrupt = |what: &str| Error::Corrupt(format!("a key's {what}"));
-        Ok(KeyRecord {
-            seq: self.seq,
-            id: self.id,
-            name: self.name,
-            digest: Digest::from_bytes(self.sha256.try_into().map_err(|_| corrupt("digest"))?),
-            prefix: self.prefix,
-            last_four: self.last_four,
-            permissions: permissions(&self.permissions).map(str::to_owned).collect(),
-            created_at: Timestamp::from_unix_ms(self.created_at),
-            regenerated_at: self.regenerated_at.map(Timestamp::from_unix_ms),
-            expires_in: self.expires_in.parse().map_err(|_| corrupt("lifetime"))?,
-            expires_at: self.expires_at.map(Timestamp::from_unix_ms),
-            disabled: self.disabled != 0,
-            revision: unsigned(self.revision)?,
-            last_used_at: self.last_used_at.map(Timestamp::from_unix_ms),
-        })
-    }
-}
-
+/// Reads the columns that make a key, in the order in which every statement here selects them.
 pub(super) fn read_key(row: &Row) -> Result<KeyRecord> {
-    Columns::read(row)?.key()
+    let corrupt = |what: &str| Error::Corrupt(format!("a key's {what}"));
+    Ok(KeyRecord {
+        seq: row.int(0)?,
+        id: row.text(1)?,
+        name: row.text(2)?,
+        digest: Digest::from_bytes(row.bytes(3)?.try_into().map_err(|_| corrupt("digest"))?),
+        prefix: row.text(4)?,
+        last_four: row.text(5)?,
+        permissions: permissions(&row.text(6)?).map(str::to_owned).collect(),
+        created_at: Timestamp::from_unix_ms(row.int(7)?),
+        regenerated_at: row.opt_int(8)?.map(Timestamp::from_unix_ms),
+        expires_in: row.text(9)?.parse().map_err(|_| corrupt("lifetime"))?,
+        expires_at: row.opt_int(10)?.map(Timestamp::from_unix_ms),
+        disabled: row.int(11)? != 0,
+        revision: unsigned(row.int(12)?)?,
+        last_used_at: row.opt_int(13)?.map(Timestamp::from_unix_ms),
+    })
 }
 
 /// The names in the column of permissions.

@@ -83,9 +83,7 @@ impl Index {
             shard.take(hash, number, hash_of);
         }
     }
-}
 
-impl Index {
     /// Frees some of the shards; false where there are none left. What was in them is not found any more.
     pub(super) fn dismantle(&mut self) -> bool {
         const AT_ONCE: usize = 32;
