@@ -5,7 +5,6 @@
 
 use crate::manifest::LiveKey;
 use sha2::{Digest as _, Sha256};
-use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -18,8 +17,20 @@ pub fn contribution(key: &LiveKey<'_>) -> u64 {
 
 /// The same where the permissions are sorted already; duplicates stay.
 pub(crate) fn contribution_of(key: &LiveKey<'_>, sorted: &[&str]) -> u64 {
-    // Written out first: hashing it piece by piece takes twice as long.
-    let mut text: SmallVec<[u8; 256]> = SmallVec::new();
+    let mut text = Vec::with_capacity(256);
+    write_text(&mut text, key, sorted);
+    let digest: [u8; 32] = Sha256::digest(text).into();
+    let [a, b, c, d, e, f, g, h, ..] = digest;
+    contribution_from(key.revision, u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+}
+
+/// The same where the digest is there already: h is its first word.
+pub(crate) fn contribution_from(revision: u64, h: u64) -> u64 {
+    splitmix64(revision ^ h)
+}
+
+/// What is hashed of a key, with sorted permissions. Hashing it piece by piece takes twice as long.
+pub(crate) fn write_text(text: &mut Vec<u8>, key: &LiveKey<'_>, sorted: &[&str]) {
     for field in [&*key.id, &*key.name, &*key.sha256, key.expires_at.as_deref().unwrap_or_default()] {
         text.extend_from_slice(field.as_bytes());
         text.push(b'\n');
@@ -31,9 +42,6 @@ pub(crate) fn contribution_of(key: &LiveKey<'_>, sorted: &[&str]) -> u64 {
         }
         text.extend_from_slice(permission.as_bytes());
     }
-    let digest: [u8; 32] = Sha256::digest(&text).into();
-    let [a, b, c, d, e, f, g, h, ..] = digest;
-    splitmix64(key.revision ^ u64::from_be_bytes([a, b, c, d, e, f, g, h]))
 }
 
 /// Permissions in the order of the checksum.

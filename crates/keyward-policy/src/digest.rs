@@ -1,8 +1,13 @@
 //! The SHA-256 of a key: all that the edge and the store ever hold of it.
 
-use crate::path::nibble;
 use sha2::{Digest as _, Sha256};
 use std::fmt;
+use wide::u8x16;
+
+/// The places of the first digits of pairs.
+const EVEN: u8x16 = u8x16::new([0, 2, 4, 6, 8, 10, 12, 14, 0, 2, 4, 6, 8, 10, 12, 14]);
+/// The places of the second ones.
+const ODD: u8x16 = u8x16::new([1, 3, 5, 7, 9, 11, 13, 15, 1, 3, 5, 7, 9, 11, 13, 15]);
 
 /// SHA-256 over the bytes of a key.
 ///
@@ -22,19 +27,26 @@ impl Digest {
     /// # Errors
     /// [`InvalidDigest`] for any other length or character.
     pub fn from_hex(text: &str) -> Result<Self, InvalidDigest> {
-        let mut bytes = [0; 32];
-        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-        if pairs.len() != bytes.len() || !rest.is_empty() {
+        let (parts, rest) = text.as_bytes().as_chunks::<16>();
+        if parts.len() != 4 || !rest.is_empty() {
             return Err(InvalidDigest);
         }
-        // A million of them are read in one load. Half the time of a decoder that looks for the first bad digit.
-        let mut all = 0;
-        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-            let (high, low) = (nibble(*high), nibble(*low));
-            *byte = high << 4 | low & 0xf;
-            all |= high | low;
+        // A million of them are read in one load, so sixteen digits go through each step together.
+        let mut bytes = [0; 32];
+        let mut good = u8x16::MAX;
+        for (bytes, digits) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(parts) {
+            let digits = u8x16::new(*digits);
+            let number = digits - u8x16::splat(b'0');
+            let letter = (digits | u8x16::splat(0x20)) - u8x16::splat(b'a');
+            let (is_number, is_letter) = (number.simd_lt(u8x16::splat(10)), letter.simd_lt(u8x16::splat(6)));
+            good &= is_number | is_letter;
+            let value = is_number.bitselect(number, letter + u8x16::splat(10));
+            let twice = |values: u8x16| values + values;
+            let high = twice(twice(twice(twice(value.shuffle(EVEN)))));
+            let all = (high | value.shuffle(ODD)).to_array();
+            bytes.iter_mut().zip(all).for_each(|(to, from)| *to = from);
         }
-        if all > 0xf { Err(InvalidDigest) } else { Ok(Self(bytes)) }
+        if good == u8x16::MAX { Ok(Self(bytes)) } else { Err(InvalidDigest) }
     }
 
     /// Takes the 32 bytes as they are stored.

@@ -24,6 +24,7 @@ pub mod policy;
 pub mod route;
 pub mod route_metadata;
 pub mod rule;
+mod sha256x4;
 pub mod sync;
 pub mod table;
 pub mod timestamp;

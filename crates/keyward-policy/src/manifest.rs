@@ -69,6 +69,14 @@ impl Change<'_> {
         }
     }
 
+    /// The key as it is now; None where it is gone.
+    pub fn live(&self) -> Option<&LiveKey<'_>> {
+        match self {
+            Change::Live(key) => Some(key),
+            Change::Deleted { .. } => None,
+        }
+    }
+
     /// The key that changed.
     pub fn id(&self) -> &str {
         match self {

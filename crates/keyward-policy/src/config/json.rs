@@ -31,7 +31,7 @@ impl Json {
 
 /// Reads one JSON value and nothing after it.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Json, serde_json::Error> {
-    serde_json::from_slice(bytes)
+    serde_json::from_str(std::str::from_utf8(bytes).map_err(serde::de::Error::custom)?)
 }
 
 impl<'de> Deserialize<'de> for Json {

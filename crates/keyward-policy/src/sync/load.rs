@@ -1,7 +1,7 @@
 //! A table that is being built from the first page to the last, beside the one in use.
 
 use super::failure::Failure;
-use crate::manifest::{Change, Page};
+use crate::manifest::Page;
 use crate::table::KeyTable;
 
 #[derive(Debug)]
@@ -23,14 +23,7 @@ impl Load {
 
     /// Takes a page in.
     pub(super) fn add(&mut self, page: &Page<'_>) -> Result<(), Failure> {
-        for change in &page.keys {
-            match change {
-                Change::Live(key) => self.table.upsert(key).map_err(Failure::Record)?,
-                Change::Deleted { id, .. } => {
-                    self.table.remove(id);
-                }
-            }
-        }
+        self.table.apply(&page.keys).map_err(Failure::Record)?;
         self.since = page.revision;
         Ok(())
     }

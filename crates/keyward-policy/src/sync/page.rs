@@ -29,12 +29,13 @@ fn parse<'a>(answer: &Answer<'a>, since: u64) -> Result<Page<'a>, Failure> {
     if answer.body.len() > MAX_PAGE_BYTES {
         return Err(Failure::TooLarge(answer.body.len()));
     }
-    let page: Page<'a> = serde_json::from_slice(answer.body).map_err(|error| {
+    // Looked at once: the parser would look at each string.
+    let text = std::str::from_utf8(answer.body).map_err(|error| format!("not UTF-8, at byte {}", error.valid_up_to()));
+    let page = text.and_then(|text| serde_json::from_str::<Page<'a>>(text).map_err(|error| place(&error)));
+    let page = page.map_err(|place| match format_of(answer.body) {
         // A later format may differ in anything but where it says so.
-        match format_of(answer.body) {
-            Some(format) if format != manifest::FORMAT => Failure::Format(format),
-            _ => Failure::Malformed(place(&error)),
-        }
+        Some(format) if format != manifest::FORMAT => Failure::Format(format),
+        _ => Failure::Malformed(place),
     })?;
     check(&page, since)?;
     Ok(page)

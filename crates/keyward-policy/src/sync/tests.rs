@@ -329,3 +329,15 @@ fn a_failure_never_quotes_what_was_received() {
     let later = r#"{"format":2,"everything":"else"}"#;
     assert_eq!(vm.answer(&request, 200, later), Some(Failure::Format(2)));
 }
+
+#[test]
+fn a_page_that_is_not_utf_8_is_refused_and_says_where() {
+    let mut vm = Vm::new(None, None);
+    let (request, _) = vm.ask();
+    let mut body = page("st_1", 0, 3, 1..=3).into_bytes();
+    let at = body.windows(6).position(|window| window == b"\"name\"").unwrap() + 8;
+    body[at] = 0xff;
+    vm.outcome(&request, &Outcome::Answer(Answer { status: 200, body: &body, ..Answer::default() }));
+    let said = Event::Failed(Failure::Malformed(format!("not UTF-8, at byte {at}")));
+    assert!(vm.events.contains(&said), "{:?}", vm.events);
+}

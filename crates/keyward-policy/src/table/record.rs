@@ -1,10 +1,11 @@
 //! A live key whose fields have been read, ready to be put into a table.
 
 use super::invalid::{InvalidRecord, RecordProblem};
-use crate::checksum::{contribution_of, sorted};
+use crate::checksum::{contribution_from, contribution_of, sorted, write_text};
 use crate::digest::Digest;
 use crate::key::KeyView;
-use crate::manifest::LiveKey;
+use crate::manifest::{Change, LiveKey};
+use crate::sha256x4::{LANES, Texts};
 use crate::timestamp::Timestamp;
 
 /// A [`LiveKey`] with its digest and expiry read and its part of the checksum known.
@@ -28,24 +29,52 @@ impl<'a> Record<'a> {
     /// # Errors
     /// [`InvalidRecord`] where `sha256` or `expires_at` cannot be read.
     pub fn read(key: &'a LiveKey<'_>) -> Result<Self, InvalidRecord> {
+        let mut record = Self::read_fields(key)?;
+        record.complete(contribution_of(key, &record.permissions));
+        Ok(record)
+    }
+
+    /// Reads the live keys among up to [`LANES`] changes, which takes less time for each than one by one.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), for the first key that cannot be read.
+    #[inline(never)]
+    pub(super) fn read_together(changes: &'a [Change<'_>]) -> Result<Vec<Self>, InvalidRecord> {
+        let mut records = Vec::with_capacity(LANES);
+        let mut texts = Texts::default();
+        for key in changes.iter().take(LANES).filter_map(Change::live) {
+            let record = Self::read_fields(key)?;
+            texts.push(|text| write_text(text, key, &record.permissions));
+            records.push(record);
+        }
+        for (record, h) in records.iter_mut().zip(texts.first_words()) {
+            record.complete(contribution_from(record.revision, h));
+        }
+        Ok(records)
+    }
+
+    /// All but the contribution; permissions sorted, duplicates stay.
+    fn read_fields(key: &'a LiveKey<'_>) -> Result<Self, InvalidRecord> {
         let invalid = |problem| InvalidRecord { revision: key.revision, id: (&*key.id).into(), problem };
         let digest = Digest::from_hex(&key.sha256).map_err(|_| invalid(RecordProblem::Digest))?;
         let expires_at = key.expires_at.as_deref().map(Timestamp::parse).transpose();
         let expires_at = expires_at.map_err(|_| invalid(RecordProblem::Expiry))?;
-        let mut permissions = sorted(&key.permissions);
-        let contribution = contribution_of(key, &permissions);
-        permissions.dedup();
         Ok(Self {
             revision: key.revision,
             id: &key.id,
             name: &key.name,
-            permissions,
+            permissions: sorted(&key.permissions),
             digest,
             expires_at,
             disabled: key.disabled,
             unsupported: !key.must.is_empty(),
-            contribution,
+            contribution: 0,
         })
+    }
+
+    fn complete(&mut self, contribution: u64) {
+        self.contribution = contribution;
+        self.permissions.dedup();
     }
 
     /// Of a key in one base, for another one.

@@ -14,6 +14,8 @@ enum Op {
     Reserve(usize),
     /// Changes that become visible together, and how many are settled at once afterwards.
     Stage(Vec<Result<LiveKey<'static>, String>>, usize),
+    /// A page of changes, up to the first that cannot be taken in.
+    Apply(Vec<Result<LiveKey<'static>, String>>),
     Settle(usize),
 }
 
@@ -79,13 +81,18 @@ prop_compose! {
     }
 }
 
+/// Keys, and ids of keys that go.
+fn changes() -> impl Strategy<Value = Vec<Result<LiveKey<'static>, String>>> {
+    prop::collection::vec(prop_oneof![3 => keys().prop_map(Ok), 1 => ids().prop_map(Err)], 0..30)
+}
+
 fn ops() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => keys().prop_map(Op::Upsert),
         3 => ids().prop_map(Op::Remove),
         1 => (0..5_000_usize).prop_map(Op::Reserve),
-        2 => (prop::collection::vec(prop_oneof![keys().prop_map(Ok), ids().prop_map(Err)], 0..30), 0..10_usize)
-            .prop_map(|(changes, settle)| Op::Stage(changes, settle)),
+        2 => (changes(), 0..10_usize).prop_map(|(changes, settle)| Op::Stage(changes, settle)),
+        2 => changes().prop_map(Op::Apply),
         2 => (0..10_usize).prop_map(Op::Settle),
     ]
 }
@@ -169,6 +176,27 @@ proptest! {
                     table.commit(staged).unwrap();
                     check(&table, &model, &asked)?;
                     table.settle(settle);
+                }
+                Op::Apply(changes) => {
+                    let page: Vec<Change<'_>> = changes
+                        .iter()
+                        .map(|change| match change {
+                            Ok(key) => Change::Live(key.clone()),
+                            Err(id) => Change::Deleted { revision: 1, id: id.clone().into() },
+                        })
+                        .collect();
+                    let mut refused = None;
+                    for change in changes {
+                        match change {
+                            Ok(key) if model.values().any(|held| held.sha256 == key.sha256 && held.id != key.id) => {
+                                refused = Some(RecordProblem::DigestTaken);
+                                break;
+                            }
+                            Ok(key) => drop(model.insert(key.id.to_string(), key)),
+                            Err(id) => drop(model.remove(&id)),
+                        }
+                    }
+                    prop_assert_eq!(table.apply(&page).map_err(|error| error.problem).err(), refused);
                 }
                 Op::Settle(changes) => drop(table.settle(changes)),
             }
