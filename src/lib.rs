@@ -40,9 +40,12 @@ mod stopwatch;
 #[cfg(target_family = "wasm")]
 mod telemetry;
 
+/// What the proxy calls first. In a module of its own, for what the macro makes is public and has no documentation.
 #[cfg(target_family = "wasm")]
-proxy_wasm::main! {{
-    // Also installs the panic hook, without which a trap has no message.
-    proxy_wasm::set_log_level(proxy_wasm::types::LogLevel::Info);
-    proxy_wasm::set_root_context(|context_id| Box::new(root::Root::new(context_id)));
-}}
+mod start {
+    proxy_wasm::main! {{
+        // Also installs the panic hook, without which a trap has no message.
+        proxy_wasm::set_log_level(proxy_wasm::types::LogLevel::Info);
+        proxy_wasm::set_root_context(|context_id| Box::new(crate::root::Root::new(context_id)));
+    }}
+}
