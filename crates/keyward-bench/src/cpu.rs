@@ -29,6 +29,11 @@ impl Thread {
         found.map(|tid| Self { pid, tid }).with_context(|| format!("process {pid} has no thread {name}"))
     }
 
+    /// The kernel's number for it.
+    pub fn tid(&self) -> u32 {
+        self.tid
+    }
+
     /// The CPU time that it used so far, in nanoseconds: user and kernel, without waiting for a core.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod latency;
 pub mod listener;
 mod lua;
 mod rules;
+mod steps;
 mod variants;
 
 use crate::cpu::{self, Thread};
@@ -44,6 +45,9 @@ pub struct Arguments {
     /// Leave the latencies at half load out
     #[arg(long)]
     no_latency: bool,
+    /// Count instructions, in place of measuring time; of variants that have nothing else to do meanwhile
+    #[arg(long)]
+    steps: bool,
     /// Compare with other builds of the module, as variants whose names end with the file's name
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     other_module: Vec<PathBuf>,
@@ -74,6 +78,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             set.variants.iter().filter(|variant| wanted(variant)).filter_map(|variant| variant.base.clone()).collect();
         set.variants.retain(|variant| wanted(variant) || bases.contains(&variant.name));
     }
+    if arguments.steps {
+        // Ticks would be counted with the requests.
+        set.variants.retain(|variant| !variant.fetches);
+    }
     let mut measured: Vec<Measured> = set
         .variants
         .drain(..)
@@ -102,6 +110,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         for (script, target) in scripts.iter().zip(&targets) {
             // Until V8 has compiled what is hot.
             script.run(*target, 2)?;
+        }
+        if arguments.steps {
+            let mut counted = Vec::new();
+            for (one, target) in measured.iter().zip(&targets) {
+                eprintln!("stepping through {}", one.variant.name);
+                counted.push(steps::count(envoy.pid(), worker.tid(), *target, &one.variant.load)?);
+            }
+            return tell_steps(&measured, &counted);
         }
         for round in 0..arguments.rounds {
             eprintln!("start {} of {}, round {} of {}", start + 1, arguments.starts, round + 1, arguments.rounds);
@@ -138,6 +154,44 @@ fn order(count: usize, round: usize) -> Vec<usize> {
         order.swap(last, (state % (last as u64 + 1)) as usize);
     }
     order
+}
+
+fn tell_steps(measured: &[Measured], counted: &[steps::Steps]) -> Result<()> {
+    let find = |name: &str| Some(*counted.get(measured.iter().position(|one| one.variant.name == name)?)?);
+    // What a variant adds to its base.
+    let added = |one: &Measured, steps: &steps::Steps| {
+        let base = find(one.variant.base.as_deref()?)?;
+        Some((steps.all - base.all, steps.lines - base.lines))
+    };
+    let mut yardstick = None;
+    for (one, steps) in measured.iter().zip(counted).filter(|(one, _)| one.variant.name == YARDSTICK) {
+        yardstick = added(one, steps);
+    }
+    println!("\ninstructions of a request outside of the kernel, and the cache lines of code that they are in; medians\n");
+    let mut table =
+        Table::new(&["variant", "instructions", "added", "× empty", "in the module", "lines", "added", "× empty"]);
+    let mut figures = Vec::new();
+    for (one, steps) in measured.iter().zip(counted) {
+        let added = added(one, steps);
+        let shown = |value: Option<f64>, digits: usize| value.map_or(String::new(), |value| format!("{value:.digits$}"));
+        let over = added.zip(yardstick).map(|(added, yardstick)| (added.0 / yardstick.0, added.1 / yardstick.1));
+        table.row([
+            one.variant.name.clone(),
+            format!("{:.0}", steps.all),
+            shown(added.map(|added| added.0), 0),
+            shown(over.map(|over| over.0), 2),
+            format!("{:.0}", steps.module),
+            format!("{:.0}", steps.lines),
+            shown(added.map(|added| added.1), 0),
+            shown(over.map(|over| over.1), 2),
+        ]);
+        figures.push(json!({
+            "variant": one.variant.name, "base": one.variant.base,
+            "instructions": steps.all, "in_the_module": steps.module, "lines_of_code": steps.lines,
+        }));
+    }
+    table.print();
+    report::write("request-steps", json!({"variants": figures}))
 }
 
 fn tell(measured: &[Measured], upstream: &str) -> Result<()> {

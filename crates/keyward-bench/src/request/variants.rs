@@ -79,8 +79,9 @@ pub fn all(upstream: Upstream, others: &[PathBuf]) -> Result<Variants> {
         let mut keyward = |name: &str, plugin: &Value, changes, load: Load| {
             let name = format!("Keyward, {name}{suffix}");
             let base = if changes == Route { BACKSTOP_AND_ROUTE } else { BACKSTOP };
-            // One VM for all, as in a proxy with several listeners: what is fetched is there once.
-            let filter = wasm(&format!("keyward{suffix}"), &module, plugin);
+            // A VM of its own for each, as for every other filter here: in one for all, the keys of the large ones lie
+            // between those of the small ones.
+            let filter = wasm(&name, &module, plugin);
             add(&name, Some(base), &[filter, backstop()], changes, load);
         };
         let small = plugin(rules::ten(), "few_keys");

@@ -1,0 +1,116 @@
+//! What a request takes, counted instead of timed: instructions, and how much code they are spread over.
+//!
+//! Times differ from run to run by more than most changes are worth; these counts hardly do. The worker is stepped
+//! through a few requests one instruction at a time (ptrace), a second or so for each.
+
+use crate::stats::quantile;
+use crate::wrk::Load;
+use anyhow::{Context as _, Result, ensure};
+use keyward_testbed::http1::{self, Client};
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::collections::HashSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Requests that are stepped through; the first is not counted, for the worker may be in the middle of something.
+const REQUESTS: usize = 8;
+
+/// A cache line, in bytes, as a power of two.
+const LINE: u32 = 6;
+
+/// Medians of one variant's requests.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Steps {
+    /// Instructions outside of the kernel.
+    pub all: f64,
+    /// Those of the module's machine code and of what V8 puts around it.
+    pub module: f64,
+    /// Different cache lines of code that they were in.
+    pub lines: f64,
+}
+
+/// One request's.
+#[derive(Default)]
+struct Counted {
+    all: usize,
+    module: usize,
+    lines: HashSet<u64>,
+}
+
+/// Steps through requests of a worker that serves nothing else meanwhile.
+///
+/// # Errors
+/// When the thread cannot be traced, or an answer is not what was expected.
+pub fn count(pid: u32, tid: u32, target: SocketAddr, load: &Load) -> Result<Steps> {
+    let module = generated_code(pid)?;
+    let worker = Pid::from_raw(i32::try_from(tid)?);
+    let current = AtomicUsize::new(0);
+    let mut counted: Vec<Counted> = (0..=REQUESTS).map(|_| Counted::default()).collect();
+    let mut client = Client::connect(target)?;
+    // On a connection that is known already.
+    ask(&mut client, load, 0)?;
+    std::thread::scope(|scope| {
+        ptrace::attach(worker).context("the worker cannot be traced")?;
+        stopped(worker)?;
+        let requests = scope.spawn(|| {
+            let done = (1..=REQUESTS).try_for_each(|number| {
+                current.store(number, Ordering::SeqCst);
+                ask(&mut client, load, number)
+            });
+            current.store(REQUESTS + 1, Ordering::SeqCst);
+            // The worker sleeps in a system call, and a step ends where that does.
+            let woken = ask(&mut client, load, 0);
+            done.and(woken)
+        });
+        loop {
+            ptrace::step(worker, None)?;
+            stopped(worker)?;
+            let Some(counted) = counted.get_mut(current.load(Ordering::SeqCst)) else { break };
+            let at = ptrace::getregs(worker)?.rip;
+            counted.all += 1;
+            counted.module += usize::from(module.iter().any(|(start, end)| (*start..*end).contains(&at)));
+            counted.lines.insert(at >> LINE);
+        }
+        ptrace::detach(worker, None)?;
+        requests.join().map_err(|_| anyhow::anyhow!("the client panicked"))?
+    })?;
+    let median = |of: fn(&Counted) -> usize| {
+        quantile(&counted.iter().skip(2).map(|one| of(one) as f64).collect::<Vec<_>>(), 0.5)
+    };
+    Ok(Steps { all: median(|one| one.all), module: median(|one| one.module), lines: median(|one| one.lines.len()) })
+}
+
+fn ask(client: &mut Client, load: &Load, number: usize) -> Result<()> {
+    let (path, headers) = load.requests.get(number % load.requests.len().max(1)).context("a load of nothing")?;
+    let headers: Vec<(Vec<u8>, Vec<u8>)> = std::iter::once(("host", "api.example.com"))
+        .chain(headers.iter().map(|(name, value)| (*name, &**value)))
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    client.send(&http1::encode(b"GET", path.as_bytes(), &headers, b""))?;
+    let status = client.receive("GET")?.status;
+    ensure!(status == load.status, "{path} got {status}, not {}", load.status);
+    Ok(())
+}
+
+fn stopped(worker: Pid) -> Result<()> {
+    let status = waitpid(worker, Some(WaitPidFlag::__WALL))?;
+    ensure!(matches!(status, WaitStatus::Stopped(..)), "the worker is not where it was expected: {status:?}");
+    Ok(())
+}
+
+/// Where a process has machine code that is in no file.
+fn generated_code(pid: u32) -> Result<Vec<(u64, u64)>> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let range = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let (start, end) = words.next()?.split_once('-')?;
+        let executable = words.next()?.contains('x');
+        let in_no_file = words.nth(3).is_none();
+        let hex = |text| u64::from_str_radix(text, 16).ok();
+        Some((hex(start)?, hex(end)?)).filter(|_| executable && in_no_file)
+    };
+    Ok(maps.lines().filter_map(range).collect())
+}
