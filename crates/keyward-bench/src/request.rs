@@ -167,13 +167,16 @@ fn tell_steps(measured: &[Measured], counted: &[steps::Steps]) -> Result<()> {
     for (one, steps) in measured.iter().zip(counted).filter(|(one, _)| one.variant.name == YARDSTICK) {
         yardstick = added(one, steps);
     }
-    println!("\ninstructions of a request outside of the kernel, and the cache lines of code that they are in; medians\n");
+    println!(
+        "\ninstructions of a request outside of the kernel, and the cache lines of code that they are in; medians\n"
+    );
     let mut table =
         Table::new(&["variant", "instructions", "added", "× empty", "in the module", "lines", "added", "× empty"]);
     let mut figures = Vec::new();
     for (one, steps) in measured.iter().zip(counted) {
         let added = added(one, steps);
-        let shown = |value: Option<f64>, digits: usize| value.map_or(String::new(), |value| format!("{value:.digits$}"));
+        let shown =
+            |value: Option<f64>, digits: usize| value.map_or(String::new(), |value| format!("{value:.digits$}"));
         let over = added.zip(yardstick).map(|(added, yardstick)| (added.0 / yardstick.0, added.1 / yardstick.1));
         table.row([
             one.variant.name.clone(),

@@ -40,6 +40,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_byte_of_another_kind_is_seen_wherever_it_is() {
+        for length in 0..70 {
+            let mut value = vec![b'a'; length];
+            assert!(is_visible_ascii(&value), "{length}");
+            for at in 0..length {
+                for byte in [0, b' ', 0x7f, 0x80, 0xff] {
+                    value[at] = byte;
+                    assert!(!is_visible_ascii(&value), "{byte:#x} at {at} of {length}");
+                }
+                value[at] = b'~';
+            }
+        }
+    }
+
+    #[test]
     fn values_are_visible_ascii_and_decode_again() {
         assert_eq!(encode_value("CI Bot 100% \r\n\u{e9}"), "CI%20Bot%20100%25%20%0D%0A%C3%A9");
         assert!(matches!(encode_value("CI-Bot"), Cow::Borrowed("CI-Bot")));
