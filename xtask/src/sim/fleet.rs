@@ -59,7 +59,7 @@ pub struct Fleet {
     #[arg(long, default_value_t = 90.0)]
     page_us: f64,
     /// Processor time of a page in the VM that takes it, in microseconds (`load`)
-    #[arg(long, default_value_t = 270.0)]
+    #[arg(long, default_value_t = 215.0)]
     apply_us: f64,
     /// What a replica can send, in Gbit/s
     #[arg(long, default_value_t = 10.0)]
