@@ -12,6 +12,7 @@ use keyward_policy::decide::decide;
 use keyward_policy::decision::{Code, Decision};
 use keyward_policy::header::encode_value;
 use keyward_policy::media_type::ContentType;
+use keyward_policy::path::without_query;
 use keyward_policy::policy::{Keys, Policy, RouteMetadata, Unavailable};
 use keyward_policy::route_metadata;
 use keyward_policy::rule::Access;
@@ -62,7 +63,7 @@ fn run_with(plugin: &Plugin, may_hold: &dyn Fn() -> bool, headers: &Headers<'_>)
     let source = plugin.source.as_ref().map(|source| source.borrow());
     let keys = plugin.keys(source.as_ref());
 
-    if config.readiness_path.as_ref().is_some_and(|path| is_path(head.path, path)) {
+    if config.readiness_path.as_ref().is_some_and(|path| path.as_bytes() == without_query(head.path)) {
         return tell_readiness(config, &keys);
     }
 
@@ -102,11 +103,6 @@ fn run_with(plugin: &Plugin, may_hold: &dyn Fn() -> bool, headers: &Headers<'_>)
         forward::set_identity(config, key);
     }
     Next::Pass
-}
-
-/// Whether a `:path` is this one, with or without a query.
-fn is_path(path: &[u8], wanted: &str) -> bool {
-    path.strip_prefix(wanted.as_bytes()).is_some_and(|rest| matches!(rest.first(), None | Some(b'?')))
 }
 
 #[cold]

@@ -156,6 +156,11 @@ fn order(count: usize, round: usize) -> Vec<usize> {
     order
 }
 
+/// A figure, or nothing where there is none.
+fn shown(value: Option<f64>, digits: usize) -> String {
+    value.map_or(String::new(), |value| format!("{value:.digits$}"))
+}
+
 fn tell_steps(measured: &[Measured], counted: &[steps::Steps]) -> Result<()> {
     let find = |name: &str| Some(*counted.get(measured.iter().position(|one| one.variant.name == name)?)?);
     // What a variant adds to its base.
@@ -163,10 +168,8 @@ fn tell_steps(measured: &[Measured], counted: &[steps::Steps]) -> Result<()> {
         let base = find(one.variant.base.as_deref()?)?;
         Some((steps.all - base.all, steps.lines - base.lines))
     };
-    let mut yardstick = None;
-    for (one, steps) in measured.iter().zip(counted).filter(|(one, _)| one.variant.name == YARDSTICK) {
-        yardstick = added(one, steps);
-    }
+    let yardstick = measured.iter().zip(counted).find(|(one, _)| one.variant.name == YARDSTICK);
+    let yardstick = yardstick.and_then(|(one, steps)| added(one, steps));
     println!(
         "\ninstructions of a request outside of the kernel, and the cache lines of code that they are in; medians\n"
     );
@@ -175,8 +178,6 @@ fn tell_steps(measured: &[Measured], counted: &[steps::Steps]) -> Result<()> {
     let mut figures = Vec::new();
     for (one, steps) in measured.iter().zip(counted) {
         let added = added(one, steps);
-        let shown =
-            |value: Option<f64>, digits: usize| value.map_or(String::new(), |value| format!("{value:.digits$}"));
         let over = added.zip(yardstick).map(|(added, yardstick)| (added.0 / yardstick.0, added.1 / yardstick.1));
         table.row([
             one.variant.name.clone(),
@@ -224,8 +225,6 @@ fn tell(measured: &[Measured], upstream: &str) -> Result<()> {
         });
         let rate = quantile(&one.rate, 0.5);
         let latency = |pick: fn(&latency::Latency) -> f64| one.latency.as_ref().map(pick);
-        let shown =
-            |value: Option<f64>, digits: usize| value.map_or(String::new(), |value| format!("{value:.digits$}"));
         let span = |span: Option<(f64, f64)>| span.map_or(String::new(), |(a, b)| format!("{a:.2}–{b:.2}"));
         table.row([
             one.variant.name.clone(),

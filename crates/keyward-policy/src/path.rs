@@ -113,7 +113,7 @@ impl<'p> Iterator for Segments<'p> {
 }
 
 /// The part of a `:path` before the first `?`.
-pub(crate) fn without_query(path: &[u8]) -> &[u8] {
+pub fn without_query(path: &[u8]) -> &[u8] {
     path.split(|byte| *byte == b'?').next().unwrap_or_default()
 }
 
@@ -151,20 +151,7 @@ fn decode(path: &[u8]) -> Result<Cow<'_, [u8]>, AmbiguousPath> {
 
 /// The value of one hex digit.
 pub(crate) fn hex_digit(digit: &u8) -> Option<u8> {
-    Some(nibble(*digit)).filter(|value| *value < 16)
-}
-
-/// The value of one hex digit; 255 for any other byte.
-pub(crate) fn nibble(digit: u8) -> u8 {
-    let number = digit.wrapping_sub(b'0');
-    let letter = (digit | 0x20).wrapping_sub(b'a');
-    if number < 10 {
-        number
-    } else if letter < 6 {
-        letter + 10
-    } else {
-        0xff
-    }
+    char::from(*digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 /// Why a path has more than one reading.
