@@ -14,6 +14,7 @@ mod form;
 mod guard;
 mod home;
 mod keys;
+mod moment;
 mod nonce;
 mod page;
 mod proxies;
