@@ -1,9 +1,9 @@
 //! One transaction that changes the store.
 
-use super::sql::{Arg, Tx};
 use super::database::{CHANGES, Store};
 use super::error::Result;
 use super::head::{Head, read_head, signed};
+use super::sql::{Arg, Tx};
 use keyward_policy::checksum::contribution;
 use keyward_policy::manifest::LiveKey;
 

@@ -47,8 +47,7 @@ impl Listener {
     /// When the database cannot be reached.
     pub async fn next(&mut self) -> Result<Option<Notification>> {
         let notification = self.0.try_recv().await?;
-        Ok(notification
-            .map(|n| Notification { channel: n.channel().to_owned(), payload: n.payload().to_owned() }))
+        Ok(notification.map(|n| Notification { channel: n.channel().to_owned(), payload: n.payload().to_owned() }))
     }
 }
 
