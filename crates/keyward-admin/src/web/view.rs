@@ -1,6 +1,6 @@
-//! Keys, permissions and times as pages show them.
+//! Keys, permissions and times as the views show them.
 
-use super::Web;
+use super::state::Web;
 use crate::catalogue::Catalogue;
 use crate::lifetime::Lifetime;
 use crate::secret::masked;
@@ -10,15 +10,15 @@ use keyward_policy::timestamp::Timestamp;
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
-/// Keys that expire within this long say so.
+/// The time before its expiry in which a key says so.
 const SOON: i64 = 7 * DAY;
 
-/// A state in a word or two; its colour only repeats it.
+/// A state in a word or two. Its colour only repeats the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Tag {
     /// `good`, `warn`, `bad` or `quiet`.
     pub kind: &'static str,
-    /// What it says.
+    /// The text.
     pub text: String,
 }
 
@@ -32,22 +32,22 @@ impl Tag {
     }
 }
 
-/// A permission by its label; by its id where the catalogue has lost it.
+/// A permission by its label, or by its id if the catalogue no longer has it.
 #[derive(Debug, Clone)]
-pub(super) struct PermissionView {
+pub(super) struct PermissionTag {
     pub id: String,
     pub label: String,
 }
 
-/// A key.
-pub(super) struct KeyView {
+/// A key, as lists and confirmations show it.
+pub(super) struct KeyRow {
     pub id: String,
     pub name: String,
-    /// None: active, which needs no word in a list.
+    /// `None` means that the key is active, which a list does not say.
     pub state: Option<Tag>,
-    pub permissions: Vec<PermissionView>,
+    pub permissions: Vec<PermissionTag>,
     pub masked: String,
-    /// Markup, as all times here.
+    /// When the key was created. All times here are markup.
     pub created: String,
     pub regenerated: Option<String>,
     pub expires: String,
@@ -64,13 +64,13 @@ pub(super) fn time(at: Timestamp) -> String {
     format!("<time datetime=\"{text}\">{text}</time>")
 }
 
-/// The same, inside a sentence.
+/// Returns a time as markup for use inside a sentence.
 pub(super) fn time_inline(at: Timestamp) -> String {
     let text = whole_seconds(at);
     format!("<time class=\"inline\" datetime=\"{text}\">{text}</time>")
 }
 
-/// The same, to the second.
+/// Returns a time as markup, shown to the second.
 pub(super) fn time_to_the_second(at: Timestamp) -> String {
     let text = whole_seconds(at);
     format!("<time data-seconds datetime=\"{text}\">{text}</time>")
@@ -80,7 +80,7 @@ fn whole_seconds(at: Timestamp) -> Timestamp {
     Timestamp::from_unix_ms(at.unix_ms().div_euclid(1000) * 1000)
 }
 
-/// When a key expires, in words where that is soon, over or never.
+/// Returns when a key expires as markup, with words if that is soon, over or never.
 pub(super) fn expiry(expires_at: Option<Timestamp>, now: Timestamp) -> String {
     let Some(at) = expires_at else { return Tag::new("warn", "Never expires").html() };
     let left = at.unix_ms() - now.unix_ms();
@@ -98,7 +98,7 @@ fn count(words: &str, number: i64, unit: &str) -> String {
     format!("{words} {number} {unit}{}", if number == 1 { "" } else { "s" })
 }
 
-/// What people call a lifetime.
+/// Returns the label of a lifetime.
 pub(super) const fn lifetime_label(lifetime: Lifetime) -> &'static str {
     match lifetime {
         Lifetime::Week => "7 days",
@@ -110,12 +110,12 @@ pub(super) const fn lifetime_label(lifetime: Lifetime) -> &'static str {
     }
 }
 
-/// What people call a permission.
+/// Returns the label of a permission.
 pub(super) fn permission_label(catalogue: &Catalogue, id: &str) -> String {
     catalogue.permissions().find(|known| known.id == id).map_or(id, |known| &known.label).to_owned()
 }
 
-impl KeyView {
+impl KeyRow {
     pub fn new(web: &Web, key: &KeyRecord) -> Self {
         let now = web.service().clock().now();
         let catalogue = &web.service().settings.catalogue;
@@ -132,7 +132,7 @@ impl KeyView {
             name: key.name.clone(),
             state,
             permissions: permissions
-                .map(|id| PermissionView { id: id.clone(), label: permission_label(catalogue, id) })
+                .map(|id| PermissionTag { id: id.clone(), label: permission_label(catalogue, id) })
                 .collect(),
             masked: masked(&key.prefix, &key.last_four),
             created: time(key.created_at),
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_happens_soon_is_told_in_words() {
+    fn an_expiry_that_is_near_is_said_in_words() {
         let now = Timestamp::parse("2027-01-01T00:00:00Z").unwrap();
         let after = |ms: i64| expiry(Some(Timestamp::from_unix_ms(now.unix_ms() + ms)), now);
         assert!(expiry(None, now).contains("Never expires"));
