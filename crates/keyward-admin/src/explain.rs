@@ -3,7 +3,7 @@
 //! Nobody has the secret of an existing key. A key that is chosen by its id or name therefore gets a stand-in secret, in a
 //! table that holds this key alone.
 
-use keyward_policy::config::{Config, Use};
+use keyward_policy::config::Config;
 use keyward_policy::credential::KeySource;
 use keyward_policy::decide::RequestHead;
 use keyward_policy::digest::Digest;
@@ -139,16 +139,10 @@ impl Explainer {
     }
 
     fn keys(&self) -> Keys<'_> {
-        let inline = self.config.manifest.as_ref().map(|manifest| (&manifest.keys, manifest.when));
-        match (&self.fetched, inline) {
-            (Some(fetched), Some((inline, Use::Always))) => Keys::FetchedThenInline { fetched, inline },
-            (Some(fetched), _) => Keys::Table(fetched),
-            (None, Some((inline, Use::Always))) if self.config.admin.is_some() => {
-                Keys::InlineOnly { inline, why: Unavailable::NotYetLoaded }
-            }
-            (None, Some((inline, _))) => Keys::Table(inline),
-            (None, None) => Keys::Unavailable(Unavailable::NotYetLoaded),
-        }
+        let loaded = self.fetched.as_ref().ok_or(Unavailable::NotYetLoaded);
+        // Keys that were given are used even if the configuration names no admin service to fetch them from.
+        let fetched = (self.config.admin.is_some() || self.fetched.is_some()).then_some(loaded);
+        Keys::choose(&self.config, fetched)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::explain::{Explainer, Request};
 use crate::plugin_config::document::{parse, read_one};
 use clap::Args;
-use keyward_policy::config::Config;
+use keyward_policy::config::{Config, route_metadata};
 use keyward_policy::explain::Explanation;
 use keyward_policy::manifest::{Change, Page};
 use keyward_policy::rule::Access;
@@ -140,20 +140,10 @@ fn read_manifest(file: &Path) -> Result<KeyTable, CommandError> {
 }
 
 fn read_route_metadata(text: &str) -> Result<Access, CommandError> {
-    let invalid = || {
-        CommandError::invalid(format!(
-            "--route-metadata: `{text}` is not `require=a,b` or `access=public|authenticated|deny`"
-        ))
-    };
-    match text.split_once('=').ok_or_else(invalid)? {
-        ("require", names) if names.split(',').all(|name| !name.trim().is_empty()) => {
-            Ok(Access::Require(names.split(',').map(|name| name.trim().into()).collect()))
-        }
-        ("access", "public") => Ok(Access::Public),
-        ("access", "authenticated") => Ok(Access::Authenticated),
-        ("access", "deny") => Ok(Access::Deny),
-        _ => Err(invalid()),
-    }
+    let invalid = |why: &dyn Display| CommandError::invalid(format!("--route-metadata: `{text}`: {why}"));
+    let (name, value) =
+        text.split_once('=').ok_or_else(|| invalid(&"expected `require=a,b` or `access=public|authenticated|deny`"))?;
+    route_metadata::parse_field(name, value).map_err(|error| invalid(&error))
 }
 
 fn print(explanation: &Explanation) -> Result<(), CommandError> {
@@ -166,4 +156,23 @@ fn print(explanation: &Explanation) -> Result<(), CommandError> {
         output::line(&format!("  {}", explanation.detail))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_filter_cannot_understand_is_refused_here_too() {
+        let long = "a".repeat(101);
+        for value in
+            ["require=a b", "require=\u{e4}", "require=a,\u{7f}", "require=", "access=Public", "requires=a", "a"]
+        {
+            assert!(read_route_metadata(value).is_err(), "{value}");
+        }
+        assert!(read_route_metadata(&format!("require={long}")).is_err());
+        let required = Access::Require(["a".into(), "b".into()].into());
+        assert_eq!(read_route_metadata("require=a, b").ok(), Some(required));
+        assert_eq!(read_route_metadata("access=deny").ok(), Some(Access::Deny));
+    }
 }

@@ -4,7 +4,7 @@ use super::error::{CommandError, end};
 use super::exit::Exit;
 use super::output;
 use clap::Args;
-use keyward_policy::credential::KEY_BYTES_MAX;
+use keyward_policy::credential::MAX_KEY_BYTES;
 use keyward_policy::digest::Digest;
 use keyward_policy::header::is_visible_ascii;
 use std::io::Read as _;
@@ -29,9 +29,9 @@ fn hash(args: &HashArgs) -> Result<(), CommandError> {
         Some(key) => key.clone().into_bytes(),
         None => first_line().map_err(|error| CommandError::failed(format!("standard input: {error}")))?,
     };
-    if key.is_empty() || key.len() > KEY_BYTES_MAX || !is_visible_ascii(&key) || key.contains(&b',') {
+    if key.is_empty() || key.len() > MAX_KEY_BYTES || !is_visible_ascii(&key) || key.contains(&b',') {
         return Err(CommandError::invalid(format!(
-            "not a key: 1 to {KEY_BYTES_MAX} visible ASCII characters without commas\n  help: give it as an argument, or \
+            "not a key: 1 to {MAX_KEY_BYTES} visible ASCII characters without commas\n  help: give it as an argument, or \
              on standard input: printf %s \"$KEY\" | keyward hash"
         )));
     }
@@ -47,7 +47,7 @@ fn hash(args: &HashArgs) -> Result<(), CommandError> {
 fn first_line() -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // One byte more than the longest key and its line ending shows that a key is too long.
-    std::io::stdin().lock().take(KEY_BYTES_MAX as u64 + 3).read_to_end(&mut bytes)?;
+    std::io::stdin().lock().take(MAX_KEY_BYTES as u64 + 3).read_to_end(&mut bytes)?;
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     Ok(line.strip_suffix(b"\r").unwrap_or(line).to_vec())
 }

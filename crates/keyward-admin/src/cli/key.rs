@@ -75,10 +75,7 @@ fn act(command: KeyCommand) -> Result<(), CommandError> {
             let name = name.or(name_option).unwrap_or_default();
             let body = json!({ "name": name, "permissions": permissions, "expires_in": expires_in });
             let created = client.call(Method::POST, "/v1/keys", Some(&body))?;
-            match Format::choose(json) {
-                Format::Json => output::json(&created)?,
-                Format::Human => show_new(&created)?,
-            }
+            show_secret(&created, Format::choose(json))?;
         }
         KeyCommand::List { q, limit, json } => list(&client, &q, limit, Format::choose(json))?,
         KeyCommand::Regenerate(target) => {
@@ -86,12 +83,10 @@ fn act(command: KeyCommand) -> Result<(), CommandError> {
             let begun = Instant::now();
             let path = format!("/v1/keys/{id}/regenerate?wait={}", encode(&target.wait));
             let done = client.call(Method::POST, &path, None)?;
-            match Format::choose(target.json) {
-                Format::Json => output::json(&done)?,
-                Format::Human => {
-                    show_new(&done)?;
-                    eprintln!("{}", receipt("The old key is", &done["applied"], begun));
-                }
+            let format = Format::choose(target.json);
+            show_secret(&done, format)?;
+            if format == Format::Human {
+                eprintln!("{}", receipt("The old key is", &done["applied"], begun));
             }
         }
         KeyCommand::Delete(target) => {
@@ -196,12 +191,25 @@ fn find(client: &Client, id_or_name: &str) -> Result<String, CommandError> {
     }
 }
 
-/// The key itself on standard output, all else beside it.
-fn show_new(key: &Value) -> Result<(), CommandError> {
+/// Writes a key with its secret. The secret alone goes to standard output, so that it can be piped.
+fn show_secret(key: &Value, format: Format) -> Result<(), CommandError> {
     let text = |name: &str| key[name].as_str().unwrap_or_default();
-    output::line(&output::coloured(text("key"), AnsiColor::Green))?;
-    let expires = key["expires_at"].as_str().map_or("never expires".to_owned(), |at| format!("expires {at}"));
-    eprintln!("Copy it now: it is not shown again. {} ({}), {expires}.", text("name"), text("id"));
+    let written = match format {
+        Format::Json => output::secret_line(&serde_json::to_string_pretty(key).unwrap_or_default()),
+        Format::Human => output::secret_line(&output::coloured(text("key"), AnsiColor::Green)),
+    };
+    written.map_err(|error| {
+        CommandError::failed(format!(
+            "{error}\n  the key {} ({}) exists and its secret is lost; `keyward key regenerate {}` makes a new one",
+            text("id"),
+            text("name"),
+            text("id"),
+        ))
+    })?;
+    if format == Format::Human {
+        let expires = key["expires_at"].as_str().map_or("never expires".to_owned(), |at| format!("expires {at}"));
+        eprintln!("Copy it now: it is not shown again. {} ({}), {expires}.", text("name"), text("id"));
+    }
     Ok(())
 }
 

@@ -107,16 +107,23 @@ async fn act(store: &Store, command: TokenCommand) -> Result<(), CommandError> {
                     }
                     error => CommandError::failed(error),
                 })?;
-            match Format::choose(json) {
+            let format = Format::choose(json);
+            let written = match format {
                 Format::Json => {
                     let mut view = view(&token);
                     view["token"] = json!(secret.reveal());
-                    output::json(&view)?;
+                    output::secret_line(&serde_json::to_string_pretty(&view).unwrap_or_default())
                 }
-                Format::Human => {
-                    output::line(secret.reveal())?;
-                    eprintln!("Copy it now: it is not shown again. Role {}, {}.", token.role, ends(&token));
-                }
+                Format::Human => output::secret_line(secret.reveal()),
+            };
+            written.map_err(|error| {
+                CommandError::failed(format!(
+                    "{error}\n  the token {} exists and its secret is lost; `keyward token revoke {}` ends it",
+                    token.id, token.id
+                ))
+            })?;
+            if format == Format::Human {
+                eprintln!("Copy it now: it is not shown again. Role {}, {}.", token.role, ends(&token));
             }
         }
         TokenCommand::List { json } => {
