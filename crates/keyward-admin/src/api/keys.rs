@@ -416,10 +416,11 @@ pub(super) async fn edit(
         disabled: fields.optional_flag("disabled"),
     };
     fields.finish()?;
-    let updated = app.service.edit_key(&caller.name, &id, edit, expected, wait).await?;
-    let tag = etag(updated.key.revision);
-    let fields = KeyJson::new(updated.key, app.service.clock().now());
-    Ok(([tag], Json(UpdatedKeyJson { fields, applied: updated.applied.into() })).into_response())
+    let key = app.service.edit_key(&caller.name, &id, edit, expected).await?;
+    let applied = app.service.receipt(key.revision, wait).await.into();
+    let tag = etag(key.revision);
+    let fields = KeyJson::new(key, app.service.clock().now());
+    Ok(([tag], Json(UpdatedKeyJson { fields, applied })).into_response())
 }
 
 /// Regenerate a key
@@ -449,12 +450,13 @@ pub(super) async fn regenerate(
     let wait = wait(&mut query);
     query.finish()?;
     no_body(&headers, body, MAX_BODY_BYTES).await?;
-    let done = app.service.regenerate_key(&caller.name, &id, if_match(&headers)?, wait).await?;
+    let done = app.service.regenerate_key(&caller.name, &id, if_match(&headers)?).await?;
+    let applied = app.service.receipt(done.key.revision, wait).await.into();
     let tag = etag(done.key.revision);
     let view = RegeneratedKeyJson {
         key: done.secret.reveal().to_owned(),
         fields: KeyJson::new(done.key, app.service.clock().now()),
-        applied: done.applied.into(),
+        applied,
     };
     Ok(([(CACHE_CONTROL, "no-store".to_owned()), tag], Json(view)).into_response())
 }
@@ -484,6 +486,7 @@ pub(super) async fn delete(
     let mut query = Query::parse(query.as_deref());
     let wait = wait(&mut query);
     query.finish()?;
-    let deleted = app.service.delete_key(&caller.name, &id, if_match(&headers)?, wait).await?;
-    Ok(Json(DeletedKeyJson { id: deleted.key.id, revision: deleted.key.revision, applied: deleted.applied.into() }))
+    let key = app.service.delete_key(&caller.name, &id, if_match(&headers)?).await?;
+    let applied = app.service.receipt(key.revision, wait).await.into();
+    Ok(Json(DeletedKeyJson { id: key.id, revision: key.revision, applied }))
 }

@@ -15,7 +15,6 @@ use askama::Template;
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::Response;
-use std::time::Duration;
 
 #[derive(Template)]
 #[template(path = "key_deleted.html")]
@@ -53,10 +52,10 @@ pub(in crate::web) async fn delete(Path(id): Path<String>, submission: Submissio
     let key_id = id.clone();
     let deleted = submission
         .once(&purpose(&id), move |web, actor| async move {
-            let deleted = web.service().delete_key(&actor, &key_id, expected, Duration::ZERO).await?;
-            let text = format!("The key “{}” was deleted by this form.", deleted.key.name);
+            let deleted = web.service().delete_key(&actor, &key_id, expected).await?;
+            let text = format!("The key “{}” was deleted by this form.", deleted.name);
             let finished = Finished { text, href: "/settings/keys".to_owned() };
-            Ok(Done { revision: deleted.key.revision, value: deleted, finished })
+            Ok(Done { revision: deleted.revision, value: deleted, finished })
         })
         .await?;
     let user = submission.user;
@@ -68,7 +67,7 @@ pub(in crate::web) async fn delete(Path(id): Path<String>, submission: Submissio
         }
         Err(error) => return Err(error.into()),
     };
-    let receipt = user.web.receipt(Verb::Refused, deleted.key.revision, WAIT).await?;
-    let view = DeletedView { page: user.chrome(Section::Keys, Some("receipts")), name: deleted.key.name, receipt };
+    let receipt = user.web.receipt(Verb::Refused, deleted.revision, WAIT).await?;
+    let view = DeletedView { page: user.chrome(Section::Keys, Some("receipts")), name: deleted.name, receipt };
     render(StatusCode::OK, &view)
 }

@@ -15,7 +15,6 @@ use crate::web::view::permission_label;
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
-use std::time::Duration;
 
 const CHANGED: &str = "The key was changed after you opened this page, in another tab or by somebody else, and nothing was \
                        saved. The rest of this page shows the key as it is now: save again, or reload to discard your \
@@ -69,14 +68,14 @@ async fn change(
     let (key_id, finished) = (id.to_owned(), Finished { text: done.to_owned(), href: href.clone() });
     let updated = submission
         .once(purpose, move |web, actor| async move {
-            let updated = web.service().edit_key(&actor, &key_id, edit, expected, Duration::ZERO).await?;
-            Ok(Done { revision: updated.key.revision, value: updated, finished })
+            let updated = web.service().edit_key(&actor, &key_id, edit, expected).await?;
+            Ok(Done { revision: updated.revision, value: updated, finished })
         })
         .await?;
     let Submission { user, fields } = submission;
     match updated {
         Ok(updated) => {
-            let receipt = user.web.receipt(verb, updated.key.revision, WAIT).await?;
+            let receipt = user.web.receipt(verb, updated.revision, WAIT).await?;
             let notice = Notice { text: done.to_owned(), receipt: Some(receipt) };
             user.session.notices.lock().push(notice);
             Ok(Redirect::to(&href).into_response())
