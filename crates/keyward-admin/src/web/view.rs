@@ -1,19 +1,19 @@
-//! Keys, permissions and times as pages show them.
+//! Keys, permissions and times as the views show them.
 
-use super::Web;
 use super::moment::{Nearness, expiry_relative, relative, time_relative};
+use super::state::Web;
 use crate::catalogue::Catalogue;
 use crate::lifetime::Lifetime;
 use crate::secret::masked;
 use crate::store::keys::KeyRecord;
 use keyward_policy::timestamp::Timestamp;
 
-/// A state in a word or two; its colour only repeats it.
+/// A state in a word or two. Its colour only repeats the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Tag {
     /// `good`, `warn`, `bad` or `quiet`.
     pub kind: &'static str,
-    /// What it says.
+    /// The text.
     pub text: String,
 }
 
@@ -27,22 +27,22 @@ impl Tag {
     }
 }
 
-/// A permission by its label; by its id where the catalogue has lost it.
+/// A permission by its label, or by its id if the catalogue no longer has it.
 #[derive(Debug, Clone)]
-pub(super) struct PermissionView {
+pub(super) struct PermissionTag {
     pub id: String,
     pub label: String,
 }
 
-/// A key.
-pub(super) struct KeyView {
+/// A key, as lists and confirmations show it.
+pub(super) struct KeyRow {
     pub id: String,
     pub name: String,
-    /// None: active, which needs no word in a list.
+    /// `None` means that the key is active, which a list does not say.
     pub state: Option<Tag>,
-    pub permissions: Vec<PermissionView>,
+    pub permissions: Vec<PermissionTag>,
     pub masked: String,
-    /// Markup, as all times here.
+    /// When the key was created. All times here are markup.
     pub created: String,
     pub regenerated: Option<String>,
     pub expires: String,
@@ -63,13 +63,13 @@ pub(super) fn time(at: Timestamp) -> String {
     format!("<time datetime=\"{text}\">{text}</time>")
 }
 
-/// The same, inside a sentence.
+/// Returns a time as markup for use inside a sentence.
 pub(super) fn time_inline(at: Timestamp) -> String {
     let text = whole_seconds(at);
     format!("<time class=\"inline\" datetime=\"{text}\">{text}</time>")
 }
 
-/// The same, to the second.
+/// Returns a time as markup, shown to the second.
 pub(super) fn time_to_the_second(at: Timestamp) -> String {
     let text = whole_seconds(at);
     format!("<time data-seconds datetime=\"{text}\">{text}</time>")
@@ -89,7 +89,7 @@ pub(super) fn expiry(expires_at: Option<Timestamp>, begun: Timestamp, now: Times
     }
 }
 
-/// What people call a lifetime.
+/// Returns the label of a lifetime.
 pub(super) const fn lifetime_label(lifetime: Lifetime) -> &'static str {
     match lifetime {
         Lifetime::Week => "7 days",
@@ -101,12 +101,12 @@ pub(super) const fn lifetime_label(lifetime: Lifetime) -> &'static str {
     }
 }
 
-/// What people call a permission.
+/// Returns the label of a permission.
 pub(super) fn permission_label(catalogue: &Catalogue, id: &str) -> String {
     catalogue.permissions().find(|known| known.id == id).map_or(id, |known| &known.label).to_owned()
 }
 
-impl KeyView {
+impl KeyRow {
     pub fn new(web: &Web, key: &KeyRecord) -> Self {
         let now = web.service().clock().now();
         let catalogue = &web.service().settings.catalogue;
@@ -124,7 +124,7 @@ impl KeyView {
             name: key.name.clone(),
             state,
             permissions: permissions
-                .map(|id| PermissionView { id: id.clone(), label: permission_label(catalogue, id) })
+                .map(|id| PermissionTag { id: id.clone(), label: permission_label(catalogue, id) })
                 .collect(),
             masked: masked(&key.prefix, &key.last_four),
             created: time(key.created_at),

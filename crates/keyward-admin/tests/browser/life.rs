@@ -91,7 +91,7 @@ fn a_key_lives_by_mouse(place: Place) {
     browser.wait_text("h1", "Active");
     assert_eq!(page.keys()[0]["status"], "active");
     let trail = browser.text_of("#trail");
-    for says in ["Key created", "Dropped: Read files", "Renamed from “CI Bot” to “CI Robot”", "Disabled", "Enabled"]
+    for says in ["Key created", "Removed: Read files", "Renamed from “CI Bot” to “CI Robot”", "Disabled", "Enabled"]
     {
         assert!(trail.contains(says), "{says}: {trail}");
     }
