@@ -1,4 +1,4 @@
-//! What the tests need besides Rust: a browser, PostgreSQL, a load generator.
+//! What the tests need besides Rust: a browser, fonts, a clock that can be moved, PostgreSQL, a load generator.
 
 use crate::sh;
 use anyhow::{Result, bail};
@@ -18,6 +18,14 @@ const NEEDS: &[Need] = &[
         present: || sh::which("chromedriver").is_some(),
         why: "the page's tests drive it",
     },
+    Need {
+        package: "faketime",
+        present: || below("/usr/lib", "faketime"),
+        why: "the page's tests move the clock with it",
+    },
+    Need { package: "fonts-dejavu-core", present: || font("dejavu"), why: "the page is shown in it" },
+    Need { package: "fonts-liberation", present: || font("liberation"), why: "the page is shown in it" },
+    Need { package: "fonts-roboto-unhinted", present: || font("roboto/unhinted"), why: "the page is shown in it" },
     Need { package: "postgresql", present: postgresql, why: "the admin service's tests run against it" },
     Need { package: "npm", present: || sh::which("npm").is_some(), why: "the page's tests fetch axe-core with it" },
     Need {
@@ -62,6 +70,16 @@ pub fn install() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Whether there is a folder of this name in a folder of `base`, as there is in `/usr/lib/x86_64-linux-gnu`.
+fn below(base: &str, name: &str) -> bool {
+    let folders = std::fs::read_dir(base).into_iter().flatten().flatten();
+    folders.into_iter().any(|folder| folder.path().join(name).is_dir())
+}
+
+fn font(folder: &str) -> bool {
+    Path::new("/usr/share/fonts/truetype").join(folder).is_dir()
 }
 
 /// Debian keeps the server's programs off the PATH.
