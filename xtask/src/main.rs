@@ -6,6 +6,7 @@ mod children;
 mod demo;
 mod deny;
 mod envoy;
+mod helm;
 mod module;
 mod order;
 mod prerequisites;
@@ -35,6 +36,8 @@ enum Command {
     Test(test::Arguments),
     /// Measure the figures of the README
     Bench(bench::Arguments),
+    /// Check the Helm chart and the alerts, or write the chart's README
+    Helm(helm::Arguments),
     /// Simulate the synchronisation with many seeds
     Sim(sim::Arguments),
 }
@@ -45,6 +48,7 @@ fn main() -> std::process::ExitCode {
         Command::Up(arguments) => up::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Helm(arguments) => helm::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
     };
     match result {

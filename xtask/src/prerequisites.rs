@@ -20,6 +20,11 @@ const NEEDS: &[Need] = &[
     },
     Need { package: "postgresql", present: postgresql, why: "the admin service's tests run against it" },
     Need { package: "npm", present: || sh::which("npm").is_some(), why: "the page's tests fetch axe-core with it" },
+    Need {
+        package: "prometheus",
+        present: || sh::which("promtool").is_some(),
+        why: "it holds promtool, for the alerts",
+    },
     Need { package: "wrk", present: || sh::which("wrk").is_some(), why: "the benchmarks load Envoy with it" },
 ];
 

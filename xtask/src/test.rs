@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check and every test, with everything they need.
 
-use crate::{build, deny, envoy, prerequisites, sh, workspace};
+use crate::{build, deny, envoy, helm, prerequisites, sh, workspace};
 use anyhow::Result;
 use std::time::Instant;
 
@@ -22,6 +22,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         step("formatting", || sh::run(sh::cargo().args(["fmt", "--all", "--check"])))?;
         step("dependencies", deny::check)?;
         let lints = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
+        step("the Helm chart and the alerts", helm::check)?;
         step("lints", || sh::run(sh::cargo().args(lints)))?;
     }
     let module = step("the module", build::shipped_module)?;
