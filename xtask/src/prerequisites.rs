@@ -1,39 +1,65 @@
-//! What the tests need besides Rust: a browser, PostgreSQL, a load generator.
+//! Debian packages that the tests need: a browser, PostgreSQL, a load generator.
 
 use crate::sh;
 use anyhow::{Result, bail};
 use std::path::Path;
 
-/// A Debian package and how to see that what it brings is there.
+/// A Debian package that the tests need.
 struct Need {
     package: &'static str,
-    present: fn() -> bool,
+    presence: Presence,
     why: &'static str,
 }
 
+/// How to see that a package is not needed any more: what it brings is there.
+enum Presence {
+    /// A program of this name is on the PATH.
+    Program(&'static str),
+    /// A file or folder of this name exists.
+    Path(&'static str),
+    /// A check of its own.
+    Check(fn() -> bool),
+}
+
+impl Need {
+    const fn program(package: &'static str, program: &'static str, why: &'static str) -> Self {
+        Self { package, presence: Presence::Program(program), why }
+    }
+
+    fn is_met(&self) -> bool {
+        match self.presence {
+            Presence::Program(name) => sh::which(name).is_some(),
+            Presence::Path(path) => Path::new(path).exists(),
+            Presence::Check(check) => check(),
+        }
+    }
+}
+
+/// What the tests need. A line for each package; a font or a tool that a new test needs is one more line.
 const NEEDS: &[Need] = &[
-    Need { package: "chromium", present: || sh::which("chromium").is_some(), why: "the page's tests drive it" },
+    Need::program("chromium", "chromium", "the page's tests drive it"),
+    Need::program("chromium-driver", "chromedriver", "the page's tests drive it"),
     Need {
-        package: "chromium-driver",
-        present: || sh::which("chromedriver").is_some(),
-        why: "the page's tests drive it",
+        package: "fonts-liberation",
+        presence: Presence::Path("/usr/share/fonts/truetype/liberation"),
+        why: "the page's tests show text in it",
     },
-    Need { package: "postgresql", present: postgresql, why: "the admin service's tests run against it" },
-    Need { package: "npm", present: || sh::which("npm").is_some(), why: "the page's tests fetch axe-core with it" },
     Need {
-        package: "prometheus",
-        present: || sh::which("promtool").is_some(),
-        why: "it holds promtool, for the alerts",
+        package: "postgresql",
+        presence: Presence::Check(postgresql),
+        why: "the admin service's tests run against it",
     },
-    Need { package: "wrk", present: || sh::which("wrk").is_some(), why: "the benchmarks load Envoy with it" },
+    Need::program("npm", "npm", "the page's tests fetch axe-core with it"),
+    Need::program("prometheus", "promtool", "it holds promtool, for the alerts"),
+    Need::program("wrk", "wrk", "the benchmarks load Envoy with it"),
 ];
 
-/// Installs what is missing, where this is Debian or a kin of it and the user may.
+/// Installs the packages that are missing, on Debian and its derivatives, for root.
 ///
 /// # Errors
 /// Names what is missing and could not be installed.
 pub fn install() -> Result<()> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.present)()).collect();
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !need.is_met()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -50,7 +76,7 @@ pub fn install() -> Result<()> {
     }
     let still: Vec<String> = missing
         .iter()
-        .filter(|need| !(need.present)())
+        .filter(|need| !need.is_met())
         .map(|need| format!("  {:<16} {}", need.package, need.why))
         .collect();
     if !still.is_empty() {
@@ -64,14 +90,8 @@ pub fn install() -> Result<()> {
     Ok(())
 }
 
-/// Debian keeps the server's programs off the PATH.
+/// Returns whether a PostgreSQL server is installed. Debian keeps its programs off the PATH.
 fn postgresql() -> bool {
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     sh::which("postgres").is_some() || debian.into_iter().any(|version| version.path().join("bin/postgres").is_file())
-}
-
-/// Whether a file can be run; for tools that are used only where they are.
-pub fn has_cargo_tool(name: &str) -> bool {
-    let home = std::env::var_os("CARGO_HOME").map_or_else(|| Path::new("").to_path_buf(), Into::into);
-    sh::which(&format!("cargo-{name}")).is_some() || home.join("bin").join(format!("cargo-{name}")).is_file()
 }
