@@ -5,7 +5,7 @@ use crate::host;
 use keyward_policy::config::Config;
 use keyward_policy::credential::{self, KeySource};
 use keyward_policy::header::encode_value;
-use keyward_policy::key::KeyView;
+use keyward_policy::key::KeyRef;
 
 /// Removes the identity headers that the client sent, and returns whether there was one. Only the filter states the identity.
 pub fn remove_client_identity(config: &Config, headers: &Headers<'_>) -> bool {
@@ -68,7 +68,7 @@ fn remove_cookies(config: &Config, headers: &Headers<'_>) -> bool {
 
 /// Sets the identity headers.
 #[inline(never)]
-pub fn set_identity(config: &Config, key: &KeyView<'_>) {
+pub fn set_identity(config: &Config, key: &KeyRef<'_>) {
     if let Some(name) = &config.identity_headers.id {
         host::set_request_header(name, encode_value(key.id.as_str(&mut [0; 20])).as_bytes());
     }

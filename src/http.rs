@@ -8,6 +8,7 @@ use crate::metrics::Effect;
 use crate::plugin::Plugin;
 use crate::reply;
 use crate::source::Fetched;
+use keyward_policy::config::route_metadata;
 use keyward_policy::config::{Config, Mode};
 use keyward_policy::decide::decide;
 use keyward_policy::decision::{Code, Decision};
@@ -15,7 +16,6 @@ use keyward_policy::header::encode_value;
 use keyward_policy::media_type::ContentType;
 use keyward_policy::path::without_query;
 use keyward_policy::policy::{Keys, Policy, RouteMetadata, Unavailable};
-use keyward_policy::route_metadata;
 use keyward_policy::rule::Access;
 use keyward_policy::timestamp::Timestamp;
 

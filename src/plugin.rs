@@ -4,7 +4,7 @@ use crate::host::Metric;
 use crate::metrics::{self, Effect};
 use crate::reply::Replies;
 use crate::source::{Fetched, Source};
-use keyward_policy::config::{Config, Use};
+use keyward_policy::config::Config;
 use keyward_policy::decision::Code;
 use keyward_policy::policy::Keys;
 use std::cell::Cell;
@@ -27,23 +27,7 @@ pub struct Plugin {
 impl Plugin {
     /// Returns the keys that are usable now.
     pub fn keys<'a>(&'a self, source: Option<&'a Fetched<'a>>) -> Keys<'a> {
-        let inline = self.config.manifest.as_ref();
-        let Some(source) = source else {
-            // Without an admin service the configuration's keys are the manifest. Without either, every route that
-            // could be reached is public; the empty table only says no.
-            return inline.map_or(Keys::Unavailable(keyward_policy::policy::Unavailable::NotYetLoaded), |inline| {
-                Keys::Table(&inline.keys)
-            });
-        };
-        match (source.table(), inline) {
-            (Ok(fetched), Some(inline)) if inline.when == Use::Always => {
-                Keys::FetchedThenInline { fetched, inline: &inline.keys }
-            }
-            (Ok(fetched), _) => Keys::Table(fetched),
-            (Err(why), Some(inline)) if inline.when == Use::Always => Keys::InlineOnly { inline: &inline.keys, why },
-            (Err(_), Some(inline)) => Keys::Table(&inline.keys),
-            (Err(why), None) => Keys::Unavailable(why),
-        }
+        Keys::choose(&self.config, source.map(Fetched::table))
     }
 }
 

@@ -5,7 +5,7 @@ use crate::timestamp::Timestamp;
 
 /// What the table knows of one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeyView<'a> {
+pub struct KeyRef<'a> {
     /// Safe to log and to show.
     pub id: KeyId<'a>,
     /// What people call it.

@@ -399,10 +399,11 @@ pub(super) async fn edit(
         disabled: fields.optional_flag("disabled"),
     };
     fields.finish()?;
-    let updated = app.service.edit_key(&caller.name, &id, edit, expected, wait).await?;
-    let tag = etag(updated.key.revision);
-    let view = KeyView::new(updated.key, app.service.clock().now());
-    Ok(([tag], Json(UpdatedView { view, applied: updated.applied.into() })).into_response())
+    let key = app.service.edit_key(&caller.name, &id, edit, expected).await?;
+    let applied = app.service.receipt(key.revision, wait).await.into();
+    let tag = etag(key.revision);
+    let view = KeyView::new(key, app.service.clock().now());
+    Ok(([tag], Json(UpdatedView { view, applied })).into_response())
 }
 
 /// Regenerate a key
@@ -432,12 +433,13 @@ pub(super) async fn regenerate(
     let wait = wait(&mut query);
     query.finish()?;
     no_body(&headers, body, BODY).await?;
-    let done = app.service.regenerate_key(&caller.name, &id, if_match(&headers)?, wait).await?;
+    let done = app.service.regenerate_key(&caller.name, &id, if_match(&headers)?).await?;
+    let applied = app.service.receipt(done.key.revision, wait).await.into();
     let tag = etag(done.key.revision);
     let view = RegeneratedView {
         key: done.secret.reveal().to_owned(),
         view: KeyView::new(done.key, app.service.clock().now()),
-        applied: done.applied.into(),
+        applied,
     };
     Ok(([(CACHE_CONTROL, "no-store".to_owned()), tag], Json(view)).into_response())
 }
@@ -467,6 +469,7 @@ pub(super) async fn delete(
     let mut query = Query::parse(query.as_deref());
     let wait = wait(&mut query);
     query.finish()?;
-    let deleted = app.service.delete_key(&caller.name, &id, if_match(&headers)?, wait).await?;
-    Ok(Json(DeletedView { id: deleted.key.id, revision: deleted.key.revision, applied: deleted.applied.into() }))
+    let key = app.service.delete_key(&caller.name, &id, if_match(&headers)?).await?;
+    let applied = app.service.receipt(key.revision, wait).await.into();
+    Ok(Json(DeletedView { id: key.id, revision: key.revision, applied }))
 }

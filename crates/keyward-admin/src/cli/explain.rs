@@ -4,7 +4,7 @@ use super::check;
 use super::document;
 use super::exit::Exit;
 use clap::Args;
-use keyward_policy::config::{Config, Use};
+use keyward_policy::config::{Config, route_metadata};
 use keyward_policy::credential::KeySource;
 use keyward_policy::decide::RequestHead;
 use keyward_policy::digest::Digest;
@@ -78,7 +78,7 @@ pub fn run(args: &ExplainArgs) -> Exit {
 }
 
 fn decide(args: &ExplainArgs) -> Result<Explanation, (Exit, String)> {
-    let config = read_config(&args.config)?;
+    let mut config = read_config(&args.config)?;
     let now = match &args.now {
         Some(text) => Timestamp::parse(text).map_err(|error| (Exit::Invalid, format!("--now: `{text}` is {error}")))?,
         None => {
@@ -86,14 +86,13 @@ fn decide(args: &ExplainArgs) -> Result<Explanation, (Exit, String)> {
         }
     };
     let mut fetched = args.manifest.as_deref().map(read_manifest).transpose()?;
-    let mut inline_copy = None;
     let key = match (&args.key, &args.key_id) {
         (Some(dash), _) if dash == "-" => {
             let text = document::read_text(Path::new("-"))?;
             Some(text.lines().next().unwrap_or_default().to_owned())
         }
         (Some(key), _) => Some(key.clone()),
-        (None, Some(id)) => Some(stand_in(&config, &mut fetched, &mut inline_copy, id)?),
+        (None, Some(id)) => Some(stand_in(&mut config, &mut fetched, id)?),
         (None, None) => None,
     };
     let route = args.route_metadata.as_deref().map(read_route_metadata).transpose()?;
@@ -132,26 +131,14 @@ fn decide(args: &ExplainArgs) -> Result<Explanation, (Exit, String)> {
         host: args.host.as_bytes(),
         headers: &headers,
     };
+    // Without `--manifest` the filter has not heard from the admin service yet.
+    let nothing = config.admin.as_ref().map(|_| Err(Unavailable::NotYetLoaded));
     let policy = Policy {
         config: &config,
-        keys: keys(&config, fetched.as_ref(), inline_copy.as_ref()),
+        keys: Keys::choose(&config, fetched.as_ref().map(Ok).or(nothing)),
         route: route.as_ref().map_or(RouteMetadata::Absent, RouteMetadata::Access),
     };
     Ok(explain(&policy, &head, now))
-}
-
-/// The keys as a filter would have them that got `fetched` from the admin service, or has not got anything yet.
-fn keys<'a>(config: &'a Config, fetched: Option<&'a KeyTable>, inline_copy: Option<&'a KeyTable>) -> Keys<'a> {
-    let inline = config.manifest.as_ref().map(|manifest| (inline_copy.unwrap_or(&manifest.keys), manifest.when));
-    match (fetched, inline) {
-        (Some(fetched), Some((inline, Use::Always))) => Keys::FetchedThenInline { fetched, inline },
-        (Some(fetched), _) => Keys::Table(fetched),
-        (None, Some((inline, Use::Always))) if config.admin.is_some() => {
-            Keys::InlineOnly { inline, why: Unavailable::NotYetLoaded }
-        }
-        (None, Some((inline, _))) => Keys::Table(inline),
-        (None, None) => Keys::Unavailable(Unavailable::NotYetLoaded),
-    }
 }
 
 fn read_config(file: &Path) -> Result<Config, (Exit, String)> {
@@ -207,12 +194,7 @@ fn read_manifest(file: &Path) -> Result<KeyTable, (Exit, String)> {
 }
 
 /// Puts a key of our own making in the place of the one with this id, so that its decision can be seen without it.
-fn stand_in(
-    config: &Config,
-    fetched: &mut Option<KeyTable>,
-    inline_copy: &mut Option<KeyTable>,
-    id: &str,
-) -> Result<String, (Exit, String)> {
+fn stand_in(config: &mut Config, fetched: &mut Option<KeyTable>, id: &str) -> Result<String, (Exit, String)> {
     const KEY: &str = "explain-stand-in";
     let replace = |table: &KeyTable| -> Option<KeyTable> {
         let mut copy = KeyTable::new();
@@ -234,8 +216,10 @@ fn stand_in(
         *fetched = Some(copy);
         return Ok(KEY.to_owned());
     }
-    if let Some(copy) = config.manifest.as_ref().and_then(|manifest| replace(&manifest.keys)) {
-        *inline_copy = Some(copy);
+    if let Some(manifest) = &mut config.manifest
+        && let Some(copy) = replace(&manifest.keys)
+    {
+        manifest.keys = copy;
         return Ok(KEY.to_owned());
     }
     Err((
@@ -247,21 +231,11 @@ fn stand_in(
 }
 
 fn read_route_metadata(text: &str) -> Result<Access, (Exit, String)> {
-    let invalid = || {
-        (
-            Exit::Invalid,
-            format!("--route-metadata: `{text}` is not `require=a,b` or `access=public|authenticated|deny`"),
-        )
-    };
-    match text.split_once('=').ok_or_else(invalid)? {
-        ("require", names) if names.split(',').all(|name| !name.trim().is_empty()) => {
-            Ok(Access::Require(names.split(',').map(|name| name.trim().into()).collect()))
-        }
-        ("access", "public") => Ok(Access::Public),
-        ("access", "authenticated") => Ok(Access::Authenticated),
-        ("access", "deny") => Ok(Access::Deny),
-        _ => Err(invalid()),
-    }
+    let invalid = |why: String| (Exit::Invalid, format!("--route-metadata: `{text}`: {why}"));
+    let (name, value) = text
+        .split_once('=')
+        .ok_or_else(|| invalid("not `require=a,b` or `access=public|authenticated|deny`".to_owned()))?;
+    route_metadata::parse_field(name, value).map_err(|why| invalid(why.to_string()))
 }
 
 fn print(explanation: &Explanation) {
@@ -272,5 +246,24 @@ fn print(explanation: &Explanation) {
     println!("{word}: {} ({})", explanation.code, explanation.status);
     if !explanation.allowed {
         println!("  {}", explanation.detail);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_filter_cannot_understand_is_refused_here_too() {
+        let long = "a".repeat(101);
+        for value in
+            ["require=a b", "require=\u{e4}", "require=a,\u{7f}", "require=", "access=Public", "requires=a", "a"]
+        {
+            assert!(read_route_metadata(value).is_err(), "{value}");
+        }
+        assert!(read_route_metadata(&format!("require={long}")).is_err());
+        let required = Access::Require(["a".into(), "b".into()].into());
+        assert_eq!(read_route_metadata("require=a, b").ok(), Some(required));
+        assert_eq!(read_route_metadata("access=deny").ok(), Some(Access::Deny));
     }
 }

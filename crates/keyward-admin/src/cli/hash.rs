@@ -2,7 +2,7 @@
 
 use super::exit::Exit;
 use clap::Args;
-use keyward_policy::credential::KEY_BYTES_MAX;
+use keyward_policy::credential::MAX_KEY_BYTES;
 use keyward_policy::digest::Digest;
 use keyward_policy::header::is_visible_ascii;
 use std::io::Read as _;
@@ -29,8 +29,8 @@ pub fn run(args: &HashArgs) -> Exit {
             }
         },
     };
-    if key.is_empty() || key.len() > KEY_BYTES_MAX || !is_visible_ascii(&key) || key.contains(&b',') {
-        eprintln!("error: not a key: 1 to {KEY_BYTES_MAX} visible ASCII characters without commas");
+    if key.is_empty() || key.len() > MAX_KEY_BYTES || !is_visible_ascii(&key) || key.contains(&b',') {
+        eprintln!("error: not a key: 1 to {MAX_KEY_BYTES} visible ASCII characters without commas");
         eprintln!("  help: give it as an argument, or on standard input: printf %s \"$KEY\" | keyward hash");
         return Exit::Invalid;
     }
@@ -46,7 +46,7 @@ pub fn run(args: &HashArgs) -> Exit {
 fn first_line() -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // One byte more than a key, its line ending included, is enough to see that it is too long.
-    std::io::stdin().lock().take(KEY_BYTES_MAX as u64 + 3).read_to_end(&mut bytes)?;
+    std::io::stdin().lock().take(MAX_KEY_BYTES as u64 + 3).read_to_end(&mut bytes)?;
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     Ok(line.strip_suffix(b"\r").unwrap_or(line).to_vec())
 }

@@ -14,7 +14,6 @@ use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::Response;
 use std::sync::Arc;
-use std::time::Duration;
 
 #[derive(Template)]
 #[template(path = "key_deleted.html")]
@@ -54,9 +53,9 @@ pub(in crate::web) async fn delete(Path(id): Path<String>, submission: Submissio
     let (web, actor, key_id) = (Arc::clone(&user.web), user.actor().to_owned(), id.clone());
     // A task of its own, so that it is finished, and remembered as done, even if the browser goes away.
     let work = tokio::spawn(async move {
-        let deleted = web.service().delete_key(&actor, &key_id, expected, Duration::ZERO).await?;
-        web.receipts.begin(deleted.key.revision);
-        claim.done(format!("The key “{}” was deleted by this form.", deleted.key.name), "/settings/keys");
+        let deleted = web.service().delete_key(&actor, &key_id, expected).await?;
+        web.receipts.begin(deleted.revision);
+        claim.done(format!("The key “{}” was deleted by this form.", deleted.name), "/settings/keys");
         Ok::<_, Error>(deleted)
     });
     let deleted = match work.await.map_err(|_| Failure::Internal)? {
@@ -67,7 +66,7 @@ pub(in crate::web) async fn delete(Path(id): Path<String>, submission: Submissio
         }
         Err(error) => return Err(error.into()),
     };
-    let receipt = user.web.receipt(Verb::Refused, deleted.key.revision, WAIT).await?;
-    let page = Deleted { page: user.chrome(Section::Keys, Some("receipts")), name: deleted.key.name, receipt };
+    let receipt = user.web.receipt(Verb::Refused, deleted.revision, WAIT).await?;
+    let page = Deleted { page: user.chrome(Section::Keys, Some("receipts")), name: deleted.name, receipt };
     render(StatusCode::OK, &page)
 }

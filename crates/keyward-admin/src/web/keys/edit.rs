@@ -12,7 +12,6 @@ use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use std::sync::Arc;
-use std::time::Duration;
 
 const CHANGED: &str = "The key was changed since you opened this page, in another tab or by somebody else, and nothing was \
                        saved. What you see around your changes is how it is now: save again, or reload to drop them.";
@@ -67,14 +66,14 @@ async fn change(
     let (key_id, text, to) = (id.to_owned(), done.to_owned(), href.clone());
     // A task of its own, so that it is finished, and remembered as done, even if the browser goes away.
     let work = tokio::spawn(async move {
-        let updated = web.service().edit_key(&actor, &key_id, edit, expected, Duration::ZERO).await?;
-        web.receipts.begin(updated.key.revision);
+        let updated = web.service().edit_key(&actor, &key_id, edit, expected).await?;
+        web.receipts.begin(updated.revision);
         claim.done(text, to);
         Ok::<_, Error>(updated)
     });
     match work.await.map_err(|_| Failure::Internal)? {
         Ok(updated) => {
-            let receipt = user.web.receipt(verb, updated.key.revision, WAIT).await?;
+            let receipt = user.web.receipt(verb, updated.revision, WAIT).await?;
             let notice = Notice { text: done.to_owned(), receipt: Some(receipt) };
             user.session.notices.lock().push(notice);
             Ok(Redirect::to(&href).into_response())

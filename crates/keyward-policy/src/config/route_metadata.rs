@@ -1,8 +1,8 @@
 //! What a route asks for in its own metadata, under `filter_metadata.keyward`.
 
-use crate::config::json::Json;
-use crate::config::protobuf::Struct;
-use crate::config::rules::{ACCESS_WORDS, AccessWord, is_permission};
+use super::json::Json;
+use super::protobuf::Struct;
+use super::rules::{ACCESS_WORDS, AccessWord, is_permission};
 use crate::rule::Access;
 use prost::Message;
 use std::fmt;
@@ -25,10 +25,10 @@ struct Namespace {
     fields: Option<Struct>,
 }
 
-/// Reads the metadata of a route, as Envoy serializes it; nothing where the route says nothing to Keyward.
+/// Reads the metadata of a route, as Envoy serializes it. `None` means that the route says nothing to Keyward.
 ///
 /// # Errors
-/// [`InvalidRouteMetadata`] for what has no one meaning: then nobody may use the route.
+/// Returns [`InvalidRouteMetadata`] where the metadata has no single meaning. Then the route is denied.
 pub fn parse(bytes: &[u8]) -> Result<Option<Access>, InvalidRouteMetadata> {
     let metadata = Metadata::decode(bytes).map_err(|_| InvalidRouteMetadata::NotMetadata)?;
     let mut ours = metadata.filter_metadata.into_iter().filter(|namespace| namespace.name == NAMESPACE);
@@ -39,22 +39,28 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Access>, InvalidRouteMetadata> {
     let Json::Object(fields) = namespace.fields.unwrap_or_default().into() else {
         return Err(InvalidRouteMetadata::NotMetadata);
     };
-    let [(name, value)] = &fields[..] else {
-        return Err(if fields.is_empty() { InvalidRouteMetadata::Empty } else { InvalidRouteMetadata::TwoFields });
-    };
-    let Json::String(value) = value else { return Err(InvalidRouteMetadata::NotAString) };
-    match &**name {
+    match &fields[..] {
+        [] => Err(InvalidRouteMetadata::Empty),
+        [(name, Json::String(value))] => parse_field(name, value).map(Some),
+        [_] => Err(InvalidRouteMetadata::NotAString),
+        _ => Err(InvalidRouteMetadata::TwoFields),
+    }
+}
+
+/// Reads the one field of `filter_metadata.keyward`: `require` with permission names joined by commas, or `access`.
+///
+/// # Errors
+/// Returns [`InvalidRouteMetadata`] for another field, and for a value without a meaning.
+pub fn parse_field(name: &str, value: &str) -> Result<Access, InvalidRouteMetadata> {
+    match name {
         "require" => {
             let names: Vec<Box<str>> = value.split(',').map(|name| name.trim().into()).collect();
-            if names.iter().all(|name| is_permission(name)) {
-                Ok(Some(Access::Require(names.into())))
-            } else {
-                Err(InvalidRouteMetadata::Empty)
-            }
+            let all_valid = names.iter().all(|name| is_permission(name));
+            if all_valid { Ok(Access::Require(names.into())) } else { Err(InvalidRouteMetadata::Empty) }
         }
         "access" => {
-            let word = ACCESS_WORDS.iter().find(|(word, _)| word == value).map(|(_, access)| *access);
-            word.map(AccessWord::access).map(Some).ok_or(InvalidRouteMetadata::UnknownAccess)
+            let word = ACCESS_WORDS.iter().find(|(word, _)| *word == value).map(|(_, access)| *access);
+            word.map(AccessWord::access).ok_or(InvalidRouteMetadata::UnknownAccess)
         }
         _ => Err(InvalidRouteMetadata::UnknownField),
     }

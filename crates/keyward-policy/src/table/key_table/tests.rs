@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::key::KeyId;
+use crate::table::{MAX_TABLE_BYTES, Staged};
 use crate::timestamp::Timestamp;
 use proptest::prelude::*;
 use std::borrow::Cow;
@@ -97,7 +98,7 @@ fn ops() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn shows(view: &KeyView<'_>, key: &LiveKey<'_>) -> bool {
+fn shows(view: &KeyRef<'_>, key: &LiveKey<'_>) -> bool {
     view.id.to_string() == key.id
         && view.name == key.name
         && *view.permissions == key.permissions.iter().collect()
@@ -280,5 +281,5 @@ fn a_table_takes_only_what_leaves_room_for_a_second_one() {
     let name: Cow<'static, str> = "n".repeat(1 << 20).into();
     let refused = (0..1_000).find_map(|n| table.upsert(&LiveKey { name: name.clone(), ..numbered(n) }).err());
     assert_eq!(refused.map(|error| error.problem), Some(RecordProblem::Full));
-    assert!(table.len() > 300 && table.base.bytes() <= MAX_BYTES);
+    assert!(table.len() > 300 && table.base.bytes() <= MAX_TABLE_BYTES);
 }
