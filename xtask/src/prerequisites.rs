@@ -1,57 +1,39 @@
-//! Debian packages that the tests need: a browser, PostgreSQL, a load generator.
+//! What the tests need besides Rust: a browser, fonts, a clock that can be moved, PostgreSQL, a load generator.
 
 use crate::sh;
 use anyhow::{Result, bail};
 use std::path::Path;
 
-/// A Debian package that the tests need.
+/// A Debian package, and a check that its contents are there.
 struct Need {
     package: &'static str,
-    presence: Presence,
+    present: fn() -> bool,
     why: &'static str,
 }
 
-/// How to see that a package is not needed any more: what it brings is there.
-enum Presence {
-    /// A program of this name is on the PATH.
-    Program(&'static str),
-    /// A file or folder of this name exists.
-    Path(&'static str),
-    /// A check of its own.
-    Check(fn() -> bool),
-}
-
-impl Need {
-    const fn program(package: &'static str, program: &'static str, why: &'static str) -> Self {
-        Self { package, presence: Presence::Program(program), why }
-    }
-
-    fn is_met(&self) -> bool {
-        match self.presence {
-            Presence::Program(name) => sh::which(name).is_some(),
-            Presence::Path(path) => Path::new(path).exists(),
-            Presence::Check(check) => check(),
-        }
-    }
-}
-
-/// What the tests need. A line for each package; a font or a tool that a new test needs is one more line.
 const NEEDS: &[Need] = &[
-    Need::program("chromium", "chromium", "the page's tests drive it"),
-    Need::program("chromium-driver", "chromedriver", "the page's tests drive it"),
+    Need { package: "chromium", present: || sh::which("chromium").is_some(), why: "the page's tests drive it" },
     Need {
-        package: "fonts-liberation",
-        presence: Presence::Path("/usr/share/fonts/truetype/liberation"),
-        why: "the page's tests show text in it",
+        package: "chromium-driver",
+        present: || sh::which("chromedriver").is_some(),
+        why: "the page's tests drive it",
     },
     Need {
-        package: "postgresql",
-        presence: Presence::Check(postgresql),
-        why: "the admin service's tests run against it",
+        package: "faketime",
+        present: || below("/usr/lib", "faketime"),
+        why: "the page's tests move the clock with it",
     },
-    Need::program("npm", "npm", "the page's tests fetch axe-core with it"),
-    Need::program("prometheus", "promtool", "it holds promtool, for the alerts"),
-    Need::program("wrk", "wrk", "the benchmarks load Envoy with it"),
+    Need { package: "fonts-dejavu-core", present: || font("dejavu"), why: "the page is shown in it" },
+    Need { package: "fonts-liberation", present: || font("liberation"), why: "the page is shown in it" },
+    Need { package: "fonts-roboto-unhinted", present: || font("roboto/unhinted"), why: "the page is shown in it" },
+    Need { package: "postgresql", present: postgresql, why: "the admin service's tests run against it" },
+    Need { package: "npm", present: || sh::which("npm").is_some(), why: "the page's tests fetch axe-core with it" },
+    Need {
+        package: "prometheus",
+        present: || sh::which("promtool").is_some(),
+        why: "it holds promtool, for the alerts",
+    },
+    Need { package: "wrk", present: || sh::which("wrk").is_some(), why: "the benchmarks load Envoy with it" },
 ];
 
 /// Installs the packages that are missing, on Debian and its derivatives, for root.
@@ -59,7 +41,7 @@ const NEEDS: &[Need] = &[
 /// # Errors
 /// Names what is missing and could not be installed.
 pub fn install() -> Result<()> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !need.is_met()).collect();
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.present)()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -76,7 +58,7 @@ pub fn install() -> Result<()> {
     }
     let still: Vec<String> = missing
         .iter()
-        .filter(|need| !need.is_met())
+        .filter(|need| !(need.present)())
         .map(|need| format!("  {:<16} {}", need.package, need.why))
         .collect();
     if !still.is_empty() {
@@ -88,6 +70,16 @@ pub fn install() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Returns whether there is a folder of this name in a folder of `base`, as there is in `/usr/lib/x86_64-linux-gnu`.
+fn below(base: &str, name: &str) -> bool {
+    let folders = std::fs::read_dir(base).into_iter().flatten().flatten();
+    folders.into_iter().any(|folder| folder.path().join(name).is_dir())
+}
+
+fn font(folder: &str) -> bool {
+    Path::new("/usr/share/fonts/truetype").join(folder).is_dir()
 }
 
 /// Returns whether a PostgreSQL server is installed. Debian keeps its programs off the PATH.
