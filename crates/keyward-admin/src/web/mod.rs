@@ -19,6 +19,7 @@ mod form;
 mod guard;
 mod home;
 mod keys;
+mod moment;
 mod nonce;
 mod notice;
 mod once;

@@ -28,7 +28,7 @@ fn view(user: &User, key: &KeyRecord, problem: Option<String>) -> ConfirmView {
         problem,
         key: KeyRow::new(&user.web, key),
         regenerate: true,
-        new_expiry: expiry(key.expires_in.expires_at(now), now),
+        new_expiry: expiry(key.expires_in.expires_at(now), now, now),
         action: format!("/settings/keys/{}/regenerate", key.id),
         nonce: user.nonce(&purpose(&key.id)),
         back: format!("/settings/keys/{}", key.id),
