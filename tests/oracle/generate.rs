@@ -4,7 +4,8 @@ use crate::setting::{Access, Key, Paths, Request, Rule, Setting, Source};
 use fastrand::Rng;
 
 const SEGMENTS: &[&str] = &["a", "b", "api", "records", "_x", "_", "é", "A", "a.csv", "x:cancel", "a b"];
-const PERMISSIONS: &[&str] = &["a:read", "a:write", "b:read"];
+/// Those are in the catalogue that an admin service has by default.
+pub const PERMISSIONS: &[&str] = &["records:read", "records:write", "files:read"];
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PURGE"];
 const HOSTS: &[&str] = &["api.example.com", "internal.example.com", "*.corp.example.com", "*.example.com"];
 const MEDIA_TYPES: &[&str] = &["application/json", "multipart/form-data", "text/plain", "none"];

@@ -8,6 +8,7 @@ mod generate;
 mod proxy;
 mod reference;
 mod setting;
+mod soak;
 
 use fastrand::Rng;
 use proxy::{Client, Outcome, Proxy};
@@ -129,7 +130,10 @@ fn as_the_filter_sees_it(request: &Request) -> Request {
             }
         };
         match seen.headers.iter_mut().find(|(have, _)| have == name) {
-            Some((_, joined)) => joined.extend([separator.as_bytes(), value].concat()),
+            // An empty value is joined to nothing, and nothing to it.
+            Some((_, joined)) if joined.is_empty() => joined.clone_from(value),
+            Some((_, joined)) if !value.is_empty() => joined.extend([separator.as_bytes(), value].concat()),
+            Some(_) => {}
             None => seen.headers.push((name.clone(), value.clone())),
         }
     }

@@ -58,7 +58,7 @@ fn name(number: usize) -> String {
 }
 
 /// Every response carries the filter state, whether the upstream made it or a filter.
-fn tell_decisions(manager: &mut Value) {
+pub fn tell_decisions(manager: &mut Value) {
     let header = |name: &str, state: &str| {
         json!({"header": {"key": name, "value": format!("%FILTER_STATE(wasm.keyward.{state}:PLAIN)%")},
                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"})

@@ -212,7 +212,9 @@ fn preflight_may_pass(setting: &Setting, request: &Request, path: &Path, host: &
         return false;
     }
     let Ok(announced) = std::str::from_utf8(announced) else { return false };
-    if announced.is_empty() || !announced.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)) {
+    if announced.is_empty()
+        || !announced.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    {
         return false;
     }
     for rule in &setting.rules {
@@ -225,7 +227,7 @@ fn preflight_may_pass(setting: &Setting, request: &Request, path: &Path, host: &
             _ => return true,
         }
     }
-    setting.unmatched != Access::Deny
+    false
 }
 
 fn values<'r>(request: &'r Request, name: &'r str) -> impl Iterator<Item = &'r [u8]> {

@@ -27,6 +27,14 @@ pub fn install(package: &str) -> Result<()> {
     sh::run(pip()?.args(["install", "--quiet", package]))
 }
 
+/// Installs a package, pinned as `name==version`, into a folder of its own, without the packages that it depends on.
+///
+/// # Errors
+/// When there is no Python 3, or the package cannot be had.
+pub fn install_into(package: &str, folder: &Path) -> Result<()> {
+    sh::run(pip()?.args(["install", "--quiet", "--no-deps", "--target"]).arg(folder).arg(package))
+}
+
 /// Downloads the wheel of a package, pinned as `name==version`, and not the packages that it depends on.
 ///
 /// # Errors
