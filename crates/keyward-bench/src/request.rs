@@ -23,7 +23,7 @@ use keyward_testbed::{http1, wait, workspace};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
-use variants::Variant;
+use variants::{Variant, YARDSTICK};
 
 #[derive(clap::Args)]
 pub struct Arguments {
