@@ -18,3 +18,4 @@ mod sync;
 mod takeover;
 mod traffic;
 mod updates;
+mod verify;
