@@ -288,6 +288,11 @@ impl Browser {
         })
     }
 
+    /// The title, which is there without the script, too.
+    pub(crate) fn title(&self) -> String {
+        self.get("/title").as_str().unwrap_or_default().to_owned()
+    }
+
     pub(crate) fn body_text(&self) -> String {
         self.all("body").first().map(|body| self.text(body)).unwrap_or_default()
     }

@@ -15,6 +15,7 @@ mod slow;
 mod support;
 mod tabs;
 mod without_script;
+mod words;
 
 use driver::{Browser, Options};
 use place::Place;
@@ -61,6 +62,16 @@ impl Page {
         self.browser.click("button[type=submit]");
         self.browser.find("h1");
         assert_eq!(self.path(), "/settings/keys");
+    }
+
+    /// Ends the service and starts it again at another time, and signs in.
+    fn travel_to(&mut self, moment: &str) {
+        self.service.kill();
+        let start = std::mem::replace(&mut self.start, Start::new(self.folder.path()));
+        self.start = start.with("FAKETIME", &format!("@{moment}"));
+        self.service = self.start.serve();
+        self.browser.delete_cookies();
+        self.sign_in();
     }
 
     fn goto(&self, path: &str) {
