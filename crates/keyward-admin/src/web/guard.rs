@@ -4,7 +4,6 @@ use super::failure::Failure;
 use super::failure_view;
 use super::state::Web;
 use crate::app::observe::observe;
-use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::HeaderValue;
 use axum::http::header::{
@@ -35,7 +34,7 @@ const FIXED: [(HeaderName, &str); 7] = [
 pub(super) async fn guard(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
     let answer = async |request: Request| {
         let mut response = next.run(request).await;
-        if let Some(Extension(failure)) = response.extensions_mut().remove::<Extension<Failure>>() {
+        if let Some(failure) = response.extensions_mut().remove::<Failure>() {
             response = failure_view::render(&web, failure);
         }
         let headers = response.headers_mut();
