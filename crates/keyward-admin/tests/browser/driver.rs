@@ -306,6 +306,12 @@ impl Browser {
         self.text(&self.find(css))
     }
 
+    /// The name by which assistive technology calls an element.
+    pub(crate) fn name_of(&self, css: &str) -> String {
+        let element = self.find(css);
+        self.get(&format!("/element/{}/computedlabel", element.0)).as_str().unwrap_or_default().to_owned()
+    }
+
     pub(crate) fn property(&self, css: &str, name: &str) -> Value {
         let element = self.find(css);
         self.get(&format!("/element/{}/property/{name}", element.0))

@@ -60,7 +60,8 @@ impl Page {
         self.goto("/");
         self.browser.fill("#token", ADMIN);
         self.browser.click("button[type=submit]");
-        self.browser.find("h1");
+        // The click only begins the way there.
+        self.browser.wait_text("h1", "API Keys");
         assert_eq!(self.path(), "/settings/keys");
     }
 
