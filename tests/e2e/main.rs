@@ -16,5 +16,7 @@ mod shadow;
 mod shipped;
 mod sync;
 mod takeover;
+mod token;
 mod traffic;
+mod trailers;
 mod updates;
