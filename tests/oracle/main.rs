@@ -121,7 +121,8 @@ fn as_the_filter_sees_it(request: &Request) -> Request {
     let mut seen = request.clone();
     seen.headers.clear();
     for (name, value) in &request.headers {
-        let value = &value.trim_ascii().to_vec();
+        // Over HTTP/1 the spaces around a value are no part of it.
+        let value = &if request.http2 { value.clone() } else { value.trim_ascii().to_vec() };
         let separator = match name.as_str() {
             "content-type" | "authorization" | "origin" | "access-control-request-method" => ",",
             "cookie" if request.http2 => "; ",
