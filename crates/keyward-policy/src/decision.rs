@@ -87,6 +87,8 @@ pub enum Code {
     Public,
     /// The path has more than one reading.
     PathAmbiguous,
+    /// The host has more than one reading, and a rule names hosts.
+    HostAmbiguous,
     /// No credential.
     KeyMissing,
     /// Something that cannot be one key.
@@ -109,10 +111,11 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Allowed,
         Self::Public,
         Self::PathAmbiguous,
+        Self::HostAmbiguous,
         Self::KeyMissing,
         Self::KeyMalformed,
         Self::ManifestUnavailable,
@@ -135,6 +138,7 @@ impl Code {
             Self::Allowed => "allowed",
             Self::Public => "public",
             Self::PathAmbiguous => "path_ambiguous",
+            Self::HostAmbiguous => "host_ambiguous",
             Self::KeyMissing => "key_missing",
             Self::KeyMalformed => "key_malformed",
             Self::ManifestUnavailable => "manifest_unavailable",
@@ -151,7 +155,7 @@ impl Code {
     pub const fn status(self) -> u16 {
         match self {
             Self::Allowed | Self::Public => 200,
-            Self::PathAmbiguous => 400,
+            Self::PathAmbiguous | Self::HostAmbiguous => 400,
             Self::KeyMissing
             | Self::KeyMalformed
             | Self::KeyUnknown
@@ -180,6 +184,7 @@ impl Code {
             Self::Allowed => "Allowed",
             Self::Public => "Public route",
             Self::PathAmbiguous => "Ambiguous path",
+            Self::HostAmbiguous => "Ambiguous host",
             Self::KeyMissing => "API key missing",
             Self::KeyMalformed => "API key malformed",
             Self::ManifestUnavailable => "API keys cannot be checked right now",
@@ -199,6 +204,9 @@ impl Code {
             Self::Public => "The route needs no API key.",
             Self::PathAmbiguous => {
                 "The path can be read in more than one way. Send it without empty, `.` or `..` segments, encoded slashes, backslashes, semicolons, control bytes and double encoding."
+            }
+            Self::HostAmbiguous => {
+                "The host can be read in more than one way. Send one host name or address, without user name, percent-encoding or additional dots."
             }
             Self::KeyMissing => "Send an API key with the request.",
             Self::KeyMalformed => "Send exactly one API key, of 1 to 512 visible ASCII characters.",
@@ -233,6 +241,7 @@ mod tests {
                 "allowed 200 0",
                 "public 200 0",
                 "path_ambiguous 400 3",
+                "host_ambiguous 400 3",
                 "key_missing 401 16",
                 "key_malformed 401 16",
                 "manifest_unavailable 503 14",

@@ -56,7 +56,7 @@ pub struct ExplainedKey {
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at: `path`, `rule`, `route`, `preflight`, `credential`, `manifest`, `key`, `lifetime`, `permissions`.
+    /// What was looked at: `path`, `host`, `rule`, `route`, `preflight`, `credential`, `manifest`, `key`, `lifetime`, `permissions`.
     pub name: &'static str,
     /// Whether the request got past it.
     pub passed: bool,
@@ -123,6 +123,7 @@ impl Trace for Listener<'_> {
     fn step(&mut self, step: Step<'_>) {
         match step {
             Step::PathAmbiguous(why) => self.add("path", false, why.to_string()),
+            Step::HostAmbiguous(why) => self.add("host", false, why.to_string()),
             Step::Path(path) => self.add("path", true, format!("reads `{}`", path.as_str())),
             Step::Rule(Some(found)) => {
                 let matches = matches(found.rule);

@@ -88,7 +88,7 @@ pub struct RouteQuery<'a> {
     pub path: &'a CanonicalPath<'a>,
     /// The method, as sent.
     pub method: &'a [u8],
-    /// The host, normalised ([`crate::host::normalize`]).
+    /// The host as [`crate::host::parse`] reads it; empty where no rule names hosts.
     pub host: &'a str,
     /// The type of the body.
     pub content_type: ContentType<'a>,

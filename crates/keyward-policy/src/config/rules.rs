@@ -62,7 +62,7 @@ fn read_hosts(entry: &mut Fields<'_, '_>) -> Option<Box<[HostPattern]>> {
             Err(why) => entry.problem(
                 &place,
                 format!("`{text}`: {why}"),
-                "leave out scheme, port and path; leave `hosts` out for every host",
+                "leave out scheme, port and path, write names in ASCII (`xn--…`) and addresses in their usual spelling",
             ),
         }
     }
