@@ -57,7 +57,7 @@ pub fn decide_traced<'a>(
 ) -> Decision<'a> {
     let config = policy.config;
 
-    let path = match CanonicalPath::parse(head.path) {
+    let path = match CanonicalPath::parse_with(head.path, config.paths) {
         Ok(path) => path,
         Err(why) => {
             trace.step(Step::PathAmbiguous(why));

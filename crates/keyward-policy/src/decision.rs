@@ -41,7 +41,7 @@ impl<'a> Decision<'a> {
 
 /// The body of a refusal: a problem of RFC 9457.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Problem<'a> {
+pub struct ProblemDetails<'a> {
     /// `urn:keyward:<code>`.
     #[serde(rename = "type")]
     kind: String,
@@ -57,7 +57,7 @@ pub struct Problem<'a> {
     missing: Option<Vec<&'a str>>,
 }
 
-impl<'a> Problem<'a> {
+impl<'a> ProblemDetails<'a> {
     /// The body for every decision of this kind.
     pub fn new(code: Code) -> Self {
         Self {

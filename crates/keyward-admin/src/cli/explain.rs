@@ -16,6 +16,7 @@ use keyward_policy::table::KeyTable;
 use keyward_policy::timestamp::Timestamp;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Explain what the filter decides for one request: the rule, each check, the decision
@@ -190,7 +191,7 @@ fn read_manifest(file: &Path) -> Result<KeyTable, (Exit, String)> {
     };
     let config = Config::parse(block.to_string().as_bytes())
         .map_err(|errors| invalid(format!("neither a manifest page nor a `manifest:` block\n{errors}")))?;
-    config.manifest.map(|manifest| manifest.keys).ok_or_else(|| invalid("no keys in it".into()))
+    config.manifest.and_then(|manifest| Arc::into_inner(manifest.keys)).ok_or_else(|| invalid("no keys in it".into()))
 }
 
 /// Puts a key of our own making in the place of the one with this id, so that its decision can be seen without it.
@@ -219,7 +220,7 @@ fn stand_in(config: &mut Config, fetched: &mut Option<KeyTable>, id: &str) -> Re
     if let Some(manifest) = &mut config.manifest
         && let Some(copy) = replace(&manifest.keys)
     {
-        manifest.keys = copy;
+        manifest.keys = Arc::new(copy);
         return Ok(KEY.to_owned());
     }
     Err((

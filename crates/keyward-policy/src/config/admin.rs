@@ -1,6 +1,6 @@
 //! `admin`: where keys are fetched from.
 
-use super::fields::Fields;
+use super::object::ObjectReader;
 use crate::header;
 use std::fmt;
 use std::time::Duration;
@@ -37,7 +37,7 @@ impl fmt::Debug for AdminConfig {
 }
 
 /// Reads `admin`.
-pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<AdminConfig> {
+pub(super) fn read(fields: &mut ObjectReader<'_, '_>) -> Option<AdminConfig> {
     fields.missing("cluster", "name the Envoy cluster that reaches the admin service");
     let cluster =
         word(fields, "cluster", "name an Envoy cluster, in Istio like `outbound|8081||keyward.ns.svc.cluster.local`");
@@ -71,7 +71,7 @@ pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<AdminConfig> {
 }
 
 /// A text that ends up in a header or names something of Envoy's.
-fn word<'j>(fields: &mut Fields<'_, 'j>, name: &'static str, help: &str) -> Option<&'j str> {
+fn word<'j>(fields: &mut ObjectReader<'_, 'j>, name: &'static str, help: &str) -> Option<&'j str> {
     let text = fields.optional_string(name)?;
     if text.is_empty() || text.len() > 512 || !header::is_visible_ascii(text.as_bytes()) {
         fields.problem(name, "not 1 to 512 visible ASCII characters", help);

@@ -1,11 +1,11 @@
 //! `key_sources`: where requests may carry a key.
 
-use super::fields::Fields;
+use super::object::ObjectReader;
 use crate::credential::KeySource;
 use crate::header;
 
 /// Reads `key_sources`; the default is the header `x-api-key`.
-pub(super) fn read(fields: &mut Fields<'_, '_>) -> Vec<KeySource> {
+pub(super) fn read(fields: &mut ObjectReader<'_, '_>) -> Vec<KeySource> {
     let default = || vec![KeySource::Header { name: "x-api-key".into(), scheme: None }];
     let mut sources: Vec<KeySource> = Vec::new();
     let list = fields.objects("key_sources", |entry| {
@@ -36,7 +36,7 @@ pub(super) fn read(fields: &mut Fields<'_, '_>) -> Vec<KeySource> {
     }
 }
 
-fn read_one(entry: &mut Fields<'_, '_>) -> Option<KeySource> {
+fn read_one(entry: &mut ObjectReader<'_, '_>) -> Option<KeySource> {
     let (header, query, cookie) = (entry.string("header"), entry.string("query"), entry.string("cookie"));
     let scheme = entry.string("scheme");
     let given = ["header", "query", "cookie"].into_iter().filter(|kind| entry.get(kind).is_some()).count();

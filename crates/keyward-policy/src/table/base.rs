@@ -1,4 +1,4 @@
-//! Where the keys stand: entries, indexes, sets and side records, kept in agreement.
+//! The base of a table: entries, indexes, permission sets and side records, kept in agreement.
 
 use super::entry::{Entry, Flags, INLINE_NAME, Rest};
 use super::hash::hash_text;
@@ -12,11 +12,19 @@ use crate::checksum::{Checksum, splitmix64};
 use crate::digest::Digest;
 use crate::key::{KeyId, KeyRef};
 use crate::timestamp::Timestamp;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What one table may take, by its own estimate: two of them, one in use and one being built, leave room to spare in the
-/// 1 GiB that Envoy allows a VM.
+/// The limit of memory for one table, by its own estimate.
 pub const MAX_TABLE_BYTES: usize = 384 << 20;
 
+/// The limit of memory for all tables of a VM together, by their own estimate: those in use, those that are being built
+/// and those that are on their way out, of every admin service. Envoy allows a VM 1 GiB.
+pub const MAX_ALL_TABLES_BYTES: usize = 768 << 20;
+
+/// What all tables take. A VM runs on one thread and shares this with no other VM.
+static ALL_TABLES_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// The keys themselves: entries, indexes, permission sets and side records.
 #[derive(Default)]
 pub(super) struct Base {
     entries: Slab<Entry>,
@@ -26,7 +34,15 @@ pub(super) struct Base {
     by_id: Index,
     len: usize,
     bytes_aside: usize,
+    /// What this table has added to [`ALL_TABLES_BYTES`].
+    bytes_counted: usize,
     checksum: Checksum,
+}
+
+impl Drop for Base {
+    fn drop(&mut self) {
+        ALL_TABLES_BYTES.fetch_sub(self.bytes_counted, Ordering::Relaxed);
+    }
 }
 
 impl Base {
@@ -69,7 +85,9 @@ impl Base {
             return Err(record.invalid(RecordProblem::DigestTaken));
         }
         let full = || record.invalid(RecordProblem::Full);
-        if self.bytes() + record.name.len() + record.id.len() > MAX_TABLE_BYTES {
+        let more = record.name.len() + record.id.len();
+        let all = ALL_TABLES_BYTES.load(Ordering::Relaxed);
+        if self.bytes() + more > MAX_TABLE_BYTES || all + more > MAX_ALL_TABLES_BYTES {
             return Err(full());
         }
         let set = self.permissions.hold(&record.permissions).ok_or_else(full)?;
@@ -92,6 +110,7 @@ impl Base {
                 self.by_id.insert(id_hash(&id), number, |n| entry_id_hash(entries, sides, n));
                 self.len += 1;
                 self.checksum.add(record.contribution);
+                self.count_bytes();
                 Ok(())
             }
         }
@@ -145,6 +164,7 @@ impl Base {
         let (entries, sides) = (&self.entries, &self.sides);
         self.by_id.insert(id_hash(&parsed), number, |n| entry_id_hash(entries, sides, n));
         self.len += 1;
+        self.count_bytes();
         Ok(())
     }
 
@@ -165,9 +185,20 @@ impl Base {
             || self.by_id.dismantle()
     }
 
-    /// About what the table takes, for the limit.
+    /// Returns about what the table takes, for the limits.
     pub(super) fn bytes(&self) -> usize {
         self.len * 64 + self.bytes_aside + self.permissions.bytes()
+    }
+
+    /// Brings what this table takes up to date in the sum over all tables.
+    fn count_bytes(&mut self) {
+        let bytes = self.bytes();
+        if bytes >= self.bytes_counted {
+            ALL_TABLES_BYTES.fetch_add(bytes - self.bytes_counted, Ordering::Relaxed);
+        } else {
+            ALL_TABLES_BYTES.fetch_sub(self.bytes_counted - bytes, Ordering::Relaxed);
+        }
+        self.bytes_counted = bytes;
     }
 
     /// How many places there are for keys, free ones too.
@@ -229,6 +260,7 @@ impl Base {
         self.entries.remove(number);
         self.len -= 1;
         self.checksum.remove(entry.contribution());
+        self.count_bytes();
         true
     }
 

@@ -38,6 +38,11 @@ impl KeyTable {
         self.overlay.as_ref().map_or_else(|| self.base.len(), |overlay| overlay.len())
     }
 
+    /// Returns about what the keys take in memory. It is a figure of the keys alone, the same on every machine.
+    pub fn bytes(&self) -> usize {
+        self.base.bytes()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
