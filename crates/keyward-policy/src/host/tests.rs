@@ -127,13 +127,13 @@ proptest! {
     #[test]
     fn what_is_let_through_has_one_form(authority in "[aA0-9x:.@,%\\[\\]f_ -]{0,16}") {
         if let Ok(host) = parse(authority.as_bytes()) {
-            prop_assert_eq!(parse(host.as_bytes()).as_deref(), Ok(&*host));
+            prop_assert_eq!(&parse(host.as_bytes()), &Ok(Cow::Borrowed(&*host)));
             prop_assert!(!host.ends_with('.') && !host.contains("..") && !host.contains(['@', ',', '%', ' ']));
             prop_assert!(!host.bytes().any(|byte| byte.is_ascii_uppercase()));
             prop_assert_eq!(HostPattern::parse(&host), Ok(HostPattern::Exact(host.clone().into())));
             // Case, a port and one dot make no difference.
             for same in [format!("{host}:8080"), host.to_ascii_uppercase(), format!("{}:1", host.to_ascii_uppercase())] {
-                prop_assert_eq!(parse(same.as_bytes()).as_deref(), Ok(&*host));
+                prop_assert_eq!(&parse(same.as_bytes()), &Ok(Cow::Borrowed(&*host)));
             }
         }
     }
