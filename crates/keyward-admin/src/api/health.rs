@@ -1,7 +1,7 @@
-//! `/healthz`, `/readyz` and `/metrics`: for whoever runs the service.
+//! `/healthz`, `/readyz` and `/metrics`, for operating the service.
 
-use super::App;
 use super::problem::Problem;
+use crate::app::App;
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -9,20 +9,20 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::sync::Arc;
 
-/// All is well.
+/// The answer of a check that succeeded.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct Health {
-    /// `ok`.
+    /// Always `ok`.
     status: &'static str,
 }
 
-/// Whether the process runs
+/// Check that the process runs
 #[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200, body = Health)))]
 pub(super) async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// Whether the service can do its work
+/// Check that the service can do its work
 #[utoipa::path(
     get, path = "/readyz", tag = "operation",
     responses(
@@ -40,7 +40,7 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Health>, 
     Ok(Json(Health { status: "ok" }))
 }
 
-/// Numbers for Prometheus
+/// Read metrics in Prometheus' text format
 #[utoipa::path(
     get, path = "/metrics", tag = "operation",
     responses((status = 200, body = String, content_type = "text/plain; version=0.0.4")))]

@@ -1,9 +1,9 @@
-//! `/v1/usage`: filters report what keys did.
+//! `/v1/usage`: filters report what keys were used for.
 
-use super::App;
 use super::auth::Edge;
 use super::problem::Problem;
-use super::read::{Fields, Query, json_object, kind, whole};
+use super::read::{JsonFields, Query, json_object, kind, whole};
+use crate::app::App;
 use crate::store::usage::KeyUsage;
 use axum::Json;
 use axum::body::Body;
@@ -17,57 +17,63 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
-/// Largest batch, in bytes: 10,000 keys with a few permissions each.
-const BODY: usize = 8 << 20;
-const MOST_KEYS: usize = 10_000;
-const MOST_PERMISSIONS: usize = 200;
-/// Far beyond any count of batches, and a number that JSON carries exactly.
-const MOST_SEQ: u64 = 1_000_000_000_000_000;
-/// Counts beyond any truth are refused, so that sums stay exact.
-const MOST_COUNT: u64 = 1_000_000_000_000;
+/// Largest batch: 10,000 keys with a few permissions each.
+const MAX_BODY_BYTES: usize = 8 << 20;
+const MAX_KEYS: usize = 10_000;
+const MAX_PERMISSIONS: usize = 200;
+/// Far more than a VM ever sends, and a number that JSON represents exactly.
+const MAX_SEQ: u64 = 1_000_000_000_000_000;
+/// Largest count of one batch. Impossibly large counts are refused, so that sums stay exact.
+const MAX_COUNT: u64 = 1_000_000_000_000;
 
-/// What one VM tells since its last batch.
+/// The uses that a VM has counted since its last batch.
 #[derive(serde::Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "describes what `report` reads field by field")]
+#[allow(
+    dead_code,
+    reason = "only describes the body: `report` reads its fields one by one, to report every mistake at once"
+)]
 pub(super) struct UsageBody {
-    /// Which VM: as `x-keyward-vm` of its polls.
+    /// The id of the VM, as in `x-keyward-vm` of its polls.
     #[schema(min_length = 1, max_length = 256, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$")]
     vm: String,
-    /// Rises with each batch of this VM; a repeated one counts once.
+    /// Number of the batch. It rises with each batch of the VM, and a repeated number is counted once.
     #[schema(maximum = 1000000000000000u64)]
     seq: u64,
     #[schema(max_items = 10000)]
     keys: Vec<KeyUsageBody>,
 }
 
-/// Counts by permission.
+/// The schema of the counts by permission.
 fn counts_schema() -> Object {
     let count = ObjectBuilder::new()
         .schema_type(Type::Integer)
         .minimum(Some(0))
-        .maximum(Some(i64::try_from(MOST_COUNT).unwrap_or(i64::MAX)));
+        .maximum(Some(i64::try_from(MAX_COUNT).unwrap_or(i64::MAX)));
     let name = ObjectBuilder::new()
         .schema_type(Type::String)
         .pattern(Some("^[^\\u0000-\\u001f\\u007f-\\u009f]+$"))
         .max_length(Some(64));
     ObjectBuilder::new()
         .schema_type(Type::Object)
-        .description(Some("How many of them needed each permission"))
+        .description(Some("Number of these requests that required each permission"))
         .property_names(Some(name))
         .additional_properties(Some(count))
-        .max_properties(Some(MOST_PERMISSIONS))
+        .max_properties(Some(MAX_PERMISSIONS))
         .build()
 }
 
-/// What one key did.
+/// The uses of one key.
 #[derive(serde::Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "describes what `report` reads field by field")]
+#[allow(
+    dead_code,
+    reason = "only describes the body: `report` reads its fields one by one, to report every mistake at once"
+)]
 pub(super) struct KeyUsageBody {
     #[schema(min_length = 1, max_length = 256, pattern = "^[!-~]+$")]
     id: String,
-    /// Requests let through.
+    /// Number of allowed requests.
     #[schema(maximum = 1000000000000u64)]
     count: u64,
     #[schema(format = DateTime)]
@@ -76,11 +82,11 @@ pub(super) struct KeyUsageBody {
     permissions: BTreeMap<String, u64>,
 }
 
-/// What became of a batch.
+/// What was done with a batch.
 #[derive(Serialize, ToSchema)]
 pub(super) struct UsageAnswer {
     seq: u64,
-    /// False: this batch, or a later one of the VM, was counted before.
+    /// False if this batch, or a later one of the VM, was counted before.
     counted: bool,
 }
 
@@ -96,16 +102,16 @@ pub(super) async fn report(
     body: Body,
 ) -> Result<Json<UsageAnswer>, Problem> {
     Query::parse(query.as_deref()).finish()?;
-    let mut fields = json_object(&headers, body, BODY).await?;
+    let mut fields = json_object(&headers, body, MAX_BODY_BYTES).await?;
     let vm = fields.text("vm");
     if vm.is_empty() || vm.len() > 256 || vm.chars().any(char::is_control) {
         fields.wrong("vm", "must have 1 to 256 characters, none of them control characters");
     }
-    let seq = fields.number("seq", MOST_SEQ);
+    let seq = fields.number("seq", MAX_SEQ);
     let keys = match fields.take("keys") {
-        Some(Value::Array(items)) if items.len() <= MOST_KEYS => items,
+        Some(Value::Array(items)) if items.len() <= MAX_KEYS => items,
         Some(Value::Array(_)) => {
-            fields.wrong("keys", format!("must not have more than {MOST_KEYS} entries"));
+            fields.wrong("keys", format!("must not have more than {MAX_KEYS} entries"));
             Vec::new()
         }
         other => {
@@ -138,12 +144,12 @@ fn read_key(value: Value, batch: &mut Vec<KeyUsage>) -> Vec<crate::service::Fiel
     let Value::Object(object) = value else {
         return vec![crate::service::FieldError::new("", format!("must be an object, not {}", kind(&value)))];
     };
-    let mut fields = Fields::of(object);
+    let mut fields = JsonFields::of(object);
     let id = fields.text("id");
     if id.len() > 256 || (id.is_empty() || !id.bytes().all(|b| b.is_ascii_graphic())) {
         fields.wrong("id", "must have 1 to 256 visible ASCII characters");
     }
-    let count = fields.number("count", MOST_COUNT);
+    let count = fields.number("count", MAX_COUNT);
     let last_used_at = Timestamp::parse(&fields.text("last_used_at"));
     if last_used_at.is_err() {
         fields.wrong("last_used_at", "must be an RFC 3339 time like `2027-01-01T00:00:00Z`");
@@ -151,18 +157,18 @@ fn read_key(value: Value, batch: &mut Vec<KeyUsage>) -> Vec<crate::service::Fiel
     let mut permissions = Vec::new();
     match fields.take("permissions") {
         None => {}
-        Some(Value::Object(counts)) if counts.len() <= MOST_PERMISSIONS => {
+        Some(Value::Object(counts)) if counts.len() <= MAX_PERMISSIONS => {
             for (name, count) in counts {
                 match whole(&count) {
                     Some(_) if name.is_empty() || name.len() > 256 || name.chars().any(char::is_control) => {
                         fields.wrong("permissions", "must name permissions of 1 to 256 characters");
                     }
-                    Some(count) if count <= MOST_COUNT => permissions.push((name, count)),
-                    _ => fields.wrong("permissions", format!("must hold whole numbers from 0 to {MOST_COUNT}")),
+                    Some(count) if count <= MAX_COUNT => permissions.push((name, count)),
+                    _ => fields.wrong("permissions", format!("must hold whole numbers from 0 to {MAX_COUNT}")),
                 }
             }
         }
-        Some(_) => fields.wrong("permissions", format!("must be an object of at most {MOST_PERMISSIONS} counts")),
+        Some(_) => fields.wrong("permissions", format!("must be an object of at most {MAX_PERMISSIONS} counts")),
     }
     let errors = fields.errors();
     if let (true, Ok(last_used_at)) = (errors.is_empty(), last_used_at) {

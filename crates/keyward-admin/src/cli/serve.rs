@@ -1,8 +1,9 @@
 //! `keyward serve`: opens everything, runs it, and closes it in the other order.
 
+use super::error::{CommandError, block_on, end};
 use super::exit::Exit;
-use super::failure::{Failure, block_on, end};
-use crate::api::{App, router};
+use crate::api;
+use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{Config, VARIABLES};
 use crate::server::{self, Tls};
@@ -41,8 +42,8 @@ fn environment() -> String {
     format!("Environment:\n{}", lines.join("\n"))
 }
 
-fn start() -> Result<(), Failure> {
-    let config = Config::read(|name| std::env::var(name).ok()).map_err(Failure::invalid)?;
+fn start() -> Result<(), CommandError> {
+    let config = Config::read(|name| std::env::var(name).ok()).map_err(CommandError::invalid)?;
     start_log()?;
     for (name, _) in std::env::vars_os() {
         let Some(name) = name.to_str().filter(|name| name.starts_with("KEYWARD_")) else { continue };
@@ -61,20 +62,21 @@ fn start() -> Result<(), Failure> {
     block_on(serve(config))
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
+async fn serve(config: Config) -> Result<(), CommandError> {
     let _alone = be_alone(&config.database_url).await?;
     let store = Store::open(&config.database_url).await.map_err(|error| match error {
-        store::Error::Url(_) => Failure::invalid(error),
-        error => Failure::failed(error),
+        store::Error::Url(_) => CommandError::invalid(error),
+        error => CommandError::failed(error),
     })?;
     let clock = Clock::system();
-    let service = Service::new(store.clone(), config.settings.clone(), clock.clone()).await.map_err(Failure::failed)?;
+    let service =
+        Service::new(store.clone(), config.settings.clone(), clock.clone()).await.map_err(CommandError::failed)?;
     first_tokens(&service, &store, &config, &clock).await?;
-    let tls = config.tls.clone().map(Tls::open).transpose().map_err(Failure::invalid)?;
+    let tls = config.tls.clone().map(Tls::open).transpose().map_err(CommandError::invalid)?;
     let listener = TcpListener::bind(config.listen)
         .await
-        .map_err(|error| Failure::failed(format!("cannot listen on {}: {error}", config.listen)))?;
-    let address = listener.local_addr().map_err(Failure::failed)?;
+        .map_err(|error| CommandError::failed(format!("cannot listen on {}: {error}", config.listen)))?;
+    let address = listener.local_addr().map_err(CommandError::failed)?;
     let mut tasks = service.run();
     if let Some(tls) = &tls {
         tasks.spawn(tls.clone().watch());
@@ -87,8 +89,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
         tracing::info!("stopping: waiting polls are answered first");
         service.close().await;
     };
-    let router = router(app.clone()).merge(web::router(app, tls.is_some()));
-    server::serve(listener, tls, router, config.most_connections, stop).await.map_err(Failure::failed)?;
+    let router = api::router(app.clone()).merge(web::router(app, tls.is_some()));
+    server::serve(listener, tls, router, config.most_connections, stop).await.map_err(CommandError::failed)?;
     tasks.shutdown().await;
     store.close().await;
     tracing::info!("stopped");
@@ -106,11 +108,11 @@ async fn wait_for_signal() {
     }
 }
 
-fn start_log() -> Result<(), Failure> {
+fn start_log() -> Result<(), CommandError> {
     let level: LevelFilter = match std::env::var("KEYWARD_LOG").ok().filter(|text| !text.is_empty()) {
         None => LevelFilter::INFO,
         Some(text) => text.parse().map_err(|_| {
-            Failure::invalid(format!("KEYWARD_LOG: `{text}` is none of error, warn, info, debug, trace"))
+            CommandError::invalid(format!("KEYWARD_LOG: `{text}` is none of error, warn, info, debug, trace"))
         })?,
     };
     let terminal = std::io::stderr().is_terminal();
@@ -118,7 +120,9 @@ fn start_log() -> Result<(), Failure> {
         None | Some("") => !terminal,
         Some("json") => true,
         Some("text") => false,
-        Some(other) => return Err(Failure::invalid(format!("KEYWARD_LOG_FORMAT: `{other}` is neither text nor json"))),
+        Some(other) => {
+            return Err(CommandError::invalid(format!("KEYWARD_LOG_FORMAT: `{other}` is neither text nor json")));
+        }
     };
     // What libraries say at debug may quote requests and statements: theirs starts at warn.
     let filter = Targets::new().with_default(LevelFilter::WARN.min(level)).with_target("keyward_admin", level);
@@ -130,13 +134,13 @@ fn start_log() -> Result<(), Failure> {
 
 /// Without a token nobody can call. On SQLite the missing ones are made at first start; on PostgreSQL, where several
 /// replicas would each make their own, they must be given.
-async fn first_tokens(service: &Service, store: &Store, config: &Config, clock: &Clock) -> Result<(), Failure> {
+async fn first_tokens(service: &Service, store: &Store, config: &Config, clock: &Clock) -> Result<(), CommandError> {
     let mut missing = Vec::new();
     for role in [Role::Admin, Role::Edge] {
         if service.tokens.has(role) {
             continue;
         }
-        if store.ever_had_token(role).await.map_err(Failure::failed)? {
+        if store.ever_had_token(role).await.map_err(CommandError::failed)? {
             tracing::warn!(
                 "there is no valid token of the role {role}: `keyward token create --role {role} NAME` makes one"
             );
@@ -150,7 +154,7 @@ async fn first_tokens(service: &Service, store: &Store, config: &Config, clock: 
     if store.is_shared() {
         let variables: Vec<String> =
             missing.iter().map(|role| format!("KEYWARD_{}_TOKEN", role.as_str().to_uppercase())).collect();
-        return Err(Failure::invalid(format!(
+        return Err(CommandError::invalid(format!(
             "on PostgreSQL tokens must be given: set {} (or …_FILE), or make them with `keyward token create`",
             variables.join(" and ")
         )));
@@ -160,33 +164,34 @@ async fn first_tokens(service: &Service, store: &Store, config: &Config, clock: 
         None
     } else {
         let path = tokens_file(&config.database_url);
-        let file = create_private(&path).map_err(|error| Failure::failed(format!("`{}`: {error}", path.display())))?;
+        let file =
+            create_private(&path).map_err(|error| CommandError::failed(format!("`{}`: {error}", path.display())))?;
         Some((path, file))
     };
     let mut lines = String::new();
     for role in missing {
         let by = By { actor: "keyward", at: clock.now() };
         let name = format!("{role} (first start)");
-        let (_, secret) = create_token(store, &name, role, None, by).await.map_err(Failure::failed)?;
+        let (_, secret) = create_token(store, &name, role, None, by).await.map_err(CommandError::failed)?;
         lines.push_str(&format!("KEYWARD_{}_TOKEN={}\n", role.as_str().to_uppercase(), secret.reveal()));
     }
     match file {
         None => eprint!("\nFirst start. These tokens are shown once:\n\n{lines}\n"),
         Some((path, mut file)) => {
             let written = file.write_all(lines.as_bytes()).and_then(|()| file.sync_all());
-            written.map_err(|error| Failure::failed(format!("`{}`: {error}", path.display())))?;
+            written.map_err(|error| CommandError::failed(format!("`{}`: {error}", path.display())))?;
             tracing::info!("first start: tokens were written to `{}`", path.display());
         }
     }
-    service.refresh().await.map_err(Failure::failed)
+    service.refresh().await.map_err(CommandError::failed)
 }
 
 /// Makes sure that no other service works on a SQLite file: the receipts of two would not know of each other's filters.
 /// One that is just ending is waited for. Held as long as the value.
-async fn be_alone(database_url: &str) -> Result<Option<std::fs::File>, Failure> {
+async fn be_alone(database_url: &str) -> Result<Option<std::fs::File>, CommandError> {
     let Some(path) = sqlite_file(database_url) else { return Ok(None) };
     let path = PathBuf::from(format!("{path}.lock"));
-    let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("`{}`: {error}", path.display()));
+    let failed = |error: &dyn std::fmt::Display| CommandError::failed(format!("`{}`: {error}", path.display()));
     let mut options = std::fs::OpenOptions::new();
     options.create(true).append(true);
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);

@@ -1,7 +1,7 @@
 //! `keyward store`: what is done to the database as a whole.
 
+use super::error::{CommandError, block_on, end};
 use super::exit::Exit;
-use super::failure::{Failure, block_on, end};
 use super::output::{self, Format};
 use super::token::{open_store, operator};
 use crate::clock::Clock;
@@ -45,33 +45,33 @@ pub fn run(command: StoreCommand) -> Exit {
         let now = Clock::system().now();
         match command {
             StoreCommand::NewIdentity { json } => {
-                let head = store.new_identity(&actor, now.unix_ms()).await.map_err(Failure::failed)?;
+                let head = store.new_identity(&actor, now.unix_ms()).await.map_err(CommandError::failed)?;
                 match Format::choose(json) {
-                    Format::Json => output::json(&json!({ "store": head.identity, "revision": head.revision })),
-                    Format::Human => output::line(&format!("The store is now {}.", head.identity)),
+                    Format::Json => output::json(&json!({ "store": head.identity, "revision": head.revision }))?,
+                    Format::Human => output::line(&format!("The store is now {}.", head.identity))?,
                 }
             }
             StoreCommand::Seed { keys, write_keys } => {
                 let mut file = write_keys
                     .map(|path| std::fs::File::create(path).map(std::io::BufWriter::new))
                     .transpose()
-                    .map_err(Failure::failed)?;
+                    .map_err(CommandError::failed)?;
                 let mut made = 0;
                 while made < keys {
                     let batch: Vec<Secret> = (made..keys.min(made + 5_000)).map(|_| Secret::new_key("kw")).collect();
                     if let Some(file) = &mut file {
                         for secret in &batch {
-                            writeln!(file, "{}", secret.reveal()).map_err(Failure::failed)?;
+                            writeln!(file, "{}", secret.reveal()).map_err(CommandError::failed)?;
                         }
                     }
                     let by = By { actor: &actor, at: now };
-                    store.seed(made, &batch, by).await.map_err(Failure::failed)?;
+                    store.seed(made, &batch, by).await.map_err(CommandError::failed)?;
                     made += u32::try_from(batch.len()).unwrap_or(u32::MAX);
                 }
                 if let Some(mut file) = file {
-                    file.flush().map_err(Failure::failed)?;
+                    file.flush().map_err(CommandError::failed)?;
                 }
-                output::json(&json!({ "keys": made }));
+                output::json(&json!({ "keys": made }))?;
             }
         }
         store.close().await;

@@ -5,7 +5,7 @@ mod tls;
 
 pub use tls::{InvalidTls, Tls};
 
-use crate::api::auth::Peer;
+use crate::app::{MAX_HEAD_BYTES, Peer};
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
@@ -32,7 +32,7 @@ const UNACKNOWLEDGED: Duration = Duration::from_millis(4_500);
 const IDLE: Duration = Duration::from_secs(90);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Largest head of a request that is read, in bytes; the API refuses smaller ones in words.
-const HEAD: usize = 2 * crate::api::HEAD;
+const HEAD: usize = 2 * MAX_HEAD_BYTES;
 /// What is said where as many connections are open as may.
 const FULL: &str = concat!(
     "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n",

@@ -8,7 +8,7 @@
 //! to the library from its first byte on, for as long as the connection lasts.
 
 use super::Protocol;
-use crate::api::auth::Peer;
+use crate::app::Peer;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};

@@ -75,7 +75,7 @@ impl From<store::Error> for Error {
             store::Error::RevisionMismatch { current } => Self::RevisionMismatch { current },
             store::Error::Compacted(revision) => Self::Compacted(revision),
             store::Error::Ahead(revision) => Self::Ahead(revision),
-            store::Error::Database(ref cause) if is_passing(cause) => {
+            error if error.is_transient() => {
                 tracing::error!(%error, "the store cannot be reached");
                 Self::Unavailable
             }
@@ -84,26 +84,5 @@ impl From<store::Error> for Error {
                 Self::Internal
             }
         }
-    }
-}
-
-/// Whether the same call may succeed a little later: no connection, a killed backend, a lock that took too long.
-fn is_passing(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed
-        | sqlx::Error::Protocol(_) => true,
-        sqlx::Error::Database(error) => {
-            // PostgreSQL: connection (08), resources (53), operator intervention (57), lock timeout and deadlock;
-            // SQLite: busy (5), locked (6), full (13), I/O error (10).
-            error.code().is_some_and(|code| {
-                ["08", "53", "57", "55P03", "40"].iter().any(|class| code.len() == 5 && code.starts_with(class))
-                    || code.parse::<u32>().is_ok_and(|code| [5, 6, 10, 13].contains(&(code & 0xff)) && code < 10_000)
-            })
-        }
-        _ => false,
     }
 }

@@ -30,42 +30,13 @@ pub struct EditKey {
     pub disabled: Option<bool>,
 }
 
-/// A key and, this once, its plaintext.
+/// A created or regenerated key with its plaintext, which no later call returns.
 #[derive(Debug)]
-pub struct Created {
-    /// As it is kept.
+pub struct IssuedKey {
+    /// The key as the store keeps it.
     pub key: KeyRecord,
-    /// What its holder sends.
+    /// The text that the key's holder sends.
     pub secret: Secret,
-}
-
-/// A key with another plaintext, and how far the change has come.
-#[derive(Debug)]
-pub struct Regenerated {
-    /// As it is kept.
-    pub key: KeyRecord,
-    /// What its holder sends from now on.
-    pub secret: Secret,
-    /// Who refuses the old one.
-    pub applied: Applied,
-}
-
-/// A changed key, and how far the change has come.
-#[derive(Debug)]
-pub struct Updated {
-    /// As it is kept.
-    pub key: KeyRecord,
-    /// Who goes by it.
-    pub applied: Applied,
-}
-
-/// A key that is no more, and how far that has come.
-#[derive(Debug)]
-pub struct Deleted {
-    /// As it was, but with the revision of its delete.
-    pub key: KeyRecord,
-    /// Who refuses it.
-    pub applied: Applied,
 }
 
 /// A part of the list.
@@ -90,7 +61,7 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::Invalid`], [`Error::NameTaken`]; when the store cannot be written.
-    pub async fn create_key(&self, actor: &str, request: CreateKey) -> Result<Created> {
+    pub async fn create_key(&self, actor: &str, request: CreateKey) -> Result<IssuedKey> {
         let mut errors = Vec::new();
         validate::name("name", &request.name, &mut errors);
         let permissions = validate::permissions(request.permissions, &[], &self.settings.catalogue, &mut errors);
@@ -107,7 +78,7 @@ impl Service {
         };
         let (key, head) = self.store.create_key(&new, self.by(actor)).await?;
         self.feed.publish(head);
-        Ok(Created { key, secret })
+        Ok(IssuedKey { key, secret })
     }
 
     /// A part of the list, newest first: up to `limit` keys after `cursor` (a [`KeyPage::next`]) in which `q` is found.
@@ -130,19 +101,12 @@ impl Service {
         Ok(self.store.key(id).await?)
     }
 
-    /// Changes a key, where it is still at the revision `expected`, and waits for its receipt.
+    /// Changes a key and returns it as it is now. With `expected`, only a key at that revision is changed.
     ///
     /// # Errors
     /// [`Error::Invalid`], [`Error::NotFound`], [`Error::NameTaken`], [`Error::RevisionMismatch`]; when the store cannot
     /// be written.
-    pub async fn edit_key(
-        &self,
-        actor: &str,
-        id: &str,
-        edit: EditKey,
-        expected: Option<u64>,
-        wait: Duration,
-    ) -> Result<Updated> {
+    pub async fn edit_key(&self, actor: &str, id: &str, edit: EditKey, expected: Option<u64>) -> Result<KeyRecord> {
         let mut errors = Vec::new();
         if let Some(name) = &edit.name {
             validate::name("name", name, &mut errors);
@@ -162,39 +126,35 @@ impl Service {
         if let Some(head) = changed.head {
             self.feed.publish(head);
         }
-        let applied = self.proxies.receipt(changed.after.revision, wait).await;
-        Ok(Updated { key: changed.after, applied })
+        Ok(changed.after)
     }
 
-    /// Gives a key another plaintext and its lifetime anew, and waits for the receipt: the old one is refused.
+    /// Replaces the plaintext of a key and starts its lifetime again. The old plaintext is refused from then on.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::RevisionMismatch`]; when the store cannot be written.
-    pub async fn regenerate_key(
-        &self,
-        actor: &str,
-        id: &str,
-        expected: Option<u64>,
-        wait: Duration,
-    ) -> Result<Regenerated> {
+    pub async fn regenerate_key(&self, actor: &str, id: &str, expected: Option<u64>) -> Result<IssuedKey> {
         let secret = Secret::new_key(&self.settings.key_prefix);
         let changed = self.store.regenerate_key(id, &self.stored(&secret), expected, self.by(actor)).await?;
         if let Some(head) = changed.head {
             self.feed.publish(head);
         }
-        let applied = self.proxies.receipt(changed.after.revision, wait).await;
-        Ok(Regenerated { key: changed.after, secret, applied })
+        Ok(IssuedKey { key: changed.after, secret })
     }
 
-    /// Deletes a key for good and waits for the receipt.
+    /// Deletes a key and returns it as it was, with the revision of the delete.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::RevisionMismatch`]; when the store cannot be written.
-    pub async fn delete_key(&self, actor: &str, id: &str, expected: Option<u64>, wait: Duration) -> Result<Deleted> {
+    pub async fn delete_key(&self, actor: &str, id: &str, expected: Option<u64>) -> Result<KeyRecord> {
         let (key, head) = self.store.delete_key(id, expected, self.by(actor)).await?;
         self.feed.publish(head);
-        let applied = self.proxies.receipt(key.revision, wait).await;
-        Ok(Deleted { key, applied })
+        Ok(key)
+    }
+
+    /// Waits until every VM in contact has applied `revision`, for `wait` at most, and returns the receipt.
+    pub async fn receipt(&self, revision: u64, wait: Duration) -> Applied {
+        self.proxies.receipt(revision, wait).await
     }
 
     pub(super) fn by<'a>(&self, actor: &'a str) -> By<'a> {

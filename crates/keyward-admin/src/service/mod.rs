@@ -11,7 +11,7 @@ mod usage;
 pub mod validate;
 
 pub use error::{Error, FieldError, Result};
-pub use keys::{CreateKey, Created, Deleted, EditKey, KeyPage, Regenerated, Updated, check_prefix};
+pub use keys::{CreateKey, EditKey, IssuedKey, KeyPage, check_prefix};
 pub use manifest::Poll;
 pub use usage::KeyDetail;
 

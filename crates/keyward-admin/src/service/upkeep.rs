@@ -139,13 +139,13 @@ impl Service {
         }
         // What was changed before listening began is not told.
         let _ = tokio::time::timeout(self.patience(), self.refresh()).await;
-        while let Ok(heard) = tokio::time::timeout(DEAF_AFTER, listener.try_recv()).await {
+        while let Ok(heard) = tokio::time::timeout(DEAF_AFTER, listener.next()).await {
             let Some(heard) = heard? else { break };
-            match heard.channel() {
+            match heard.channel.as_str() {
                 CHANGES => {
                     let _ = tokio::time::timeout(self.patience(), self.refresh()).await;
                 }
-                _ => match serde_json::from_str::<Message>(heard.payload()) {
+                _ => match serde_json::from_str::<Message>(&heard.payload) {
                     Ok(message) => self.proxies.hear(&self.replica, message),
                     Err(error) => tracing::warn!(%error, "a replica says something that is not understood"),
                 },
@@ -217,10 +217,10 @@ impl Service {
         loop {
             let (purged, head) = self.store.purge_expired(ago(self.settings.purge_after), PURGE_AT_ONCE, by).await?;
             if let Some(head) = head {
-                tracing::info!(purged, "keys that expired long ago were deleted");
+                tracing::info!(purged = purged.len(), "keys that expired long ago were deleted");
                 self.feed.publish(head);
             }
-            if purged < PURGE_AT_ONCE as usize {
+            if purged.len() < PURGE_AT_ONCE as usize {
                 break;
             }
         }

@@ -1,7 +1,9 @@
 //! The audit log: who did what when. Entries are only ever added; the database itself refuses anything else.
 
+use super::database::Store;
+use super::error::{Error, Result};
+use super::head::unsigned;
 use super::sql::{Arg, Row};
-use super::{Error, Result, Store, unsigned};
 use keyward_policy::timestamp::Timestamp;
 
 /// One thing that was done.

@@ -1,7 +1,7 @@
 //! The shapes of the database, compiled in and applied in order.
 
+use super::error::{Error, Result};
 use super::sql::Pool;
-use super::{Error, Result};
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use std::borrow::Cow;

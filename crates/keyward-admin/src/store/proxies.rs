@@ -1,7 +1,9 @@
 //! Filter VMs that were seen, kept so that a restarted service still counts those that may hold an old key.
 
+use super::database::Store;
+use super::error::Result;
+use super::head::{signed, unsigned};
 use super::sql::Arg;
-use super::{Result, Store, signed, unsigned};
 use keyward_policy::timestamp::Timestamp;
 use std::time::Duration;
 

@@ -4,50 +4,38 @@
 //! of the name, its words, the id (after `key_`) and the last four, by a table of starts. Both keep the order of
 //! creation by themselves, so that a page of a million matches costs no more than a page of ten.
 
-use super::keys::{KeyRecord, read_key};
+use super::database::Store;
+use super::error::Result;
+use super::record::{KeyRecord, read_key, select_keys};
 use super::sql::{Arg, Pool, Tx};
-use super::{Result, Store};
 use std::collections::BTreeSet;
 
 /// How many of the newest keys PostgreSQL looks through before it asks the trigram index: a frequent text is found
 /// among them at once, and for a rare one the index has little to sort.
 const NEWEST: i64 = 5_000;
 
-macro_rules! select {
-    ($from:literal) => {
-        concat!(
-            "SELECT k.seq, k.id, k.name, k.sha256, k.prefix, k.last_four, k.permissions, k.created_at, \
-             k.regenerated_at, k.expires_in, k.expires_at, k.disabled, k.revision, u.last_used_at FROM ",
-            $from
-        )
-    };
-}
-
-const ALL: &str = select!(
-    "keys k LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' \
-     WHERE k.seq < $1 ORDER BY k.seq DESC LIMIT $2"
-);
+const ALL: &str = select_keys!("keys k", "WHERE k.seq < $1 ORDER BY k.seq DESC LIMIT $2");
 // The page is cut before it is joined: the other way round a planner may walk all keys to meet a rare start.
-const BY_START: &str = select!(
+const BY_START: &str = select_keys!(
     "(SELECT seq FROM key_prefixes WHERE prefix = $3 AND seq < $1 ORDER BY seq DESC LIMIT $2) p \
-     JOIN keys k ON k.seq = p.seq LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' \
-     ORDER BY k.seq DESC"
+     JOIN keys k ON k.seq = p.seq",
+    "ORDER BY k.seq DESC"
 );
-const SQLITE_BY_TRIGRAM: &str = select!(
+const SQLITE_BY_TRIGRAM: &str = select_keys!(
     "(SELECT rowid AS seq FROM key_search WHERE text MATCH $3 AND rowid < $1 ORDER BY rowid DESC LIMIT $2) s \
-     JOIN keys k ON k.seq = s.seq LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' \
-     ORDER BY k.seq DESC"
+     JOIN keys k ON k.seq = s.seq",
+    "ORDER BY k.seq DESC"
 );
-const POSTGRES_NEWEST: &str = select!(
+const POSTGRES_NEWEST: &str = select_keys!(
     "(SELECT * FROM (SELECT * FROM keys WHERE seq < $1 ORDER BY seq DESC LIMIT $4) n \
-     WHERE strpos(n.search, $3) > 0 ORDER BY n.seq DESC LIMIT $2) k \
-     LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' ORDER BY k.seq DESC"
+     WHERE strpos(n.search, $3) > 0 ORDER BY n.seq DESC LIMIT $2) k",
+    "ORDER BY k.seq DESC"
 );
 // OFFSET 0 keeps the planner from walking all keys in order, in the hope of an early match.
-const POSTGRES_BY_TRIGRAM: &str = select!(
+const POSTGRES_BY_TRIGRAM: &str = select_keys!(
     "(SELECT m.seq FROM (SELECT seq, search FROM keys WHERE folded LIKE $3 OFFSET 0) m \
-     WHERE m.seq < $1 AND strpos(m.search, $4) > 0 ORDER BY m.seq DESC LIMIT $2) s JOIN keys k ON k.seq = s.seq \
-     LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' ORDER BY k.seq DESC"
+     WHERE m.seq < $1 AND strpos(m.search, $4) > 0 ORDER BY m.seq DESC LIMIT $2) s JOIN keys k ON k.seq = s.seq",
+    "ORDER BY k.seq DESC"
 );
 
 impl Store {

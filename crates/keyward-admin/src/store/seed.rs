@@ -1,8 +1,12 @@
 //! Many keys at once, for benchmarks: the same rows as by [`Store::create_key`], without audit entries.
 
-use super::keys::{By, KeyRecord};
+use super::database::Store;
+use super::error::Result;
+use super::head::Head;
+use super::keys::By;
+use super::record::KeyRecord;
+use super::search;
 use super::sql::Arg;
-use super::{Head, Result, Store, search};
 use crate::lifetime::Lifetime;
 use crate::random;
 use crate::secret::Secret;

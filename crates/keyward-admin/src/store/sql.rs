@@ -3,12 +3,15 @@
 //! Both understand `$1` parameters, `ON CONFLICT` and `RETURNING`, so that nearly every statement is written once.
 //! Integers are 64 bits and flags are 0 or 1 in both.
 
-use super::PATIENCE;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction};
+use sqlx::{Arguments, ColumnIndex, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How long a call may wait for a lock or a connection before it fails.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Connections to one of the two databases.
 #[derive(Clone)]
@@ -56,42 +59,47 @@ pub enum Arg<'a> {
 
 /// A row of a result.
 pub enum Row {
-    /// From SQLite.
+    /// A row from SQLite.
     Sqlite(SqliteRow),
-    /// From PostgreSQL.
+    /// A row from PostgreSQL.
     Postgres(PgRow),
 }
 
+/// A column, by its name or its position.
+pub trait Column: ColumnIndex<SqliteRow> + ColumnIndex<PgRow> {}
+
+impl<C: ColumnIndex<SqliteRow> + ColumnIndex<PgRow>> Column for C {}
+
 impl Row {
-    /// The number in column `index`.
-    pub fn int(&self, index: usize) -> sqlx::Result<i64> {
+    /// Returns the number in a column.
+    pub fn int(&self, column: impl Column) -> sqlx::Result<i64> {
         match self {
-            Row::Sqlite(row) => row.try_get(index),
-            Row::Postgres(row) => row.try_get(index),
+            Row::Sqlite(row) => row.try_get(column),
+            Row::Postgres(row) => row.try_get(column),
         }
     }
 
-    /// The number or NULL in column `index`.
-    pub fn opt_int(&self, index: usize) -> sqlx::Result<Option<i64>> {
+    /// Returns the number in a column, or `None` for NULL.
+    pub fn opt_int(&self, column: impl Column) -> sqlx::Result<Option<i64>> {
         match self {
-            Row::Sqlite(row) => row.try_get(index),
-            Row::Postgres(row) => row.try_get(index),
+            Row::Sqlite(row) => row.try_get(column),
+            Row::Postgres(row) => row.try_get(column),
         }
     }
 
-    /// The text in column `index`.
-    pub fn text(&self, index: usize) -> sqlx::Result<String> {
+    /// Returns the text in a column.
+    pub fn text(&self, column: impl Column) -> sqlx::Result<String> {
         match self {
-            Row::Sqlite(row) => row.try_get(index),
-            Row::Postgres(row) => row.try_get(index),
+            Row::Sqlite(row) => row.try_get(column),
+            Row::Postgres(row) => row.try_get(column),
         }
     }
 
-    /// The bytes in column `index`.
-    pub fn bytes(&self, index: usize) -> sqlx::Result<Vec<u8>> {
+    /// Returns the bytes in a column.
+    pub fn bytes(&self, column: impl Column) -> sqlx::Result<Vec<u8>> {
         match self {
-            Row::Sqlite(row) => row.try_get(index),
-            Row::Postgres(row) => row.try_get(index),
+            Row::Sqlite(row) => row.try_get(column),
+            Row::Postgres(row) => row.try_get(column),
         }
     }
 }

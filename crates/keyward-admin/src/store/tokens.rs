@@ -1,7 +1,10 @@
 //! Tokens of the admin service, as digests.
 
+use super::database::Store;
+use super::error::{Error, Result};
+use super::head::Head;
+use super::keys::By;
 use super::sql::{Arg, Row};
-use super::{Error, Head, Result, Store, keys::By};
 use keyward_policy::digest::Digest;
 use keyward_policy::timestamp::Timestamp;
 use serde_json::json;

@@ -1,7 +1,9 @@
 //! How often and when each key was used, as filters report it in batches.
 
+use super::database::Store;
+use super::error::Result;
+use super::head::{signed, unsigned};
 use super::sql::Arg;
-use super::{Result, Store, signed, unsigned};
 use keyward_policy::timestamp::Timestamp;
 use serde_json::json;
 

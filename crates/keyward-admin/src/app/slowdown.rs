@@ -1,29 +1,32 @@
-//! Wrong tokens are answered ever more slowly, address by address.
+//! Delays and finally refuses answers to wrong tokens, for each address on its own.
 
-use super::problem::Problem;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// So many wrong tokens a minute are answered at once.
+/// Wrong tokens of one address that are answered at once, each minute.
 const FREE: u32 = 10;
 const MINUTE: Duration = Duration::from_secs(60);
-/// Every further one waits this long.
+/// How long the answer to each further one waits.
 const DELAY: Duration = Duration::from_secs(1);
-/// So many of one address may wait; the rest is refused.
-const WAITING: u32 = 16;
-/// Addresses remembered.
-const ADDRESSES: usize = 10_000;
-/// Stands for all that cannot be remembered one by one.
-const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+/// Answers of one address that may wait at once. Further ones are refused.
+const MAX_WAITING: u32 = 16;
+/// Addresses that are remembered.
+const MAX_ADDRESSES: usize = 10_000;
+/// The entry of all addresses beyond [`MAX_ADDRESSES`].
+const OTHERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// What is known of each address.
+/// The wrong tokens of each address.
 #[derive(Debug, Default)]
 pub struct Slowdown {
     addresses: Mutex<HashMap<IpAddr, Failures>>,
 }
+
+/// Too many wrong tokens came from an address, and too many answers to it wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooManyFailures;
 
 #[derive(Debug)]
 struct Failures {
@@ -33,19 +36,19 @@ struct Failures {
 }
 
 impl Slowdown {
-    /// A wrong token came; returns when it may be answered.
+    /// Notes a wrong token from an address, and returns when it may be answered.
     ///
     /// # Errors
-    /// 429 where too many wait already.
-    pub async fn wrong(&self, peer: Option<IpAddr>) -> Result<(), Problem> {
-        let mut network = network(peer.unwrap_or(NOBODY));
+    /// [`TooManyFailures`] when too many answers to this address wait already.
+    pub async fn wrong(&self, peer: Option<IpAddr>) -> Result<(), TooManyFailures> {
+        let mut network = network(peer.unwrap_or(OTHERS));
         {
             let mut addresses = self.addresses.lock();
             let now = Instant::now();
-            if addresses.len() >= ADDRESSES && !addresses.contains_key(&network) {
+            if addresses.len() >= MAX_ADDRESSES && !addresses.contains_key(&network) {
                 addresses.retain(|_, failures| failures.waiting > 0 || now.duration_since(failures.since) < MINUTE);
-                if addresses.len() >= ADDRESSES {
-                    network = NOBODY;
+                if addresses.len() >= MAX_ADDRESSES {
+                    network = OTHERS;
                 }
             }
             let failures = addresses.entry(network).or_insert(Failures { count: 0, since: now, waiting: 0 });
@@ -57,8 +60,8 @@ impl Slowdown {
             if failures.count <= FREE {
                 return Ok(());
             }
-            if failures.waiting >= WAITING {
-                return Err(Problem::slow_down());
+            if failures.waiting >= MAX_WAITING {
+                return Err(TooManyFailures);
             }
             failures.waiting += 1;
         }
@@ -68,7 +71,7 @@ impl Slowdown {
     }
 }
 
-/// Whoever gives up waiting no longer counts as waiting.
+/// An answer that waits. A client that goes away ends the wait early, and then it no longer counts.
 struct Leave<'a> {
     slowdown: &'a Slowdown,
     network: IpAddr,
@@ -82,7 +85,7 @@ impl Drop for Leave<'_> {
     }
 }
 
-/// One subscriber has a whole /64 of IPv6.
+/// The network that an address is counted by: IPv6 subscribers have a whole /64.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
@@ -104,14 +107,14 @@ mod tests {
             slowdown.wrong(peer).await.unwrap();
         }
         assert_eq!(start.elapsed(), Duration::ZERO);
-        let waiting: Vec<_> = (0..WAITING)
+        let waiting: Vec<_> = (0..MAX_WAITING)
             .map(|_| {
                 let slowdown = Arc::clone(&slowdown);
                 tokio::spawn(async move { slowdown.wrong(peer).await })
             })
             .collect();
         tokio::task::yield_now().await;
-        assert_eq!(slowdown.wrong(peer).await.unwrap_err().code(), "too_many_failures");
+        assert_eq!(slowdown.wrong(peer).await, Err(TooManyFailures));
         slowdown.wrong(Some("192.0.2.2".parse().unwrap())).await.unwrap();
         for task in waiting {
             task.await.unwrap().unwrap();
@@ -127,10 +130,10 @@ mod tests {
     async fn more_addresses_than_can_be_remembered_are_slowed_as_one() {
         let slowdown = Slowdown::default();
         let address = |n: u32| Some(IpAddr::V4(Ipv4Addr::from_bits(n)));
-        for n in 1..=ADDRESSES as u32 + FREE {
+        for n in 1..=MAX_ADDRESSES as u32 + FREE {
             slowdown.wrong(address(n)).await.unwrap();
         }
-        assert_eq!(slowdown.addresses.lock().len(), ADDRESSES + 1);
+        assert_eq!(slowdown.addresses.lock().len(), MAX_ADDRESSES + 1);
         let begun = Instant::now();
         slowdown.wrong(address(1)).await.unwrap();
         assert_eq!(begun.elapsed(), Duration::ZERO);

@@ -1,11 +1,12 @@
 //! Each kind of file that carries a configuration, and each thing worth a look.
 
-use super::*;
+use super::document::ReadError;
+use super::report::{Report, check as check_text};
 
 const CONFIG: &str = r#"{"manifest":{"keys":[]},"rules":[{"path":"/a","access":"public"}]}"#;
 
 fn check(text: &str) -> Vec<Report> {
-    check_text(Path::new("file"), text).unwrap_or_else(|(_, message)| panic!("{message}\n{text}"))
+    check_text(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
 fn warnings(text: &str) -> Vec<String> {
@@ -101,7 +102,7 @@ fn mistakes_are_the_filters_own_words() {
     let reports = check(r#"{"rules":[],"mode":"enforce","mode":"shadow","manifest":{}}"#);
     let errors: Vec<String> =
         reports[0].errors.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
-    assert_eq!(errors, ["manifest: field `keys` is missing", "mode: the field is there twice"]);
+    assert_eq!(errors, ["manifest: field `keys` is missing", "mode: the field is given twice"]);
     let reports = check("kind: WasmPlugin\nspec: {pluginName: keyward}\n");
     assert_eq!(reports[0].errors[0].message, "there is no configuration");
 }
@@ -109,12 +110,11 @@ fn mistakes_are_the_filters_own_words() {
 #[test]
 fn a_file_without_a_configuration_says_so() {
     for text in ["a: 1\n", "kind: WasmPlugin\nspec: {pluginName: other, pluginConfig: {a: 1}}\n", ""] {
-        let (exit, message) = check_text(Path::new("file"), text).unwrap_err();
-        assert_eq!(exit, Exit::Invalid);
-        assert!(message.starts_with("file: no Keyward configuration in it"), "{message}");
+        let error = check_text(text).unwrap_err();
+        assert!(matches!(error, ReadError::NoConfiguration), "{error}");
     }
-    let (exit, message) = check_text(Path::new("file"), "a: [").unwrap_err();
-    assert!(exit == Exit::Invalid && message.starts_with("file: not YAML or JSON: "), "{message}");
+    let error = check_text("a: [").unwrap_err();
+    assert!(error.to_string().starts_with("neither YAML nor JSON: "), "{error}");
 }
 
 #[test]

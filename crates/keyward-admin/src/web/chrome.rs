@@ -1,7 +1,8 @@
-//! What all pages have in common.
+//! The frame that all views of a signed-in user share.
 
 use super::assets::Assets;
 use super::failure::Failure;
+use super::notice::Notice;
 use askama::Template;
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
@@ -19,31 +20,26 @@ pub(super) enum Section {
     Explain,
 }
 
-/// Something to tell on the next page.
-#[derive(Debug, Clone)]
-pub(super) struct Notice {
-    /// A sentence.
-    pub text: String,
-    /// A receipt, as markup.
-    pub receipt: Option<String>,
-}
-
-/// What stands around a page's own content.
+/// What surrounds the content of a view.
 pub(super) struct Chrome {
+    /// Paths of style sheet, script and icon.
     pub assets: &'static Assets,
+    /// The entry of the sidebar that is marked.
     pub section: Section,
-    /// Name of the token.
+    /// Name of the token that signed in.
     pub who: String,
+    /// Nonce of the sign-out form.
     pub sign_out_nonce: String,
+    /// Notices that are shown once.
     pub notices: Vec<Notice>,
-    /// What the page wants to be told of: a topic of the events.
+    /// The topic of the events that update the view. `None` means that the view does not update itself.
     pub live: Option<&'static str>,
 }
 
-/// A page as a response.
-pub(super) fn render(status: StatusCode, page: &impl Template) -> Result<Response, Failure> {
-    let text = page.render().map_err(|error| {
-        tracing::error!(%error, "a page could not be rendered");
+/// Renders a view.
+pub(super) fn render(status: StatusCode, view: &impl Template) -> Result<Response, Failure> {
+    let text = view.render().map_err(|error| {
+        tracing::error!(%error, "a view could not be rendered");
         Failure::Internal
     })?;
     Ok((status, Html(text)).into_response())

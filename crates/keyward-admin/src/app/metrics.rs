@@ -1,4 +1,4 @@
-//! What `/metrics` shows.
+//! The numbers that `/metrics` shows.
 
 use crate::service::Service;
 use parking_lot::Mutex;
@@ -6,17 +6,17 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// Counts of requests.
+/// Counts of the requests to the API and to the page.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// By method, route and status.
+    /// Requests answered, by method, route and status.
     requests: Mutex<BTreeMap<(&'static str, String, u16), u64>>,
-    /// Being served, waiting polls included.
+    /// Requests that are being served, waiting polls included.
     in_flight: AtomicI64,
 }
 
-/// A request that is being served.
-pub(crate) struct InFlight<'a>(&'a AtomicI64);
+/// A request that is being served. It is counted until the value is dropped.
+pub(super) struct InFlight<'a>(&'a AtomicI64);
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
@@ -25,13 +25,15 @@ impl Drop for InFlight<'_> {
 }
 
 impl Metrics {
-    pub(crate) fn begin(&self) -> InFlight<'_> {
+    /// Counts a request that begins.
+    pub(super) fn begin(&self) -> InFlight<'_> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(&self.in_flight)
     }
 
-    /// A request was answered. `route` is one of the router's, and never what a client made up.
-    pub(crate) fn answered(&self, method: &axum::http::Method, route: &str, status: u16) {
+    /// Counts an answered request. `route` is one of the router's own: text that a client chose would grow the map
+    /// without limit.
+    pub(super) fn answered(&self, method: &axum::http::Method, route: &str, status: u16) {
         let method = match method.as_str() {
             "GET" => "GET",
             "POST" => "POST",
@@ -43,8 +45,8 @@ impl Metrics {
         *self.requests.lock().entry((method, route.to_owned(), status)).or_default() += 1;
     }
 
-    /// In Prometheus' text format.
-    pub(super) fn render(&self, service: &Service) -> String {
+    /// Renders all numbers in Prometheus' text format.
+    pub fn render(&self, service: &Service) -> String {
         let mut out = String::new();
         let state = service.feed.state();
         let (in_contact, unreachable) = service.proxies.counts();
