@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn deny(code: Code) -> Decision<'static> {
-        Decision { code, key: None, required: &[], rule: None }
+        Decision { code, key: None, required: &[], rule: None, is_unmatched: false }
     }
 
     fn headers(reply: &Reply) -> Vec<(String, String)> {

@@ -87,6 +87,7 @@ pub fn decide_traced<'a>(
     let decision = Decision {
         required: access.required(),
         rule: matched.map(|found| found.number),
+        is_unmatched: matched.is_none() && policy.route == RouteMetadata::Absent,
         ..Decision::new(Code::Public)
     };
     if *access == Access::Public {

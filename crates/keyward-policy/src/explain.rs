@@ -9,6 +9,7 @@ use crate::policy::{Policy, RouteMetadata, Unavailable};
 use crate::rule::{Access, Rule};
 use crate::timestamp::Timestamp;
 use serde::Serialize;
+use std::borrow::Cow;
 
 /// A decision and the way to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -20,7 +21,7 @@ pub struct Explanation {
     /// The HTTP status of the reply; 200 where there is none.
     pub status: u16,
     /// What the client reads.
-    pub detail: &'static str,
+    pub detail: Cow<'static, str>,
     /// The rule that matched.
     pub rule: Option<ExplainedRule>,
     /// The key that was found.
@@ -98,7 +99,7 @@ pub fn explain(policy: &Policy<'_>, head: &RequestHead<'_>, now: Timestamp) -> E
         code: decision.code.as_str(),
         allowed: decision.allows(),
         status: decision.code.status(),
-        detail: decision.code.detail(),
+        detail: decision.detail(&policy.config.key_sources),
         rule,
         key: decision.key.map(|key| ExplainedKey { id: key.id.to_string(), name: key.name.to_owned() }),
         missing: if decision.code == Code::PermissionMissing { missing } else { Vec::new() },
