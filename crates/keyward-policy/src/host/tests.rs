@@ -67,7 +67,7 @@ fn a_host_with_two_readings_is_refused() {
         ),
         (
             &[
-                "[1:0:0:2::3]",
+                "[1:0:0:2:3::4]",
                 "[::1:0:0:0:0:2]",
                 "[1:2:3:4:5:6:7:8:9]",
                 "[1:2:3:4:5:6:7]",
@@ -151,16 +151,22 @@ proptest! {
         groups in proptest::array::uniform8(prop_oneof![3 => Just(0_u16), 1 => Just(1), 1 => any::<u16>()]),
         from in 0_usize..8, len in 1_usize..8,
     ) {
-        let address = Ipv6Addr::from(groups);
-        // An IPv4 address within is refused altogether, and std writes two ranges so.
-        let canonical = address.to_string();
-        prop_assert_eq!(is_canonical_ipv6(canonical.as_bytes()), !canonical.contains('.'), "{}", canonical);
         let hex = |groups: &[u16]| groups.iter().map(|group| format!("{group:x}")).collect::<Vec<_>>().join(":");
         let to = (from + len).min(8);
-        let spellings = [hex(&groups), format!("{}::{}", hex(&groups[..from]), hex(&groups[to..])), groups.map(|group| format!("{group:04x}")).join(":")];
+        let spellings = [
+            Ipv6Addr::from(groups).to_string(),
+            hex(&groups),
+            format!("{}::{}", hex(&groups[..from]), hex(&groups[to..])),
+            groups.map(|group| format!("{group:04x}")).join(":"),
+        ];
         for spelling in spellings {
-            let canonical = spelling == canonical || (canonical.contains('.') && is_canonical_ipv6(spelling.as_bytes()) && spelling.parse() == Ok(address));
-            prop_assert_eq!(is_canonical_ipv6(spelling.as_bytes()), canonical, "{}", spelling);
+            let canonical = spelling.parse().map(|address: Ipv6Addr| address.to_string()).unwrap_or_default();
+            // std writes some addresses with an IPv4 address in them, which is refused here.
+            if !canonical.contains('.') {
+                prop_assert_eq!(is_canonical_ipv6(spelling.as_bytes()), spelling == canonical, "{}", spelling);
+            } else if spelling.contains('.') {
+                prop_assert!(!is_canonical_ipv6(spelling.as_bytes()), "{}", spelling);
+            }
         }
     }
 

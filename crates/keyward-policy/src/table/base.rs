@@ -85,7 +85,8 @@ impl Base {
             return Err(record.invalid(RecordProblem::DigestTaken));
         }
         let full = || record.invalid(RecordProblem::Full);
-        let more = record.name.len() + record.id.len();
+        let permissions: usize = record.permissions.iter().map(|name| name.len() + 24).sum();
+        let more = 168 + record.name.len() + record.id.len() + permissions;
         let all = ALL_TABLES_BYTES.load(Ordering::Relaxed);
         if self.bytes() + more > MAX_TABLE_BYTES || all + more > MAX_ALL_TABLES_BYTES {
             return Err(full());
