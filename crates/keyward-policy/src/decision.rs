@@ -325,16 +325,14 @@ mod tests {
 
     #[test]
     fn sentences_name_what_would_help() {
-        let header = |name: &str, scheme: Option<&str>| KeySource::Header { name: name.into(), scheme: scheme.map(Into::into) };
+        let header =
+            |name: &str, scheme: Option<&str>| KeySource::Header { name: name.into(), scheme: scheme.map(Into::into) };
         let query = KeySource::Query { name: "api_key".into() };
         let detail = |decision: Decision<'_>, sources: &[KeySource]| decision.detail(sources).into_owned();
         let missing = Decision::new(Code::KeyMissing);
         assert_eq!(detail(missing, &[header("x-api-key", None)]), "Send an API key in the header `x-api-key`.");
         let both = [query.clone(), header("x-api-key", None), header("authorization", Some("Bearer"))];
-        assert_eq!(
-            detail(missing, &both),
-            "Send an API key in the header `x-api-key` or `authorization: Bearer …`."
-        );
+        assert_eq!(detail(missing, &both), "Send an API key in the header `x-api-key` or `authorization: Bearer …`.");
         assert_eq!(detail(missing, &[query]), "Send an API key with the request.");
         let granted: crate::permission::PermissionSet = ["records:read"].iter().collect();
         let key = KeyRef {
@@ -346,7 +344,10 @@ mod tests {
             unsupported: false,
         };
         let expired = Decision { key: Some(key), ..Decision::new(Code::KeyExpired) };
-        assert_eq!(detail(expired, &[]), "The API key expired at 1970-01-01T00:00:00Z. Regenerate it or create another one.");
+        assert_eq!(
+            detail(expired, &[]),
+            "The API key expired at 1970-01-01T00:00:00Z. Regenerate it or create another one."
+        );
         let required: Vec<Box<str>> = vec!["records:read".into(), "records:delete".into(), "files:write".into()];
         let lacking = Decision { key: Some(key), required: &required, ..Decision::new(Code::PermissionMissing) };
         assert_eq!(detail(lacking, &[]), "The API key needs records:delete, files:write for this route.");
@@ -363,7 +364,9 @@ mod tests {
     /// Somebody without the key learns nothing about it, and nothing about the rules.
     #[test]
     fn only_the_holder_of_a_key_reads_about_it() {
-        for code in [Code::KeyUnknown, Code::KeyMalformed, Code::ManifestUnavailable, Code::PathAmbiguous, Code::HostAmbiguous] {
+        for code in
+            [Code::KeyUnknown, Code::KeyMalformed, Code::ManifestUnavailable, Code::PathAmbiguous, Code::HostAmbiguous]
+        {
             let required: Vec<Box<str>> = vec!["secret:permission".into()];
             let decision = Decision { required: &required, rule: Some(3), is_unmatched: true, ..Decision::new(code) };
             assert_eq!(decision.detail(&[]), code.detail(), "{code}");
