@@ -250,7 +250,7 @@ fn identity_headers(fields: &mut ObjectReader<'_, '_>, sources: &[KeySource]) ->
         let id = identity_header(inner, "id", default.id.clone(), sources);
         let name = identity_header(inner, "name", default.name.clone(), sources);
         if id.is_some() && id == name {
-            inner.problem("name", "the same header as `id`", "give the name a header of its own, or null");
+            inner.problem("name", "the same header as `id`", "give the name another header, or null");
         }
         IdentityHeaders { id, name }
     });
@@ -288,13 +288,13 @@ fn identity_header(
     if !header::is_name(name) {
         fields.problem(
             field,
-            format!("`{name}` is no header name"),
+            format!("`{name}` is not a header name"),
             "use letters, digits and `-`, like `x-api-key-id`",
         );
     } else if RESERVED_HEADERS.contains(&&*lower) {
         fields.problem(
             field,
-            format!("`{lower}` has a meaning of its own"),
+            format!("`{lower}` already has a meaning"),
             "use a header that nothing else sets, like `x-api-key-id`",
         );
     } else if sources.iter().any(is_source) {
@@ -322,7 +322,7 @@ fn readiness_path(fields: &mut ObjectReader<'_, '_>) -> Option<Box<str>> {
         _ => {
             fields.problem(
                 "readiness_path",
-                format!("`{text}` is no plain path"),
+                format!("`{text}` is not a plain path"),
                 "write one path, decoded and without a query, like `/keyward/ready`",
             );
             None

@@ -31,7 +31,7 @@ pub fn parse(authority: &[u8]) -> Result<Cow<'_, str>, AmbiguousHost> {
     Ok(Cow::Borrowed(host))
 }
 
-/// Splits at the colon before the port. An IPv6 address has colons of its own, within brackets.
+/// Splits at the colon before the port. An IPv6 address contains colons, within brackets.
 fn split_port(authority: &[u8]) -> Result<(&[u8], Option<&[u8]>), AmbiguousHost> {
     let host_len = match authority.first() {
         Some(b'[') => authority.iter().position(|byte| *byte == b']').map(|at| at + 1),

@@ -48,7 +48,7 @@ impl<'a> CanonicalPath<'a> {
         }
     }
 
-    /// Reads paths of every kind. It is a function of its own so that the code of ordinary requests stays small.
+    /// Reads paths of every kind. It is a separate function so that the code of ordinary requests stays small.
     #[cold]
     #[inline(never)]
     fn parse_any(path: &'a [u8], settings: PathSettings) -> Result<Self, AmbiguousPath> {

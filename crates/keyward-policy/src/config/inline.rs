@@ -142,7 +142,7 @@ fn read_permissions<'j>(entry: &mut ObjectReader<'_, 'j>) -> Vec<Cow<'j, str>> {
     let mut permissions = Vec::new();
     for (place, text) in entry.strings("permissions", "").unwrap_or_default() {
         if !super::rules::is_permission(text) {
-            entry.problem(&place, format!("`{text}` is no permission name"), super::rules::PERMISSION_HELP);
+            entry.problem(&place, format!("`{text}` is not a permission name"), super::rules::PERMISSION_HELP);
         }
         permissions.push(Cow::Borrowed(text));
     }

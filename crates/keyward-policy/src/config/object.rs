@@ -120,7 +120,7 @@ impl<'r, 'j> ObjectReader<'r, 'j> {
         if read.is_err() {
             self.problem(
                 name,
-                format!("`{text}` is no duration"),
+                format!("`{text}` is not a duration"),
                 "write a whole number and one of ms, s, m, h, d, like `15m`",
             );
         }

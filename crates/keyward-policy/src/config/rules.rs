@@ -36,7 +36,7 @@ pub(super) fn read(fields: &mut ObjectReader<'_, '_>, paths: PathSettings) -> Ro
 }
 
 fn read_rule(entry: &mut ObjectReader<'_, '_>, paths: PathSettings) -> Option<Rule> {
-    entry.missing("path", "a rule is for a path; `/**` is every path");
+    entry.missing("path", "a rule is for a path; `/**` means every path");
     let path_text = entry.string("path");
     let path = path_text.and_then(|text| match Pattern::parse_with(text, paths) {
         Ok(pattern) => Some(pattern),
@@ -64,7 +64,7 @@ fn read_methods(entry: &mut ObjectReader<'_, '_>) -> Option<Box<[Box<str>]>> {
     let list = entry.strings("methods", "leave it out for every method")?;
     for (place, method) in &list {
         if method.is_empty() || !method.bytes().all(header::is_token_byte) {
-            entry.problem(place, format!("`{method}` is no method"), "write it like `GET`");
+            entry.problem(place, format!("`{method}` is not a method"), "write it like `GET`");
         } else if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
             let help = format!("methods are compared with case: write `{}`", method.to_ascii_uppercase());
             entry.problem(place, format!("`{method}` is not in upper case"), help);
@@ -97,8 +97,8 @@ fn read_content_types(entry: &mut ObjectReader<'_, '_>) -> Option<Box<[MediaType
             Some(kind) => types.push(kind),
             None => entry.problem(
                 &place,
-                format!("`{text}` is no media type"),
-                "write it like `application/json`, without parameters; `none` is an absent header",
+                format!("`{text}` is not a media type"),
+                "write it like `application/json`, without parameters; `none` means that there is no such header",
             ),
         }
     }
@@ -116,7 +116,7 @@ fn read_access(entry: &mut ObjectReader<'_, '_>) -> Option<Access> {
         }
         for (place, permission) in require {
             if !is_permission(permission) {
-                entry.problem(place, format!("`{permission}` is no permission name"), PERMISSION_HELP);
+                entry.problem(place, format!("`{permission}` is not a permission name"), PERMISSION_HELP);
             }
         }
     }

@@ -135,7 +135,7 @@ fn rules_are_read_strictly() {
     bad_rule(r#""path":"/a""#, "rules[0]: the rule asks for nothing");
     bad_rule(r#""path":"/a","access":"public","require":["a"]"#, "rules[0]: `require` and `access` exclude each other");
     bad_rule(r#""path":"/a","access":"open""#, "rules[0].access: unknown value `open`");
-    bad_rule(r#""path":"/a","require":["a,b"]"#, "rules[0].require[0]: `a,b` is no permission name");
+    bad_rule(r#""path":"/a","require":["a,b"]"#, "rules[0].require[0]: `a,b` is not a permission name");
     bad_rule(r#""path":"/a","require":"a""#, "rules[0].require: expected a list, found a string");
     bad_rule(r#""path":"/a","access":"deny","methods":["get"]"#, "rules[0].methods[0]: `get` is not in upper case");
     bad_rule(r#""path":"/a","access":"deny","methods":[]"#, "rules[0].methods: the list is empty");
@@ -145,7 +145,7 @@ fn rules_are_read_strictly() {
     );
     bad_rule(
         r#""path":"/a","access":"deny","content_type":["json"]"#,
-        "rules[0].content_type[0]: `json` is no media type",
+        "rules[0].content_type[0]: `json` is not a media type",
     );
     bad_rule(r#""path":"/a/*","access":"deny""#, "rules[0].path: `/a/*`: a `*` stands where it has no meaning");
     bad_rule(r#""path":"/a","access":"deny","method":"GET""#, "rules[0].method: unknown field");
@@ -161,8 +161,8 @@ fn the_other_fields_are_read_strictly() {
         r#""key_sources":[{"header":"a","query":"b"}]"#,
         "key_sources[0]: a source is exactly one of `header`, `query` and `cookie`",
     );
-    bad_field(r#""key_sources":[{"header":"a b"}]"#, "key_sources[0].header: `a b` is no header name");
-    bad_field(r#""key_sources":[{"header":"cookie"}]"#, "key_sources[0].header: `cookie` has a meaning of its own");
+    bad_field(r#""key_sources":[{"header":"a b"}]"#, "key_sources[0].header: `a b` is not a header name");
+    bad_field(r#""key_sources":[{"header":"cookie"}]"#, "key_sources[0].header: `cookie` already has a meaning");
     bad_field(
         r#""key_sources":[{"query":"q","scheme":"Bearer"}]"#,
         "key_sources[0].scheme: only a header has a scheme",
@@ -173,12 +173,12 @@ fn the_other_fields_are_read_strictly() {
     );
     bad_field(r#""unmatched":"allow""#, "unmatched: unknown value `allow`");
     bad_field(r#""identity_headers":{"id":"x-api-key"}"#, "identity_headers.id: `x-api-key` is also a key source");
-    bad_field(r#""identity_headers":{"id":"Host"}"#, "identity_headers.id: `host` has a meaning of its own");
+    bad_field(r#""identity_headers":{"id":"Host"}"#, "identity_headers.id: `host` already has a meaning");
     bad_field(r#""identity_headers":{"id":"x-a","name":"X-A"}"#, "identity_headers.name: the same header as `id`");
-    bad_field(r#""startup_wait":"2""#, "startup_wait: `2` is no duration");
+    bad_field(r#""startup_wait":"2""#, "startup_wait: `2` is not a duration");
     bad_field(r#""startup_wait":"2m""#, "startup_wait: longer than 1m");
-    bad_field(r#""readiness_path":"ready""#, "readiness_path: `ready` is no plain path");
-    bad_field(r#""readiness_path":"/a?b""#, "readiness_path: `/a?b` is no plain path");
+    bad_field(r#""readiness_path":"ready""#, "readiness_path: `ready` is not a plain path");
+    bad_field(r#""readiness_path":"/a?b""#, "readiness_path: `/a?b` is not a plain path");
     bad_field(r#""admin":{}"#, "admin: field `cluster` is missing");
     bad_field(r#""admin":{"cluster":"c","max_staleness":"2s"}"#, "admin.max_staleness: shorter than 3s");
     bad_field(r#""admin":{"cluster":"c","token":"a b"}"#, "admin.token: not a token");

@@ -44,7 +44,7 @@ pub const MAX_KEY_PERMISSIONS: usize = 256;
 pub const MAX_PERMISSION_BYTES: usize = 256;
 
 impl RecordProblem {
-    /// The field that is wrong.
+    /// Returns the field that is wrong.
     pub fn field(self) -> &'static str {
         match self {
             Self::Digest | Self::DigestTaken => "sha256",
@@ -72,7 +72,7 @@ impl fmt::Display for RecordProblem {
 }
 
 impl InvalidRecord {
-    /// The field that is wrong.
+    /// Returns the field that is wrong.
     pub fn field(&self) -> &'static str {
         self.problem.field()
     }
@@ -88,7 +88,7 @@ impl fmt::Display for InvalidRecord {
 
 impl std::error::Error for InvalidRecord {}
 
-/// The start of an id, and `…` if that is not all of it: an id may have as many bytes as a page.
+/// Returns the start of an id, and `…` if there is more. An id may have as many bytes as a page.
 fn shortened(id: &str) -> (&str, &str) {
     let end = id.floor_char_boundary(100);
     id.get(..end).filter(|start| start.len() < id.len()).map_or((id, ""), |start| (start, "…"))

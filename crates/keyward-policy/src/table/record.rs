@@ -16,7 +16,7 @@ pub struct Record<'a> {
     pub(super) revision: u64,
     pub(super) id: &'a str,
     pub(super) name: &'a str,
-    /// Sorted, each once.
+    /// The permissions, sorted and different.
     pub(super) permissions: Vec<&'a str>,
     pub(super) digest: Digest,
     pub(super) expires_at: Option<Timestamp>,
@@ -103,7 +103,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The first limit that a key is beyond. What a service may send is bounded here, before anything is sorted or kept.
+/// Returns the first limit that a key exceeds. What a service may send is bounded here, before anything is sorted or kept.
 fn over_limit(key: &LiveKey<'_>) -> Option<RecordProblem> {
     if key.id.len() > MAX_ID_BYTES {
         Some(RecordProblem::LongId)
