@@ -44,7 +44,7 @@ pub fn page(data: &[u8]) {
     if table.apply(&page.keys).is_ok() {
         for change in &page.keys {
             match change {
-                Change::Live(key) => held.insert(&key.id, (&key.name, Digest::from_hex(&key.sha256).ok())),
+                Change::Live(key) => held.insert(&*key.id, (&*key.name, Digest::from_hex(&key.sha256).ok())),
                 Change::Deleted { id, .. } => held.remove(&**id),
             };
         }

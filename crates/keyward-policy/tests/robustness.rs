@@ -1,7 +1,7 @@
 //! Bytes from outside that are almost right: configurations and manifest pages with a few bytes changed, cut out or put
 //! in. Whatever they are, nothing panics, and nothing that is not right counts.
 
-#![allow(clippy::unwrap_used, reason = "a test that goes wrong is to stop")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that goes wrong is to stop")]
 
 use keyward_policy::checksum::{Checksum, contribution};
 use keyward_policy::config::Config;
