@@ -124,6 +124,8 @@ impl Segment {
 }
 
 /// Checks a literal text, and writes encoded slashes in it as paths do.
+#[cold]
+#[inline(never)]
 fn literal(text: &str, settings: PathSettings) -> Result<Box<str>, InvalidPattern> {
     let never = |what| Err(InvalidPattern::NeverMatches(what));
     for c in text.chars() {

@@ -147,7 +147,7 @@ impl PartialEq for Routes {
 }
 
 impl Routes {
-    /// Compiles rules in their order of precedence, in time proportional to their size but for one sort.
+    /// Compiles rules in their order of precedence, in time proportional to their size but for the sorting.
     pub fn new(rules: Vec<Rule>) -> Self {
         let names_hosts = rules.iter().any(|rule| rule.hosts.is_some());
         let mut routes = Self {
@@ -203,6 +203,8 @@ impl Routes {
     }
 
     /// Adds the node that these rules, sorted by path, have in common after `depth` segments.
+    #[cold]
+    #[inline(never)]
     fn add_node(&mut self, rules: &[Rule], order: &[Numbers], depth: usize) -> u32 {
         let number = self.nodes.len() as u32;
         let first = order.iter().map(|(number, _)| *number).min().unwrap_or(NONE);
@@ -238,6 +240,8 @@ impl Routes {
     }
 
     /// Adds a bucket of rules with the same path, in ascending order.
+    #[cold]
+    #[inline(never)]
     fn add_bucket(&mut self, rules: &[Rule], group: &[Numbers]) -> u32 {
         let hosts_of = |number: u32| rules.get(number as usize).and_then(|rule| rule.hosts.as_deref());
         let host_of = |(number, host): Numbers| match hosts_of(number).and_then(|hosts| hosts.get(host as usize)) {
@@ -245,8 +249,8 @@ impl Routes {
             Some(HostPattern::Exact(text)) => (Shape::new(Shape::LITERAL, text.as_bytes()), text.as_bytes()),
             None => (Shape(0), &[][..]),
         };
-        let any = group.iter().map(|(number, _)| *number).filter(|number| hosts_of(*number).is_none());
-        let any_host = self.add_numbers(any);
+        let mut any = group.iter().map(|(number, _)| *number).filter(|number| hosts_of(*number).is_none());
+        let any_host = self.add_numbers(&mut any);
         let mut named: Vec<Numbers> = Vec::new();
         for (number, _) in group {
             let count = hosts_of(*number).map_or(0, <[_]>::len) as u32;
@@ -259,20 +263,22 @@ impl Routes {
         for group in named.chunk_by(|a, b| host_of(*a) == host_of(*b)) {
             let Some((shape, text)) = group.first().map(|first| host_of(*first)) else { continue };
             let text = self.add_text(text);
-            let numbers = self.add_numbers(group.iter().map(|(number, _)| *number));
+            let numbers = self.add_numbers(&mut group.iter().map(|(number, _)| *number));
             self.hosts.push(HostEdge { shape, text, numbers });
         }
         self.buckets.push(Bucket { any_host, hosts: Span { from, to: self.hosts.len() as u32 } });
         self.buckets.len() as u32 - 1
     }
 
+    #[inline(never)]
     fn add_text(&mut self, text: &[u8]) -> u32 {
         let at = self.texts.len() as u32;
         self.texts.extend_from_slice(text);
         at
     }
 
-    fn add_numbers(&mut self, numbers: impl Iterator<Item = u32>) -> Span {
+    #[inline(never)]
+    fn add_numbers(&mut self, numbers: &mut dyn Iterator<Item = u32>) -> Span {
         let from = self.numbers.len() as u32;
         self.numbers.extend(numbers);
         Span { from, to: self.numbers.len() as u32 }
@@ -290,10 +296,37 @@ impl Routes {
 /// The number of a rule, and of a host in it where hosts are sorted.
 type Numbers = (u32, u32);
 
-/// Sorts, with one copy of the code for everything that is sorted here.
+/// Sorts in place (heapsort). The standard sorts are made for speed and would be 9 KB of the module, for what runs once a
+/// configuration.
+#[cold]
 #[inline(never)]
 fn sort(numbers: &mut [Numbers], order: &dyn Fn(&Numbers, &Numbers) -> Ordering) {
-    numbers.sort_unstable_by(order);
+    let len = numbers.len();
+    for start in (0..len / 2).rev() {
+        sift_down(numbers, start, order);
+    }
+    for end in (1..len).rev() {
+        numbers.swap(0, end);
+        sift_down(numbers.get_mut(..end).unwrap_or_default(), 0, order);
+    }
+}
+
+/// Moves the number at `at` down until none below it is greater.
+#[inline(never)]
+fn sift_down(heap: &mut [Numbers], mut at: usize, order: &dyn Fn(&Numbers, &Numbers) -> Ordering) {
+    let greater = |heap: &[Numbers], a: usize, b: usize| match (heap.get(a), heap.get(b)) {
+        (Some(a), Some(b)) => order(a, b) == Ordering::Greater,
+        _ => false,
+    };
+    loop {
+        let (left, right) = (2 * at + 1, 2 * at + 2);
+        let below = if greater(heap, right, left) { right } else { left };
+        if !greater(heap, below, at) {
+            return;
+        }
+        heap.swap(at, below);
+        at = below;
+    }
 }
 
 /// What a rule has after some segments, in the order of the tree.

@@ -35,16 +35,17 @@ pub(super) struct Problems {
 
 impl Problems {
     /// Adds a problem.
-    #[inline(never)]
     pub(super) fn add(&mut self, path: String, message: impl Into<String>, help: impl Into<String>) {
+        self.add_texts(path, message.into(), help.into());
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add_texts(&mut self, path: String, message: String, help: String) {
         if self.kept.len() == MAX_PROBLEMS {
             self.more += 1;
         } else {
-            self.kept.push(Problem {
-                path: shortened(path),
-                message: shortened(message.into()),
-                help: shortened(help.into()),
-            });
+            self.kept.push(Problem { path: shortened(path), message: shortened(message), help: shortened(help) });
         }
     }
 
@@ -61,6 +62,8 @@ impl Problems {
 /// The limit of bytes in each text of a problem. Texts quote the configuration, whose words may be of any length.
 const MAX_TEXT_BYTES: usize = 500;
 
+#[cold]
+#[inline(never)]
 fn shortened(mut text: String) -> String {
     if text.len() > MAX_TEXT_BYTES {
         text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));

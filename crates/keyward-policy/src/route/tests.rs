@@ -115,6 +115,17 @@ fn a_preflight_passes_where_a_request_might() {
     assert!(!may(&["POST * /x text/plain !", "* * /x * !"], "POST"));
 }
 
+proptest! {
+    #[test]
+    fn sorting_sorts(numbers in proptest::collection::vec((0_u32..20, any::<u32>()), 0..60)) {
+        let mut sorted = numbers.clone();
+        sort(&mut sorted, &|a, b| a.cmp(b));
+        let mut expected = numbers;
+        expected.sort_unstable();
+        prop_assert_eq!(sorted, expected);
+    }
+}
+
 #[test]
 fn a_node_and_its_edge_are_small() {
     assert!(size_of::<Node>() + size_of::<Edge>() <= 36);

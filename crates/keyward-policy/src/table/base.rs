@@ -15,11 +15,14 @@ use crate::timestamp::Timestamp;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The limit of memory for one table, by its own estimate.
-pub const MAX_TABLE_BYTES: usize = 384 << 20;
+pub const MAX_TABLE_BYTES: usize = 384 * MEBIBYTE;
+
+/// The unit of the limits. Unit tests fill tables up to the limits, so it is smaller there.
+const MEBIBYTE: usize = if cfg!(test) { 1 << 16 } else { 1 << 20 };
 
 /// The limit of memory for all tables of a VM together, by their own estimate: those in use, those that are being built
 /// and those that are on their way out, of every admin service. Envoy allows a VM 1 GiB.
-pub const MAX_ALL_TABLES_BYTES: usize = 768 << 20;
+pub const MAX_ALL_TABLES_BYTES: usize = 768 * MEBIBYTE;
 
 /// What all tables take. A VM runs on one thread and shares this with no other VM.
 static ALL_TABLES_BYTES: AtomicUsize = AtomicUsize::new(0);
