@@ -2,7 +2,7 @@
 //!
 //! `cargo metadata` says what each crate depends on and where its code is. A dependency is used when its name occurs in
 //! that code: in the library and the programs for an ordinary one, in tests, benchmarks and examples too for one of
-//! development.
+//! development. A crate may keep others on purpose: `[package.metadata.unused] kept = ["…"]`.
 
 use crate::{sh, workspace};
 use anyhow::{Context as _, Result, bail};
@@ -24,9 +24,14 @@ pub fn check() -> Result<()> {
         let name = text(package, "name");
         inherited.extend(inherited_dependencies(Path::new(text(package, "manifest_path")))?);
         let code = Code::read(package)?;
+        let kept = package.pointer("/metadata/unused/kept").and_then(Value::as_array);
+        let kept: Vec<_> = kept.into_iter().flatten().filter_map(Value::as_str).collect();
         for dependency in list(package, "dependencies") {
             let known_as = dependency.get("rename").and_then(Value::as_str).unwrap_or(text(dependency, "name"));
             let development = dependency.get("kind").and_then(Value::as_str) == Some("dev");
+            if kept.contains(&known_as) {
+                continue;
+            }
             if !code.mentions(&known_as.replace('-', "_"), development) {
                 unused.push(format!("  {known_as} in {name}"));
             }

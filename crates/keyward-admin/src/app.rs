@@ -1,8 +1,14 @@
 //! What the HTTP API and the page share: the service, its request metrics, and the slowdown of wrong tokens.
 
+pub mod body;
 pub mod metrics;
 pub mod observe;
 pub mod slowdown;
+mod summary;
+mod trust;
+
+pub use summary::Summary;
+pub use trust::Trust;
 
 use crate::service::Service;
 use metrics::Metrics;

@@ -1,7 +1,7 @@
 //! Authenticates the caller of an API request by its token.
 
 use super::problem::Problem;
-use crate::app::{App, Peer};
+use crate::app::{App, Peer, Trust};
 use crate::service::tokens::Principal;
 use crate::store::tokens::Role;
 use axum::extract::{FromRequestParts, MatchedPath};
@@ -45,13 +45,16 @@ async fn authenticate(parts: &Parts, app: &App, role: Role) -> Result<Arc<Princi
         return Err(Problem::token_missing());
     };
     match app.service.tokens.authenticate(token) {
-        Some(principal) if principal.role == role => Ok(principal),
+        Some(principal) if principal.role == role => {
+            Trust::give_to(&parts.extensions);
+            Ok(principal)
+        }
         Some(_) => Err(Problem::role_forbidden(role.as_str())),
         None => {
             let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
             // The route is logged and not the path, which may hold a key by mistake.
             let route = parts.extensions.get::<MatchedPath>().map_or("other", MatchedPath::as_str);
-            tracing::warn!(?peer, route, "a request carried a token that is not valid");
+            app.slowdown.log(|| tracing::warn!(?peer, route, "a request carried a token that is not valid"));
             // Only wrong tokens are delayed: a valid one from the same address is answered at once.
             app.slowdown.wrong(peer).await.map_err(|_| Problem::slow_down())?;
             Err(Problem::token_invalid())

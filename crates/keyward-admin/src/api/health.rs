@@ -27,17 +27,13 @@ pub(super) async fn healthz() -> Json<Health> {
     get, path = "/readyz", tag = "operation",
     responses(
         (status = 200, body = Health),
-        (status = 503, description = "`store_unavailable`: the store cannot be reached, or the service is stopping", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`store_unavailable`: the store cannot be reached or written, or the service is stopping", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Health>, Problem> {
-    let state = app.service.feed.state();
-    if state.closing {
-        return Err(Problem::unavailable("the service is stopping"));
+    match app.service.unready() {
+        None => Ok(Json(Health { status: "ok" })),
+        Some(reason) => Err(Problem::unavailable(reason)),
     }
-    if !state.reachable {
-        return Err(Problem::unavailable("the store cannot be reached"));
-    }
-    Ok(Json(Health { status: "ok" }))
 }
 
 /// Read metrics in Prometheus' text format

@@ -7,7 +7,7 @@ use super::read::{KeyId, Query, format_cursor, json_object, no_body};
 use crate::app::App;
 use crate::lifetime::{InvalidLifetime, Lifetime};
 use crate::secret::masked;
-use crate::service::validate::{LONGEST_NAME, NAME_PATTERN};
+use crate::service::validate::{MAX_NAME_CHARACTERS, NAME_PATTERN};
 use crate::service::{CreateKey, EditKey, FieldError, KeyDetail};
 use crate::store::keys::KeyRecord;
 use axum::Json;
@@ -211,7 +211,7 @@ fn name_schema() -> Object {
         .schema_type(Type::String)
         .description(Some("Unique among live keys. Without control characters, and without white space at the ends."))
         .min_length(Some(1))
-        .max_length(Some(LONGEST_NAME))
+        .max_length(Some(MAX_NAME_CHARACTERS))
         .pattern(Some(NAME_PATTERN))
         .examples(["CI Bot"])
         .build()

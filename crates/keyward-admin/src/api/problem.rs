@@ -152,6 +152,13 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// 503: there is no room for the request at the moment.
+    pub fn busy(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "The service is busy", detail).retry_after(5)
+    }
+}
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let detail = error.to_string();
@@ -181,6 +188,7 @@ impl From<Error> for Problem {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_waiters", "Too many polls are waiting", detail)
                     .retry_after(5)
             }
+            Error::Busy => Self::busy(detail),
             Error::TokenEnded => Self::token_invalid(),
             Error::Unavailable => Self::unavailable("the store cannot be reached"),
             Error::Internal => Self::internal(),

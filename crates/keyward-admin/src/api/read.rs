@@ -1,8 +1,9 @@
 //! Reads bodies and queries strictly: every mistake is reported at once, and unknown or repeated names are mistakes.
 
 use super::problem::Problem;
+use crate::app::body::{self, BodyError, ReadBody, Sender};
 use crate::service::FieldError;
-use axum::body::{Body, Bytes, HttpBody as _, to_bytes};
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequestParts, Path};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
@@ -16,14 +17,19 @@ use std::convert::Infallible;
 use std::fmt;
 use std::time::Duration;
 
-/// How long a body may take to arrive.
-const MAX_BODY_TIME: Duration = Duration::from_secs(20);
-
 /// Reads a JSON object from a body of at most `limit` bytes.
 ///
 /// # Errors
 /// 400, 408, 413, 415, or 422 if the body is not an object or holds a field twice.
 pub async fn json_object(headers: &HeaderMap, body: Body, limit: usize) -> Result<JsonFields, Problem> {
+    object(read_json(headers, body, limit).await?.bytes())
+}
+
+/// Reads a body of at most `limit` bytes that is declared as JSON.
+///
+/// # Errors
+/// 400, 408, 413, 415, 503.
+pub async fn read_json(headers: &HeaderMap, body: Body, limit: usize) -> Result<ReadBody, Problem> {
     let kinds: Vec<_> = headers.get_all(CONTENT_TYPE).iter().collect();
     let is_json = |kind: &str| {
         let essence = kind.split(';').next().unwrap_or_default().trim();
@@ -32,20 +38,31 @@ pub async fn json_object(headers: &HeaderMap, body: Body, limit: usize) -> Resul
     if kinds.len() != 1 || !kinds.iter().all(|kind| kind.to_str().is_ok_and(is_json)) {
         return Err(Problem::not_json());
     }
-    let bytes = read(body, limit).await?;
-    let twice = RefCell::new(Vec::new());
-    let mut json = serde_json::Deserializer::from_slice(&bytes);
-    let value = Strict { path: String::new(), twice: &twice }
-        .deserialize(&mut json)
-        .and_then(|value| json.end().map(|()| value))
-        // serde_json's own message may quote the body, which can hold a secret: only the place is reported.
-        .map_err(|error| Problem::malformed_json(format!("line {}, column {}", error.line(), error.column())))?;
-    let errors = twice.into_inner();
+    read(body, limit).await
+}
+
+/// Reads the fields of an object in which none is given twice.
+fn object(bytes: &[u8]) -> Result<JsonFields, Problem> {
+    // serde_json's own message may quote the body, which can hold a secret: only the place is reported.
+    let malformed = |error: serde_json::Error| format!("line {}, column {}", error.line(), error.column());
+    let (value, errors) = strict_value(bytes).map_err(|error| Problem::malformed_json(malformed(error)))?;
     match value {
         _ if !errors.is_empty() => Err(Problem::invalid(errors)),
         Value::Object(fields) => Ok(JsonFields { fields, errors: Vec::new() }),
         _ => Err(Problem::invalid(vec![FieldError::new("", "the body must be a JSON object")])),
     }
+}
+
+/// Reads a JSON value, and the fields that an object in it holds twice.
+///
+/// # Errors
+/// When it is not JSON.
+pub fn strict_value(bytes: &[u8]) -> serde_json::Result<(Value, Vec<FieldError>)> {
+    let twice = RefCell::new(Vec::new());
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = Strict { path: String::new(), twice: &twice }.deserialize(&mut json)?;
+    json.end()?;
+    Ok((value, twice.into_inner()))
 }
 
 /// Reads the body of a call that takes no fields: an empty body or an empty object. A field would be a misunderstanding,
@@ -57,24 +74,23 @@ pub async fn no_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<()
     if body.is_end_stream() {
         return Ok(());
     }
-    let bytes = read(body, limit).await?;
-    if bytes.is_empty() {
+    // Without a word about its kind an empty body is as good as none.
+    let read = read(body, limit).await?;
+    if read.bytes().is_empty() {
         return Ok(());
     }
-    json_object(headers, Body::from(bytes), limit).await?.finish()
+    let bytes = Body::from(read.bytes().to_vec());
+    json_object(headers, bytes, limit).await?.finish()
 }
 
-async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
-    match tokio::time::timeout(MAX_BODY_TIME, to_bytes(body, limit)).await {
-        Err(_) => Err(Problem::body_timeout()),
-        Ok(Err(error)) => {
-            let too_large =
-                std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
-            let cut = || Problem::malformed_json("the body ended early");
-            Err(if too_large { Problem::body_too_large(limit) } else { cut() })
-        }
-        Ok(Ok(bytes)) => Ok(bytes),
-    }
+/// Reads a body. The caller has shown a token: handlers authenticate before they read.
+async fn read(body: Body, limit: usize) -> Result<ReadBody, Problem> {
+    body::read(body, limit, Sender::Trusted).await.map_err(|error| match error {
+        BodyError::TooLarge => Problem::body_too_large(limit),
+        BodyError::TooSlow => Problem::body_timeout(),
+        BodyError::Broken => Problem::malformed_json("the body ended early"),
+        BodyError::Busy => Problem::busy("too many bodies are being read; try again later"),
+    })
 }
 
 /// The id of a key in the path. An id that is not UTF-8 becomes the empty text, which names no key: refusing it here,

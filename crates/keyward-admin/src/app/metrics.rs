@@ -54,6 +54,11 @@ impl Metrics {
             ("keyward_store_revision", "Newest revision of the store.", state.head.revision.cast_signed()),
             ("keyward_live_keys", "Live keys.", state.head.live_count.cast_signed()),
             ("keyward_store_reachable", "Whether the store answers.", i64::from(state.reachable)),
+            (
+                "keyward_store_writable",
+                "Whether the last write to the store succeeded.",
+                i64::from(service.store.write_failure().is_none()),
+            ),
             ("keyward_vms_in_contact", "Filter VMs in contact.", i64::try_from(in_contact).unwrap_or(i64::MAX)),
             (
                 "keyward_vms_unreachable",

@@ -1,5 +1,6 @@
 //! Delays and finally refuses answers to wrong tokens, for each address on its own.
 
+use super::summary::Summary;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,9 +20,17 @@ const MAX_ADDRESSES: usize = 10_000;
 const OTHERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The wrong tokens of each address.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Slowdown {
     addresses: Mutex<HashMap<IpAddr, Failures>>,
+    lines: Summary,
+}
+
+impl Default for Slowdown {
+    fn default() -> Self {
+        let lines = Summary::new(|count| tracing::warn!(count, "further wrong tokens came in the last minute"));
+        Self { addresses: Mutex::default(), lines }
+    }
 }
 
 /// Too many wrong tokens came from an address, and too many answers to it wait.
@@ -36,6 +45,11 @@ struct Failures {
 }
 
 impl Slowdown {
+    /// Logs a wrong token with `line`, unless another one was logged in the last minute: then it is only counted.
+    pub fn log(&self, line: impl FnOnce()) {
+        self.lines.note(line);
+    }
+
     /// Notes a wrong token from an address, and returns when it may be answered.
     ///
     /// # Errors
@@ -86,7 +100,7 @@ impl Drop for Leave<'_> {
 }
 
 /// The network that an address is counted by: IPv6 subscribers have a whole /64.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),

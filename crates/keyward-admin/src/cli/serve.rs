@@ -2,6 +2,7 @@
 
 use super::error::{CommandError, block_on, end};
 use super::exit::Exit;
+use super::token::store_failed;
 use crate::api;
 use crate::app::App;
 use crate::clock::Clock;
@@ -9,11 +10,12 @@ use crate::config::{Config, VARIABLES};
 use crate::server::{self, Tls};
 use crate::service::Service;
 use crate::service::tokens::create_token;
+use crate::store::Store;
+use crate::store::check::Depth;
 use crate::store::keys::By;
+use crate::store::sqlite_file::{Lock, beside, create_private, sqlite_path};
 use crate::store::tokens::Role;
-use crate::store::{self, Store};
 use crate::web;
-use std::fs::TryLockError;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,6 +27,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How long another service on the same file may take to end.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long the end of the service may take, whatever the database and the clients do.
+const MAX_STOP: Duration = Duration::from_secs(22);
 
 /// Run the admin service
 #[derive(Debug, clap::Args)]
@@ -63,15 +67,22 @@ fn start() -> Result<(), CommandError> {
 }
 
 async fn serve(config: Config) -> Result<(), CommandError> {
-    let _alone = be_alone(&config.database_url).await?;
-    let store = Store::open(&config.database_url).await.map_err(|error| match error {
-        store::Error::Url(_) => CommandError::invalid(error),
-        error => CommandError::failed(error),
+    let file = sqlite_path(&config.database_url).map_err(store_failed)?;
+    let _lock = match &file {
+        Some(file) => Some(be_alone(file).await?),
+        None => None,
+    };
+    let store = Store::open(&config.database_url).await.map_err(store_failed)?;
+    store.check(Depth::Quick).await.map_err(|error| {
+        CommandError::failed(format!(
+            "{error}; `keyward store check` says more, and `keyward store restore` puts a backup back"
+        ))
     })?;
     let clock = Clock::system();
     let service =
         Service::new(store.clone(), config.settings.clone(), clock.clone()).await.map_err(CommandError::failed)?;
-    first_tokens(&service, &store, &config, &clock).await?;
+    warn_of_tokens(file.as_deref());
+    first_tokens(&service, &store, file.as_deref(), &clock).await?;
     let tls = config.tls.clone().map(Tls::open).transpose().map_err(CommandError::invalid)?;
     let listener = TcpListener::bind(config.listen)
         .await
@@ -84,17 +95,35 @@ async fn serve(config: Config) -> Result<(), CommandError> {
     let app = App::new(service.clone());
     let scheme = if tls.is_some() { "https" } else { "http" };
     tracing::info!("ready on {scheme}://{address}");
+    let (told, stopping) = tokio::sync::oneshot::channel();
     let stop = async {
         wait_for_signal().await;
         tracing::info!("stopping: waiting polls are answered first");
+        let _ = told.send(());
         service.close().await;
     };
     let router = api::router(app.clone()).merge(web::router(app, tls.is_some()));
-    server::serve(listener, tls, router, config.most_connections, stop).await.map_err(CommandError::failed)?;
-    tasks.shutdown().await;
-    store.close().await;
-    tracing::info!("stopped");
-    Ok(())
+    let served = async {
+        server::serve(listener, tls, router, config.max_connections, stop).await.map_err(CommandError::failed)?;
+        tasks.shutdown().await;
+        store.close().await;
+        tracing::info!("stopped");
+        Ok(())
+    };
+    let overdue = async {
+        // An error means that the service ended without a signal.
+        if stopping.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(MAX_STOP).await;
+    };
+    tokio::select! {
+        served = served => served,
+        () = overdue => {
+            tracing::warn!("the service did not end within {MAX_STOP:?}: what is left is given up");
+            Ok(())
+        }
+    }
 }
 
 async fn wait_for_signal() {
@@ -134,7 +163,12 @@ fn start_log() -> Result<(), CommandError> {
 
 /// Without a token nobody can call. On SQLite the missing ones are made at first start; on PostgreSQL, where several
 /// replicas would each make their own, they must be given.
-async fn first_tokens(service: &Service, store: &Store, config: &Config, clock: &Clock) -> Result<(), CommandError> {
+async fn first_tokens(
+    service: &Service,
+    store: &Store,
+    database: Option<&Path>,
+    clock: &Clock,
+) -> Result<(), CommandError> {
     let mut missing = Vec::new();
     for role in [Role::Admin, Role::Edge] {
         if service.tokens.has(role) {
@@ -163,9 +197,9 @@ async fn first_tokens(service: &Service, store: &Store, config: &Config, clock: 
     let file = if std::io::stderr().is_terminal() {
         None
     } else {
-        let path = tokens_file(&config.database_url);
-        let file =
-            create_private(&path).map_err(|error| CommandError::failed(format!("`{}`: {error}", path.display())))?;
+        let path = tokens_file(database);
+        let file = create_tokens_file(&path)
+            .map_err(|error| CommandError::failed(format!("`{}`: {error}", path.display())))?;
         Some((path, file))
     };
     let mut lines = String::new();
@@ -186,54 +220,45 @@ async fn first_tokens(service: &Service, store: &Store, config: &Config, clock: 
     service.refresh().await.map_err(CommandError::failed)
 }
 
-/// Makes sure that no other service works on a SQLite file: the receipts of two would not know of each other's filters.
-/// One that is just ending is waited for. Held as long as the value.
-async fn be_alone(database_url: &str) -> Result<Option<std::fs::File>, CommandError> {
-    let Some(path) = sqlite_file(database_url) else { return Ok(None) };
-    let path = PathBuf::from(format!("{path}.lock"));
-    let failed = |error: &dyn std::fmt::Display| CommandError::failed(format!("`{}`: {error}", path.display()));
-    let mut options = std::fs::OpenOptions::new();
-    options.create(true).append(true);
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(&path).map_err(|error| failed(&error))?;
+/// Waits until no other service works on a SQLite file: the receipts of two would not know of each other's filters.
+async fn be_alone(database: &Path) -> Result<Lock, CommandError> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
-    let mut told = false;
+    let mut is_told = false;
     loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(Some(file)),
-            Err(TryLockError::Error(error)) => return Err(failed(&error)),
-            Err(TryLockError::WouldBlock) if tokio::time::Instant::now() >= deadline => {
-                return Err(failed(&"another `keyward serve` works on this database; several need PostgreSQL"));
-            }
-            Err(TryLockError::WouldBlock) => {}
+        if let Some(lock) = Lock::try_new(database).map_err(store_failed)? {
+            return Ok(lock);
         }
-        if !std::mem::replace(&mut told, true) {
+        if tokio::time::Instant::now() >= deadline {
+            let database = database.display();
+            return Err(CommandError::failed(format!(
+                "another `keyward serve` works on `{database}`; several services on one store need PostgreSQL"
+            )));
+        }
+        if !std::mem::replace(&mut is_told, true) {
             tracing::info!("another `keyward serve` works on this database: waiting for its end");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
-/// The file of a SQLite database; none: in memory, or another database.
-fn sqlite_file(database_url: &str) -> Option<&str> {
-    let path = database_url.strip_prefix("sqlite:")?;
-    let path = path.strip_prefix("//").unwrap_or(path);
-    path.split('?').next().filter(|path| !path.is_empty() && !path.contains(":memory:"))
+/// Returns the file of the first tokens, beside the database: `keyward.db.tokens`.
+fn tokens_file(database: Option<&Path>) -> PathBuf {
+    beside(database.unwrap_or(Path::new("keyward")), ".tokens")
 }
 
-/// Beside the database: `keyward.db.tokens`.
-fn tokens_file(database_url: &str) -> PathBuf {
-    PathBuf::from(format!("{}.tokens", sqlite_file(database_url).unwrap_or("keyward")))
+/// Says at every start that the tokens of the first one are still there to be read.
+fn warn_of_tokens(database: Option<&Path>) {
+    let path = tokens_file(database);
+    if path.exists() {
+        tracing::warn!("`{}` holds tokens in clear: keep them in a safe place, and remove the file", path.display());
+    }
 }
 
-fn create_private(path: &Path) -> std::io::Result<std::fs::File> {
-    // One that is there belongs to a database that is gone; its mode might be open.
+fn create_tokens_file(path: &Path) -> std::io::Result<std::fs::File> {
+    // A file that is there belongs to a database that is gone; its mode might be open.
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut options = std::fs::OpenOptions::new();
-    options.create_new(true).write(true);
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    create_private(path)
 }

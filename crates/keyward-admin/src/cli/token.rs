@@ -56,15 +56,24 @@ pub enum TokenCommand {
     },
 }
 
-/// Opens the database that the environment names.
-pub(super) async fn open_store() -> Result<Store, CommandError> {
+/// Returns the database that the environment names.
+pub(super) fn database_url() -> Result<String, CommandError> {
     let mut env = Environment::new(|name| std::env::var(name).ok());
     let url = env.secret("KEYWARD_DATABASE_URL");
-    let url = env.finish(url).map_err(CommandError::invalid)?.unwrap_or_else(|| DATABASE_URL.to_owned());
-    Store::open(&url).await.map_err(|error| match error {
+    Ok(env.finish(url).map_err(CommandError::invalid)?.unwrap_or_else(|| DATABASE_URL.to_owned()))
+}
+
+/// Opens the database that the environment names. It must exist: a command in the wrong folder must not make another.
+pub(super) async fn open_store() -> Result<Store, CommandError> {
+    Store::open_existing(&database_url()?).await.map_err(store_failed)
+}
+
+/// Returns how a command ends when the store refuses.
+pub(super) fn store_failed(error: store::Error) -> CommandError {
+    match error {
         store::Error::Url(_) => CommandError::invalid(error),
         error => CommandError::failed(error),
-    })
+    }
 }
 
 /// Who stands behind a command that works on the database.
@@ -103,7 +112,7 @@ async fn act(store: &Store, command: TokenCommand) -> Result<(), CommandError> {
                         CommandError::invalid(told.join("\n"))
                     }
                     crate::service::Error::NameTaken => {
-                        CommandError::failed(format!("there is a token named `{name}` already"))
+                        CommandError::failed(format!("there is or was a token named `{name}`: names are not used again, so that audit entries stay clear"))
                     }
                     error => CommandError::failed(error),
                 })?;

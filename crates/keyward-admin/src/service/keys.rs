@@ -1,4 +1,4 @@
-//! Keys are made, listed, changed, regenerated and deleted.
+//! Use cases of keys: create, list, change, regenerate and delete.
 
 use super::proxies::Applied;
 use super::{Error, FieldError, Result, Service, validate};
@@ -8,25 +8,25 @@ use crate::secret::Secret;
 use crate::store::keys::{By, KeyEdit, KeyRecord, NewDigest, NewKey};
 use std::time::Duration;
 
-/// A key to be made.
+/// A key that is to be created.
 #[derive(Debug, Clone)]
 pub struct CreateKey {
-    /// Unique among live keys.
+    /// The name, unique among live keys.
     pub name: String,
-    /// Of the catalogue.
+    /// The machine names of the permissions to grant.
     pub permissions: Vec<String>,
-    /// How long it lives.
+    /// The lifetime.
     pub expires_in: Lifetime,
 }
 
-/// What to change; none: leave as it is.
+/// What to change of a key. `None` leaves a field as it is.
 #[derive(Debug, Clone, Default)]
 pub struct EditKey {
-    /// Another name.
+    /// The new name.
     pub name: Option<String>,
-    /// Other permissions.
+    /// The new permissions.
     pub permissions: Option<Vec<String>>,
-    /// Refuse it, or no longer.
+    /// Whether the key is to be refused.
     pub disabled: Option<bool>,
 }
 
@@ -39,30 +39,31 @@ pub struct IssuedKey {
     pub secret: Secret,
 }
 
-/// A part of the list.
+/// A part of the list of keys.
 #[derive(Debug)]
 pub struct KeyPage {
-    /// Newest first.
+    /// The keys, newest first.
     pub keys: Vec<KeyRecord>,
-    /// Where the next part begins; none: this is the last.
+    /// Where the next part begins. `None` means that this is the last one.
     pub next: Option<i64>,
 }
 
 impl Service {
-    /// What is wrong with a key to be made, as far as can be said without the store.
+    /// Returns the mistakes in a key that is to be created, as far as they can be found without the store.
     pub fn check_key(&self, request: &CreateKey) -> Vec<FieldError> {
         let mut errors = Vec::new();
-        validate::name("name", &request.name, &mut errors);
+        validate::name("name", &validate::normalized(&request.name), &mut errors);
         validate::permissions(request.permissions.clone(), &[], &self.settings.catalogue, &mut errors);
         errors
     }
 
-    /// Makes a key.
+    /// Creates a key.
     ///
     /// # Errors
     /// [`Error::Invalid`], [`Error::NameTaken`]; when the store cannot be written.
-    pub async fn create_key(&self, actor: &str, request: CreateKey) -> Result<IssuedKey> {
+    pub async fn create_key(&self, actor: &str, mut request: CreateKey) -> Result<IssuedKey> {
         let mut errors = Vec::new();
+        request.name = validate::normalized(&request.name);
         validate::name("name", &request.name, &mut errors);
         let permissions = validate::permissions(request.permissions, &[], &self.settings.catalogue, &mut errors);
         if !errors.is_empty() {
@@ -81,7 +82,8 @@ impl Service {
         Ok(IssuedKey { key, secret })
     }
 
-    /// A part of the list, newest first: up to `limit` keys after `cursor` (a [`KeyPage::next`]) in which `q` is found.
+    /// Returns a part of the list, newest first: up to `limit` keys after `cursor` (a [`KeyPage::next`]) in which `q` is
+    /// found.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -93,7 +95,7 @@ impl Service {
         Ok(KeyPage { keys, next })
     }
 
-    /// One key.
+    /// Returns a key.
     ///
     /// # Errors
     /// [`Error::NotFound`]; when the store cannot be read.
@@ -108,6 +110,7 @@ impl Service {
     /// be written.
     pub async fn edit_key(&self, actor: &str, id: &str, edit: EditKey, expected: Option<u64>) -> Result<KeyRecord> {
         let mut errors = Vec::new();
+        let edit = EditKey { name: edit.name.map(|name| validate::normalized(&name)), ..edit };
         if let Some(name) = &edit.name {
             validate::name("name", name, &mut errors);
         }
@@ -170,10 +173,10 @@ impl Service {
     }
 }
 
-/// Checks what new keys begin with: 1 to 20 of A-Z a-z 0-9 and inner underscores.
+/// Checks a key prefix: 1 to 20 characters of A-Z, a-z and 0-9, with underscores between them.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A description of the mistake.
 pub fn check_prefix(prefix: &str) -> std::result::Result<(), FieldError> {
     let ok = (1..=20).contains(&prefix.len())
         && prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')

@@ -1,4 +1,4 @@
-//! What the service does by itself: notice changes of others, keep the list of VMs, delete what is long over.
+//! Background work of the service: noticing changes of others, saving the list of VMs, deleting what has expired.
 
 use super::Service;
 use super::proxies::Message;
@@ -39,12 +39,13 @@ fn every(period: Duration) -> tokio::time::Interval {
 }
 
 impl Service {
-    /// Starts what runs until the returned set is dropped.
+    /// Starts the background work, which runs until the returned set is dropped.
     pub fn run(self: &Arc<Self>) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(self).look());
         tasks.spawn(Arc::clone(self).keep_proxies());
         tasks.spawn(Arc::clone(self).clean());
+        tasks.spawn(Arc::clone(self).watch_writes());
         if self.store.is_shared() {
             tasks.spawn(Arc::clone(self).listen());
             tasks.spawn(Arc::clone(self).share());
@@ -112,6 +113,15 @@ impl Service {
                 tracing::error!(seconds, "the store has not answered for this long: filters are told to try again");
                 self.feed.set_reachable(false);
             }
+        }
+    }
+
+    /// Notices that the store cannot be written before somebody needs it, and that it can be written again.
+    async fn watch_writes(self: Arc<Self>) {
+        let mut ticks = every(LOOK);
+        loop {
+            ticks.tick().await;
+            self.store.try_writing().await;
         }
     }
 

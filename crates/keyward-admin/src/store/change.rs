@@ -3,7 +3,7 @@
 use super::database::{CHANGES, Store};
 use super::error::Result;
 use super::head::{Head, read_head, signed};
-use super::sql::{Arg, Tx};
+use super::sql::{Arg, Priority, Tx};
 use keyward_policy::checksum::contribution;
 use keyward_policy::manifest::LiveKey;
 
@@ -14,9 +14,14 @@ pub struct Change {
 }
 
 impl Store {
-    /// Starts a change, waiting for whoever is writing.
+    /// Starts a change that a person waits for, after the one that is being made.
     pub(super) async fn change(&self) -> Result<Change> {
-        let mut tx = self.pool.begin_write().await?;
+        self.change_as(Priority::Person).await
+    }
+
+    /// Starts a change, after the one that is being made.
+    pub(super) async fn change_as(&self, priority: Priority) -> Result<Change> {
+        let mut tx = self.pool.begin_write(priority).await?;
         // An update and not `SELECT … FOR UPDATE`, which SQLite does not know.
         let sql = "UPDATE store SET head = head WHERE one = 1 \
                    RETURNING identity, head, live_count, live_checksum, compacted, version";

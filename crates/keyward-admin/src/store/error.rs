@@ -1,5 +1,7 @@
 //! The errors of the store.
 
+use sqlx::migrate::MigrateError;
+
 /// Why the store did not carry out a call.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -23,13 +25,27 @@ pub enum Error {
     Ahead(u64),
     /// The database cannot be reached, or it refused a statement.
     #[error("the database failed: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
     /// The schema of the database could not be brought to this version's.
     #[error("the schema of the database could not be updated: {0}")]
-    Migration(#[from] sqlx::migrate::MigrateError),
+    Migration(MigrateError),
     /// The database URL is not usable.
     #[error("{0}")]
     Url(String),
+    /// A database of this version's or an older schema was expected.
+    #[error("{0}")]
+    NewerSchema(String),
+    /// The database cannot be reached when it is opened.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The database file was removed or replaced while it was open. Nothing is written any more, since it would be lost.
+    #[error(
+        "{0}: what is written now would be lost, so nothing is; move the file back, or stop the service and restore a backup"
+    )]
+    Replaced(String),
+    /// A service or another program works on the database.
+    #[error("the database `{0}` is in use: stop the service first")]
+    InUse(String),
     /// The database holds something that Keyward did not write: it was edited, or the disk is faulty.
     #[error("the database is damaged: {0}")]
     Corrupt(String),
@@ -38,12 +54,43 @@ pub enum Error {
 /// The result of a call of the store.
 pub type Result<T> = std::result::Result<T, Error>;
 
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        // SQLite: corrupt (11), not a database (26); PostgreSQL: data corrupted, index corrupted.
+        let is_damage = error.as_database_error().and_then(|error| error.code()).is_some_and(|code| {
+            ["XX001", "XX002"].contains(&&*code)
+                || code.len() < 5 && code.parse::<u32>().is_ok_and(|code| [11, 26].contains(&(code & 0xff)))
+        });
+        if is_damage { Self::Corrupt(error.to_string()) } else { Self::Database(error) }
+    }
+}
+
+impl From<MigrateError> for Error {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Execute(error) => error.into(),
+            error => Self::Migration(error),
+        }
+    }
+}
+
 impl Error {
     /// Whether the same call may succeed a little later: the connection was lost, the server is stopping, a lock took
     /// too long, the disk is full.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Database(error) => is_transient(error),
+            Self::Replaced(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether a failed write says something about the store, and not only about what was to be written.
+    pub(super) fn is_about_the_store(&self) -> bool {
+        match self {
+            // A unique or another constraint; both databases name the class.
+            Self::Database(sqlx::Error::Database(error)) => error.kind() == sqlx::error::ErrorKind::Other,
+            Self::Database(_) | Self::Replaced(_) | Self::Corrupt(_) => true,
             _ => false,
         }
     }

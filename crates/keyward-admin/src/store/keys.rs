@@ -1,4 +1,4 @@
-//! Keys as the store keeps them.
+//! Changes of keys, each in one transaction.
 
 use super::change::Change;
 use super::database::Store;
@@ -7,66 +7,66 @@ use super::head::{Head, signed};
 pub use super::record::KeyRecord;
 use super::record::{read_key, select_keys};
 use super::search;
-use super::sql::{Arg, Tx};
+use super::sql::{Arg, Priority, Tx};
 use crate::lifetime::Lifetime;
 use keyward_policy::digest::Digest;
 use keyward_policy::timestamp::Timestamp;
 use serde_json::json;
 
-/// What a new or regenerated key is stored as.
+/// What the store keeps of a plaintext.
 #[derive(Debug, Clone)]
 pub struct NewDigest {
-    /// Of the plaintext.
+    /// The SHA-256 digest of the plaintext.
     pub digest: Digest,
-    /// The words before the underscore.
+    /// The part of the plaintext before its last underscore.
     pub prefix: String,
-    /// The last four characters.
+    /// The last four characters of the plaintext.
     pub last_four: String,
 }
 
-/// A key to be made.
+/// A key that is to be created.
 #[derive(Debug, Clone)]
 pub struct NewKey {
-    /// Fresh and unique.
+    /// A new and unique id.
     pub id: String,
-    /// Valid, but perhaps taken.
+    /// A valid name, which another key may have.
     pub name: String,
-    /// Of the catalogue.
+    /// The machine names of the permissions to grant.
     pub permissions: Vec<String>,
     /// The chosen lifetime.
     pub expires_in: Lifetime,
-    /// Of its plaintext.
+    /// What is kept of the plaintext.
     pub secret: NewDigest,
 }
 
-/// What to change of a key; none: leave as it is.
+/// What to change of a key. `None` leaves a field as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyEdit {
-    /// Another name.
+    /// The new name.
     pub name: Option<String>,
-    /// Other permissions.
+    /// The new permissions.
     pub permissions: Option<Vec<String>>,
-    /// Refuse it, or no longer.
+    /// Whether the key is to be refused.
     pub disabled: Option<bool>,
 }
 
-/// Who changes something, and when.
+/// Who makes a change, and when.
 #[derive(Debug, Clone, Copy)]
 pub struct By<'a> {
-    /// Name of the token, or of who stands behind the command.
+    /// The name of the token, or of the person who runs the command.
     pub actor: &'a str,
-    /// When.
+    /// The time of the change.
     pub at: Timestamp,
 }
 
 /// A key before and after a change.
 #[derive(Debug, Clone)]
 pub struct Changed {
-    /// As it was.
+    /// The key before the change.
     pub before: KeyRecord,
-    /// As it is.
+    /// The key after the change.
     pub after: KeyRecord,
-    /// The store afterwards; none: nothing had to change.
+    /// The state of the store after the change. `None` means that nothing had to change.
     pub head: Option<Head>,
 }
 
@@ -75,7 +75,7 @@ const BY_NAME: &str = "SELECT id FROM keys WHERE name = $1";
 const EXPIRED: &str = select_keys!("keys k", "WHERE k.expires_at < $1 ORDER BY k.expires_at LIMIT $2");
 
 impl Store {
-    /// The key with this id.
+    /// Returns the key with this id.
     ///
     /// # Errors
     /// [`Error::NotFound`]; or when the database cannot be read.
@@ -87,7 +87,7 @@ impl Store {
         read_key(&row.ok_or(Error::NotFound)?)
     }
 
-    /// Makes a key.
+    /// Creates a key.
     ///
     /// # Errors
     /// [`Error::NameTaken`]; or when the database cannot be written: then nothing was.
@@ -99,7 +99,7 @@ impl Store {
         Ok((key, change.commit().await?))
     }
 
-    /// Gives a key another plaintext, and its lifetime anew; the old one goes in the same revision.
+    /// Replaces the plaintext of a key and starts its lifetime again. The old plaintext goes in the same revision.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::RevisionMismatch`]; or when the database cannot be written: then nothing was.
@@ -123,7 +123,7 @@ impl Store {
         change.replace_key(&before, after, by, "key.regenerate", &json!({})).await
     }
 
-    /// Changes name, permissions or whether a key is refused.
+    /// Changes the name or the permissions of a key, or whether it is refused.
     ///
     /// # Errors
     /// As [`Store::regenerate_key`], and [`Error::NameTaken`].
@@ -153,7 +153,7 @@ impl Store {
         change.replace_key(&before, after, by, "key.update", &detail.into()).await
     }
 
-    /// Deletes a key for good and leaves a tombstone.
+    /// Deletes a key and leaves a tombstone.
     ///
     /// # Errors
     /// As [`Store::regenerate_key`].
@@ -179,7 +179,7 @@ impl Store {
         if self.pool.row(EXPIRED, &[args[0], Arg::Int(1)]).await?.is_none() {
             return Ok((Vec::new(), None));
         }
-        let mut change = self.change().await?;
+        let mut change = self.change_as(Priority::Background).await?;
         let rows = change.tx.rows(EXPIRED, &args).await?;
         let keys: Vec<KeyRecord> = rows.iter().map(read_key).collect::<Result<_>>()?;
         for key in &keys {
@@ -189,7 +189,7 @@ impl Store {
     }
 }
 
-/// PostgreSQL fails at a text with a NUL in it, where no key has one.
+/// Returns whether a text can be an id that this service gave. PostgreSQL fails at a NUL, which no id has.
 fn may_be_id(id: &str) -> bool {
     id.bytes().all(|b| b.is_ascii_graphic())
 }
@@ -270,7 +270,7 @@ impl Change {
         Ok(Changed { before: before.clone(), after, head: Some(head) })
     }
 
-    /// Deletes a key, leaves its tombstone and says so in the audit log; the revision of the delete.
+    /// Deletes a key, leaves its tombstone and writes an audit entry. Returns the revision of the delete.
     async fn bury_key(&mut self, key: &KeyRecord, by: By<'_>, action: &str) -> Result<u64> {
         let revision = self.next_revision();
         self.removed(&key.wire());

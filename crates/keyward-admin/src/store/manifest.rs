@@ -4,7 +4,7 @@ use super::database::Store;
 use super::error::{Error, Result};
 use super::head::{HEAD, Head, read_head, signed, unsigned};
 use super::record::split_permissions;
-use super::sql::{Arg, Row};
+use super::sql::{Arg, Priority, Row};
 use keyward_policy::manifest::{Change as WireChange, LiveKey};
 use keyward_policy::timestamp::Timestamp;
 use std::borrow::Cow;
@@ -178,7 +178,7 @@ impl Store {
         if newest(self.pool.row(NEWEST, &before).await?)?.is_none() {
             return Ok(None);
         }
-        let mut change = self.change().await?;
+        let mut change = self.change_as(Priority::Background).await?;
         let row = change.tx.row(NEWEST, &before).await?;
         let Some(newest) = newest(row)? else { return Ok(None) };
         change.tx.execute("DELETE FROM tombstones WHERE revision <= $1", &[Arg::Int(newest)]).await?;

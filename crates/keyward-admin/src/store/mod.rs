@@ -5,7 +5,9 @@
 //! revision N+1 before N. A sequence would not give that, since a later number can be committed first.
 
 pub mod audit;
+pub mod backup;
 mod change;
+pub mod check;
 mod database;
 mod error;
 mod head;
@@ -17,8 +19,11 @@ mod record;
 pub mod search;
 mod seed;
 mod sql;
+pub mod sqlite_file;
 pub mod tokens;
+mod turns;
 pub mod usage;
+mod writes;
 
 pub use change::Change;
 pub use database::{CHANGES, Listener, Notification, RECEIPTS, Store};

@@ -7,7 +7,7 @@
 use super::database::Store;
 use super::error::Result;
 use super::record::{KeyRecord, read_key, select_keys};
-use super::sql::{Arg, Pool, Tx};
+use super::sql::{Arg, Database, Tx};
 use std::collections::BTreeSet;
 
 /// How many of the newest keys PostgreSQL looks through before it asks the trigram index: a frequent text is found
@@ -39,8 +39,8 @@ const POSTGRES_BY_TRIGRAM: &str = select_keys!(
 );
 
 impl Store {
-    /// Up to `limit` live keys older than `before` (a [`KeyRecord::seq`]), newest first, in which `q` is found; an empty
-    /// `q` finds all.
+    /// Returns up to `limit` live keys older than `before` (a [`KeyRecord::seq`]), newest first, in which `q` is found. An
+    /// empty `q` finds all.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -51,14 +51,15 @@ impl Store {
         }
         let q = q.to_lowercase();
         let page = [Arg::Int(before.unwrap_or(i64::MAX)), Arg::Int(i64::from(limit))];
-        let rows = match (q.chars().count(), &self.pool) {
-            (0, pool) => pool.rows(ALL, &page).await?,
-            (1 | 2, pool) => pool.rows(BY_START, &[page[0], page[1], Arg::Text(&q)]).await?,
-            (_, pool @ Pool::Sqlite { .. }) => {
+        let pool = &self.pool;
+        let rows = match (q.chars().count(), pool.database()) {
+            (0, _) => pool.rows(ALL, &page).await?,
+            (1 | 2, _) => pool.rows(BY_START, &[page[0], page[1], Arg::Text(&q)]).await?,
+            (_, Database::Sqlite { .. }) => {
                 let phrase = format!("\"{}\"", q.replace('"', "\"\""));
                 pool.rows(SQLITE_BY_TRIGRAM, &[page[0], page[1], Arg::Text(&phrase)]).await?
             }
-            (_, pool @ Pool::Postgres { .. }) => {
+            (_, Database::Postgres { .. }) => {
                 let newest = [page[0], page[1], Arg::Text(&q), Arg::Int(NEWEST)];
                 let rows = pool.rows(POSTGRES_NEWEST, &newest).await?;
                 if rows.len() >= limit as usize {
@@ -73,13 +74,14 @@ impl Store {
     }
 }
 
-/// What is searched, in lower case.
+/// Returns the text that is searched, in lower case.
 pub(super) fn text(key: &KeyRecord) -> String {
     format!("{}\n{}\n{}", key.name, key.id, key.last_four).to_lowercase()
 }
 
-/// `text` with a letter or digit of ASCII in the place of every other character, the same for the same. What holds a
-/// text holds it folded, too; the other way round has to be looked at. Nothing in it means anything to `LIKE`.
+/// Replaces every character that is not a letter or digit of ASCII by one that is, always by the same one. A text that
+/// contains another still contains it when both are folded; the other way round has to be checked. Nothing in a folded
+/// text means anything to `LIKE`.
 pub(super) fn fold(text: &str) -> String {
     const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
     let fold = |c: char| match c {
@@ -90,7 +92,7 @@ pub(super) fn fold(text: &str) -> String {
     text.chars().map(fold).collect()
 }
 
-/// The starts of one and two characters by which a key is found.
+/// Returns the starts of one and two characters by which a key is found.
 pub(super) fn starts(key: &KeyRecord) -> BTreeSet<String> {
     let name = key.name.to_lowercase();
     let id = key.id.strip_prefix("key_").unwrap_or(&key.id);
@@ -107,7 +109,7 @@ pub(super) fn starts(key: &KeyRecord) -> BTreeSet<String> {
     starts
 }
 
-/// Makes a new key findable.
+/// Adds a new key to the search.
 pub(super) async fn add(tx: &mut Tx, key: &KeyRecord) -> Result<()> {
     if !tx.is_postgres() {
         let args = [Arg::Int(key.seq), Arg::Text(&text(key))];
@@ -120,7 +122,7 @@ pub(super) async fn add(tx: &mut Tx, key: &KeyRecord) -> Result<()> {
     Ok(())
 }
 
-/// Makes a changed key findable by what it is now.
+/// Replaces the texts of a changed key in the search.
 pub(super) async fn replace(tx: &mut Tx, before: &KeyRecord, after: &KeyRecord) -> Result<()> {
     let now = text(after);
     if text(before) == now {
@@ -146,7 +148,7 @@ pub(super) async fn replace(tx: &mut Tx, before: &KeyRecord, after: &KeyRecord) 
     Ok(())
 }
 
-/// A deleted key is found no more.
+/// Removes a deleted key from the search.
 pub(super) async fn remove(tx: &mut Tx, key: &KeyRecord) -> Result<()> {
     if !tx.is_postgres() {
         tx.execute("DELETE FROM key_search WHERE rowid = $1", &[Arg::Int(key.seq)]).await?;

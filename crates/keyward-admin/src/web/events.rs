@@ -40,12 +40,15 @@ struct Follower {
     receipt: Option<(u64, Option<Applied>)>,
     until: Instant,
     ended: bool,
-    _place: OwnedSemaphorePermit,
+    _places: [OwnedSemaphorePermit; 2],
 }
 
 pub(super) async fn events(user: User, RawQuery(query): RawQuery) -> Result<Response, Failure> {
     let fields = FormFields::of_query(query.as_deref());
-    let Ok(place) = Arc::clone(&user.web.streams).try_acquire_owned() else {
+    // One session must not take all places from the others.
+    let (Ok(own), Ok(place)) =
+        (Arc::clone(&user.session.streams).try_acquire_owned(), Arc::clone(&user.web.streams).try_acquire_owned())
+    else {
         return Ok(StatusCode::SERVICE_UNAVAILABLE.into_response());
     };
     let mut ticks = interval(LOOK);
@@ -62,7 +65,7 @@ pub(super) async fn events(user: User, RawQuery(query): RawQuery) -> Result<Resp
         ticked: 0,
         until: Instant::now() + MAX_FOLLOW_TIME,
         ended: false,
-        _place: place,
+        _places: [own, place],
         web: user.web,
     };
     let events = stream::unfold(follower, async |mut follower: Follower| {

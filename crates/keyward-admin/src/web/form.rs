@@ -1,16 +1,13 @@
 //! Reads the fields of forms and queries, with limits.
 
 use super::failure::Failure;
+use crate::app::body::{self, BodyError, MAX_STRANGERS_BODY_BYTES, Sender};
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
-use http_body_util::{BodyExt as _, Limited};
-use std::time::Duration;
 
 /// Longest body of a form. The form of Explain holds a whole configuration.
 const MAX_BODY_BYTES: usize = 1 << 20;
-/// How long a body may take to arrive.
-const MAX_BODY_TIME: Duration = Duration::from_secs(20);
 
 /// The fields of a form or a query, in their order.
 #[derive(Debug, Clone, Default)]
@@ -22,21 +19,33 @@ impl FormFields {
         Self(form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect())
     }
 
-    /// Reads a body.
+    /// Reads the body of a form that a signed-in user sends.
     ///
     /// # Errors
     /// If the body is not a form, is too long, or arrives too slowly.
     pub async fn read(headers: &HeaderMap, body: Body) -> Result<Self, Failure> {
+        Self::read_from(headers, body, MAX_BODY_BYTES, Sender::Trusted).await
+    }
+
+    /// Reads the body of a form that anybody may send, which is short.
+    ///
+    /// # Errors
+    /// If the body is not a form, is too long, or arrives too slowly.
+    pub async fn read_of_stranger(headers: &HeaderMap, body: Body) -> Result<Self, Failure> {
+        Self::read_from(headers, body, MAX_STRANGERS_BODY_BYTES, Sender::Stranger).await
+    }
+
+    async fn read_from(headers: &HeaderMap, body: Body, limit: usize, sender: Sender) -> Result<Self, Failure> {
         let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         if !kind.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded") {
             return Err(Failure::BadForm("It was not sent as a form."));
         }
-        let read = tokio::time::timeout(MAX_BODY_TIME, Limited::new(body, MAX_BODY_BYTES).collect()).await;
-        let bytes = read
-            .map_err(|_| Failure::BadForm("It did not arrive in time."))?
-            .map_err(|_| Failure::BadForm("It is too long, or was cut off on its way."))?
-            .to_bytes();
-        Ok(Self(form_urlencoded::parse(&bytes).into_owned().collect()))
+        let read = body::read(body, limit, sender).await.map_err(|error| match error {
+            BodyError::TooSlow => Failure::BadForm("It did not arrive in time."),
+            BodyError::TooLarge | BodyError::Broken => Failure::BadForm("It is too long, or was cut off on its way."),
+            BodyError::Busy => Failure::Unavailable,
+        })?;
+        Ok(Self(form_urlencoded::parse(read.bytes()).into_owned().collect()))
     }
 
     /// Returns the first field with this name. An absent field is an empty text.

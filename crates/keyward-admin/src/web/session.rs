@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// How long a session may be unused before it ends.
@@ -17,6 +18,8 @@ const MAX_IDLE_TIME: Duration = Duration::from_secs(3600);
 pub(super) const MAX_SESSION_TIME: Duration = Duration::from_secs(12 * 3600);
 /// Sessions at once. One more ends the session that was unused for the longest time.
 const MAX_SESSIONS: usize = 1_000;
+/// Event streams of one session at once: one for each tab, and a receipt. Views beyond them work without.
+pub(super) const MAX_STREAMS: usize = 16;
 
 /// One sign-in.
 pub(super) struct Session {
@@ -30,6 +33,8 @@ pub(super) struct Session {
     pub notices: Mutex<Vec<Notice>>,
     /// The forms that were sent.
     pub claims: Arc<Claims>,
+    /// Places for event streams.
+    pub streams: Arc<Semaphore>,
 }
 
 /// All sessions.
@@ -51,6 +56,7 @@ impl Sessions {
             touched: Mutex::new(now),
             notices: Mutex::default(),
             claims: Arc::default(),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
         };
         let mut sessions = self.by_id.lock();
         sessions.retain(|_, session| session.is_alive(now));

@@ -7,7 +7,7 @@ use super::form::FormFields;
 use super::state::Web;
 use super::submission::{Submission, is_foreign};
 use super::user::{User, cookie, cookie_name};
-use crate::app::Peer;
+use crate::app::{Peer, Trust};
 use crate::random;
 use crate::store::tokens::Role;
 use askama::Template;
@@ -107,7 +107,7 @@ pub(super) async fn sign_in(State(web): State<Arc<Web>>, request: Request) -> Re
     if is_foreign(&parts.headers) {
         return Err(Failure::Forged);
     }
-    let fields = FormFields::read(&parts.headers, body).await?;
+    let fields = FormFields::read_of_stranger(&parts.headers, body).await?;
     let next = next_page(fields.text("next")).to_owned();
     let visit = cookie(&parts.headers, cookie_name(web.secure, false)).unwrap_or_default();
     let owner = Digest::of_key(visit.as_bytes());
@@ -127,6 +127,7 @@ pub(super) async fn sign_in(State(web): State<Arc<Web>>, request: Request) -> Re
             if let Some(user) = User::find(&web, &parts.headers) {
                 web.sessions.end(&user.session.id);
             }
+            Trust::give_to(&parts.extensions);
             tracing::info!(token = principal.name, "signed in");
             let secret = web.sessions.begin(principal);
             let cookies =
@@ -140,7 +141,7 @@ pub(super) async fn sign_in(State(web): State<Arc<Web>>, request: Request) -> Re
         None if token.is_empty() => (StatusCode::UNPROCESSABLE_ENTITY, "Enter an admin token.".to_owned()),
         None => {
             let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
-            tracing::warn!(?peer, "a sign-in was refused: the token is not valid");
+            web.app.slowdown.log(|| tracing::warn!(?peer, "a sign-in was refused: the token is not valid"));
             if web.app.slowdown.wrong(peer).await.is_err() {
                 let text = "Too many wrong tokens came from your address. Wait a minute and try again.";
                 (StatusCode::TOO_MANY_REQUESTS, text.to_owned())

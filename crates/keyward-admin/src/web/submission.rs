@@ -4,6 +4,7 @@ use super::failure::Failure;
 use super::form::FormFields;
 use super::state::Web;
 use super::user::User;
+use crate::app::Trust;
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::http::header::{HOST, ORIGIN};
@@ -56,10 +57,14 @@ impl FromRequest<Arc<Web>> for Submission {
         if is_foreign(&parts.headers) {
             return Err(Failure::Forged);
         }
-        let fields = FormFields::read(&parts.headers, body).await?;
+        // The session comes first: of a stranger no more is read than fits into a filled-in form.
         match User::find(web, &parts.headers) {
-            Some(user) => Ok(Self { user, fields }),
+            Some(user) => {
+                Trust::give_to(&parts.extensions);
+                Ok(Self { user, fields: FormFields::read(&parts.headers, body).await? })
+            }
             None => {
+                let fields = FormFields::read_of_stranger(&parts.headers, body).await.unwrap_or_default();
                 // After the sign-in, the form is shown again as it was filled in.
                 let path = match parts.uri.path() {
                     "/settings/keys" => "/settings/keys/new",

@@ -5,6 +5,7 @@ use super::chrome::{Chrome, Section};
 use super::failure::Failure;
 use super::session::Session;
 use super::state::Web;
+use crate::app::Trust;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
@@ -87,6 +88,7 @@ impl FromRequestParts<Arc<Web>> for User {
 
     async fn from_request_parts(parts: &mut Parts, web: &Arc<Web>) -> Result<Self, Failure> {
         if let Some(user) = Self::find(web, &parts.headers) {
+            Trust::give_to(&parts.extensions);
             return Ok(user);
         }
         let next = parts.uri.path_and_query().map_or("/settings/keys", |path| path.as_str()).to_owned();

@@ -377,6 +377,30 @@ pub(crate) async fn a_repeated_batch_of_usage_counts_once(place: Arc<Place>) {
     assert_eq!(store.key_usage(&key.id).await.unwrap(), []);
 }
 
+pub(crate) async fn a_batch_of_usage_that_breaks_off_is_continued(place: Arc<Place>) {
+    let store = place.open().await;
+    let secrets: Vec<Secret> = (0..2_500).map(|_| Secret::new_key("kw")).collect();
+    store.seed(0, &secrets, BY).await.unwrap();
+    let keys = store.list_keys("", None, 5_000).await.unwrap();
+    let used = |key: &KeyRecord| KeyUsage {
+        id: key.id.clone(),
+        count: 1,
+        last_used_at: NOW,
+        permissions: vec![("records:read".to_owned(), 1)],
+    };
+    // More rows than one transaction writes.
+    let batch: Vec<KeyUsage> = keys.iter().map(used).collect();
+    let mut patience = Duration::from_millis(1);
+    while !matches!(tokio::time::timeout(patience, store.add_usage("vm", 1, &batch, NOW)).await, Ok(Ok(_))) {
+        patience += patience / 2;
+    }
+    assert!(!store.add_usage("vm", 1, &batch, NOW).await.unwrap());
+    for key in keys.iter().step_by(25) {
+        let counts: Vec<u64> = store.key_usage(&key.id).await.unwrap().iter().map(|total| total.count).collect();
+        assert_eq!(counts, [1, 1], "{}", key.name);
+    }
+}
+
 pub(crate) async fn tokens_are_kept_and_revoked(place: Arc<Place>) {
     let store = place.open().await;
     let token = |name: &str| TokenRecord {
