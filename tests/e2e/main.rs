@@ -20,3 +20,4 @@ mod token;
 mod traffic;
 mod trailers;
 mod updates;
+mod verify;
