@@ -120,7 +120,7 @@ fn is_loading(source: &Fetched<'_>) -> bool {
 
 #[inline(never)]
 fn refuse(plugin: &Plugin, headers: &Headers<'_>, decision: &Decision<'_>) -> Outcome {
-    plugin.replies.with(decision, content_type(headers).is_grpc(), send);
+    send(&plugin.replies.denial(decision, content_type(headers).is_grpc(), headers.request_id()));
     Outcome::Answered
 }
 
