@@ -35,7 +35,10 @@ fn check(config: &Config, table: Option<&KeyTable>, suite: &Suite, request: &Req
         .map(|fields| keyward_policy::config::route_metadata::parse(&encode_route_metadata(fields)));
     let route = route.as_ref().filter(|_| config.route_metadata).map_or(RouteMetadata::Absent, RouteMetadata::from);
     let policy = Policy { config, keys: keys(config, table, suite.stale), route };
-    let headers: Vec<(&[u8], &[u8])> = request.headers.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+    // Envoy hands names over in lower case.
+    let lower: Vec<(Vec<u8>, &[u8])> =
+        request.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), &value[..])).collect();
+    let headers: Vec<(&[u8], &[u8])> = lower.iter().map(|(name, value)| (&name[..], *value)).collect();
     let head = RequestHead {
         method: request.method.as_bytes(),
         path: &request.target,

@@ -131,7 +131,7 @@ fn every_failure_leaves_the_last_good_keys_in_use() {
         edge.wait_for(&key, 200);
     }
     let log = edge.envoy.log();
-    for line in ["status 500", "not accepted (401)", "not a manifest page", "another store, `st_2`"] {
+    for line in ["status 500", "not accepted (401)", "not a manifest page", "another store, `st_empty`"] {
         let told = log.matches(line).count();
         assert!((1..=3).contains(&told), "told {told} times by three VMs: {line}\n{log}");
     }

@@ -149,7 +149,9 @@ fn read(request: &Request, response: &Response) -> Outcome {
         body["missing"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
     let verdict = Verdict { code, key: decided(KEY), missing };
     if reached != verdict.passes() {
-        return Outcome::Wrong(format!("{verdict:?}, and yet reached the upstream: {reached}"));
+        let answer = response.text();
+        let status = response.status;
+        return Outcome::Wrong(format!("{verdict:?}, and yet reached the upstream: {reached}; {status} {answer}"));
     }
     if !reached && request.method != "HEAD" && body["code"] != verdict.code {
         return Outcome::Wrong(format!("{verdict:?}, and yet the client is told {body}"));

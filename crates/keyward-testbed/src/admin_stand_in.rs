@@ -55,7 +55,7 @@ pub enum Fault {
     SmallStore,
     /// Becomes another store with the same keys, as a copy is.
     OtherStore,
-    /// Sends pages of 4 MB, each of which says that there is another one.
+    /// Sends pages of keys that are as large as they may be, each of which says that there is another one.
     Endless,
 }
 
@@ -299,7 +299,7 @@ fn answer((state, changed): &(Mutex<State>, Condvar), request: &Received) -> Ans
         }
         Some(Fault::HangsUp) => return Answer::None,
         Some(Fault::Endless) => {
-            let page = endless(state.store, since);
+            let page = endless(state.store, since, number("limit").unwrap_or(100));
             state.endless_bytes += page.len();
             return http(200, &page).into();
         }
@@ -325,21 +325,22 @@ fn answer((state, changed): &(Mutex<State>, Condvar), request: &Received) -> Ans
     }
 }
 
-/// A page with 250 keys whose names have 15,000 bytes.
-fn endless(store: u32, since: u64) -> String {
-    let name = "n".repeat(15_000);
-    let key = |revision: u64| {
-        let sha256 = Digest::of_key(&revision.to_le_bytes()).to_hex();
-        json!({"revision": revision, "id": format!("endless-{revision}"), "name": name, "sha256": sha256, "permissions": []})
-    };
-    let (first, last) = (since + 1, since + 250);
-    let keys: Vec<_> = (first..=last).map(key).collect();
-    let head = last + 1_000_000;
-    let page = json!({
-        "format": FORMAT, "store": format!("st_{store}"), "since": since, "revision": last, "head": head, "more": true,
-        "keys": keys, "live": {"count": head},
-    });
-    page.to_string()
+/// A page with as many keys as may be asked for, each as large as a record may be.
+fn endless(store: u32, since: u64, limit: u64) -> String {
+    let (name, id) = ("n".repeat(1_000), "i".repeat(480));
+    let (first, last) = (since + 1, since + limit);
+    let keys: Vec<String> = (first..=last)
+        .map(|revision| {
+            let sha256 = Digest::of_key(&revision.to_le_bytes()).to_hex();
+            format!(
+                r#"{{"revision":{revision},"id":"{id}-{revision}","name":"{name}","sha256":"{sha256}","permissions":[]}}"#
+            )
+        })
+        .collect();
+    let (head, keys) = (last + 100_000_000, keys.join(","));
+    format!(
+        r#"{{"format":{FORMAT},"store":"st_{store}","since":{since},"revision":{last},"head":{head},"more":true,"keys":[{keys}],"live":{{"count":{head}}}}}"#
+    )
 }
 
 fn broken(fault: Fault, mut page: serde_json::Value, since: u64) -> Answer {

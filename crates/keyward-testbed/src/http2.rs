@@ -18,6 +18,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 const ACK: u8 = 1;
@@ -161,7 +162,17 @@ impl Client {
                         take_fields(fields, &mut response);
                     }
                 }
-                DATA if frame.stream == id => response.body.extend(unpadded(&frame)),
+                DATA => {
+                    // Without it the peer stops after 65,535 bytes on this connection (RFC 9113, 6.9).
+                    if let Ok(length) = u32::try_from(frame.payload.len())
+                        && length > 0
+                    {
+                        self.write_frame(WINDOW_UPDATE, 0, 0, &length.to_be_bytes())?;
+                    }
+                    if frame.stream == id {
+                        response.body.extend(unpadded(&frame));
+                    }
+                }
                 _ => {}
             }
             let ended = matches!(frame.kind, HEADERS | DATA) && frame.stream == id && frame.flags & END_STREAM != 0;
