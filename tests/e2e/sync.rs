@@ -245,7 +245,7 @@ fn a_gigabyte_of_pages_is_not_taken_and_takes_nothing_down() {
 fn a_key_expires_by_the_clock_without_a_word_from_the_service() {
     let edge = Edge::start("1h");
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let soon = Timestamp::from_unix_ms(now.as_millis() as i64 + 4_000);
+    let soon = Timestamp::from_unix_ms(now.as_millis() as i64 + 10_000);
     edge.admin.put_until("key_second", SECOND, &soon.to_string());
     wait::until("the key is there", PATIENCE, || (edge.status(SECOND) == 200).then_some(()));
     edge.admin.fail(Some(Fault::Status(503)));

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 
 const DECISION: &str = "x-oracle-decision";
 const KEY: &str = "x-oracle-key";
+const DETAILS: &str = "x-oracle-details";
 
 /// A running Envoy.
 pub struct Proxy {
@@ -63,7 +64,8 @@ pub fn tell_decisions(manager: &mut Value) {
         json!({"header": {"key": name, "value": format!("%FILTER_STATE(wasm.keyward.{state}:PLAIN)%")},
                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"})
     };
-    let headers = json!([header(DECISION, "decision"), header(KEY, "key_id")]);
+    let details = json!({"header": {"key": DETAILS, "value": "%RESPONSE_CODE_DETAILS% %RESPONSE_FLAGS%"}});
+    let headers = json!([header(DECISION, "decision"), header(KEY, "key_id"), details]);
     manager["route_config"]["response_headers_to_add"] = headers.clone();
     manager["local_reply_config"] = json!({"mappers": [{
         "filter": {"status_code_filter": {"comparison": {"op": "GE", "value": {"default_value": 100, "runtime_key": "none"}}}},
@@ -148,8 +150,12 @@ fn read(request: &Request, response: &Response) -> Outcome {
     let missing =
         body["missing"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
     let verdict = Verdict { code, key: decided(KEY), missing };
+    // A VM that traps ends every request that it has, also those whose decision is made.
+    if !reached && response.header_values(DETAILS).iter().any(|details| details.contains("wasm_fail_stream")) {
+        return Outcome::RefusedByEnvoy;
+    }
     if reached != verdict.passes() {
-        let answer = response.text();
+        let answer = response.header_values(DETAILS).concat();
         let status = response.status;
         return Outcome::Wrong(format!("{verdict:?}, and yet reached the upstream: {reached}; {status} {answer}"));
     }
