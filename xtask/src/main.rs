@@ -5,11 +5,14 @@ mod build;
 mod children;
 mod demo;
 mod deny;
+mod dist;
 mod envoy;
 mod module;
+mod oci;
 mod order;
 mod prerequisites;
 mod python;
+mod sbom;
 mod sh;
 mod sim;
 mod test;
@@ -29,6 +32,8 @@ struct Arguments {
 enum Command {
     /// Build the wasm module and the `keyward` command into target/dist
     Build(build::Arguments),
+    /// Write what a release consists of into target/dist: module, OCI image, bill of materials, checksums
+    Dist(dist::Arguments),
     /// Build everything and run it: admin service, a sample upstream, and Envoy with the filter in front
     Up(up::Arguments),
     /// Install what the tests need and run every check and every test
@@ -42,6 +47,7 @@ enum Command {
 fn main() -> std::process::ExitCode {
     let result = match Arguments::parse().command {
         Command::Build(arguments) => build::run(&arguments),
+        Command::Dist(arguments) => dist::run(&arguments),
         Command::Up(arguments) => up::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
