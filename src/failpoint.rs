@@ -1,5 +1,5 @@
-//! Crashes and failures that tests ask for. Only in a module built with the feature `failpoint`, which is never
-//! shipped: `cargo xtask build` leaves it out.
+//! Crashes and failures that tests ask for. It is only in a module with the feature `failpoint`, which is never shipped:
+//! `cargo xtask build` leaves it out.
 
 use crate::host;
 use proxy_wasm::hostcalls;
@@ -15,8 +15,8 @@ pub fn at_request() {
     }
 }
 
-/// Fails to configure in workers alone, where the VM's configuration is `workers-fail`: the canary and the main
-/// thread come first.
+/// Returns whether configuring has to fail: in workers alone, where the configuration of the VM is `workers-fail`. The
+/// canary and the main thread are configured first.
 pub fn refuses_configuration() -> bool {
     let vm = hostcalls::get_buffer(BufferType::VmConfiguration, 0, usize::MAX).ok().flatten();
     if vm.as_deref() != Some(b"workers-fail") {

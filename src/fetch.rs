@@ -3,20 +3,11 @@
 use crate::head::Headers;
 use crate::hold;
 use crate::host;
-use crate::source::{self, Source};
+use crate::source::{self, Call, Source};
 use keyward_policy::header::encode_value;
-use keyward_policy::sync::{Answer, Event, MAX_PAGE_BYTES, Outcome, Request, RequestId};
+use keyward_policy::sync::{Answer, Event, MAX_PAGE_BYTES, Outcome, Request};
 use keyward_policy::timestamp::Timestamp;
 use std::time::Duration;
-
-/// A call under way.
-#[derive(Debug, Clone, Copy)]
-pub enum Call {
-    /// For a page of the manifest.
-    Manifest(RequestId),
-    /// With a batch of usage.
-    Usage,
-}
 
 /// How long the service may take to acknowledge a batch of usage.
 const USAGE_TIMEOUT: Duration = Duration::from_secs(5);

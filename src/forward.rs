@@ -1,13 +1,13 @@
-//! What an allowed request looks like to the upstream.
+//! The changes to the headers of an allowed request.
 
 use crate::head::{Headers, is_read_as};
 use crate::host;
 use keyward_policy::config::Config;
 use keyward_policy::credential::{self, KeySource};
 use keyward_policy::header::encode_value;
-use keyward_policy::key::KeyView;
+use keyward_policy::key::KeyRef;
 
-/// Removes the identity headers that the client sent; true where there was one. Nobody but the filter says who called.
+/// Removes the identity headers that the client sent, and returns whether there was one. Only the filter states the identity.
 pub fn remove_client_identity(config: &Config, headers: &Headers<'_>) -> bool {
     let mut changed = false;
     for name in [&config.identity_headers.id, &config.identity_headers.name] {
@@ -26,13 +26,13 @@ fn remove_all_read_as(name: &str, headers: &Headers<'_>) -> bool {
     changed
 }
 
-/// Removes the credential, wherever the configuration looks for one; true where something was there.
+/// Removes the credential from every place where the configuration looks for one. Returns whether anything was removed.
 #[inline(never)]
 pub fn remove_credential(config: &Config, headers: &Headers<'_>) -> bool {
     let mut changed = false;
     for source in &config.key_sources {
         let KeySource::Header { name, scheme } = source else { continue };
-        // With another scheme the header is not ours.
+        // A header with another scheme carries no key.
         let carries = |(have, value): &(&[u8], &[u8])| {
             have.eq_ignore_ascii_case(name.as_bytes())
                 && scheme.as_ref().is_none_or(|scheme| credential::after_scheme(value, scheme).is_some())
@@ -66,9 +66,9 @@ fn remove_cookies(config: &Config, headers: &Headers<'_>) -> bool {
     true
 }
 
-/// Tells the upstream who called.
+/// Sets the identity headers.
 #[inline(never)]
-pub fn set_identity(config: &Config, key: &KeyView<'_>) {
+pub fn set_identity(config: &Config, key: &KeyRef<'_>) {
     if let Some(name) = &config.identity_headers.id {
         host::set_request_header(name, encode_value(key.id.as_str(&mut [0; 20])).as_bytes());
     }

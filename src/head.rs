@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 /// One header: name and value.
 pub type Header<'a> = (&'a [u8], &'a [u8]);
 
-/// How many headers fit without an allocation.
+/// The number of headers that fit without an allocation.
 const INLINE: usize = 32;
 
 /// The entries of a serialized header map: `u32` count, then a pair of `u32` lengths for each, then names and values,
@@ -14,8 +14,8 @@ const INLINE: usize = 32;
 pub struct Headers<'a>(SmallVec<[Header<'a>; INLINE]>);
 
 impl<'a> Headers<'a> {
-    /// Reads a serialized map. One that does not add up has no headers at all, so that the request is refused for
-    /// want of a path.
+    /// Reads a serialized map. A map whose lengths do not add up has no headers at all, so that the request is refused
+    /// because it has no path.
     pub fn parse(map: &'a [u8]) -> Self {
         let mut headers = Self(SmallVec::new());
         if headers.read(map).is_none() {
@@ -38,12 +38,12 @@ impl<'a> Headers<'a> {
         Some(())
     }
 
-    /// The headers in their order, repeated ones each for itself.
+    /// Returns the headers in their order. Repeated headers are separate entries.
     pub fn as_slice(&self) -> &[Header<'a>] {
         &self.0
     }
 
-    /// The head of the request, for the policy core. What is not there is empty.
+    /// Returns the head of the request for the policy core. A part that is missing is empty.
     pub fn head(&self) -> RequestHead<'_> {
         let mut head = RequestHead { method: b"", path: b"", host: b"", headers: self.as_slice() };
         for (name, value) in self.as_slice() {
@@ -61,14 +61,14 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// Whether an upstream may read this header as the one called `name`: many make no difference of `_` and `-` (RFC 3875,
+/// Returns whether an upstream may read this header as the one called `name`: many treat `_` and `-` alike (RFC 3875,
 /// 4.1.18).
 pub fn is_read_as(header: &[u8], name: &str) -> bool {
     let dashed = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
     header.len() == name.len() && header.iter().zip(name.as_bytes()).all(|(a, b)| dashed(a) == dashed(b))
 }
 
-/// Takes `length` bytes and the NUL behind them.
+/// Takes `length` bytes and the NUL behind them from `data`.
 fn take<'a>(data: &mut &'a [u8], length: u32) -> Option<&'a [u8]> {
     let (taken, rest) = data.split_at_checked(length as usize)?;
     *data = rest.get(1..)?;

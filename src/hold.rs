@@ -1,34 +1,37 @@
-//! Requests that wait for the first manifest.
+//! The requests that wait for the first complete manifest.
 //!
-//! Right after a start every worker is without keys for some milliseconds; refusing clients then would make each
-//! rollout an outage. So a request with a well-formed key waits a little, up to `startup_wait`.
+//! Right after a start every worker is without keys for some milliseconds, and refusing clients then would make each
+//! rollout an outage. So a request with a well-formed key waits, up to `startup_wait`.
 
 use crate::host;
-use crate::http::{self, Progress};
 use crate::plugin::Plugin;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// The most requests that one VM holds.
-pub const HELD_MAX: usize = 1_000;
+/// The number of requests that one VM holds at most.
+pub const MAX_HELD: usize = 1_000;
 
-/// How often waiting requests are looked at while there are any.
+/// The period of the ticks at which waiting requests are decided again.
 pub const TICK: Duration = Duration::from_millis(50);
 
-struct Held {
-    context_id: u32,
-    plugin: Rc<Plugin>,
-    deadline_ns: u64,
-    /// The head as the client sent it, where the credential was removed already.
-    head: Option<Vec<u8>>,
+/// A request that waits.
+pub struct Held {
+    /// The proxy's number for the request.
+    pub context_id: u32,
+    /// The configuration that decides it.
+    pub plugin: Rc<Plugin>,
+    /// The moment of the monotonic clock at which the request stops waiting.
+    pub deadline_ns: u64,
+    /// The head as the client sent it. `None` means that the proxy still has it.
+    pub head: Option<Vec<u8>>,
 }
 
 #[derive(Default)]
 struct Holding {
     waiting: VecDeque<Held>,
-    /// Let go on, and not over yet.
+    /// Requests that were let go on and are not over yet.
     released: Vec<u32>,
 }
 
@@ -40,12 +43,12 @@ fn with<R>(f: impl FnOnce(&mut Holding) -> R) -> R {
     HOLDING.with(|holding| f(&mut holding.borrow_mut()))
 }
 
-/// Whether one more request may wait.
+/// Returns whether one more request may wait.
 pub fn has_room(plugin: &Plugin) -> bool {
-    plugin.source.is_some() && !plugin.config.startup_wait.is_zero() && with(|holding| holding.waiting.len() < HELD_MAX)
+    plugin.source.is_some() && !plugin.config.startup_wait.is_zero() && with(|holding| holding.waiting.len() < MAX_HELD)
 }
 
-/// Lets a request wait, from now on until its `startup_wait` is over.
+/// Lets a request wait until its `startup_wait` is over.
 pub fn add(context_id: u32, plugin: &Rc<Plugin>, head: Option<Vec<u8>>) {
     let wait = u64::try_from(plugin.config.startup_wait.as_nanos()).unwrap_or(u64::MAX);
     let deadline_ns = host::monotonic_ns().saturating_add(wait);
@@ -53,12 +56,12 @@ pub fn add(context_id: u32, plugin: &Rc<Plugin>, head: Option<Vec<u8>>) {
     with(|holding| holding.waiting.push_back(Held { context_id, plugin: Rc::clone(plugin), deadline_ns, head }));
 }
 
-/// Whether a request that had to wait was let go on.
+/// Returns whether a request that had to wait was let go on.
 pub fn was_released(context_id: u32) -> bool {
     with(|holding| holding.released.contains(&context_id))
 }
 
-/// The request is over.
+/// Forgets a request that is over.
 pub fn forget(context_id: u32) {
     with(|holding| {
         // As ever once the first manifest is there.
@@ -77,35 +80,22 @@ impl Holding {
     }
 }
 
-/// Whether any request waits.
+/// Returns whether no request waits.
 pub fn is_empty() -> bool {
     with(|holding| holding.waiting.is_empty())
 }
 
-/// Decides the waiting requests again: those whose keys are there now, and those whose time is over. Leaves the
-/// effective context at `root_id`.
-pub fn look_again(root_id: u32) {
-    // Taken out, so that a request which ends meanwhile finds nothing borrowed.
-    let waiting = with(|holding| std::mem::take(&mut holding.waiting));
-    if waiting.is_empty() {
-        return;
-    }
-    let now = host::monotonic_ns();
-    for mut held in waiting {
-        if !host::set_effective_context(held.context_id) {
-            continue; // The client left.
-        }
-        match http::run(&held.plugin, &|| now < held.deadline_ns, held.head.take()) {
-            Progress::Held(head) => {
-                held.head = head;
-                with(|holding| holding.waiting.push_back(held));
-            }
-            Progress::Refused => {}
-            Progress::Passed => {
-                with(|holding| holding.released.push(held.context_id));
-                host::continue_request();
-            }
-        }
-    }
-    host::set_effective_context(root_id);
+/// Takes all waiting requests out. Those that go on waiting are given back by [`put_back`].
+pub fn take() -> VecDeque<Held> {
+    with(|holding| std::mem::take(&mut holding.waiting))
+}
+
+/// Lets a request that was taken out go on waiting.
+pub fn put_back(held: Held) {
+    with(|holding| holding.waiting.push_back(held));
+}
+
+/// Notes that a request which had to wait is let go on: its body may follow.
+pub fn release(held: Held) {
+    with(|holding| holding.released.push(held.context_id));
 }

@@ -1,10 +1,11 @@
 //! The only file that calls the proxy.
 //!
-//! Raw externs of the proxy-wasm ABI 0.2.1, because the SDK's wrappers panic on statuses that they do not expect, and
-//! its string getters on bytes that are no UTF-8; a panic takes the VM down. The exception is [`http_call`]: the SDK
-//! has to know of each call, or it panics when the answer comes.
+//! It declares the functions of the proxy-wasm ABI 0.2.1 itself: the SDK's wrappers panic on statuses that they do not
+//! expect, and its string getters on bytes that are not UTF-8, and a panic takes the VM down. The exception is
+//! [`http_call`]: the SDK has to know each call, or it panics when the answer arrives.
 //!
-//! Values that the proxy returns were allocated by it through the module's `malloc`, and are ours to free.
+//! The proxy allocates the values that it returns through the module's `malloc`, and this file frees them.
+//! `src/host_stand_in.rs` has the same functions for other targets.
 
 #![allow(unsafe_code, reason = "this file is the foreign function interface")]
 
@@ -69,7 +70,7 @@ const CALL_RESPONSE_HEADERS: u32 = 6;
 const CALL_RESPONSE_BODY: u32 = 4;
 const PLUGIN_CONFIGURATION: u32 = 7;
 
-/// Runs a call that returns bytes through a pair of out-pointers.
+/// Makes a call that returns bytes through a pair of out-pointers.
 fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8>, u32> {
     let mut data = std::ptr::null_mut();
     let mut size = 0;
@@ -85,20 +86,20 @@ fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8
     }
 }
 
-/// The wall clock, in nanoseconds since 1970.
+/// Returns the wall clock, in nanoseconds since 1970.
 pub fn wall_clock_ns() -> u64 {
     const REALTIME: u32 = 0;
     clock(REALTIME)
 }
 
-/// A clock that never goes back, in nanoseconds since some moment.
+/// Returns a clock that never goes back, in nanoseconds.
 pub fn monotonic_ns() -> u64 {
     const MONOTONIC: u32 = 1;
     clock(MONOTONIC)
 }
 
-/// Both clocks by WASI's call: the proxy's own has the wall clock alone, and a second kind of call would be more code for
-/// each request to go through.
+/// Reads either clock through WASI. The proxy's own call has the wall clock alone, and a second kind of call would be
+/// more code for each request to go through.
 #[inline(never)]
 fn clock(id: u32) -> u64 {
     let mut time = 0;
@@ -108,7 +109,7 @@ fn clock(id: u32) -> u64 {
     if errno == 0 { time } else { u64::MAX }
 }
 
-/// Random bits. Zero where there are none: they spread load and name VMs, no secret depends on them.
+/// Returns random bits. They spread load and name VMs, and no secret depends on them. Zero means that the proxy has none.
 pub fn random_u64() -> u64 {
     let mut bytes = [0; 8];
     // SAFETY: the buffer is live and of the size given.
@@ -116,7 +117,7 @@ pub fn random_u64() -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-/// Asks for a tick each `period` from now on; zero for none.
+/// Asks for a tick each `period` from now on. Zero means no ticks.
 pub fn set_tick_period(period: Duration) {
     let period = u32::try_from(period.as_millis()).unwrap_or(u32::MAX);
     // SAFETY: no pointers.
@@ -129,15 +130,15 @@ pub fn trap() -> ! {
     core::arch::wasm32::unreachable()
 }
 
-/// The plugin's configuration; empty where there is none.
+/// Returns the plugin's configuration. It is empty where there is none.
 pub fn plugin_configuration() -> Vec<u8> {
     // SAFETY: both out-pointers are live.
     returned(|data, size| unsafe { ffi::proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, usize::MAX, data, size) })
         .unwrap_or_default()
 }
 
-/// The request's headers, serialized; empty where they cannot be had, which refuses the request. To be given back to
-/// [`recycle`].
+/// Returns the request's headers, serialized, to be given back to [`recycle`]. They are empty where the proxy does not
+/// hand them over, which refuses the request.
 pub fn request_headers() -> Vec<u8> {
     SPARE.with(Spare::offer);
     // SAFETY: both out-pointers are live.
@@ -155,19 +156,19 @@ thread_local! {
     static SPARE: Spare = const { Spare { kept: Cell::new(Vec::new()), offered: Cell::new(false), lent: Cell::new(0) } };
 }
 
-/// Memory for the headers of a request. Without it, allocating and freeing them would be most of what a request needs of
-/// the allocator.
+/// Memory for the headers of a request. Without it, allocating and freeing them would be most of a request's use of the
+/// allocator.
 struct Spare {
     kept: Cell<Vec<u8>>,
-    /// Whether the next allocation that the proxy asks for may be this.
+    /// Whether the next allocation that the proxy asks for may be served from it.
     offered: Cell<bool>,
-    /// The capacity of what was lent; 0 where it was not.
+    /// The capacity of the memory that was lent. Zero means that none was.
     lent: Cell<usize>,
 }
 
 impl Spare {
-    /// The most that is kept: what ordinary heads need.
-    const MOST: usize = 8 << 10;
+    /// The largest buffer that is kept. Ordinary heads need no more.
+    const MAX_KEPT_BYTES: usize = 8 << 10;
 
     fn offer(&self) {
         self.offered.set(true);
@@ -179,7 +180,7 @@ impl Spare {
     }
 
     fn keep(&self, buffer: Vec<u8>) {
-        if buffer.capacity() <= Self::MOST {
+        if buffer.capacity() <= Self::MAX_KEPT_BYTES {
             self.kept.set(buffer);
         }
     }
@@ -199,13 +200,13 @@ impl Spare {
     }
 }
 
-/// The module's `malloc`, which the proxy calls for what it returns.
+/// The module's `malloc`, which the proxy calls for the values that it returns.
 #[unsafe(no_mangle)]
 extern "C" fn keyward_malloc(size: usize) -> *mut u8 {
     SPARE.with(|spare| spare.lend(size)).unwrap_or_else(|| ManuallyDrop::new(Vec::with_capacity(size)).as_mut_ptr())
 }
 
-/// Sets a request header, in place of all that have its name.
+/// Sets a request header and replaces all that have its name.
 pub fn set_request_header(name: &str, value: &[u8]) {
     // SAFETY: both slices are live for the call.
     unsafe {
@@ -219,10 +220,10 @@ pub fn remove_request_header(name: &[u8]) {
     unsafe { ffi::proxy_remove_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len()) };
 }
 
-/// A property; its path's segments are joined by NUL. `Ok(None)` where there is no such thing.
+/// Returns a property. The segments of its path are joined by NUL. `Ok(None)` means that there is no such property.
 ///
 /// # Errors
-/// The proxy's status where the value cannot be told.
+/// The proxy's status where the property exists and has no value that can be returned.
 pub fn property(path: &str) -> Result<Option<Vec<u8>>, u32> {
     // SAFETY: the slice and both out-pointers are live.
     match returned(|data, size| unsafe { ffi::proxy_get_property(path.as_ptr(), path.len(), data, size) }) {
@@ -232,13 +233,14 @@ pub fn property(path: &str) -> Result<Option<Vec<u8>>, u32> {
     }
 }
 
-/// Writes filter state `wasm.<name>`. The name is one segment even with dots in it: as several it would land elsewhere.
+/// Writes filter state `wasm.<name>`. The name is one segment even with dots in it: several segments would be written to
+/// another place.
 pub fn set_filter_state(name: &str, value: &[u8]) {
     // SAFETY: both slices are live for the call.
     unsafe { ffi::proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
 }
 
-/// Lets the proxy choose the route anew from the headers as they are now.
+/// Lets the proxy choose the route again from the current headers.
 pub fn clear_route_cache() {
     const NAME: &str = "clear_route_cache";
     // SAFETY: the slices and both out-pointers are live; an answer, if any, is freed by `returned`.
@@ -271,7 +273,7 @@ pub fn continue_request() {
     unsafe { ffi::proxy_continue_stream(HTTP_REQUEST) };
 }
 
-/// Makes the calls that follow act on another context. False where that context is gone.
+/// Makes the following calls act on another context. Returns false where that context is gone.
 pub fn set_effective_context(context_id: u32) -> bool {
     // SAFETY: no pointers.
     unsafe { ffi::proxy_set_effective_context(context_id) == OK }
@@ -282,12 +284,12 @@ pub fn set_effective_context(context_id: u32) -> bool {
 pub struct Metric(Option<u32>);
 
 impl Metric {
-    /// A counter. VMs that define the same name share it.
+    /// Defines a counter. VMs that define the same name share it.
     pub fn counter(name: &str) -> Self {
         Self::define(0, name)
     }
 
-    /// A gauge. VMs that define the same name overwrite each other.
+    /// Defines a gauge. VMs that define the same name overwrite each other's values.
     pub fn gauge(name: &str) -> Self {
         Self::define(1, name)
     }
@@ -317,11 +319,11 @@ impl Metric {
     }
 }
 
-/// Sends a request to a cluster on behalf of the current root context. The answer comes to
-/// `on_http_call_response` with the token returned here, or never, if the context ends before.
+/// Sends a request to a cluster on behalf of the current root context. The answer is passed to
+/// `on_http_call_response` with the token returned here, or to nothing if the context ends before.
 ///
 /// # Errors
-/// Where the call cannot even begin, as for a cluster that is not (yet) known.
+/// Where the call cannot begin, for instance because the cluster is not known (yet).
 pub fn http_call(
     cluster: &str,
     headers: Vec<(&str, &str)>,
@@ -331,14 +333,15 @@ pub fn http_call(
     proxy_wasm::hostcalls::dispatch_http_call(cluster, headers, body, Vec::new(), timeout)
 }
 
-/// The headers of the answer to a call, serialized; empty where there are none. Only inside `on_http_call_response`.
+/// Returns the headers of the answer to a call, serialized. They are empty where there are none. Valid inside
+/// `on_http_call_response` only.
 pub fn call_response_headers() -> Vec<u8> {
     // SAFETY: both out-pointers are live.
     returned(|data, size| unsafe { ffi::proxy_get_header_map_pairs(CALL_RESPONSE_HEADERS, data, size) })
         .unwrap_or_default()
 }
 
-/// The body of the answer to a call, up to `max` bytes. Only inside `on_http_call_response`.
+/// Returns the body of the answer to a call, up to `max` bytes. Valid inside `on_http_call_response` only.
 pub fn call_response_body(max: usize) -> Vec<u8> {
     // SAFETY: both out-pointers are live.
     returned(|data, size| unsafe { ffi::proxy_get_buffer_bytes(CALL_RESPONSE_BODY, 0, max, data, size) })

@@ -1,12 +1,14 @@
-//! One request: head, decide, act.
+//! One request: its head is read and decided, and the decision is carried out.
 
 use crate::forward;
 use crate::head::Headers;
+use crate::hold;
 use crate::host;
-use crate::metrics::Outcome;
+use crate::metrics::Effect;
 use crate::plugin::Plugin;
 use crate::reply;
 use crate::source::Fetched;
+use keyward_policy::config::route_metadata;
 use keyward_policy::config::{Config, Mode};
 use keyward_policy::decide::decide;
 use keyward_policy::decision::{Code, Decision};
@@ -14,57 +16,47 @@ use keyward_policy::header::encode_value;
 use keyward_policy::media_type::ContentType;
 use keyward_policy::path::without_query;
 use keyward_policy::policy::{Keys, Policy, RouteMetadata, Unavailable};
-use keyward_policy::route_metadata;
 use keyward_policy::rule::Access;
 use keyward_policy::timestamp::Timestamp;
 
-/// What became of a request.
-pub enum Progress {
+/// What becomes of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
     /// It may go on.
     Passed,
-    /// It was answered.
-    Refused,
-    /// It waits for the first manifest; with its head as the client sent it, where the proxy no longer has it so.
-    Held(Option<Vec<u8>>),
-}
-
-/// Decides the request of the effective context, and acts on the decision. `kept` is what an earlier try gave back.
-///
-/// What ordinary requests need is here and what others need is apart (`cold`): V8 compiles each function as one piece of
-/// machine code, and it is the pages of it that are touched which a request pays for.
-pub fn run(plugin: &Plugin, may_hold: &dyn Fn() -> bool, kept: Option<Vec<u8>>) -> Progress {
-    let map = kept.unwrap_or_else(host::request_headers);
-    let next = run_with(plugin, may_hold, &Headers::parse(&map));
-    match next {
-        Next::Pass => {
-            host::recycle(map);
-            Progress::Passed
-        }
-        Next::Refuse => {
-            host::recycle(map);
-            Progress::Refused
-        }
-        Next::Hold { stripped } => Progress::Held(stripped.then_some(map)),
-    }
-}
-
-enum Next {
-    Pass,
-    Refuse,
-    /// Whether the proxy no longer has the head as the client sent it.
-    Hold {
-        stripped: bool,
+    /// The filter has answered it.
+    Answered,
+    /// It waits for the first complete manifest.
+    Held {
+        /// The head as the client sent it. `None` means that the proxy still has it.
+        head: Option<Vec<u8>>,
     },
 }
 
-fn run_with(plugin: &Plugin, may_hold: &dyn Fn() -> bool, headers: &Headers<'_>) -> Next {
+/// Decides the request of the effective context, and acts on the decision. `kept` is the head that an earlier
+/// [`Outcome::Held`] gave back.
+///
+/// Code for ordinary requests is here and code for rare ones is apart (`cold`): V8 compiles each function as one piece of
+/// machine code, and a request pays for the pages of it that are touched.
+pub fn run(plugin: &Plugin, may_hold: &dyn Fn() -> bool, kept: Option<Vec<u8>>) -> Outcome {
+    let map = kept.unwrap_or_else(host::request_headers);
+    let mut outcome = run_with(plugin, may_hold, &Headers::parse(&map));
+    match &mut outcome {
+        Outcome::Held { head: Some(head) } => *head = map,
+        _ => host::recycle(map),
+    }
+    outcome
+}
+
+/// Like [`run`]. A head that has to be kept is empty here: the caller owns it.
+fn run_with(plugin: &Plugin, may_hold: &dyn Fn() -> bool, headers: &Headers<'_>) -> Outcome {
     let config = &plugin.config;
     let head = headers.head();
     let source = plugin.source.as_ref().map(|source| source.borrow());
     let keys = plugin.keys(source.as_ref());
 
     if config.readiness_path.as_ref().is_some_and(|path| path.as_bytes() == without_query(head.path)) {
-        return tell_readiness(config, &keys);
+        return answer_readiness(config, &keys);
     }
 
     let enforce = config.mode == Mode::Enforce;
@@ -76,22 +68,22 @@ fn run_with(plugin: &Plugin, may_hold: &dyn Fn() -> bool, headers: &Headers<'_>)
 
     let knows_no_key = matches!(decision.code, Code::ManifestUnavailable | Code::KeyUnknown);
     if knows_no_key && enforce && may_come(plugin, source.as_ref(), decision.code) && may_hold() {
-        return Next::Hold { stripped: config.route_metadata && config.hide_key };
+        return Outcome::Held { head: (config.route_metadata && config.hide_key).then(Vec::new) };
     }
 
     record(&decision);
-    let outcome = match (enforce, decision.allows()) {
-        (false, _) => Outcome::Shadow,
-        (true, true) => Outcome::Allow,
-        (true, false) => Outcome::Deny,
+    let effect = match (enforce, decision.allows()) {
+        (false, _) => Effect::Shadow,
+        (true, true) => Effect::Allow,
+        (true, false) => Effect::Deny,
     };
-    plugin.counters.count(outcome, decision.code);
+    plugin.counters.count(effect, decision.code);
     if decision.code == Code::Allowed
         && let Some(source) = &plugin.source
     {
         source.record_use(&decision, now);
     }
-    if outcome == Outcome::Deny {
+    if effect == Effect::Deny {
         return refuse(plugin, headers, &decision);
     }
     if enforce && config.hide_key && !config.route_metadata {
@@ -102,33 +94,33 @@ fn run_with(plugin: &Plugin, may_hold: &dyn Fn() -> bool, headers: &Headers<'_>)
     {
         forward::set_identity(config, key);
     }
-    Next::Pass
+    Outcome::Passed
 }
 
 #[cold]
 #[inline(never)]
-fn tell_readiness(config: &Config, keys: &Keys<'_>) -> Next {
+fn answer_readiness(config: &Config, keys: &Keys<'_>) -> Outcome {
     let ready = !matches!(keys, Keys::Unavailable(_) | Keys::InlineOnly { .. }) || !config.needs_keys();
     send(&reply::readiness(ready));
-    Next::Refuse
+    Outcome::Answered
 }
 
-/// Whether the key that was not found may be among those that are still to come.
+/// Returns whether the key that was not found may be among the keys that are still to be loaded.
 #[cold]
 #[inline(never)]
 fn may_come(plugin: &Plugin, source: Option<&Fetched<'_>>, code: Code) -> bool {
-    // Without a fallback, an unknown key is one that fetched keys were there to look among.
+    // Without inline keys, an unknown key was looked up among the fetched keys.
     (code != Code::KeyUnknown || plugin.config.manifest.is_some())
         && source.is_some_and(|source| source.table().err() == Some(Unavailable::NotYetLoaded))
 }
 
 #[inline(never)]
-fn refuse(plugin: &Plugin, headers: &Headers<'_>, decision: &Decision<'_>) -> Next {
+fn refuse(plugin: &Plugin, headers: &Headers<'_>, decision: &Decision<'_>) -> Outcome {
     plugin.replies.with(decision, content_type(headers).is_grpc(), send);
-    Next::Refuse
+    Outcome::Answered
 }
 
-/// Leaves the decision where the access log, the backstop and the route's headers can read it.
+/// Writes the decision to filter state, where the access log, the backstop and the route's headers read it.
 fn record(decision: &Decision<'_>) {
     host::set_filter_state("keyward.decision", decision.code.as_str().as_bytes());
     if let Some(key) = &decision.key {
@@ -137,7 +129,7 @@ fn record(decision: &Decision<'_>) {
     }
 }
 
-/// What the route's metadata says.
+/// What the metadata of the route says.
 enum Route {
     Absent,
     Access(Access),
@@ -154,12 +146,12 @@ impl Route {
     }
 }
 
-/// Reads the metadata of the route. Whatever the filter removes is removed first, since a route may match on it.
+/// Reads the metadata of the route. Headers that the filter removes are removed first, since a route may match on them.
 ///
-/// Envoy chooses the route anew when headers have changed, but shows it to a filter only after that filter (measured on
-/// 1.40): until then the property is that of the route before. So where routes match on what is removed here, the
-/// configuration has to leave header changes to the routes; then nothing is changed, and the route stays the one that is
-/// read here.
+/// Envoy chooses the route again when headers have changed, but a filter sees the new route only after its own callback
+/// (measured on 1.40): until then the property is that of the route before. So where routes match on headers that are
+/// removed here, the configuration has to leave header changes to the routes; then nothing is changed, and the route stays
+/// the one that is read here.
 #[inline(never)]
 fn read_route(plugin: &Plugin, headers: &Headers<'_>, enforce: bool, mut changed: bool) -> Route {
     if enforce {
@@ -202,9 +194,37 @@ fn send(reply: &reply::Reply) {
     host::send_local_response(reply.status, &reply.details, &reply.headers, &reply.body, reply.grpc_status);
 }
 
-/// For a context whose root has no configuration. Envoy makes none, but if it did, it should not pass.
+/// Denies a request whose root context has no configuration. Envoy makes no such request.
 pub fn deny_unconfigured() {
     let code = Code::ManifestUnavailable;
     host::set_filter_state("keyward.decision", code.as_str().as_bytes());
     host::send_local_response(code.status(), "keyward_unconfigured", &[0; 4], code.detail().as_bytes(), -1);
+}
+
+/// Decides the held requests again: those whose keys have arrived are let go on or answered, and so are those whose
+/// `startup_wait` is over. The effective context is `root_id` afterwards.
+pub fn decide_held(root_id: u32) {
+    // Taken out, so that a request which ends meanwhile finds nothing borrowed.
+    let waiting = hold::take();
+    if waiting.is_empty() {
+        return;
+    }
+    let now = host::monotonic_ns();
+    for mut held in waiting {
+        if !host::set_effective_context(held.context_id) {
+            continue; // The client left.
+        }
+        match run(&held.plugin, &|| now < held.deadline_ns, held.head.take()) {
+            Outcome::Held { head } => {
+                held.head = head;
+                hold::put_back(held);
+            }
+            Outcome::Answered => {}
+            Outcome::Passed => {
+                hold::release(held);
+                host::continue_request();
+            }
+        }
+    }
+    host::set_effective_context(root_id);
 }

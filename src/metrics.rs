@@ -1,23 +1,23 @@
-//! What is counted, and under which names.
+//! The names of the metrics.
 
 use keyward_policy::decision::Code;
 
-/// What became of a request, whatever was decided.
+/// What a decision does to a request: the label `outcome` of [`decision_counter`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It went on.
+pub enum Effect {
+    /// The request went on because the decision allows it.
     Allow,
-    /// It was refused.
+    /// The request was refused.
     Deny,
-    /// It went on, whatever was decided.
+    /// The request went on because the filter is in shadow mode, whatever the decision was.
     Shadow,
 }
 
-impl Outcome {
-    /// Every outcome.
+impl Effect {
+    /// Every effect.
     pub const ALL: [Self; 3] = [Self::Allow, Self::Deny, Self::Shadow];
 
-    /// The label's value.
+    /// Returns the label's value.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
@@ -26,7 +26,7 @@ impl Outcome {
         }
     }
 
-    /// Whether a decision can have this outcome.
+    /// Returns whether a decision with this code can have this effect.
     pub const fn fits(self, code: Code) -> bool {
         match self {
             Self::Allow => code.allows(),
@@ -36,15 +36,15 @@ impl Outcome {
     }
 }
 
-/// The counter of one kind of decision. All VMs of a proxy add to the same one.
+/// Returns the name of the counter for one kind of decision. All VMs of a proxy add to the same one.
 ///
 /// Envoy shows it as `wasmcustom.<name>`; with the `stats_tags` of `envoy.yaml` it is
 /// `keyward_decisions{outcome,reason}` in Prometheus.
-pub fn decision_counter(outcome: Outcome, code: Code) -> String {
-    format!("keyward_decisions.outcome.{}.reason.{}", outcome.as_str(), code.as_str())
+pub fn decision_counter(effect: Effect, code: Code) -> String {
+    format!("keyward_decisions.outcome.{}.reason.{}", effect.as_str(), code.as_str())
 }
 
-/// Counts routes whose metadata has no one meaning; each such request is denied.
+/// Counts requests on routes whose metadata cannot be understood. Each of them is denied.
 pub const ROUTE_METADATA_INVALID: &str = "keyward_route_metadata_invalid";
 
 /// Counts requests that were held for the first manifest.
@@ -53,29 +53,29 @@ pub const HELD: &str = "keyward_held_requests";
 /// Counts complete loads of all keys.
 pub const LOADS: &str = "keyward_manifest_loads";
 
-/// Counts uses of keys that were not reported, for want of room or because the service refused the report.
+/// Counts uses of keys that were not reported, because the log was full or because the service refused the report.
 pub const USAGE_DROPPED: &str = "keyward_usage_dropped";
 
-/// The revision that a VM's keys are at.
+/// The revision of a VM's keys.
 pub const MANIFEST_REVISION: &str = "keyward_manifest_revision";
 
-/// How many keys a VM has fetched.
+/// The number of keys that a VM has fetched.
 pub const MANIFEST_KEYS: &str = "keyward_manifest_keys";
 
-/// Seconds since a VM last knew that its keys were up to date.
+/// The number of seconds since a VM last knew that its keys were up to date.
 pub const MANIFEST_AGE: &str = "keyward_manifest_age_seconds";
 
-/// Counts one kind of failed poll.
+/// Returns the name of the counter for one kind of failed poll.
 pub fn sync_failure_counter(reason: &str) -> String {
     format!("keyward_sync_failures.reason.{reason}")
 }
 
-/// Counts loads that had to begin anew, by why.
+/// Returns the name of the counter for loads that had to start over for one reason.
 pub fn started_over_counter(reason: &str) -> String {
     format!("keyward_sync_started_over.reason.{reason}")
 }
 
-/// A gauge of one VM: in a shared one the last writer would hide all others.
+/// Returns the name of one VM's gauge. VMs that shared a gauge would overwrite each other's values.
 pub fn vm_gauge(name: &str, vm: &str) -> String {
     format!("{name}.vm.{vm}")
 }

@@ -1,10 +1,10 @@
-//! One plugin configuration at work: what every request of its root context shares.
+//! A plugin configuration in use: what the requests of its root context share.
 
 use crate::host::Metric;
-use crate::metrics::{self, Outcome};
+use crate::metrics::{self, Effect};
 use crate::reply::Replies;
 use crate::source::{Fetched, Source};
-use keyward_policy::config::{Config, Use};
+use keyward_policy::config::Config;
 use keyward_policy::decision::Code;
 use keyward_policy::policy::Keys;
 use std::cell::Cell;
@@ -12,61 +12,50 @@ use std::rc::Rc;
 
 /// A valid configuration and what was made from it.
 pub struct Plugin {
+    /// The compiled configuration.
     pub config: Config,
+    /// The local replies of this configuration.
     pub replies: Replies,
+    /// The counters of the VM.
     pub counters: Rc<Counters>,
-    /// The fetched keys, where the configuration names an admin service.
+    /// The fetched keys. `None` means that the configuration names no admin service.
     pub source: Option<Source>,
-    /// Route metadata is complained about once, not at every request.
+    /// Whether an invalid route metadata was logged already: it is logged once, not at every request.
     pub complained: Cell<bool>,
 }
 
 impl Plugin {
-    /// The keys that are usable now.
+    /// Returns the keys that are usable now.
     pub fn keys<'a>(&'a self, source: Option<&'a Fetched<'a>>) -> Keys<'a> {
-        let inline = self.config.manifest.as_ref();
-        let Some(source) = source else {
-            // Without an admin service the configuration's keys are the manifest. Without either, every route that
-            // could be reached is public; the empty table only says no.
-            return inline.map_or(Keys::Unavailable(keyward_policy::policy::Unavailable::NotYetLoaded), |inline| {
-                Keys::Table(&inline.keys)
-            });
-        };
-        match (source.table(), inline) {
-            (Ok(fetched), Some(inline)) if inline.when == Use::Always => {
-                Keys::FetchedThenInline { fetched, inline: &inline.keys }
-            }
-            (Ok(fetched), _) => Keys::Table(fetched),
-            (Err(why), Some(inline)) if inline.when == Use::Always => Keys::InlineOnly { inline: &inline.keys, why },
-            (Err(_), Some(inline)) => Keys::Table(&inline.keys),
-            (Err(why), None) => Keys::Unavailable(why),
-        }
+        Keys::choose(&self.config, source.map(Fetched::table))
     }
 }
 
-/// The counters, defined once a VM.
+/// The counters of requests. They are defined once in a VM.
 pub struct Counters {
-    decisions: Vec<(Outcome, Code, Metric)>,
+    decisions: Vec<(Effect, Code, Metric)>,
+    /// Counts [`metrics::ROUTE_METADATA_INVALID`].
     pub route_metadata_invalid: Metric,
+    /// Counts [`metrics::HELD`].
     pub held: Metric,
 }
 
 impl Counters {
-    pub fn define() -> Self {
-        let fitting = |outcome: Outcome| {
-            Code::ALL.into_iter().filter(move |code| outcome.fits(*code)).map(move |code| (outcome, code))
+    fn define() -> Self {
+        let fitting = |effect: Effect| {
+            Code::ALL.into_iter().filter(move |code| effect.fits(*code)).map(move |code| (effect, code))
         };
-        let define = |(outcome, code)| (outcome, code, Metric::counter(&metrics::decision_counter(outcome, code)));
+        let define = |(effect, code)| (effect, code, Metric::counter(&metrics::decision_counter(effect, code)));
         Self {
-            decisions: Outcome::ALL.into_iter().flat_map(fitting).map(define).collect(),
+            decisions: Effect::ALL.into_iter().flat_map(fitting).map(define).collect(),
             route_metadata_invalid: Metric::counter(metrics::ROUTE_METADATA_INVALID),
             held: Metric::counter(metrics::HELD),
         }
     }
 
-    pub fn count(&self, outcome: Outcome, code: Code) {
-        if let Some((_, _, metric)) = self.decisions.iter().find(|(have, which, _)| (*have, *which) == (outcome, code))
-        {
+    /// Counts a decision and what it does to the request.
+    pub fn count(&self, effect: Effect, code: Code) {
+        if let Some((_, _, metric)) = self.decisions.iter().find(|(have, which, _)| (*have, *which) == (effect, code)) {
             metric.add(1);
         }
     }
@@ -77,7 +66,7 @@ thread_local! {
     static COUNTERS: Rc<Counters> = Rc::new(Counters::define());
 }
 
-/// The counters of this VM.
+/// Returns the counters of this VM.
 pub fn counters() -> Rc<Counters> {
     COUNTERS.with(Rc::clone)
 }

@@ -1,11 +1,11 @@
-//! Local replies: what a denied client gets to read.
+//! The replies that the filter sends instead of the upstream.
 
 use crate::head::serialize;
 use keyward_policy::config::Config;
 use keyward_policy::credential::KeySource;
 use keyward_policy::decision::{Code, Decision, Problem};
 
-/// One local reply, ready to be handed to the proxy.
+/// One local reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// HTTP status.
@@ -14,13 +14,13 @@ pub struct Reply {
     pub details: String,
     /// The headers, serialized.
     pub headers: Vec<u8>,
-    /// The body: problem+json, or for gRPC the plain detail, which Envoy makes the `grpc-message`.
+    /// The body: problem+json, or for gRPC plain text, which Envoy sends as `grpc-message`.
     pub body: Vec<u8>,
-    /// For gRPC clients; -1 lets the proxy choose.
+    /// The gRPC status. -1 means that the proxy chooses it.
     pub grpc_status: i32,
 }
 
-/// The replies of one configuration. All but those that name permissions are made once.
+/// The replies of one configuration. Those that do not depend on the request are made once.
 #[derive(Debug)]
 pub struct Replies {
     challenges: Vec<String>,
@@ -35,7 +35,7 @@ impl Replies {
         replies
     }
 
-    /// Hands the reply for a decision to `send`.
+    /// Passes the reply for a decision to `send`.
     pub fn with<R>(&self, decision: &Decision<'_>, is_grpc: bool, send: impl FnOnce(&Reply) -> R) -> R {
         let code = decision.code;
         if is_grpc {
@@ -53,14 +53,14 @@ impl Replies {
         }
     }
 
-    /// RFC 9457.
+    /// Makes the problem details of a code (RFC 9457).
     fn problem(&self, code: Code, decision: Option<&Decision<'_>>) -> Reply {
         let problem = Problem::new(code);
         let problem = match decision {
             Some(decision) => problem.with_permissions(decision),
             None => problem,
         };
-        // Strings and numbers alone: this cannot fail.
+        // It holds strings and numbers alone, so this cannot fail.
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         Reply {
             status: code.status(),
@@ -83,7 +83,7 @@ impl Replies {
     }
 }
 
-/// The answer on the readiness path.
+/// Returns the reply on the readiness path.
 pub fn readiness(ready: bool) -> Reply {
     let (status, word) = if ready { (200, "ready") } else { (503, "manifest_unavailable") };
     Reply {
@@ -99,8 +99,8 @@ fn details(code: Code) -> String {
     format!("keyward_{code}")
 }
 
-/// One challenge for each way to send a key that HTTP has a word for (RFC 9110, 11.6.1). `ApiKey` is no registered
-/// scheme, but no registered one fits a header of one's own.
+/// Returns one challenge for each way to send a key that HTTP has a scheme for (RFC 9110, 11.6.1). `ApiKey` is not a
+/// registered scheme, but no registered scheme fits a header with a name that is configured.
 fn challenges(config: &Config) -> Vec<String> {
     let realm = &config.realm;
     let mut challenges: Vec<String> = Vec::new();
@@ -117,13 +117,13 @@ fn challenges(config: &Config) -> Vec<String> {
         }
     }
     if challenges.is_empty() {
-        // A 401 has to carry one (RFC 9110, 15.5.2).
+        // A 401 has to carry a challenge (RFC 9110, 15.5.2).
         challenges.push(format!("ApiKey realm=\"{realm}\""));
     }
     challenges
 }
 
-/// `x-api-key` as people write it: `X-Api-Key`.
+/// Returns a header name as people write it: `X-Api-Key` for `x-api-key`.
 fn title_case(name: &str) -> String {
     let mut start = true;
     name.chars()

@@ -1,29 +1,28 @@
-//! The root context: one for each plugin configuration in each VM.
+//! The root context. Each VM has one for each plugin configuration.
 
-use crate::entry;
-use crate::hold;
 use crate::host;
+use crate::http;
 use crate::plugin::{self, Plugin};
 use crate::reply::Replies;
+use crate::requests;
 use crate::source::Source;
 use keyward_policy::config::Config;
 use proxy_wasm::traits::{Context, RootContext};
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// One plugin configuration in one VM.
+/// The root context of one plugin configuration in one VM.
 pub struct Root {
     context_id: u32,
     plugin: Option<Rc<Plugin>>,
 }
 
 impl Root {
+    /// Makes a root context without a configuration.
     pub fn new(context_id: u32) -> Self {
         Self { context_id, plugin: None }
     }
-}
 
-impl Root {
     fn source(&self) -> Option<&Source> {
         self.plugin.as_ref().and_then(|plugin| plugin.source.as_ref())
     }
@@ -36,12 +35,12 @@ impl Context for Root {
         if let Some(source) = self.source() {
             source.on_answer(token, headers);
         }
-        hold::look_again(self.context_id);
+        http::decide_held(self.context_id);
     }
 }
 
 impl Drop for Root {
-    /// The proxy is done with this configuration: no answer comes here any more.
+    /// The proxy has dropped this configuration: no answer arrives here any more.
     fn drop(&mut self) {
         if let Some(source) = self.source() {
             source.detach();
@@ -50,8 +49,8 @@ impl Drop for Root {
 }
 
 impl RootContext for Root {
-    /// A function of the configuration's bytes alone. Were it to fail in a worker after it had passed on the main
-    /// thread, Envoy would run that worker without the filter, and let everything pass.
+    /// Compiles the configuration. The result depends on the configuration's bytes alone: were it to fail in a worker
+    /// after it had passed on the main thread, Envoy would run that worker without the filter, and let everything pass.
     fn on_configure(&mut self, _: usize) -> bool {
         #[cfg(feature = "failpoint")]
         if crate::failpoint::refuses_configuration() {
@@ -76,7 +75,7 @@ impl RootContext for Root {
             complained: Cell::new(false),
             config,
         });
-        entry::configured(self.context_id, &plugin);
+        requests::configured(self.context_id, &plugin);
         self.plugin = Some(plugin);
         if let Some(source) = self.source() {
             source.start();
@@ -90,6 +89,6 @@ impl RootContext for Root {
         if let Some(source) = self.source() {
             source.on_tick();
         }
-        hold::look_again(self.context_id);
+        http::decide_held(self.context_id);
     }
 }

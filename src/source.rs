@@ -8,13 +8,22 @@ use crate::telemetry::Telemetry;
 use keyward_policy::config::AdminConfig;
 use keyward_policy::decision::Decision;
 use keyward_policy::policy::Unavailable;
-use keyward_policy::sync::{ManifestSync, RootId, Settings};
+use keyward_policy::sync::{ManifestSync, RequestId, RootId, Settings};
 use keyward_policy::table::KeyTable;
 use keyward_policy::timestamp::Timestamp;
 use keyward_policy::usage::UsageLog;
 use std::cell::{Cell, Ref, RefCell};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
+
+/// A call under way.
+#[derive(Debug, Clone, Copy)]
+pub enum Call {
+    /// For a page of the manifest.
+    Manifest(RequestId),
+    /// With a batch of usage.
+    Usage,
+}
 
 thread_local! {
     /// A VM runs on one thread. What no root context uses any more is gone.
@@ -40,7 +49,7 @@ pub struct Source {
     pub root: RootId,
     pub settings: Settings,
     /// Calls under way, by the proxy's number for them.
-    pub calls: RefCell<Vec<(u32, crate::fetch::Call)>>,
+    pub calls: RefCell<Vec<(u32, Call)>>,
     /// How often this root context is called now.
     pub tick: Cell<Duration>,
 }

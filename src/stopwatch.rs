@@ -1,13 +1,13 @@
-//! How long callbacks take, for `cargo xtask bench load`. Only in a module built with the feature `callback-times`, which
-//! is never shipped.
+//! Measures how long callbacks take, for `cargo xtask bench load`. It is only in a module with the feature
+//! `callback-times`, which is never shipped.
 
 use crate::host;
 use std::cell::RefCell;
 
-/// Measures from here until it is dropped.
+/// Measures until it is dropped.
 pub struct Stopwatch(u64);
 
-/// What was measured and is not in the log yet, and when the log was last written.
+/// The measurements that are not in the log yet, and the moment at which the log was last written.
 struct Times {
     ns: Vec<u64>,
     written_at: u64,
@@ -20,6 +20,7 @@ thread_local! {
 const EVERY_NS: u64 = 1_000_000_000;
 
 impl Stopwatch {
+    /// Starts to measure.
     pub fn start() -> Self {
         Self(host::monotonic_ns())
     }

@@ -1,4 +1,4 @@
-//! What fetching keys shows: counters of the proxy, gauges of the VM, lines in the log.
+//! What fetching keys shows: counters of the proxy, gauges of the VM, and log lines.
 
 use crate::host::Metric;
 use crate::metrics;
@@ -12,9 +12,9 @@ pub struct Telemetry {
     started_over: Vec<(Reason, Metric)>,
     loads: Metric,
     usage_dropped: Metric,
-    /// What this VM is called in its gauges.
+    /// The name of this VM in its gauges.
     vm: Box<str>,
-    /// Defined when there is something to show: Envoy's canary VM never has, and each configuration push makes one.
+    /// Defined when there is a value to show. Envoy makes a canary VM for each configuration push, which never has one.
     gauges: OnceCell<Gauges>,
     shown_age: Cell<u64>,
 }
@@ -26,7 +26,7 @@ struct Gauges {
 }
 
 impl Telemetry {
-    /// Defines them; `number` tells several services of one VM apart.
+    /// Defines the counters. `number` tells several services of one VM apart.
     pub fn define(vm: &str, number: usize) -> Self {
         let vm = if number == 0 { vm.to_owned() } else { format!("{vm}-{number}") };
         let failure = |name| (name, Metric::counter(&metrics::sync_failure_counter(name)));
@@ -42,7 +42,7 @@ impl Telemetry {
         }
     }
 
-    /// Counts and logs what happened, and shows where the table stands.
+    /// Counts and logs the events, and sets the gauges to the state of the table.
     pub fn take(&self, events: Vec<Event>, sync: &ManifestSync, now: Duration) {
         let position = sync.in_use();
         for event in events {
@@ -87,7 +87,7 @@ impl Telemetry {
         })
     }
 
-    /// Uses of keys that nobody will hear of.
+    /// Counts uses of keys that are not reported.
     pub fn usage_dropped(&self, count: u64) {
         self.usage_dropped.add(count);
     }

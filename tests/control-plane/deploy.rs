@@ -5,7 +5,8 @@ use std::fs;
 use std::net::SocketAddr;
 
 /// The address in the shipped files, with a digest that no image has.
-const IMAGE: &str = "registry.example.com/keyward@sha256:0000000000000000000000000000000000000000000000000000000000000000";
+const IMAGE: &str =
+    "registry.example.com/keyward@sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
 /// A shipped file, to be changed as its reader would.
 pub struct File {

@@ -83,7 +83,11 @@ impl Istiod {
             name,
             Command::new(self.module.program("pilot-agent"))
                 .args(["proxy", kind, "--domain", &format!("{namespace}.svc.cluster.local")])
-                .args(["--proxyLogLevel=warning", "--proxyComponentLogLevel=wasm:info", "--log_output_level=default:info"])
+                .args([
+                    "--proxyLogLevel=warning",
+                    "--proxyComponentLogLevel=wasm:info",
+                    "--log_output_level=default:info",
+                ])
                 .arg("--meshConfig")
                 .arg(&self.mesh)
                 .current_dir(&folder)
@@ -98,7 +102,6 @@ impl Istiod {
                 // No certificates are issued here.
                 .envs([("CREDENTIAL_FETCHER_TYPE", ""), ("JWT_POLICY", "none")])
                 .envs([("FILE_MOUNTED_CERTS", "true"), ("CA_PROVIDER", "none")])
-                .env("KEYWARD_EDGE_TOKEN", keyward_testbed::service::EDGE_TOKEN)
                 // A registry on loopback has no TLS.
                 .env("WASM_INSECURE_REGISTRIES", "*"),
             &self.folder,

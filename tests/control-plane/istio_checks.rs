@@ -7,6 +7,7 @@ use crate::process::{PATIENCE, free_port};
 use crate::programs::Module;
 use crate::report::Report;
 use crate::stage::{self, HOST, OTHER_HOST, RECORDS, Stage, ask, wait_for_all};
+use keyward_testbed::service::EDGE_TOKEN;
 use keyward_testbed::{envoy, wait, workspace};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -62,7 +63,7 @@ impl Istio {
 
     /// A file of the filter, which names the image and the gateway's port.
     fn filter(&self, name: &str) -> File {
-        File::read(name).with_image(self.stage.registry.address(), &stage::digest())
+        filter(name, self.stage.registry.address(), &stage::digest())
     }
 
     /// Applies the files, runs the checks and deletes the files, the last one first.
@@ -95,7 +96,8 @@ impl Istio {
 
     fn check_gateway(&mut self, report: &mut Report) {
         let plugin = self.filter("istio/gateway.yaml");
-        let backstop = File::read("istio/backstop.yaml").with("stream_idle_timeout: 30s", &format!("stream_idle_timeout: {IDLE_LIMIT}"));
+        let backstop = File::read("istio/backstop.yaml")
+            .with("stream_idle_timeout: 30s", &format!("stream_idle_timeout: {IDLE_LIMIT}"));
         let log = File::read("istio/access-log.yaml");
         let old = plugin.text().replace("  pluginConfig:", "  match: [{mode: SERVER}]\n  pluginConfig:");
         self.with_files(&[&old, backstop.text()], |istio| {
@@ -153,8 +155,7 @@ impl Istio {
 
     fn check_failures(&mut self, report: &mut Report) {
         let backstop = File::read("istio/backstop.yaml");
-        let crashing = File::read("istio/gateway.yaml")
-            .with_image(self.stage.registry.address(), &stage::failpoint_digest());
+        let crashing = filter("istio/gateway.yaml", self.stage.registry.address(), &stage::failpoint_digest());
         let (id, key) = self.stage.create_key("survivor");
         self.with_files(&[crashing.text(), backstop.text()], |istio| {
             let Self { stage, first, cluster, .. } = istio;
@@ -167,18 +168,24 @@ impl Istio {
                 }
                 stage.assert_key_passes(*first, &id, &key);
             });
-            let missing = File::read("istio/gateway.yaml").with_image(stage.registry.address(), &"f".repeat(64));
+            let missing = filter("istio/gateway.yaml", stage.registry.address(), &"f".repeat(64));
             cluster.apply(missing.text());
-            report.check("gateway: when the module is replaced by one that cannot be fetched, nothing passes unchecked", || {
-                stage.assert_nothing_passes(*first, None, 50);
-            });
+            report.check(
+                "gateway: when the module is replaced by one that cannot be fetched, nothing passes unchecked",
+                || {
+                    stage.assert_nothing_passes(*first, None, 50);
+                },
+            );
         });
-        let missing = File::read("istio/gateway.yaml").with_image(self.stage.registry.address(), &"f".repeat(64));
+        let missing = filter("istio/gateway.yaml", self.stage.registry.address(), &"f".repeat(64));
         self.with_files(&[missing.text()], |istio| {
-            report.check("gateway: a module that cannot be fetched at all: 403, never 200, even without the backstop", || {
-                istio.stage.wait_for_status(istio.first, Some(&key), 403);
-                istio.stage.assert_nothing_passes(istio.first, Some(&key), 20);
-            });
+            report.check(
+                "gateway: a module that cannot be fetched at all: 403, never 200, even without the backstop",
+                || {
+                    istio.stage.wait_for_status(istio.first, Some(&key), 403);
+                    istio.stage.assert_nothing_passes(istio.first, Some(&key), 20);
+                },
+            );
         });
     }
 
@@ -254,9 +261,12 @@ impl Istio {
         let place = folder.path().display().to_string();
         let address = self.stage.service.address();
         let files = File::read("istio/edge-token-injector.yaml")
-            .with("REPLACE-WITH-AN-EDGE-TOKEN", keyward_testbed::service::EDGE_TOKEN)
+            .with("REPLACE-WITH-AN-EDGE-TOKEN", EDGE_TOKEN)
             .with("/etc/keyward", &place)
-            .with("address: keyward.keyward.svc.cluster.local, port_value: 8081", &format!("address: 127.0.0.1, port_value: {}", address.port()));
+            .with(
+                "address: keyward.keyward.svc.cluster.local, port_value: 8081",
+                &format!("address: 127.0.0.1, port_value: {}", address.port()),
+            );
         // What a kubelet would do with the Secret.
         let secret = keyward_testbed::envoy_config::parse_yaml(&only_kind(files.text(), "Secret")).unwrap();
         for (name, text) in secret["stringData"].as_object().unwrap() {
@@ -265,14 +275,13 @@ impl Istio {
         let plugin = self
             .filter("istio/gateway.yaml")
             .with("cluster: outbound|8081||keyward.keyward.svc.cluster.local", "cluster: keyward_admin")
-            .with("      token_env: KEYWARD_EDGE_TOKEN\n", "")
-            .with("  vmConfig:\n    env: [{name: KEYWARD_EDGE_TOKEN, valueFrom: HOST}]\n", "");
+            .with(&format!("      token: {EDGE_TOKEN}\n"), "");
         let (id, key) = self.stage.create_key("injected");
         self.with_files(&[files.text(), plugin.text()], |istio| {
             report.check("edge-token-injector.yaml: Envoy adds the token, and keys arrive", || {
                 istio.stage.assert_keyless_is_refused(istio.first);
                 istio.stage.assert_key_passes(istio.first, &id, &key);
-                assert!(!istio.proxy.config_dump().to_string().contains(keyward_testbed::service::EDGE_TOKEN));
+                assert!(!istio.proxy.config_dump().to_string().contains(EDGE_TOKEN));
             });
         });
     }
@@ -280,7 +289,9 @@ impl Istio {
     fn check_module_from_file(&mut self, report: &mut Report) {
         let module = workspace::root().join("target/dist/keyward.wasm");
         let shipped = "oci://registry.example.com/keyward@sha256:0000000000000000000000000000000000000000000000000000000000000000";
-        let plugin = File::read("istio/gateway.yaml").with(shipped, &format!("file://{}", module.display()));
+        let plugin = File::read("istio/gateway.yaml")
+            .with(shipped, &format!("file://{}", module.display()))
+            .with("REPLACE-WITH-AN-EDGE-TOKEN", EDGE_TOKEN);
         let (id, key) = self.stage.create_key("from a file");
         self.with_files(&[plugin.text()], |istio| {
             report.check("a module by file:// needs no registry", || {
@@ -297,21 +308,29 @@ impl Istio {
         self.cluster.apply(backstop.text());
         let labels = json!({"app": "records"});
         let sidecar = self.istiod.start_proxy("sidecar", "sidecar", "default", &labels, &envoy::binary());
-        report.check("sidecar: filter and backstop are in the inbound chains, in this order, and in no outbound one", || {
-            wait::until("the filter and the backstop", PATIENCE, || {
+        report.check(
+            "sidecar: filter and backstop are in the inbound chains, in this order, and in no outbound one",
+            || {
+                wait::until("the filter and the backstop", PATIENCE, || {
+                    let dump = sidecar.config_dump();
+                    let inbound = chains(&dump).filter(|chain| chain.inbound).collect::<Vec<_>>();
+                    (!inbound.is_empty() && inbound.iter().all(Chain::is_protected)).then_some(())
+                });
                 let dump = sidecar.config_dump();
-                let inbound = chains(&dump).filter(|chain| chain.inbound).collect::<Vec<_>>();
-                (!inbound.is_empty() && inbound.iter().all(Chain::is_protected)).then_some(())
-            });
-            let dump = sidecar.config_dump();
-            assert!(chains(&dump).filter(|chain| !chain.inbound).all(|chain| !chain.is_protected()));
-        });
+                assert!(chains(&dump).filter(|chain| !chain.inbound).all(|chain| !chain.is_protected()));
+            },
+        );
     }
 
     /// Whether the API server has this kind of resource.
     fn knows(&self, crd: &str) -> bool {
         self.cluster.kubectl(&["get", "crd", crd]).output().unwrap().status.success()
     }
+}
+
+/// A file of the filter, with the image and the edge token.
+fn filter(name: &str, registry: SocketAddr, digest: &str) -> File {
+    File::read(name).with_image(registry, digest).with("REPLACE-WITH-AN-EDGE-TOKEN", EDGE_TOKEN)
 }
 
 /// The HTTP filters of a filter chain, in their order.
@@ -345,7 +364,8 @@ fn chains(dump: &Value) -> impl Iterator<Item = Chain> {
 
 /// How many filter chains have the backstop right before the router.
 fn backstops(dump: &Value) -> usize {
-    let covered = |chain: &Chain| chain.filters.windows(2).any(|pair| pair == ["keyward_backstop", "envoy.filters.http.router"]);
+    let covered =
+        |chain: &Chain| chain.filters.windows(2).any(|pair| pair == ["keyward_backstop", "envoy.filters.http.router"]);
     chains(dump).filter(covered).count()
 }
 

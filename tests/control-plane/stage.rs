@@ -82,7 +82,8 @@ impl Stage {
 
     /// After the receipt of its deletion a key is refused by every worker, without waiting.
     pub fn assert_deletion_holds(&self, gateway: SocketAddr, id: &str, key: &str) {
-        let (_, receipt) = self.service.admin().unwrap().send("DELETE", &format!("/v1/keys/{id}?wait=10s"), "").unwrap();
+        let (_, receipt) =
+            self.service.admin().unwrap().send("DELETE", &format!("/v1/keys/{id}?wait=10s"), "").unwrap();
         for _ in 0..BOTH_WORKERS {
             let response = ask(gateway, HOST, RECORDS, &[("x-api-key", key)]).unwrap();
             assert_eq!((response.status, response.json()["code"].as_str()), (401, Some("key_unknown")), "{receipt}");
@@ -91,9 +92,7 @@ impl Stage {
 
     /// Every VM polls, that of the main thread among them.
     pub fn assert_every_vm_polls(&self) {
-        wait::until("every VM polls", PATIENCE, || {
-            (self.service.vms_up_to_date().unwrap() >= VMS).then_some(())
-        });
+        wait::until("every VM polls", PATIENCE, || (self.service.vms_up_to_date().unwrap() >= VMS).then_some(()));
     }
 
     /// Waits until both workers answer with this status.

@@ -42,7 +42,7 @@ fn arguments(config: &Path, request: &Request) -> Option<Vec<String>> {
     }
     if let Some(fields) = &request.route {
         // The command refuses as a mistake what the filter has to deny.
-        keyward_policy::route_metadata::parse(&crate::native::encode_metadata(fields)).ok()?;
+        keyward_policy::config::route_metadata::parse(&crate::native::encode_metadata(fields)).ok()?;
         let [(name, value)] = fields.as_object()?.iter().collect::<Vec<_>>()[..] else { return None };
         add("route-metadata", format!("{name}={}", value.as_str()?));
     }

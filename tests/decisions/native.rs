@@ -1,7 +1,7 @@
 //! The corpus through the policy core itself: the reference.
 
 use crate::suite::{self, Request, Suite};
-use keyward_policy::config::{Config, Use};
+use keyward_policy::config::Config;
 use keyward_policy::decide::{RequestHead, decide};
 use keyward_policy::policy::{Keys, Policy, RouteMetadata, Unavailable};
 use keyward_policy::timestamp::Timestamp;
@@ -25,12 +25,9 @@ fn the_policy_core_decides_the_corpus() {
 }
 
 fn check(config: &Config, suite: &Suite, request: &Request) -> Result<(), String> {
-    let route = request.route.as_ref().map(|fields| keyward_policy::route_metadata::parse(&encode_metadata(fields)));
-    let route = match &route {
-        Some(Ok(Some(access))) if config.route_metadata => RouteMetadata::Access(access),
-        Some(Err(_)) if config.route_metadata => RouteMetadata::Invalid,
-        _ => RouteMetadata::Absent,
-    };
+    let route =
+        request.route.as_ref().map(|fields| keyward_policy::config::route_metadata::parse(&encode_metadata(fields)));
+    let route = route.as_ref().filter(|_| config.route_metadata).map_or(RouteMetadata::Absent, RouteMetadata::from);
     let policy = Policy { config, keys: keys_without_contact(config), route };
     let headers: Vec<(&[u8], &[u8])> = request.headers.iter().map(|(name, value)| (&name[..], &value[..])).collect();
     let head = RequestHead {
@@ -51,12 +48,7 @@ fn check(config: &Config, suite: &Suite, request: &Request) -> Result<(), String
 
 /// The keys of a filter that has not reached its admin service yet.
 pub fn keys_without_contact(config: &Config) -> Keys<'_> {
-    let why = Unavailable::NotYetLoaded;
-    match (&config.manifest, &config.admin) {
-        (Some(inline), Some(_)) if inline.when == Use::Always => Keys::InlineOnly { inline: &inline.keys, why },
-        (Some(inline), _) => Keys::Table(&inline.keys),
-        (None, _) => Keys::Unavailable(why),
-    }
+    Keys::choose(config, config.admin.as_ref().map(|_| Err(Unavailable::NotYetLoaded)))
 }
 
 /// `envoy.config.core.v3.Metadata` with the namespace `keyward`, as Envoy serializes it for the filter.

@@ -1,6 +1,5 @@
 //! The filter in a real Envoy, in front of an upstream that writes down what reaches it.
 
-mod admin_stand_in;
 mod deploy;
 mod failures;
 mod generated;

@@ -1,8 +1,8 @@
 //! Fetching keys, in a real Envoy with two workers, from a service that fails in every way there is.
 
-use crate::admin_stand_in::{AdminStandIn, Fault};
 use crate::setup::LISTENER;
 use keyward_policy::timestamp::Timestamp;
+use keyward_testbed::admin_stand_in::{AdminStandIn, Fault};
 use keyward_testbed::envoy::Envoy;
 use keyward_testbed::envoy_config::{self, Encoding, Listener};
 use keyward_testbed::upstream::Upstream;

@@ -1,9 +1,9 @@
 //! A plugin configuration that changes, and a VM that is made anew, under traffic and with the admin service away: not
 //! one request is wrongly refused or let through, and no VM is left without news.
 
-use crate::admin_stand_in::{AdminStandIn, Fault};
 use crate::setup::LISTENER;
 use crate::traffic::Traffic;
+use keyward_testbed::admin_stand_in::{AdminStandIn, Fault};
 use keyward_testbed::envoy::Envoy;
 use keyward_testbed::envoy_config::{self, Encoding, Listener};
 use keyward_testbed::upstream::Upstream;

@@ -3,7 +3,7 @@
 use crate::plugin::*;
 use serde_json::json;
 
-const HELD_MAX: usize = 1_000;
+const MAX_HELD: usize = 1_000;
 
 #[test]
 fn a_request_with_a_key_waits_for_the_first_keys() {
@@ -48,7 +48,7 @@ fn waiting_ends_with_startup_wait() {
 #[test]
 fn a_vm_holds_a_thousand_requests_and_no_more() {
     let mut vm = start(&with_admin());
-    let held: Vec<u32> = (0..HELD_MAX).map(|_| ask(&mut vm, "/a", Some(FETCHED)).stream).collect();
+    let held: Vec<u32> = (0..MAX_HELD).map(|_| ask(&mut vm, "/a", Some(FETCHED)).stream).collect();
     assert_refused(&ask(&mut vm, "/a", Some(FETCHED)), 503, "manifest_unavailable");
     // A look at them does not make room, a client that leaves does.
     vm.tick(50 * MS);

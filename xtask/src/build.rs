@@ -5,9 +5,11 @@ use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const WASM_TARGET: &str = "wasm32-unknown-unknown";
-/// Every worker of every proxy compiles the module at its start.
-const MODULE_LIMIT: u64 = 300 * 1024;
+/// Rust's target for the module.
+pub const WASM_TARGET: &str = "wasm32-unknown-unknown";
+
+/// The size of the module at most. Every worker of every proxy compiles it when it starts.
+const MAX_MODULE_BYTES: u64 = 300 * 1024;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -37,8 +39,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 pub fn shipped_module() -> Result<PathBuf> {
     let file = build_module(&[], "keyward.wasm")?;
     let size = size(&file)?;
-    if size > MODULE_LIMIT {
-        bail!("{} has {size} bytes, more than the {MODULE_LIMIT} allowed", workspace::shown(&file));
+    if size > MAX_MODULE_BYTES {
+        bail!("{} has {size} bytes, more than the {MAX_MODULE_BYTES} allowed", workspace::shown(&file));
     }
     Ok(file)
 }
@@ -114,7 +116,11 @@ fn size(file: &Path) -> Result<u64> {
     Ok(fs::metadata(file)?.len())
 }
 
-fn add_wasm_target() -> Result<()> {
+/// Adds Rust's target for the module where it is missing.
+///
+/// # Errors
+/// When it is missing and cannot be added.
+pub fn add_wasm_target() -> Result<()> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let library = sh::read(sh::command(rustc).args(["--print", "target-libdir", "--target", WASM_TARGET]))?;
     if Path::new(library.trim()).is_dir() {

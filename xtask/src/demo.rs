@@ -1,17 +1,17 @@
-//! Small helpers of `up`: ports, secrets, a GET.
+//! What `up` needs to run a demonstration: free ports, secrets, and requests to its parts.
 
 use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-/// Says who wants which port, where something else has it.
+/// Checks that a port on loopback is free.
 ///
 /// # Errors
-/// Names the port, what wanted it and the flag that chooses another.
+/// When another program uses it. The message names the port, what needs it and the flag that chooses another.
 pub fn port_is_free(port: u16, what: &str, flag: &str) -> Result<()> {
     match TcpListener::bind(address(port)) {
         Ok(_) => Ok(()),
@@ -19,15 +19,15 @@ pub fn port_is_free(port: u16, what: &str, flag: &str) -> Result<()> {
     }
 }
 
-/// The address on loopback.
+/// Returns the address of a port on loopback.
 pub fn address(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// The secret in a file that only its owner can read; made of 256 random bits where it is not there yet.
+/// Returns the secret in a file that only its owner can read. A missing file is written with 256 random bits.
 ///
 /// # Errors
-/// When the file cannot be read or made.
+/// When the file cannot be read or written.
 pub fn secret(file: &Path) -> Result<String> {
     if let Ok(secret) = fs::read_to_string(file)
         && !secret.is_empty()
@@ -44,25 +44,31 @@ pub fn secret(file: &Path) -> Result<String> {
     Ok(secret)
 }
 
-/// The status of a GET, and the body; none while nothing answers.
-pub fn get(port: u16, path: &str, header: &str) -> Option<(u16, String)> {
-    request(port, "GET", path, header, "")
+/// The headers of a request.
+pub type Headers<'a> = &'a [(&'a str, &'a str)];
+
+/// Returns the status and the body of a GET. `None` means that nothing answers.
+pub fn get(port: u16, path: &str, headers: Headers<'_>) -> Option<(u16, String)> {
+    request(port, "GET", path, headers, "")
 }
 
-/// The status and the body of a request; none while nothing answers. `header` holds whole lines.
-pub fn request(port: u16, method: &str, path: &str, header: &str, body: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address(port), Duration::from_secs(1)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    let length = body.len();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n\
-         {header}\r\n{body}"
-    )
+/// Returns the status and the body of a request to loopback. `None` means that nothing answers.
+pub fn request(port: u16, method: &str, path: &str, headers: Headers<'_>, body: &str) -> Option<(u16, String)> {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        // The environment's proxy has no business with loopback.
+        .proxy(None)
+        .timeout_connect(Some(Duration::from_secs(1)))
+        .timeout_global(Some(Duration::from_secs(5)));
+    let agent: ureq::Agent = config.build().into();
+    let uri = format!("http://{}{path}", address(port));
+    let head = ureq::http::Request::builder().method(method).uri(uri);
+    let head = headers.iter().fold(head, |head, (name, value)| head.header(*name, *value));
+    let mut answer = match body {
+        "" => agent.run(head.body(()).ok()?),
+        body => agent.run(head.body(body).ok()?),
+    }
     .ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let status = answer.split(' ').nth(1)?.parse().ok()?;
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())?;
-    Some((status, body))
+    let body = answer.body_mut().read_to_string().ok()?;
+    Some((answer.status().as_u16(), body))
 }

@@ -11,12 +11,19 @@ use std::path::Path;
 const IMAGE: &str = "image";
 const BILL_OF_MATERIALS: &str = "keyward.wasm.cdx.json";
 const CHECKSUMS: &str = "SHA256SUMS";
+const REPOSITORY: &str = "registry.example.com/keyward";
 
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Where the image will be pushed to; only for the lines that are printed
-    #[arg(long, default_value = "registry.example.com/keyward")]
+    #[arg(long, default_value = REPOSITORY)]
     repository: String,
+}
+
+impl Default for Arguments {
+    fn default() -> Self {
+        Self { repository: REPOSITORY.to_owned() }
+    }
 }
 
 /// Writes the module, its image, its bill of materials and the checksums of all files.

@@ -3,11 +3,14 @@
 mod bench;
 mod build;
 mod children;
+mod control_planes;
 mod demo;
 mod deny;
 mod dist;
 mod envoy;
+mod helm;
 mod module;
+mod nextest;
 mod oci;
 mod order;
 mod prerequisites;
@@ -16,6 +19,7 @@ mod sbom;
 mod sh;
 mod sim;
 mod test;
+mod unused;
 mod up;
 mod workspace;
 
@@ -32,6 +36,8 @@ struct Arguments {
 enum Command {
     /// Build the wasm module and the `keyward` command into target/dist
     Build(build::Arguments),
+    /// Give the deploy files to the real control planes: builds them first, which takes half an hour once
+    ControlPlanes(control_planes::Arguments),
     /// Write what a release consists of into target/dist: module, OCI image, bill of materials, checksums
     Dist(dist::Arguments),
     /// Build everything and run it: admin service, a sample upstream, and Envoy with the filter in front
@@ -40,6 +46,8 @@ enum Command {
     Test(test::Arguments),
     /// Measure the figures of the README
     Bench(bench::Arguments),
+    /// Check the Helm chart and the alerts, or write the chart's README
+    Helm(helm::Arguments),
     /// Simulate the synchronisation with many seeds
     Sim(sim::Arguments),
 }
@@ -47,10 +55,12 @@ enum Command {
 fn main() -> std::process::ExitCode {
     let result = match Arguments::parse().command {
         Command::Build(arguments) => build::run(&arguments),
+        Command::ControlPlanes(arguments) => control_planes::run(&arguments),
         Command::Dist(arguments) => dist::run(&arguments),
         Command::Up(arguments) => up::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Helm(arguments) => helm::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
     };
     match result {

@@ -36,7 +36,7 @@ const REQUESTS: &[&str] = &[
     "memcmp",
     "keyward_policy::digest::Digest::of_key",
     "sha2::sha256::compress256",
-    "keyward_policy::table::KeyTable::get",
+    "keyward_policy::table::key_table::KeyTable::get",
     "keyward_policy::table::base::Base::get",
     "keyward_policy::table::base::Base::number_of_digest",
     "keyward_policy::table::base::Base::view",

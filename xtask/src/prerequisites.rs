@@ -1,10 +1,10 @@
-//! What the tests need besides Rust: a browser, PostgreSQL, a load generator.
+//! What the tests need besides Rust: a browser, fonts, a clock that can be moved, PostgreSQL, a load generator.
 
 use crate::sh;
 use anyhow::{Result, bail};
 use std::path::Path;
 
-/// A Debian package and how to see that what it brings is there.
+/// A Debian package, and a check that its contents are there.
 struct Need {
     package: &'static str,
     present: fn() -> bool,
@@ -18,12 +18,25 @@ const NEEDS: &[Need] = &[
         present: || sh::which("chromedriver").is_some(),
         why: "the page's tests drive it",
     },
+    Need {
+        package: "faketime",
+        present: || below("/usr/lib", "faketime"),
+        why: "the page's tests move the clock with it",
+    },
+    Need { package: "fonts-dejavu-core", present: || font("dejavu"), why: "the page is shown in it" },
+    Need { package: "fonts-liberation", present: || font("liberation"), why: "the page is shown in it" },
+    Need { package: "fonts-roboto-unhinted", present: || font("roboto/unhinted"), why: "the page is shown in it" },
     Need { package: "postgresql", present: postgresql, why: "the admin service's tests run against it" },
     Need { package: "npm", present: || sh::which("npm").is_some(), why: "the page's tests fetch axe-core with it" },
+    Need {
+        package: "prometheus",
+        present: || sh::which("promtool").is_some(),
+        why: "it holds promtool, for the alerts",
+    },
     Need { package: "wrk", present: || sh::which("wrk").is_some(), why: "the benchmarks load Envoy with it" },
 ];
 
-/// Installs what is missing, where this is Debian or a kin of it and the user may.
+/// Installs the packages that are missing, on Debian and its derivatives, for root.
 ///
 /// # Errors
 /// Names what is missing and could not be installed.
@@ -59,14 +72,18 @@ pub fn install() -> Result<()> {
     Ok(())
 }
 
-/// Debian keeps the server's programs off the PATH.
+/// Returns whether there is a folder of this name in a folder of `base`, as there is in `/usr/lib/x86_64-linux-gnu`.
+fn below(base: &str, name: &str) -> bool {
+    let folders = std::fs::read_dir(base).into_iter().flatten().flatten();
+    folders.into_iter().any(|folder| folder.path().join(name).is_dir())
+}
+
+fn font(folder: &str) -> bool {
+    Path::new("/usr/share/fonts/truetype").join(folder).is_dir()
+}
+
+/// Returns whether a PostgreSQL server is installed. Debian keeps its programs off the PATH.
 fn postgresql() -> bool {
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     sh::which("postgres").is_some() || debian.into_iter().any(|version| version.path().join("bin/postgres").is_file())
-}
-
-/// Whether a file can be run; for tools that are used only where they are.
-pub fn has_cargo_tool(name: &str) -> bool {
-    let home = std::env::var_os("CARGO_HOME").map_or_else(|| Path::new("").to_path_buf(), Into::into);
-    sh::which(&format!("cargo-{name}")).is_some() || home.join("bin").join(format!("cargo-{name}")).is_file()
 }

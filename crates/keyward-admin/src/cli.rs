@@ -1,17 +1,15 @@
-//! The `keyward` command, one file a subcommand.
+//! The `keyward` command, one file for each subcommand.
 
 pub mod check;
 mod client;
-pub mod document;
+mod error;
 pub mod exit;
 pub mod explain;
-mod failure;
 pub mod hash;
+mod input;
 pub mod key;
 pub mod manifest;
 mod output;
 pub mod serve;
 pub mod store;
 pub mod token;
-
-pub use failure::Failure;

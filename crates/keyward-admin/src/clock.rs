@@ -1,15 +1,15 @@
-//! The time of day, as it is handed around.
+//! The clock of the service.
 
 use keyward_policy::timestamp::Timestamp;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Tells the time; tests give another one.
+/// Returns the time. Tests use a clock of their own.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
 impl Clock {
-    /// That of the machine.
+    /// Returns the clock of the machine.
     pub fn system() -> Self {
         Self(Arc::new(|| {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -17,12 +17,12 @@ impl Clock {
         }))
     }
 
-    /// One that tells what the function says.
+    /// Returns a clock that calls a function.
     pub fn from_fn(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
 
-    /// Now.
+    /// Returns the current time.
     pub fn now(&self) -> Timestamp {
         (self.0)()
     }

@@ -1,8 +1,9 @@
-//! What the environment says: the only place that reads it for `keyward serve`.
+//! The settings of `keyward serve`, read from the environment.
 
 use crate::catalogue::Catalogue;
 use crate::secret::Secret;
 use crate::service::Settings;
+use crate::service::tokens::ENVIRONMENT;
 use crate::store::tokens::Role;
 use keyward_policy::duration;
 use std::fmt;
@@ -40,47 +41,47 @@ pub const VARIABLES: &[(&str, &str)] = &[
 /// Certificate and key files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The chain.
+    /// The certificate chain.
     pub cert: PathBuf,
     /// The private key.
     pub key: PathBuf,
-    /// Authority of client certificates; none: clients need none.
+    /// The authority of client certificates. `None` means that clients need no certificate.
     pub client_ca: Option<PathBuf>,
 }
 
-/// How to run.
+/// The settings.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where to listen.
+    /// The address and port to listen on.
     pub listen: SocketAddr,
-    /// Where everything is kept.
+    /// The URL of the database.
     pub database_url: String,
-    /// None: no TLS.
+    /// The TLS files. `None` means no TLS.
     pub tls: Option<TlsFiles>,
-    /// Connections served at once.
-    pub most_connections: usize,
-    /// What the service is told.
+    /// How many connections may be open.
+    pub max_connections: usize,
+    /// The settings of the service.
     pub settings: Settings,
 }
 
-/// Everything that is wrong with the environment.
+/// All mistakes in the environment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct InvalidConfig(pub Vec<String>);
 
-/// Reads variables and gathers what is wrong.
+/// Reads variables and collects mistakes.
 pub struct Environment<F> {
     get: F,
     errors: Vec<String>,
 }
 
 impl<F: Fn(&str) -> Option<String>> Environment<F> {
-    /// Reads with `get`.
+    /// Reads variables with `get`.
     pub fn new(get: F) -> Self {
         Self { get, errors: Vec::new() }
     }
 
-    /// A variable; empty is as good as none.
+    /// Returns a variable. An empty variable counts as absent.
     fn text(&self, name: &str) -> Option<String> {
         (self.get)(name).filter(|text| !text.is_empty())
     }
@@ -99,7 +100,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         }
     }
 
-    /// A variable, or what stands in the file that `…_FILE` names, without white space at its ends.
+    /// Returns a variable, or the content of the file that `…_FILE` names without white space at its ends.
     pub fn secret(&mut self, name: &str) -> Option<String> {
         let file = format!("{name}_FILE");
         match (self.text(name), self.text(&file)) {
@@ -123,23 +124,26 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         }
     }
 
-    /// What was read, unless something was wrong.
+    /// Returns what was read, unless there were mistakes.
     ///
     /// # Errors
-    /// All that was.
+    /// All mistakes.
     pub fn finish<T>(self, value: T) -> Result<T, InvalidConfig> {
         if self.errors.is_empty() { Ok(value) } else { Err(InvalidConfig(self.errors)) }
     }
 }
 
+/// The shortest token that is taken from the environment.
+const MIN_TOKEN_CHARACTERS: usize = 8;
+
 /// The default of `KEYWARD_DATABASE_URL`.
 pub const DATABASE_URL: &str = "sqlite://keyward.db";
 
 impl Config {
-    /// Reads how to run.
+    /// Reads the settings.
     ///
     /// # Errors
-    /// All that is wrong.
+    /// All mistakes.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidConfig> {
         let mut env = Environment::new(get);
         let listen = env.parse("KEYWARD_LISTEN", |text| {
@@ -149,10 +153,18 @@ impl Config {
         let mut settings = Settings { realm: env.text("KEYWARD_REALM"), ..Settings::default() };
         for (variable, role) in [("KEYWARD_ADMIN_TOKEN", Role::Admin), ("KEYWARD_EDGE_TOKEN", Role::Edge)] {
             let Some(token) = env.secret(variable) else { continue };
-            if !token.bytes().all(|b| b.is_ascii_graphic()) {
-                env.wrong(variable, "a token is visible ASCII without spaces");
+            if let Some(odd) = token.chars().find(|c| !c.is_ascii_graphic()) {
+                env.wrong(variable, format!("a token is visible ASCII without spaces, and this one has {odd:?} in it"));
+            } else if token.len() < MIN_TOKEN_CHARACTERS {
+                env.wrong(
+                    variable,
+                    format!(
+                        "a token needs at least {MIN_TOKEN_CHARACTERS} characters, or it can be guessed; \
+                         `openssl rand -base64 32` makes one"
+                    ),
+                );
             }
-            settings.tokens.push((format!("{role} (environment)"), role, Secret::new(token)));
+            settings.tokens.push((format!("{role} {ENVIRONMENT}"), role, Secret::new(token)));
         }
         if let [(_, _, admin), (_, _, edge)] = &settings.tokens[..]
             && admin == edge
@@ -188,8 +200,8 @@ impl Config {
             };
             env.parse(name, parse).unwrap_or(default)
         };
-        settings.most_waiters = count("KEYWARD_MAX_WAITERS", settings.most_waiters);
-        let most_connections = count("KEYWARD_MAX_CONNECTIONS", 50_000);
+        settings.max_waiters = count("KEYWARD_MAX_WAITERS", settings.max_waiters);
+        let max_connections = count("KEYWARD_MAX_CONNECTIONS", 50_000);
         let path = |name: &str| env.text(name).map(PathBuf::from);
         let client_ca = path("KEYWARD_TLS_CLIENT_CA");
         let tls = match (path("KEYWARD_TLS_CERT"), path("KEYWARD_TLS_KEY")) {
@@ -210,16 +222,16 @@ impl Config {
             }
         };
         let listen = listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8081)));
-        env.finish(Self { listen, database_url, tls, most_connections, settings })
+        env.finish(Self { listen, database_url, tls, max_connections, settings })
     }
 
-    /// Whether requests, and with them keys and tokens, could be read on their way.
+    /// Returns whether requests, and with them keys and tokens, could be read on the network.
     pub fn is_in_clear(&self) -> bool {
         self.tls.is_none() && !self.listen.ip().is_loopback()
     }
 }
 
-/// The settings as they are printed at start: no secret in it.
+/// The settings as the log shows them at start, without secrets.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tls = match &self.tls {
@@ -240,13 +252,13 @@ impl fmt::Display for Config {
             tokens.join(", "),
             duration::format(self.settings.purge_after),
             duration::format(self.settings.tombstones_for),
-            self.settings.most_waiters,
-            self.most_connections,
+            self.settings.max_waiters,
+            self.max_connections,
         )
     }
 }
 
-/// A database address without password and parameters.
+/// Returns a database URL without password and parameters.
 pub fn redacted(url: &str) -> String {
     let url = url.split('?').next().unwrap_or_default();
     match url.split_once("://") {
@@ -293,7 +305,12 @@ mod tests {
         ])
         .unwrap_err();
         assert_eq!(errors.len(), 8, "{errors:#?}");
-        assert!(read(&[("KEYWARD_ADMIN_TOKEN", "same"), ("KEYWARD_EDGE_TOKEN", "same")]).is_err());
+        assert!(read(&[("KEYWARD_ADMIN_TOKEN", "same-for-both"), ("KEYWARD_EDGE_TOKEN", "same-for-both")]).is_err());
+        for (token, why) in [("a", "at least 8"), ("two\nlines-of-it", "'\\n'"), ("with space", "' '")] {
+            let InvalidConfig(errors) = read(&[("KEYWARD_ADMIN_TOKEN", token)]).unwrap_err();
+            assert!(errors.len() == 1 && errors[0].contains(why), "{errors:?}");
+            assert!(token == "a" || !errors[0].contains(token), "{errors:?}");
+        }
     }
 
     #[test]

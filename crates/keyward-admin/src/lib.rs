@@ -1,14 +1,18 @@
 //! Keyward's admin service and the `keyward` command.
 //!
-//! `store` keeps, `service` decides, `api` speaks HTTP, `web` is the page, `server` holds connections, `cli` is
-//! what people type.
+//! `store` keeps keys, tokens and usage in a database, and `service` has the use cases. `api`, `web` and `cli` are three
+//! interfaces to them that never import one another; what two of them share is in `app`, `explain` and `plugin_config`.
+//! `server` accepts connections.
 
 pub mod api;
+pub mod app;
 pub mod catalogue;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod explain;
 pub mod lifetime;
+pub mod plugin_config;
 pub mod random;
 pub mod secret;
 pub mod server;

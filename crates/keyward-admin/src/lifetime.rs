@@ -1,10 +1,10 @@
-//! How long a key lives from the moment it is made.
+//! The lifetime of a key, counted from its creation or regeneration.
 
 use keyward_policy::timestamp::Timestamp;
 use std::fmt;
 use std::str::FromStr;
 
-/// The choices that the product offers.
+/// The lifetimes that a key can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Lifetime {
     /// 7 days.
@@ -18,15 +18,15 @@ pub enum Lifetime {
     Quarter,
     /// 180 days.
     HalfYear,
-    /// Until it is deleted.
+    /// No limit.
     Never,
 }
 
 impl Lifetime {
-    /// All of them, shortest first.
+    /// All lifetimes, shortest first.
     pub const ALL: [Self; 6] = [Self::Week, Self::Month, Self::TwoMonths, Self::Quarter, Self::HalfYear, Self::Never];
 
-    /// How the API writes it.
+    /// Returns the text that the API uses.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Week => "7d",
@@ -38,7 +38,7 @@ impl Lifetime {
         }
     }
 
-    /// In days; none: never ends.
+    /// Returns the number of days. `None` means no limit.
     pub const fn days(self) -> Option<i64> {
         match self {
             Self::Week => Some(7),
@@ -50,7 +50,8 @@ impl Lifetime {
         }
     }
 
-    /// When a key made `now` is refused: whole seconds, which the filters' tables hold most cheaply.
+    /// Returns from when on a key is refused that is created `now`. The time is a whole second, which the filters' tables
+    /// hold at the lowest cost.
     pub fn expires_at(self, now: Timestamp) -> Option<Timestamp> {
         let seconds = now.unix_ms().div_euclid(1000);
         self.days().map(|days| Timestamp::from_unix_ms((seconds + days * 86_400) * 1000))
@@ -63,7 +64,7 @@ impl fmt::Display for Lifetime {
     }
 }
 
-/// The text is none of the choices.
+/// The text is not a lifetime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be one of `7d`, `30d`, `60d`, `90d`, `180d`, `never`")]
 pub struct InvalidLifetime;

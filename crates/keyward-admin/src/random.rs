@@ -1,9 +1,9 @@
 //! Random bytes from the operating system.
 
-/// `N` bytes that nobody can guess.
+/// Returns `N` random bytes.
 ///
 /// # Panics
-/// When the operating system has no randomness to give: nothing that follows could be safe.
+/// When the operating system has no random bytes: nothing that follows could be safe.
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     if let Err(error) = getrandom::fill(&mut bytes) {
@@ -12,7 +12,7 @@ pub fn bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// `length` characters of `0-9A-Za-z`, each equally likely.
+/// Returns `length` random characters of `0-9A-Za-z`, each equally likely.
 pub fn base62(length: usize) -> String {
     let mut text = String::with_capacity(length);
     while text.len() < length {
@@ -26,10 +26,10 @@ pub fn base62(length: usize) -> String {
     text
 }
 
-/// The digits of base 62, in their order.
+/// The digits of base 62 in their order.
 pub const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// 16 characters of lower-case base32 (RFC 4648): 80 random bits.
+/// Returns 16 random characters of lower-case base32 (RFC 4648): 80 bits.
 pub fn base32_16() -> String {
     const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     bytes::<16>().iter().map(|byte| char::from(ALPHABET[usize::from(byte & 31)])).collect()

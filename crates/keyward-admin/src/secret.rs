@@ -1,20 +1,20 @@
-//! The plaintext of keys and tokens: made here, shown once, never kept.
+//! The plaintext of keys and tokens. It is made here, shown once and never kept.
 
 use crate::random;
 use keyward_policy::digest::Digest;
 use std::fmt;
 
-/// How many random characters a key has: 214 bits.
+/// The number of random characters of a key: 214 bits.
 const KEY_RANDOM: usize = 36;
-/// How many random characters a token has: 256 bits and a little.
+/// The number of random characters of a token: 256 bits.
 const TOKEN_RANDOM: usize = 43;
 
-/// A secret in clear. `Debug` shows nothing and there is no `Display`: it leaves only by [`Secret::reveal`].
+/// A secret in clear. `Debug` shows nothing and there is no `Display`: only [`Secret::reveal`] returns the text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a secret that came from outside.
+    /// Wraps a secret that came from outside.
     pub fn new(text: String) -> Self {
         Self(text)
     }
@@ -33,17 +33,17 @@ impl Secret {
         Self(format!("kwt_{}", random::base62(TOKEN_RANDOM)))
     }
 
-    /// The text itself, for the one place that may show it.
+    /// Returns the text, for the one place that may show it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// What is stored and compared.
+    /// Returns the digest, which is stored and compared.
     pub fn digest(&self) -> Digest {
         Digest::of_key(self.0.as_bytes())
     }
 
-    /// Its last four characters.
+    /// Returns the last four characters.
     pub fn last_four(&self) -> &str {
         let start = self.0.char_indices().nth_back(3).map_or(0, |(index, _)| index);
         &self.0[start..]
@@ -56,7 +56,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// CRC-32 (IEEE 802.3) in six digits of base 62, zero-padded.
+/// Returns the CRC-32 (IEEE 802.3) of a text as six digits of base 62, zero-padded.
 pub fn checksum(random: &str) -> String {
     let mut value = crc32fast::hash(random.as_bytes());
     let mut digits = [b'0'; 6];
@@ -67,7 +67,7 @@ pub fn checksum(random: &str) -> String {
     digits.iter().copied().map(char::from).collect()
 }
 
-/// The masked form of a key.
+/// Returns the masked form of a key.
 pub fn masked(prefix: &str, last_four: &str) -> String {
     format!("{prefix}_…{last_four}")
 }

@@ -1,7 +1,7 @@
-// The one script: dialogs, copying, local times, live regions. Every page works without it, with plain links and forms.
+// The script of all pages: dialogs, copying, local times, live regions. Every page works without it, with links and forms.
 //
-// It keeps nothing: no storage, no cookie. Markup only ever comes parsed from this service (XMLHttpRequest gives a
-// document), so no string becomes markup or code here, which the Content-Security-Policy enforces as well.
+// It keeps nothing: no storage, no cookie. Markup comes parsed from this service (XMLHttpRequest gives a document), so no
+// string becomes markup or code here, which the Content-Security-Policy enforces as well.
 "use strict";
 (() => {
   const one = (selector, root = document) => root.querySelector(selector);
@@ -22,7 +22,7 @@
       xhr.onerror = xhr.ontimeout = () => reject(new Error());
       xhr.send(body);
     });
-  /** Says that it only looks: notices stay for the next page, and the session is not kept alive by it. */
+  /** Marks a request that only looks: notices stay for the next page, and it does not keep the session alive. */
   const live = { "Keyward-Live": "1" };
   const post = (form) => request("POST", form.action, new URLSearchParams(new FormData(form)));
   const taken = (node) => localTimes(document.importNode(node, true));
@@ -40,13 +40,15 @@
       const clock = "seconds" in time.dataset ? second : minute;
       const utc = document.createElement("span");
       utc.className = "utc";
-      if (time.classList.contains("inline")) {
+      if ("relative" in time.dataset) {
+        time.title = `${day.format(at)}, ${second.format(at)} (${iso.slice(0, 19).replace("T", " ")} UTC)`;
+      } else if (time.classList.contains("inline")) {
         const today = at.toDateString() === new Date().toDateString();
         const local = today ? clock.format(at) : `${day.format(at)}, ${clock.format(at)}`;
         utc.textContent = ` (${today ? "" : iso.slice(0, 10) + " "}${iso.slice(11, 16)} UTC)`;
         time.replaceChildren(local, utc);
       } else {
-        // The day in UTC is told where it is another one.
+        // The day in UTC is named where it is another one.
         const local = [at.getFullYear(), at.getMonth(), at.getDate()].join();
         const sameDay = local === [at.getUTCFullYear(), at.getUTCMonth(), at.getUTCDate()].join();
         const there = iso.slice(sameDay ? 11 : 0, "seconds" in time.dataset ? 19 : 16).replace("T", " ");
@@ -88,24 +90,24 @@
       // Only secure origins have a clipboard; elsewhere the old way may work, and if not the text stays selected.
       done = document.execCommand("copy");
     }
-    const words = source.id === "key" ? "Copied. Store it safely." : "Copied, with the key in it.";
-    if (done) noteCopied(words);
-    else {
+    if (done) {
+      noteCopied(source.id === "key" ? "Copied. Store it safely." : "Command copied; it contains the key.");
+      for (const other of all("[data-copy]")) other.classList.toggle("done", other === button);
+    } else {
       source.focus();
       const place = one("[data-copied]");
       if (place) place.textContent = "Selected: press Ctrl+C or ⌘C to copy it.";
     }
   }
-  document.addEventListener("copy", (event) => {
+  document.addEventListener("copy", () => {
     const node = getSelection()?.anchorNode;
     const element = node instanceof Element ? node : node?.parentElement;
     if (element?.closest("[data-secret]") || (element && one("[data-secret]", element))) noteCopied("Copied. Store it safely.");
-    void event;
   });
   addEventListener("beforeunload", (event) => {
-    if (unsaved()) event.preventDefault();
+    if (unsaved() || sending || all("form").some(edited)) event.preventDefault();
   });
-  // Whatever keeps this page (for the back button) keeps it without the key.
+  // A page that the browser keeps (for the back button) is kept without the key.
   addEventListener("pagehide", forget);
   addEventListener("pageshow", (event) => {
     if (event.persisted) location.reload();
@@ -125,71 +127,122 @@
 
   // --- Dialogs --------------------------------------------------------------------------------------------------------
   let dialog = null;
-  let opener = null;
+  let body = null;
+  let announcer = null;
   let source = "";
+  /** Where the focus may go after the dialog: ids, best first. What opened it may be gone by then. */
+  let returns = [];
+  /** What was filled in when a form was closed by Escape or by a click beside it, by the form's address. */
+  const drafts = new Map();
   function makeDialog() {
-    const made = document.createElement("dialog");
-    made.setAttribute("aria-labelledby", "dialog-title");
-    made.addEventListener("cancel", (event) => {
+    dialog = document.createElement("dialog");
+    dialog.setAttribute("aria-labelledby", "dialog-title");
+    dialog.addEventListener("cancel", (event) => {
       event.preventDefault();
-      close();
+      close({ keep: true });
     });
-    // Chromium closes on a second Escape whatever `cancel` says; this is asked first.
-    made.addEventListener("keydown", (event) => {
+    // Chromium closes on a second Escape whatever `cancel` says; this comes before it.
+    dialog.addEventListener("keydown", (event) => {
       if (event.key !== "Escape") return;
       event.preventDefault();
       event.stopPropagation();
-      close();
+      close({ keep: true });
     });
     let pressed = false;
-    made.addEventListener("pointerdown", (event) => (pressed = event.target === made));
-    made.addEventListener("click", (event) => {
-      if (event.target === made && pressed) close();
+    dialog.addEventListener("pointerdown", (event) => (pressed = event.target === dialog));
+    dialog.addEventListener("click", (event) => {
+      if (event.target === dialog && pressed) close({ keep: true });
     });
-    document.body.append(made);
-    return made;
+    body = document.createElement("div");
+    // Assistive technology reads a live region only if it was there before its text.
+    announcer = document.createElement("p");
+    announcer.className = "hidden";
+    announcer.setAttribute("role", "status");
+    announcer.dataset.announcer = "";
+    dialog.append(body, announcer);
+    document.body.append(dialog);
   }
-  function fill(body) {
-    const heading = one("h1", body);
-    dialog.replaceChildren(body);
+  function fill(content) {
+    body.replaceChildren(content);
     prepare(dialog);
     dialog.scrollTop = 0;
-    return heading;
+    announcer.textContent = "";
+    const receipt = one(".receipt", content);
+    if (receipt) setTimeout(() => (announcer.textContent = receipt.textContent.replace(/\s+/g, " ").trim()), 100);
   }
   async function open(link) {
+    if (link.hasAttribute("aria-busy")) return;
+    link.setAttribute("aria-busy", "true");
     let answer;
     try {
       answer = await request("GET", link.href, null, live);
     } catch {
-      location.assign(link.href);
-      return;
+      return void fail(one("main"), "The service could not be reached. Nothing was done: try again in a moment.");
+    } finally {
+      link.removeAttribute("aria-busy");
     }
-    const body = one("[data-dialog-body]", answer.page);
+    one("main > [data-failure]")?.remove();
+    const content = one("[data-dialog-body]", answer.page);
     if (answer.status === 401) return void signIn(answer.page);
-    if (!body) return void location.assign(link.href);
-    opener = link;
+    if (!content) return void location.assign(link.href);
+    returns = after(link);
     source = link.href;
-    dialog ??= makeDialog();
-    fill(taken(body));
+    if (!dialog) makeDialog();
+    fill(taken(content));
+    restore(drafts.get(source));
     if (!dialog.open) dialog.showModal();
     (one("input[type=text]", dialog) ?? one("[data-close]", dialog) ?? dialog).focus();
   }
-  function close(force = false) {
-    if (!dialog?.open || (!force && !mayClose(dialog))) return;
+  /** Puts back what was filled in before. */
+  function restore(draft) {
+    const form = one("form", dialog);
+    if (!draft || !form) return;
+    drafts.delete(source);
+    for (const field of fields(form)) {
+      if (field.matches("[type=checkbox], [type=radio]")) field.checked = draft.getAll(field.name).includes(field.value);
+      else field.value = draft.get(field.name) ?? "";
+    }
+    count(form);
+  }
+  function close({ force = false, keep = false } = {}) {
+    if (!dialog?.open || (!force && (one("[aria-disabled=true]", dialog) || !mayClose(dialog)))) return;
+    const form = one("form", dialog);
+    if (keep && form && edited(form)) drafts.set(source, new FormData(form));
+    const leave = one("[data-leave]", dialog)?.href;
     forget();
     dialog.close();
-    dialog.replaceChildren();
-    const back = (opener?.id && document.getElementById(opener.id)) || (opener?.isConnected && opener);
-    refresh().finally(() => {
-      const again = (opener?.id && document.getElementById(opener.id)) || (opener?.isConnected && opener);
-      (again || one("main h1") || one("main")).focus();
-    });
-    if (back) back.focus();
+    body.replaceChildren();
+    announcer.textContent = "";
+    // The page of a deleted key has nothing more to show.
+    if (leave && new URL(leave).pathname !== location.pathname) return void location.assign(leave);
+    const back = () => focusOn(returns);
+    back();
+    refresh().finally(back);
+  }
+  /** The ids of an element and of what follows it: the names of the next rows, then what makes a new one. */
+  function after(element) {
+    const ids = [element.id];
+    for (let row = element.closest("tr")?.nextElementSibling; row; row = row.nextElementSibling) {
+      ids.push(one("a.name", row)?.id);
+    }
+    return [...ids, "create"].filter(Boolean);
+  }
+  function focusOn(ids) {
+    const found = ids.map((id) => document.getElementById(id)).find(Boolean) ?? one("main");
+    if (!found.contains(document.activeElement) || found === one("main")) found.focus();
   }
 
   // --- Forms ------------------------------------------------------------------------------------------------------------
-  function fail(form, words) {
-    one("[data-failure]", form)?.remove();
+  /** Forms that are under way. */
+  let sending = 0;
+  const fields = (form) => all("input:not([type=hidden]), select, textarea", form);
+  /** Whether somebody has filled in something that would be lost. Where a form only asks, nothing would be. */
+  const edited = (form) =>
+    form.matches("[data-submit], #edit") &&
+    ("refilled" in form.dataset ||
+      fields(form).some((field) => field.checked !== field.defaultChecked || field.value !== field.defaultValue));
+  function fail(place, words) {
+    one(":scope > [data-failure]", place)?.remove();
     const notice = document.createElement("div");
     notice.className = "notice bad";
     notice.setAttribute("role", "alert");
@@ -197,24 +250,26 @@
     const text = document.createElement("p");
     text.textContent = words;
     notice.append(text);
-    form.prepend(notice);
+    place.prepend(notice);
     notice.scrollIntoView({ block: "nearest" });
   }
-  /** The same checks as the service's, so that a mistake is told beside its field at once. */
+  /** The checks that the service makes too, so that a mistake shows beside its field at once. */
   function check(form) {
-    const wrong = [];
-    const name = one("input[name=name]", form);
-    if (name) tell(name, one("#name-error", form), name.value.trim() === "" && name.dataset.error, wrong);
-    const group = one("[data-permissions]", form);
-    if (group) {
-      const none = !one("input:checked", group);
-      const place = one("#permissions-error", form);
-      tell(one("input", group), place, none && place.dataset.error, wrong, false);
-    }
+    const wrong = [checkName(form), checkPermissions(form)].filter(Boolean);
     wrong[0]?.focus();
     return wrong.length === 0;
   }
-  function tell(input, place, words, wrong, mark = true) {
+  function checkName(form) {
+    const name = one("input[name=name]", form);
+    return name && tell(name, one("#name-error", form), name.value.trim() === "" && name.dataset.error);
+  }
+  function checkPermissions(form) {
+    const group = one("[data-permissions]", form);
+    const place = one("#permissions-error", form);
+    return group && tell(one("input", group), place, !one("input:checked", group) && place.dataset.error, false);
+  }
+  /** Shows or hides what is wrong with a field. Gives the field if something is. */
+  function tell(input, place, words, mark = true) {
     place.hidden = !words;
     place.textContent = words || "";
     if (mark) {
@@ -224,8 +279,23 @@
       const group = input.closest("[role=group]");
       group.setAttribute("aria-describedby", `${words ? place.id + " " : ""}permissions-help`);
     }
-    if (words) wrong.push(input);
+    return words ? input : null;
   }
+  /** How many permissions are chosen. */
+  function count(form) {
+    const place = one("[data-chosen]", form);
+    const boxes = all("[data-permissions] input", form);
+    if (place) place.textContent = `${boxes.filter((box) => box.checked).length} of ${boxes.length} chosen`;
+  }
+  document.addEventListener("input", (event) => {
+    const form = event.target.closest("form[data-submit], #edit");
+    if (!form) return;
+    // What is mended is wrong no longer; what is not yet filled in is not wrong yet.
+    if (event.target.matches("[name=name][aria-invalid]")) checkName(form);
+    const place = one("#permissions-error", form);
+    if (event.target.matches("[name=permissions]") && place && !place.hidden) checkPermissions(form);
+    count(form);
+  });
   async function submit(form) {
     const button = one("button[type=submit]", form);
     if (button.getAttribute("aria-disabled") === "true") return;
@@ -234,17 +304,21 @@
       name.value = name.value.trim();
     }
     if (!check(form)) return;
+    one(":scope > [data-failure]", form)?.remove();
+    const words = [...button.childNodes];
     button.setAttribute("aria-disabled", "true");
+    if (button.dataset.busy) button.replaceChildren(button.dataset.busy);
+    sending += 1;
     try {
       const answer = await post(form);
       if (answer.status === 401) return void signIn(answer.page);
       if ("swap" in form.dataset) swapMain(answer, form);
       else {
-        const body = one("[data-dialog-body]", answer.page);
-        if (!body) return void location.assign(answer.url);
+        const content = one("[data-dialog-body]", answer.page);
+        if (!content) return void location.assign(answer.url);
         const holder = form.closest("[data-dialog-body]");
         const inDialog = form.closest("dialog");
-        const fresh = taken(body);
+        const fresh = taken(content);
         if (inDialog) fill(fresh);
         else {
           holder.replaceWith(fresh);
@@ -254,8 +328,10 @@
         listen();
       }
     } catch {
-      fail(form, "The service could not be reached. What you filled in is still here: try again. What was done once is not done twice.");
+      fail(form, "The service could not be reached. What you filled in is still here: try again. A form takes effect only once.");
     } finally {
+      sending -= 1;
+      button.replaceChildren(...words);
       button.removeAttribute("aria-disabled");
     }
   }
@@ -345,17 +421,32 @@
   let listening = "";
   let refreshing = null;
   let again = false;
+  /** A region's markup, but for nonces, which are new in each answer. */
+  const plain = (region) => region.innerHTML.replace(/name="nonce" value="[^"]*"/g, "");
   function renewRegion(old, fresh) {
     const focused = old.contains(document.activeElement) ? document.activeElement : null;
     if (focused?.matches("input, select, textarea")) return;
+    // What somebody fills in, and what is under way, stays.
+    if (all("form", old).some((form) => edited(form) || one("[aria-disabled=true]", form))) return;
     const region = taken(fresh);
     prepare(region);
-    // A receipt that is complete has no need to be asked for.
+    // A receipt that is complete is not asked for again.
     if ("receipt" in old.dataset && !("receipt" in region.dataset)) delete old.dataset.receipt;
     old.className = region.className;
-    if (old.innerHTML === region.innerHTML) return;
+    if (plain(old) === plain(region)) return;
+    const next = focused && after(focused);
     old.replaceChildren(...region.childNodes);
-    if (focused) ((focused.id && document.getElementById(focused.id)) || one("main")).focus({ preventScroll: true });
+    if (focused) focusOn(next);
+  }
+  /** What the page is about is gone: its place is taken by a message. */
+  function gone(page) {
+    const message = one("[data-dialog-body]", page);
+    if (!message || dialog?.open) return;
+    const kept = taken(message);
+    kept.removeAttribute("data-dialog-body");
+    one("main").replaceChildren(kept);
+    document.title = page.title;
+    one("h1", kept)?.focus();
   }
   function refresh() {
     // What changed after the page was asked for is not in its answer.
@@ -366,7 +457,9 @@
         if (!regions.length) return;
         const answer = await request("GET", location.href, null, live);
         if (answer.status === 401) return void signIn(answer.page);
+        if (answer.status === 404) return void gone(answer.page);
         if (answer.status !== 200) return;
+        document.title = answer.page.title;
         for (const region of regions) {
           const fresh = answer.page.getElementById(region.id);
           if (fresh && region.isConnected) renewRegion(region, fresh);
@@ -451,6 +544,7 @@
     } else if (target.matches("[data-close]")) {
       if (target.closest("dialog")) {
         event.preventDefault();
+        drafts.delete(source);
         close();
       } else if (!mayClose(document)) event.preventDefault();
     } else if (target.matches("[data-copy]")) copy(target);
@@ -460,7 +554,7 @@
     } else if (target.matches("[data-ask-leave]")) {
       const holder = shown();
       if (holder) holder.dataset.copied = "1";
-      if (target.closest("dialog")) close(true);
+      if (target.closest("dialog")) close({ force: true });
       else location.assign(one("[data-close]").href);
     }
   });
@@ -484,7 +578,17 @@
       link.setAttribute("role", "button");
       link.setAttribute("aria-haspopup", "dialog");
     }
+    for (const link of all("dialog a[data-close]")) link.setAttribute("role", "button");
+    for (const form of all("form[data-submit], #edit", root)) count(form);
+    for (const frame of all(".table-frame", root)) frames.observe(frame);
   }
+  // A frame that scrolls can be scrolled by keyboard; one that does not is no stop on the way.
+  const frames = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+      else target.removeAttribute("tabindex");
+    }
+  });
   document.addEventListener("keydown", (event) => {
     if (event.key !== " " || !event.target.matches?.("a[role=button]")) return;
     event.preventDefault();

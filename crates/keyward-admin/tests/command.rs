@@ -167,3 +167,22 @@ fn what_is_wrong_with_the_environment_is_told_at_once() {
     let start = Start::new(folder.path()).with("KEYWARD_TLS_CERT", "cert.pem").with("KEYWARD_TLS_KEY", "key.pem");
     refused(&start.run(&["serve"]), 3, "cert.pem");
 }
+
+#[test]
+fn a_secret_that_cannot_be_written_is_a_failure_that_names_its_owner() {
+    let (folder, service) = service();
+    let cli = Start::new(folder.path()).with("KEYWARD_URL", &service.url);
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let lost = |args: &[&str], says: &str| {
+        let output = cli.command(args).stdout(full()).output().unwrap();
+        refused(&output, 1, says);
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = lost(&["key", "create", "CI Bot", "--permission", "records:read"], "its secret is lost");
+    let id = service.admin().get("/v1/keys").ok(200)["keys"][0]["id"].as_str().unwrap().to_owned();
+    assert!(said.contains(&id), "{said}");
+    lost(&["key", "regenerate", &id], &id);
+    lost(&["token", "create", "x", "--role", "admin"], "its secret is lost");
+    // Results that are not secret are reported just the same.
+    lost(&["key", "list"], "standard output cannot be written");
+}

@@ -309,7 +309,7 @@ fn usage_is_added_up_and_a_repeated_batch_counts_once() {
         ])
     );
     assert_eq!(admin.get("/v1/keys").ok(200)["keys"][0]["last_used_at"], "2026-01-01T00:00:00Z");
-    let bad = json!({ "vm": "", "seq": -1, "odd": 1, "keys": [{ "id": "a b", "count": 1.5, "last_used_at": "now", "permissions": { "x": -1 } }, 5] });
+    let bad = json!({ "vm": "", "seq": -1, "odd": 1, "keys": [{ "id": "a\nb", "count": 1.5, "last_used_at": "now", "permissions": { "x": -1 } }, 5] });
     let problem = edge.post("/v1/usage", &bad).problem(422, "validation_failed");
     let mut told = fields(&problem);
     told.sort_unstable();
@@ -324,6 +324,38 @@ fn usage_is_added_up_and_a_repeated_batch_counts_once() {
     edge.post("/v1/usage", &same).ok(200);
     let usage = &admin.get(&path).ok(200)["usage"];
     assert_eq!((&usage["count"], &usage["last_used_at"]), (&json!(15), &json!("2026-01-02T00:00:00Z")));
+}
+
+#[test]
+fn an_entry_of_usage_that_is_not_understood_does_not_cost_the_others() {
+    let (_folder, service) = service();
+    let (admin, edge) = (service.admin(), service.edge());
+    let key = admin.make("a");
+    let path = format!("/v1/keys/{}", key["id"].as_str().unwrap());
+    let good = json!({ "id": key["id"], "count": 3, "last_used_at": "2026-01-01T00:00:00Z",
+                       "permissions": { "records:read": 2, "invented:name": 1 } });
+    let entry = |id: &str| json!({ "id": id, "count": 1, "last_used_at": "2026-01-01T00:00:00Z" });
+    let batch = json!({ "vm": "vm-1", "seq": 1, "keys": [
+        // Inline keys have such ids: they are understood, and no key of this service.
+        entry("CI Bot"), entry("ключ"), entry(&"x".repeat(100)),
+        entry(""), entry(&"x".repeat(101)), entry("a\nb"), 5, { "id": "key_1" },
+        { "id": "key_1", "count": -1, "last_used_at": "now" },
+        good,
+    ] });
+    assert_eq!(edge.post("/v1/usage", &batch).ok(200), json!({ "seq": 1, "counted": true, "passed_over": 6 }));
+    let usage = &admin.get(&path).ok(200)["usage"];
+    assert_eq!(usage["count"], 3);
+    let names: Vec<_> = usage["permissions"].as_array().unwrap().iter().map(|entry| &entry["permission"]).collect();
+    assert_eq!(names, ["records:read"], "what the catalogue does not have is left out");
+    let twice = br#"{"vm":"vm-1","seq":2,"keys":[],"seq":3}"#;
+    let json = [("content-type", "application/json")];
+    edge.send("POST", "/v1/usage", &json, twice).problem(422, "validation_failed");
+    for wrong in ["[]", "5", "null", "\"a\"", "{\"vm\":\"a\",\"seq\":1,\"keys\":{}}"] {
+        edge.send("POST", "/v1/usage", &json, wrong.as_bytes()).problem(422, "validation_failed");
+    }
+    for broken in ["{", "{\"vm\":\"a\",\"seq\":1,\"keys\":[{]}", "{} x"] {
+        edge.send("POST", "/v1/usage", &json, broken.as_bytes()).problem(400, "malformed_json");
+    }
 }
 
 #[test]

@@ -302,7 +302,7 @@ fn a_stopping_service_answers_who_waits() {
     for thread in held {
         assert_eq!(thread.join().unwrap()["keys"], json!([]));
     }
-    let status = wait::until("the service ends", PATIENCE, || service.child.try_wait().unwrap());
+    let status = wait::until("the service ends", PATIENCE, || service.process.process().try_wait().unwrap());
     assert!(status.success(), "{status}");
 }
 
@@ -332,7 +332,7 @@ fn a_stopping_service_gives_receipts_as_they_are() {
     let regenerated = waiting.join().unwrap();
     assert!(regenerated["key"].is_string(), "the new key is in no other answer");
     assert_eq!((&regenerated["applied"]["vms"], &regenerated["applied"]["of"]), (&json!(0), &json!(1)));
-    let status = wait::until("the service ends", PATIENCE, || service.child.try_wait().unwrap());
+    let status = wait::until("the service ends", PATIENCE, || service.process.process().try_wait().unwrap());
     assert!(status.success(), "{status}");
     stop.store(true, Ordering::Relaxed);
     asking.join().unwrap();

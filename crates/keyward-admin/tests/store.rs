@@ -88,6 +88,7 @@ on_every_store!(
     cases::searching_finds_names_ids_and_last_fours,
     cases::lists_are_paged_newest_first,
     cases::a_repeated_batch_of_usage_counts_once,
+    cases::a_batch_of_usage_that_breaks_off_is_continued,
     cases::tokens_are_kept_and_revoked,
     cases::the_audit_log_tells_who_did_what_and_keeps_it,
     cases::sums_of_usage_stay_exact,
@@ -97,3 +98,19 @@ on_every_store!(
     concurrency::no_reader_sees_a_revision_before_an_earlier_one,
     concurrency::one_of_many_gets_the_name,
 );
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_writes_to_disk_before_it_acknowledges_whatever_its_default_is() {
+    let Some(server) = Postgres::start() else { return };
+    let url = server.database();
+    let name = url.rsplit('/').next().unwrap();
+    server.sql("postgres", &format!("ALTER DATABASE {name} SET synchronous_commit = off"));
+    let store = Store::open(&url).await.expect("the store opens");
+    server.sql(
+        &url,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         IF current_setting('synchronous_commit') <> 'on' THEN RAISE 'not durable'; END IF; RETURN NEW; END $$; \
+         CREATE TRIGGER durable BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION refuse()",
+    );
+    store.create_key(&cases::new_key("a"), cases::BY).await.expect("the change is durable");
+}

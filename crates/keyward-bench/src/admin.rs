@@ -4,9 +4,10 @@
 //! in a queue; creates per second are those of some clients at once.
 
 use crate::report::{self, Table};
-use crate::service::{Caller, Database, Home, Service};
+use crate::service::{Database, Home};
 use crate::stats::quantile;
 use anyhow::{Context as _, Result};
+use keyward_testbed::service::{Caller, Service};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -37,7 +38,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let home = Home::new(*database)?;
         eprintln!("making {} keys on {}", arguments.keys, database.name());
         home.seed(arguments.keys)?;
-        let service = home.serve()?;
+        let service = home.serve();
         let mut told = |call: &str, took: &[f64], seconds: f64| {
             let three = [0.5, 0.99, 1.0].map(|share| quantile(took, share));
             let rate = took.len() as f64 / seconds;
@@ -58,7 +59,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 caller.get(target)?;
             }
             let begin = Instant::now();
-            let took: Vec<f64> = targets.iter().map(|target| timed(|| caller.get(target))).collect::<Result<_>>()?;
+            let took: Vec<f64> = targets.iter().map(|target| timed(|| caller.get(target))).collect::<Result<_, _>>()?;
             told(&call, &took, begin.elapsed().as_secs_f64());
         }
         for clients in CLIENTS {
@@ -71,7 +72,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     report::write("admin", json!({"keys": arguments.keys, "calls": figures}))
 }
 
-fn timed<T>(call: impl FnOnce() -> Result<T>) -> Result<f64> {
+fn timed<T, E>(call: impl FnOnce() -> Result<T, E>) -> Result<f64, E> {
     let begin = Instant::now();
     call()?;
     Ok(begin.elapsed().as_secs_f64() * 1e3)

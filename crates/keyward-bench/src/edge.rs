@@ -1,10 +1,10 @@
 //! An Envoy with two workers and the shipped configuration, in front of a service.
 
 use crate::server;
-use crate::service::EDGE_TOKEN;
 use anyhow::{Context as _, Result, bail};
 use keyward_testbed::envoy::Envoy;
 use keyward_testbed::envoy_config::Shipped;
+use keyward_testbed::service::{Caller, EDGE_TOKEN};
 use keyward_testbed::{http1, workspace};
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -134,7 +134,7 @@ impl Connection {
 ///
 /// # Errors
 /// When the service does not list them.
-pub fn seeded_ids(caller: &mut crate::service::Caller, keys: usize) -> Result<Vec<String>> {
+pub fn seeded_ids(caller: &mut Caller, keys: usize) -> Result<Vec<String>> {
     let mut ids = vec![String::new(); keys];
     let mut cursor = String::new();
     loop {

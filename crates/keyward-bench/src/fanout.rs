@@ -7,9 +7,10 @@
 
 use crate::process;
 use crate::report::{self, Table};
-use crate::service::{Database, EDGE_TOKEN, Home};
+use crate::service::{Database, Home};
 use crate::stats::quantile;
 use anyhow::{Context as _, Result, bail};
+use keyward_testbed::service::EDGE_TOKEN;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -63,7 +64,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn measure(arguments: &Arguments, database: Database, table: &mut Table) -> Result<Value> {
     let home = Home::new(database)?;
     home.seed(arguments.keys)?;
-    let service = home.serve()?;
+    let service = home.serve();
     let mut caller = service.admin()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let told = Arc::new(Told::default());
@@ -89,7 +90,7 @@ fn measure(arguments: &Arguments, database: Database, table: &mut Table) -> Resu
         all_told.push(told.wait(sent)?.as_secs_f64() * 1e3);
         wait_for(&told.waiting, arguments.vms)?;
         let sent = told.begin(arguments.vms);
-        let applied = caller.delete(&id)?;
+        let applied = caller.delete(&id, "5s")?;
         receipts.push(sent.elapsed().as_secs_f64() * 1e3);
         let vms = applied.get("vms").and_then(Value::as_u64);
         if vms != Some(arguments.vms as u64) {

@@ -1,7 +1,10 @@
 //! Keys that anybody can make again from their number.
 
+use keyward_policy::manifest::LiveKey;
+use keyward_testbed::admin_stand_in::AdminStandIn;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use std::borrow::Cow;
 
 /// Key `number`, as long as those of the admin service (45 characters).
 pub fn key(number: u32) -> String {
@@ -40,4 +43,30 @@ pub fn id(number: u32) -> String {
 /// Its name, of twelve characters.
 pub fn name(number: u32) -> String {
     format!("name{number:08}")
+}
+
+/// Starts a service that holds keys `0..count`, with pages as large as the filter asks for.
+pub fn serve(count: u32) -> AdminStandIn {
+    let stand_in = AdminStandIn::with_pages_of(usize::MAX);
+    stand_in.put_all((0..count).map(live));
+    stand_in
+}
+
+/// Key `number` as the manifest carries it.
+fn live(number: u32) -> LiveKey<'static> {
+    let record = record(number);
+    let text = |field: &str| -> Cow<'static, str> {
+        record.get(field).and_then(Value::as_str).unwrap_or_default().to_owned().into()
+    };
+    LiveKey {
+        // The stand-in gives revisions.
+        revision: 0,
+        id: text("id"),
+        name: text("name"),
+        sha256: text("sha256"),
+        permissions: permissions(number).iter().map(|name| (*name).into()).collect(),
+        expires_at: Some(text("expires_at")),
+        disabled: false,
+        must: Vec::new(),
+    }
 }

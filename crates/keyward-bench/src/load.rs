@@ -110,7 +110,7 @@ struct Measured {
 }
 
 fn once(home: &Home, plain: &[String], rate: f64, timed: Option<&PathBuf>) -> Result<Measured> {
-    let service = home.serve()?;
+    let service = home.serve();
     let begin = Instant::now();
     let edge = Edge::with(home.address(), timed.map(PathBuf::as_path), |_| {})?;
     let real_time = timed.is_some() && at_real_time_priority(edge.envoy.pid());
@@ -143,7 +143,7 @@ fn once(home: &Home, plain: &[String], rate: f64, timed: Option<&PathBuf>) -> Re
     settle();
     let again_callbacks = callbacks(&edge, log)?;
     // The store is as it was, for whoever measures with it next.
-    service.admin()?.delete(&id)?;
+    service.admin()?.delete(&id, "5s")?;
     Ok(Measured { first, again, idle, meanwhile, first_callbacks, again_callbacks, real_time })
 }
 

@@ -9,10 +9,11 @@
 use crate::edge::{self, Connection, Edge, VMS};
 use crate::paced::{Paced, Sample};
 use crate::report::{self, Table};
-use crate::service::{Caller, Database, Home};
+use crate::service::{self, Database, Home};
 use crate::stats::quantile;
 use crate::wrk::{Load, Script};
 use anyhow::{Context as _, Result, bail};
+use keyward_testbed::service::Caller;
 use keyward_testbed::workspace;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -52,10 +53,10 @@ struct Deletion {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let home = Home::new(arguments.database)?;
     let plain = home.seed(arguments.keys + 2 * arguments.deletions as u32)?;
-    let service = home.serve()?;
+    let service = home.serve();
     let edge = Edge::start(home.address())?;
     edge.wait_until_ready()?;
-    service.wait_for_vms(VMS);
+    service::wait_for_vms(&service, VMS);
     let mut caller = service.admin()?;
     let ids = edge::seeded_ids(&mut caller, plain.len())?;
     let mut doomed = plain.iter().zip(&ids).skip(arguments.keys as usize);
@@ -130,7 +131,7 @@ fn one(asking: &mut [Connection], caller: &mut Caller, key: &str, id: &str) -> R
         // So that deletions fall anywhere in the pauses of those who ask.
         std::thread::sleep(Duration::from_micros(u64::from(id.bytes().map(u32::from).sum::<u32>() % 997)));
         let sent = Instant::now();
-        let applied = caller.delete(id);
+        let applied = caller.delete(id, "5s");
         let receipt_at = Instant::now();
         receipt_is_there.store(true, Ordering::SeqCst);
         let refusals: Result<Vec<Asked>> =

@@ -13,9 +13,9 @@ use crate::process;
 use crate::report::{self, Table};
 use crate::request::alternatives::api_key_auth;
 use crate::request::listener::{HeaderChanges, Upstream, bootstrap, listener};
-use crate::stand_in::StandIn;
 use anyhow::{Result, bail};
 use keyward_policy::timestamp::Timestamp;
+use keyward_testbed::admin_stand_in::AdminStandIn;
 use keyward_testbed::envoy::Envoy;
 use keyward_testbed::wasm_host::{HttpCall, State, WasmModule, WasmVm};
 use keyward_testbed::{artifacts, envoy_config, http1, wait};
@@ -92,7 +92,7 @@ fn mib(bytes: u64) -> f64 {
 
 /// Linear memory after the first load, and after another one.
 fn in_module(module: &WasmModule, keys: u32, again: bool) -> Result<(u64, Option<u64>)> {
-    let store = StandIn::start(keys)?;
+    let store = keys::serve(keys);
     let mut plugin = envoy_config::shipped_plugin();
     plugin["admin"] = json!({"cluster": "keyward_admin"});
     let now = Timestamp::parse("2026-06-01T00:00:00Z").map_or(0, |at| at.unix_ms().cast_unsigned() * 1_000_000);
@@ -113,7 +113,7 @@ fn in_module(module: &WasmModule, keys: u32, again: bool) -> Result<(u64, Option
 }
 
 /// Answers what the module asks until it has everything.
-fn load(vm: &mut WasmVm, store: &StandIn) -> Result<()> {
+fn load(vm: &mut WasmVm, store: &AdminStandIn) -> Result<()> {
     let before = store.loads();
     for _ in 0..10_000_000_u32 {
         let Some(call) = vm.state_mut().calls.pop() else {
@@ -129,8 +129,9 @@ fn load(vm: &mut WasmVm, store: &StandIn) -> Result<()> {
         let status = |status: &str| vec![(b":status".to_vec(), status.as_bytes().to_vec())];
         match target(&call) {
             path if path.starts_with("/v1/manifest") => {
-                let since = path.split("since=").nth(1).and_then(|rest| rest.split('&').next()?.parse().ok());
-                vm.answer_call(call.id, status("200"), &store.page(since.unwrap_or(0)));
+                let number = |name: &str| path.split(name).nth(1)?.split('&').next()?.parse::<u32>().ok();
+                let [since, base, limit] = ["since=", "base=", "limit="].map(|name| number(name).unwrap_or(0));
+                vm.answer_call(call.id, status("200"), &store.page(since.into(), base.into(), limit as usize));
             }
             _ => vm.answer_call(call.id, status("204"), b""),
         }
@@ -149,7 +150,7 @@ fn waits(call: &HttpCall) -> bool {
 
 /// Resident memory of Envoy with all keys, and after it has loaded them again.
 fn in_envoy(keys: u32) -> Result<(u64, u64)> {
-    let store = StandIn::start(keys)?;
+    let store = keys::serve(keys);
     let edge = Edge::start(store.address())?;
     let loaded = |loads: u64| {
         wait::until("every VM holds all keys", PATIENCE, || {

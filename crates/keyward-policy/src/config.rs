@@ -10,6 +10,7 @@ pub(crate) mod json;
 mod key_sources;
 mod problem;
 pub(crate) mod protobuf;
+pub mod route_metadata;
 pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
@@ -29,10 +30,10 @@ use std::time::Duration;
 
 /// The largest configuration that is read, in bytes. Every thread of the proxy holds a copy; more keys than fit here
 /// belong into the admin service.
-pub const CONFIG_BYTES_MAX: usize = 8 << 20;
+pub const MAX_CONFIG_BYTES: usize = 8 << 20;
 
 /// The longest `startup_wait`.
-pub const STARTUP_WAIT_MAX: Duration = Duration::from_secs(60);
+pub const MAX_STARTUP_WAIT: Duration = Duration::from_secs(60);
 
 /// A plugin configuration, valid as a whole.
 #[derive(Debug)]
@@ -112,10 +113,10 @@ impl Config {
     /// # Errors
     /// [`ConfigErrors`] names every problem, with its path and how to mend it.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigErrors> {
-        if bytes.len() > CONFIG_BYTES_MAX {
+        if bytes.len() > MAX_CONFIG_BYTES {
             return Err(ConfigErrors::one(Problem {
                 path: String::new(),
-                message: format!("{} bytes, and at most {CONFIG_BYTES_MAX} are read", bytes.len()),
+                message: format!("{} bytes, and at most {MAX_CONFIG_BYTES} are read", bytes.len()),
                 help: "every thread of the proxy holds a copy: let the admin service keep the keys (`admin`)".into(),
             }));
         }
@@ -274,7 +275,7 @@ fn identity_header(
 
 fn startup_wait(fields: &mut Fields<'_, '_>) -> Duration {
     let wait = fields.duration("startup_wait");
-    if wait.is_some_and(|wait| wait > STARTUP_WAIT_MAX) {
+    if wait.is_some_and(|wait| wait > MAX_STARTUP_WAIT) {
         fields.problem(
             "startup_wait",
             "longer than 1m",

@@ -6,7 +6,7 @@ use crate::path::hex_digit;
 use std::borrow::Cow;
 
 /// The longest key that is looked up, in bytes.
-pub const KEY_BYTES_MAX: usize = 512;
+pub const MAX_KEY_BYTES: usize = 512;
 
 /// A place where requests may carry a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub enum Malformed {
     MoreThanOne,
     /// No bytes.
     Empty,
-    /// Over [`KEY_BYTES_MAX`].
+    /// Over [`MAX_KEY_BYTES`].
     TooLong,
     /// A space, a control byte, or a byte beyond ASCII.
     NotVisibleAscii,
@@ -140,7 +140,7 @@ impl<'a> Collector<'a> {
             Malformed::MoreThanOne
         } else if key.is_empty() {
             Malformed::Empty
-        } else if key.len() > KEY_BYTES_MAX {
+        } else if key.len() > MAX_KEY_BYTES {
             Malformed::TooLong
         } else if !is_visible_ascii(&key) {
             Malformed::NotVisibleAscii

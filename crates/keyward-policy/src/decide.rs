@@ -19,7 +19,7 @@ use crate::decision::{Code, Decision};
 use crate::digest::Digest;
 use crate::header::is_token_byte;
 use crate::host;
-use crate::key::KeyView;
+use crate::key::KeyRef;
 use crate::media_type::ContentType;
 use crate::path::{AmbiguousPath, CanonicalPath};
 use crate::policy::{Lookup, Policy, RouteMetadata, Unavailable};
@@ -214,7 +214,7 @@ pub enum Step<'s> {
     Credential(&'s Credential<'s>),
     ManifestUnavailable(Unavailable),
     KeyUnknown,
-    Key(&'s KeyView<'s>),
+    Key(&'s KeyRef<'s>),
 }
 
 /// Hears of each check. The decision does not depend on it.

@@ -1,6 +1,6 @@
 //! What is decided of a request, and the one place where decisions get their names and statuses.
 
-use crate::key::KeyView;
+use crate::key::KeyRef;
 use serde::Serialize;
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub struct Decision<'a> {
     /// What was decided, and why.
     pub code: Code,
     /// The key, once it was found, whatever became of it.
-    pub key: Option<KeyView<'a>>,
+    pub key: Option<KeyRef<'a>>,
     /// The permissions that the route requires; empty where it requires none or was not reached.
     pub required: &'a [Box<str>],
     /// The rule that matched, counted from zero.

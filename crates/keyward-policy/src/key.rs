@@ -5,7 +5,7 @@ use crate::timestamp::Timestamp;
 
 /// What the table knows of one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeyView<'a> {
+pub struct KeyRef<'a> {
     /// Safe to log and to show.
     pub id: KeyId<'a>,
     /// What people call it.
@@ -32,7 +32,16 @@ pub enum KeyId<'a> {
 const PREFIX: &str = "key_";
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
+/// The longest id of a key.
+pub const MAX_ID_CHARACTERS: usize = 100;
+
 impl<'a> KeyId<'a> {
+    /// Returns whether a text can be the id of a key: 1 to [`MAX_ID_CHARACTERS`] characters, none of them a control
+    /// character. What a configuration accepts as an id, reports of usage accept too.
+    pub fn is_valid(text: &str) -> bool {
+        (1..=MAX_ID_CHARACTERS).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+    }
+
     /// Packs an id where its shape allows.
     pub fn parse(text: &'a str) -> Self {
         pack(text).map_or(Self::Text(text), Self::Packed)

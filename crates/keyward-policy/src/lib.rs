@@ -22,7 +22,6 @@ pub mod pattern;
 pub mod permission;
 pub mod policy;
 pub mod route;
-pub mod route_metadata;
 pub mod rule;
 mod sha256x4;
 pub mod sync;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// The most segments a pattern may have.
-pub const SEGMENTS_MAX: usize = 64;
+pub const MAX_SEGMENTS: usize = 64;
 
 /// A pattern for whole paths, written decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Pattern {
                 _ => pattern.segments.push(Segment::parse(part)?),
             }
         }
-        if pattern.segments.len() > SEGMENTS_MAX { Err(InvalidPattern::TooLong) } else { Ok(pattern) }
+        if pattern.segments.len() > MAX_SEGMENTS { Err(InvalidPattern::TooLong) } else { Ok(pattern) }
     }
 }
 
@@ -126,7 +126,7 @@ pub enum InvalidPattern {
     Encoded,
     /// Requests like this are refused before rules are looked at.
     NeverMatches(&'static str),
-    /// More than [`SEGMENTS_MAX`] segments.
+    /// More than [`MAX_SEGMENTS`] segments.
     TooLong,
 }
 
@@ -162,7 +162,7 @@ impl fmt::Display for InvalidPattern {
             Self::BadStar => f.write_str("a `*` stands where it has no meaning"),
             Self::Encoded => f.write_str("the path pattern is percent-encoded"),
             Self::NeverMatches(what) => write!(f, "the path pattern has {what}, so it would never match"),
-            Self::TooLong => write!(f, "the path pattern has more than {SEGMENTS_MAX} segments"),
+            Self::TooLong => write!(f, "the path pattern has more than {MAX_SEGMENTS} segments"),
         }
     }
 }

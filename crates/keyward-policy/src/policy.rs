@@ -1,69 +1,92 @@
-//! What a decision is made by: the configuration, the keys that are usable now, and what the route itself says.
+//! What a decision is based on: the configuration, the keys that answer now, and the route's metadata.
 
-use crate::config::Config;
+use crate::config::{Config, Use};
 use crate::digest::Digest;
-use crate::key::KeyView;
+use crate::key::KeyRef;
 use crate::rule::Access;
 use crate::table::KeyTable;
 
-/// Everything that [`decide`](crate::decide::decide) goes by, for one request.
+/// Everything that [`decide`](crate::decide::decide) looks at besides the request and the time.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy<'a> {
     /// The filter's configuration, compiled.
     pub config: &'a Config,
-    /// The keys that are usable now.
+    /// The keys that answer now.
     pub keys: Keys<'a>,
-    /// What the route's metadata asks, where the configuration lets it.
+    /// What the route's metadata asks for, where the configuration allows it to.
     pub route: RouteMetadata<'a>,
 }
 
-/// The keys that are usable now. That there are none is a value like any other: it denies.
+/// The keys that answer now. Having none is a value like any other: it denies.
 #[derive(Debug, Clone, Copy)]
 pub enum Keys<'a> {
     /// One complete table.
     Table(&'a KeyTable),
-    /// The fetched table, then the keys of the configuration that it does not know by id or digest.
+    /// The fetched table, then the inline keys whose id and digest it does not have.
     FetchedThenInline {
-        /// From the admin service.
+        /// The keys of the admin service.
         fetched: &'a KeyTable,
-        /// From `manifest.keys`, with `use: always`.
+        /// The keys of `manifest.keys`, with `use: always`.
         inline: &'a KeyTable,
     },
-    /// No usable fetched manifest; the keys of the configuration still serve (`use: always`), all others are unknowable.
+    /// There is no usable fetched manifest. The inline keys still work (`use: always`); nothing is known of other keys.
     InlineOnly {
-        /// From `manifest.keys`.
+        /// The keys of `manifest.keys`.
         inline: &'a KeyTable,
-        /// Why there is no fetched one.
+        /// Why there is no usable fetched manifest.
         why: Unavailable,
     },
-    /// No usable manifest at all.
+    /// There is no usable manifest at all.
     Unavailable(Unavailable),
 }
 
 /// Why there is no usable manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unavailable {
-    /// None was ever completely loaded.
+    /// No manifest has been loaded completely yet.
     NotYetLoaded,
     /// The last contact with the admin service is longer ago than `max_staleness`.
     Stale,
 }
 
-/// A look-up's answer.
+/// The answer to a look-up by digest.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Lookup<'a> {
-    Found(KeyView<'a>),
+    Found(KeyRef<'a>),
     Unknown,
     Unavailable(Unavailable),
 }
 
 impl<'a> Keys<'a> {
+    /// Chooses the keys that answer. This is the only place that says which keys do.
+    ///
+    /// `fetched` is the table of the admin service, or why it may not be used; `None` means that the configuration
+    /// names no admin service.
+    ///
+    /// | fetched | no inline keys | `use: always` | `use: fallback` |
+    /// | --- | --- | --- | --- |
+    /// | a table | fetched | fetched, then inline | fetched |
+    /// | not usable | none | inline; others are unknowable | inline |
+    /// | no admin service | none | inline | inline |
+    pub fn choose(config: &'a Config, fetched: Option<Result<&'a KeyTable, Unavailable>>) -> Self {
+        let inline = config.manifest.as_ref().map(|manifest| (&manifest.keys, manifest.when));
+        match (fetched, inline) {
+            (Some(Ok(fetched)), Some((inline, Use::Always))) => Self::FetchedThenInline { fetched, inline },
+            (Some(Ok(fetched)), _) => Self::Table(fetched),
+            (Some(Err(why)), Some((inline, Use::Always))) => Self::InlineOnly { inline, why },
+            (Some(Err(_)), Some((inline, Use::Fallback))) | (None, Some((inline, _))) => Self::Table(inline),
+            (Some(Err(why)), None) => Self::Unavailable(why),
+            // Without inline keys and without an admin service every route that can be reached is public.
+            (None, None) => Self::Unavailable(Unavailable::NotYetLoaded),
+        }
+    }
+
     pub(crate) fn find(self, digest: &Digest) -> Lookup<'a> {
-        let found = |key: Option<KeyView<'a>>| key.map_or(Lookup::Unknown, Lookup::Found);
+        let found = |key: Option<KeyRef<'a>>| key.map_or(Lookup::Unknown, Lookup::Found);
         match self {
             Self::Table(table) => found(table.get(digest)),
             Self::FetchedThenInline { fetched, inline } => found(fetched.get(digest).or_else(|| {
-                // A fetched key holds against the configuration's one with its id, also when it was regenerated.
+                // A fetched key replaces the inline key with its id, also when it was regenerated.
                 inline.get(digest).filter(|key| !fetched.contains_id(key.id.as_str(&mut [0; 20])))
             })),
             Self::InlineOnly { inline, why } => inline.get(digest).map_or(Lookup::Unavailable(why), Lookup::Found),
@@ -75,11 +98,55 @@ impl<'a> Keys<'a> {
 /// What `filter_metadata.keyward` of the route says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RouteMetadata<'a> {
-    /// Nothing: the rules decide.
+    /// The route says nothing to Keyward: the rules decide.
     #[default]
     Absent,
-    /// This takes the rules' place, except that a deny rule always wins.
+    /// This takes the place of the rules, except that a deny rule always wins.
     Access(&'a Access),
-    /// Something that cannot be understood: nobody may.
+    /// The metadata cannot be understood: every request is denied.
     Invalid,
+}
+
+/// What [`route_metadata::parse`](crate::config::route_metadata::parse) read.
+impl<'a, E> From<&'a Result<Option<Access>, E>> for RouteMetadata<'a> {
+    fn from(read: &'a Result<Option<Access>, E>) -> Self {
+        match read {
+            Ok(Some(access)) => Self::Access(access),
+            Ok(None) => Self::Absent,
+            Err(_) => Self::Invalid,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every cell of the table at [`Keys::choose`].
+    #[test]
+    fn the_keys_that_answer_are_the_documented_ones() {
+        let fetched = KeyTable::new();
+        let config =
+            |inline: &str| Config::parse(format!(r#"{{"admin":{{"cluster":"c"}}{inline}}}"#).as_bytes()).unwrap();
+        let none = config("");
+        let always = config(r#","manifest":{"use":"always","keys":[]}"#);
+        let fallback = config(r#","manifest":{"use":"fallback","keys":[]}"#);
+        let is = |config: &Config, keys: Keys<'_>| {
+            let own = |table: &KeyTable| config.manifest.as_ref().is_some_and(|own| std::ptr::eq(table, &own.keys));
+            match keys {
+                Keys::Table(table) if own(table) => "inline",
+                Keys::Table(_) => "fetched",
+                Keys::FetchedThenInline { inline, .. } if own(inline) => "fetched, then inline",
+                Keys::InlineOnly { inline, why: Unavailable::Stale } if own(inline) => "inline only",
+                Keys::Unavailable(Unavailable::Stale) => "stale",
+                Keys::Unavailable(Unavailable::NotYetLoaded) => "none",
+                _ => "another table",
+            }
+        };
+        let cell = |config: &Config, fetched| is(config, Keys::choose(config, fetched)).to_owned();
+        let row = |fetched: Option<Result<_, _>>| [&none, &always, &fallback].map(|config| cell(config, fetched));
+        assert_eq!(row(Some(Ok(&fetched))), ["fetched", "fetched, then inline", "fetched"]);
+        assert_eq!(row(Some(Err(Unavailable::Stale))), ["stale", "inline only", "inline"]);
+        assert_eq!(row(None), ["none", "inline", "inline"]);
+    }
 }

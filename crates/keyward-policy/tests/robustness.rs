@@ -5,9 +5,9 @@
 
 use keyward_policy::checksum::{Checksum, contribution};
 use keyward_policy::config::Config;
+use keyward_policy::config::route_metadata;
 use keyward_policy::digest::Digest;
 use keyward_policy::manifest::{Change, FORMAT, Live, LiveKey, Page};
-use keyward_policy::route_metadata;
 use keyward_policy::sync::{Answer, ManifestSync, Outcome, Settings};
 use keyward_policy::timestamp::Timestamp;
 use proptest::collection::vec;

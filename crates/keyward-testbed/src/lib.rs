@@ -3,17 +3,20 @@
 //! Envoy is the real binary ([`envoy`]), its configuration the shipped `envoy.yaml` or a small one made for a
 //! case ([`envoy_config`]); behind it stands an upstream that writes down every byte it was asked ([`upstream`]);
 //! in front of it clients that send what no well-behaved library would ([`http1`], [`http2`]). [`wasm_host`]
-//! runs the compiled module without Envoy and records each call that it makes to its host.
+//! runs the compiled module without Envoy and records each call that it makes to its host. The admin service is the real
+//! one ([`service`]), or one that fails as it is told ([`admin_stand_in`]).
 //!
 //! Everything binds to loopback on a free port, keeps its files under `target/testbed/`, and ends with the
 //! value that started it.
 
+pub mod admin_stand_in;
 pub mod artifacts;
 pub mod envoy;
 pub mod envoy_config;
 pub mod http1;
 pub mod http2;
 pub mod postgres;
+pub mod service;
 pub mod upstream;
 pub mod wait;
 pub mod wasm_host;

@@ -49,6 +49,11 @@ impl Postgres {
         Some(server)
     }
 
+    /// Returns the folder of PostgreSQL's programs, where they are not on `PATH`.
+    pub fn program_folder() -> Option<PathBuf> {
+        Programs::find().folder
+    }
+
     /// Starts the server that [`Postgres::stop`] or a kill ended.
     ///
     /// # Panics

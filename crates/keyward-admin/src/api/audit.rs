@@ -1,9 +1,9 @@
-//! `/v1/audit`: who did what when.
+//! `/v1/audit`: the audit log.
 
-use super::App;
 use super::auth::Admin;
 use super::problem::Problem;
 use super::read::{Query, format_cursor};
+use crate::app::App;
 use crate::store::audit::{AuditEntry, AuditFilter};
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -11,40 +11,42 @@ use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// A part of the audit log.
+/// One page of the audit log.
 #[derive(Serialize, ToSchema)]
-pub(super) struct AuditView {
+#[schema(as = AuditPage)]
+pub(super) struct AuditJson {
     /// Newest first.
-    entries: Vec<EntryView>,
-    /// Where the next part begins; null: this is the last.
+    entries: Vec<AuditEntryJson>,
+    /// Pass it as `cursor` to get the next page. Null: this is the last page.
     #[schema(required)]
     next_cursor: Option<String>,
 }
 
-/// One thing that was done.
+/// One action.
 #[derive(Serialize, ToSchema)]
-struct EntryView {
+#[schema(as = AuditEntry)]
+struct AuditEntryJson {
     #[schema(format = DateTime)]
     at: String,
-    /// Name of the token that did it; `keyward` for what the service does by itself.
+    /// Name of the token that was used, or `keyward` for what the service does by itself.
     actor: String,
     /// `key.create`, `key.regenerate`, `key.update`, `key.delete`, `key.purge`, `token.create`, `token.revoke` or
     /// `store.new_identity`.
     #[schema(example = "key.create")]
     action: String,
-    /// Id of the key, the token or the store.
+    /// Id of the key, of the token or of the store.
     subject_id: String,
-    /// Its name then.
+    /// The name that the subject had then.
     subject_name: String,
-    /// Of the change, where it took one.
+    /// The revision of the change. Null: the action took none.
     #[schema(required)]
     revision: Option<u64>,
-    /// What was changed: before and after.
+    /// The changed fields, with their values before and after.
     #[schema(value_type = Object)]
     detail: serde_json::Value,
 }
 
-impl From<AuditEntry> for EntryView {
+impl From<AuditEntry> for AuditEntryJson {
     fn from(entry: AuditEntry) -> Self {
         Self {
             at: entry.at.to_string(),
@@ -62,18 +64,18 @@ impl From<AuditEntry> for EntryView {
 #[utoipa::path(
     get, path = "/v1/audit", tag = "audit", security(("admin" = [])),
     params(
-        ("subject" = Option<String>, Query, description = "Only what was done to the key, token or store with this id", max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
-        ("actor" = Option<String>, Query, description = "Only what this token did, by its name", max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
-        ("action" = Option<String>, Query, description = "Only this, like `key.delete`", max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
-        ("limit" = Option<u32>, Query, description = "Most entries in the answer; default 50", minimum = 1, maximum = 200),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the last answer", pattern = "^c[1-9a-f][0-9a-f]{0,14}$"),
+        ("subject" = Option<String>, Query, description = "Only actions on the key, token or store with this id", max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
+        ("actor" = Option<String>, Query, description = "Only actions of the token with this name", max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
+        ("action" = Option<String>, Query, description = "Only this kind of action, such as `key.delete`", max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
+        ("limit" = Option<u32>, Query, description = "Largest number of entries in the response; default 50", minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous response", pattern = "^c[1-9a-f][0-9a-f]{0,14}$"),
     ),
-    responses((status = 200, body = AuditView)))]
+    responses((status = 200, body = AuditJson)))]
 pub(super) async fn list(
     _: Admin,
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
-) -> Result<Json<AuditView>, Problem> {
+) -> Result<Json<AuditJson>, Problem> {
     let mut query = Query::parse(query.as_deref());
     let mut text = |name: &str| query.text(name, 100).filter(|text| !text.is_empty());
     let filter = AuditFilter { subject_id: text("subject"), actor: text("actor"), action: text("action") };
@@ -84,5 +86,5 @@ pub(super) async fn list(
     let more = entries.len() > limit as usize;
     entries.truncate(limit as usize);
     let next_cursor = entries.last().filter(|_| more).map(|entry| format_cursor(entry.seq));
-    Ok(Json(AuditView { entries: entries.into_iter().map(EntryView::from).collect(), next_cursor }))
+    Ok(Json(AuditJson { entries: entries.into_iter().map(AuditEntryJson::from).collect(), next_cursor }))
 }

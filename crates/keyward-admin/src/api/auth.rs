@@ -1,18 +1,13 @@
-//! Turns a request into a caller: the one place that reads tokens.
+//! Authenticates the caller of an API request by its token.
 
-use super::App;
 use super::problem::Problem;
+use crate::app::{App, Peer, Trust};
 use crate::service::tokens::Principal;
 use crate::store::tokens::Role;
 use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use std::net::IpAddr;
 use std::sync::Arc;
-
-/// The address at the other end of the connection.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub IpAddr);
 
 /// A caller with a token of the role `admin`.
 pub struct Admin(pub Arc<Principal>);
@@ -50,15 +45,18 @@ async fn authenticate(parts: &Parts, app: &App, role: Role) -> Result<Arc<Princi
         return Err(Problem::token_missing());
     };
     match app.service.tokens.authenticate(token) {
-        Some(principal) if principal.role == role => Ok(principal),
+        Some(principal) if principal.role == role => {
+            Trust::give_to(&parts.extensions);
+            Ok(principal)
+        }
         Some(_) => Err(Problem::role_forbidden(role.as_str())),
         None => {
             let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
-            // The route and not the address, in which a key may stand by mistake.
+            // The route is logged and not the path, which may hold a key by mistake.
             let route = parts.extensions.get::<MatchedPath>().map_or("other", MatchedPath::as_str);
-            tracing::warn!(?peer, route, "a token that is not valid");
-            // A right token is never slowed down, whatever else comes from its address.
-            app.slowdown.wrong(peer).await?;
+            app.slowdown.log(|| tracing::warn!(?peer, route, "a request carried a token that is not valid"));
+            // Only wrong tokens are delayed: a valid one from the same address is answered at once.
+            app.slowdown.wrong(peer).await.map_err(|_| Problem::slow_down())?;
             Err(Problem::token_invalid())
         }
     }

@@ -1,4 +1,4 @@
-//! What the attributes at the handlers do not say of the API: what all calls have in common, and what is configured.
+//! Completes the OpenAPI description by what all calls share and by what is configured.
 
 use super::problem::Problem;
 use crate::catalogue::Catalogue;
@@ -8,15 +8,15 @@ use utoipa::openapi::schema::{ArrayItems, Schema, SchemaType, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr, ResponseBuilder};
 
-/// Adds what all calls have in common: tokens, and the errors that any of them can meet.
+/// Adds the tokens, the errors that any call can return, and the permissions of the catalogue.
 pub(super) fn complete(document: &mut OpenApi, catalogue: &Catalogue) {
     let scheme = |text: &str| {
         let http = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(text)).build();
         SecurityScheme::Http(http)
     };
     if let Some(components) = &mut document.components {
-        components.add_security_scheme("admin", scheme("A token of the role `admin`"));
-        components.add_security_scheme("edge", scheme("A token of the role `edge`"));
+        components.add_security_scheme("admin", scheme("A token with the role `admin`"));
+        components.add_security_scheme("edge", scheme("A token with the role `edge`"));
         for body in ["CreateKeyBody", "EditKeyBody"] {
             if let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(body) {
                 name_permissions(object, catalogue);
@@ -42,7 +42,7 @@ pub(super) fn complete(document: &mut OpenApi, catalogue: &Catalogue) {
                     ("400", "`malformed_json` or `invalid_header`"),
                     ("401", "`token_missing` or `token_invalid`"),
                     ("403", "`role_forbidden`"),
-                    ("422", "`validation_failed`: `errors` lists all that is wrong"),
+                    ("422", "`validation_failed`: `errors` lists every wrong field"),
                     ("429", "`too_many_failures`: too many wrong tokens came from this address"),
                     ("431", "`head_too_large`"),
                     ("500", "`internal`"),
@@ -72,7 +72,7 @@ fn describe_problem(operation: &mut Operation, status: &str, description: &str) 
     operation.responses.responses.entry(status.to_owned()).or_insert_with(|| response.into());
 }
 
-/// A parameter can be left out; it cannot be null.
+/// Removes `null` from the types of a parameter: a parameter can be left out, and cannot be null.
 fn never_null(schema: &mut Schema) {
     if let Schema::Object(object) = schema
         && let SchemaType::Array(types) = &object.schema_type
@@ -82,7 +82,7 @@ fn never_null(schema: &mut Schema) {
     }
 }
 
-/// The permissions that this service knows.
+/// Lists the permissions of the catalogue as the allowed values.
 fn name_permissions(body: &mut utoipa::openapi::Object, catalogue: &Catalogue) {
     if let Some(RefOr::T(Schema::Array(list))) = body.properties.get_mut("permissions")
         && let ArrayItems::RefOrSchema(items) = &mut list.items

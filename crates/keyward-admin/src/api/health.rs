@@ -1,7 +1,7 @@
-//! `/healthz`, `/readyz` and `/metrics`: for whoever runs the service.
+//! `/healthz`, `/readyz` and `/metrics`, for operating the service.
 
-use super::App;
 use super::problem::Problem;
+use crate::app::App;
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -9,38 +9,34 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::sync::Arc;
 
-/// All is well.
+/// The answer of a check that succeeded.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct Health {
-    /// `ok`.
+    /// Always `ok`.
     status: &'static str,
 }
 
-/// Whether the process runs
+/// Check that the process runs
 #[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200, body = Health)))]
 pub(super) async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// Whether the service can do its work
+/// Check that the service can do its work
 #[utoipa::path(
     get, path = "/readyz", tag = "operation",
     responses(
         (status = 200, body = Health),
-        (status = 503, description = "`store_unavailable`: the store cannot be reached, or the service is stopping", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`store_unavailable`: the store cannot be reached or written, or the service is stopping", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Health>, Problem> {
-    let state = app.service.feed.state();
-    if state.closing {
-        return Err(Problem::unavailable("the service is stopping"));
+    match app.service.unready() {
+        None => Ok(Json(Health { status: "ok" })),
+        Some(reason) => Err(Problem::unavailable(reason)),
     }
-    if !state.reachable {
-        return Err(Problem::unavailable("the store cannot be reached"));
-    }
-    Ok(Json(Health { status: "ok" }))
 }
 
-/// Numbers for Prometheus
+/// Read metrics in Prometheus' text format
 #[utoipa::path(
     get, path = "/metrics", tag = "operation",
     responses((status = 200, body = String, content_type = "text/plain; version=0.0.4")))]

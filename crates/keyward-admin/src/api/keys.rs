@@ -1,12 +1,13 @@
-//! `/v1/keys`.
+//! `/v1/keys`: creating, listing, reading, changing, regenerating and deleting keys.
 
 use super::auth::Admin;
 use super::problem::Problem;
+use super::proxies::AppliedView;
 use super::read::{KeyId, Query, format_cursor, json_object, no_body};
-use super::{App, proxies::AppliedView};
+use crate::app::App;
 use crate::lifetime::{InvalidLifetime, Lifetime};
 use crate::secret::masked;
-use crate::service::validate::{LONGEST_NAME, NAME_PATTERN};
+use crate::service::validate::{MAX_NAME_CHARACTERS, NAME_PATTERN};
 use crate::service::{CreateKey, EditKey, FieldError, KeyDetail};
 use crate::store::keys::KeyRecord;
 use axum::Json;
@@ -22,47 +23,48 @@ use std::time::Duration;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
-/// Largest body of these calls, in bytes.
-const BODY: usize = 64 << 10;
+/// Largest body of these calls.
+const MAX_BODY_BYTES: usize = 64 << 10;
 /// Longest `wait` for a receipt.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const MAX_WAIT: Duration = Duration::from_secs(30);
 const DEFAULT_WAIT: Duration = Duration::from_secs(1);
 const DEFAULT_LIMIT: u32 = 50;
-const MOST: u64 = 200;
+const MAX_LIMIT: u64 = 200;
 
-/// A key as it is shown: masked.
+/// A key, without the secret.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct KeyView {
+#[schema(as = Key)]
+pub(super) struct KeyJson {
     #[schema(example = "key_mfrggzdfmztwq2lk")]
     id: String,
     #[schema(example = "CI Bot")]
     name: String,
-    /// Machine names.
+    /// Ids of the granted permissions.
     #[schema(example = json!(["records:read"]))]
     permissions: Vec<String>,
-    /// Its first and its last characters.
+    /// The key's prefix and its last four characters.
     #[schema(example = "kw_…x9Zq")]
     masked: String,
     #[schema(format = DateTime)]
     created_at: String,
-    /// When it was last regenerated.
+    /// When the key was last regenerated. Null: never.
     #[schema(format = DateTime, required)]
     regenerated_at: Option<String>,
-    /// It is refused from then on; null: never.
+    /// From this moment on the key is refused. Null: it never expires.
     #[schema(format = DateTime, required)]
     expires_at: Option<String>,
-    /// The chosen lifetime.
+    /// The lifetime that was chosen when the key was created.
     #[schema(pattern = "^(7d|30d|60d|90d|180d|never)$")]
     expires_in: &'static str,
     status: KeyStatus,
-    /// As far as filters have reported.
+    /// The last use that filters have reported. Null: none.
     #[schema(format = DateTime, required)]
     last_used_at: Option<String>,
-    /// Of its last change.
+    /// The revision of the key's last change.
     revision: u64,
 }
 
-/// Whether a key is let through. A disabled one stays `disabled` when it expires.
+/// Whether filters accept a key. A disabled key stays `disabled` when it expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum KeyStatus {
@@ -71,7 +73,7 @@ pub(super) enum KeyStatus {
     Disabled,
 }
 
-impl KeyView {
+impl KeyJson {
     fn new(key: KeyRecord, now: Timestamp) -> Self {
         let status = match key.expires_at {
             _ if key.disabled => KeyStatus::Disabled,
@@ -94,138 +96,152 @@ impl KeyView {
     }
 }
 
-/// A key and, this once, its plaintext.
+/// A created key with its secret, which no later response holds.
 #[derive(Serialize, ToSchema)]
-pub(super) struct CreatedView {
-    /// The key itself: shown now and never again.
+#[schema(as = CreatedKey)]
+pub(super) struct CreatedKeyJson {
+    /// The secret: what a client sends. No later response holds it.
     #[schema(example = "kw_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ0A1b2C")]
     key: String,
     #[serde(flatten)]
-    view: KeyView,
+    fields: KeyJson,
 }
 
-/// A regenerated key and, this once, its plaintext; and how many filter VMs refuse the old one.
+/// A regenerated key with its new secret, and the receipt for refusing the old one.
 #[derive(Serialize, ToSchema)]
-pub(super) struct RegeneratedView {
-    /// The key itself: shown now and never again.
+#[schema(as = RegeneratedKey)]
+pub(super) struct RegeneratedKeyJson {
+    /// The secret: what a client sends. No later response holds it.
     #[schema(example = "kw_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ0A1b2C")]
     key: String,
     #[serde(flatten)]
-    view: KeyView,
+    fields: KeyJson,
     applied: AppliedView,
 }
 
-/// A changed key, and how many filter VMs go by it.
+/// A changed key, and the receipt of the change.
 #[derive(Serialize, ToSchema)]
-pub(super) struct UpdatedView {
+#[schema(as = UpdatedKey)]
+pub(super) struct UpdatedKeyJson {
     #[serde(flatten)]
-    view: KeyView,
+    fields: KeyJson,
     applied: AppliedView,
 }
 
-/// A deleted key, and how many filter VMs refuse it.
+/// A deleted key, and the receipt of the delete.
 #[derive(Serialize, ToSchema)]
-pub(super) struct DeletedView {
+#[schema(as = DeletedKey)]
+pub(super) struct DeletedKeyJson {
     id: String,
-    /// Of the delete.
+    /// The revision of the delete.
     revision: u64,
     applied: AppliedView,
 }
 
-/// A part of the list.
+/// One page of the list of keys.
 #[derive(Serialize, ToSchema)]
-pub(super) struct KeyListView {
+#[schema(as = KeyList)]
+pub(super) struct KeyListJson {
     /// Newest first.
-    keys: Vec<KeyView>,
-    /// Where the next part begins; null: this is the last.
+    keys: Vec<KeyJson>,
+    /// Pass it as `cursor` to get the next page. Null: this is the last page.
     #[schema(required)]
     next_cursor: Option<String>,
 }
 
-/// A key with its use.
+/// A key and how it was used.
 #[derive(Serialize, ToSchema)]
-pub(super) struct KeyDetailView {
+#[schema(as = KeyDetail)]
+pub(super) struct KeyDetailJson {
     #[serde(flatten)]
-    view: KeyView,
-    usage: UsageView,
+    fields: KeyJson,
+    usage: KeyUsageJson,
 }
 
-/// How a key was used, as far as filters have reported.
+/// How a key was used, by the reports of filters.
 #[derive(Serialize, ToSchema)]
-struct UsageView {
-    /// Requests let through.
+#[schema(as = KeyUsage)]
+struct KeyUsageJson {
+    /// Number of allowed requests.
     count: u64,
     #[schema(format = DateTime, required)]
     last_used_at: Option<String>,
-    /// For each permission that is granted or was needed.
-    permissions: Vec<PermissionUsageView>,
+    /// One entry for each permission that is granted, or was required by an allowed request.
+    permissions: Vec<PermissionUsageJson>,
 }
 
-/// How one permission was used.
+/// How a permission of a key was used.
 #[derive(Serialize, ToSchema)]
-struct PermissionUsageView {
+#[schema(as = PermissionUsage)]
+struct PermissionUsageJson {
     permission: String,
-    /// Whether the key has it now.
+    /// Whether the key has the permission now.
     granted: bool,
-    /// Requests that needed it and were let through.
+    /// Number of allowed requests that required the permission.
     count: u64,
     #[schema(format = DateTime, required)]
     last_used_at: Option<String>,
 }
 
-impl KeyDetailView {
+impl KeyDetailJson {
     fn new(detail: KeyDetail, now: Timestamp) -> Self {
         let KeyDetail { key, usage } = detail;
         let of = |permission: &str| usage.iter().find(|total| total.permission == permission);
         let mut names: Vec<&str> = key.permissions.iter().map(String::as_str).collect();
         let needed = usage.iter().map(|total| total.permission.as_str());
         names.extend(needed.filter(|name| !name.is_empty() && !key.permissions.iter().any(|has| has == name)));
-        let permissions = names.into_iter().map(|name| PermissionUsageView {
+        let permissions = names.into_iter().map(|name| PermissionUsageJson {
             permission: name.to_owned(),
             granted: key.permissions.iter().any(|has| has == name),
             count: of(name).map_or(0, |total| total.count),
             last_used_at: of(name).map(|total| total.last_used_at.to_string()),
         });
-        let usage = UsageView {
+        let usage = KeyUsageJson {
             count: of("").map_or(0, |total| total.count),
             last_used_at: of("").map(|total| total.last_used_at.to_string()),
             permissions: permissions.collect(),
         };
-        Self { view: KeyView::new(key, now), usage }
+        Self { fields: KeyJson::new(key, now), usage }
     }
 }
 
-/// The rule for names, from where it is enforced.
+/// The schema of a key's name, from the limits that the service enforces.
 fn name_schema() -> Object {
     ObjectBuilder::new()
         .schema_type(Type::String)
-        .description(Some("Unique among live keys; no control characters, no white space at the ends"))
+        .description(Some("Unique among live keys. Without control characters, and without white space at the ends."))
         .min_length(Some(1))
-        .max_length(Some(LONGEST_NAME))
+        .max_length(Some(MAX_NAME_CHARACTERS))
         .pattern(Some(NAME_PATTERN))
         .examples(["CI Bot"])
         .build()
 }
 
-/// A key to be made.
+/// The key to create.
 #[derive(serde::Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "describes what `create` reads field by field, to tell all that is wrong at once")]
+#[allow(
+    dead_code,
+    reason = "only describes the body: `create` reads its fields one by one, to report every mistake at once"
+)]
 pub(super) struct CreateKeyBody {
     #[schema(schema_with = name_schema)]
     name: String,
-    /// Of the catalogue: see `GET /v1/permissions`.
+    /// Ids of the catalogue, which `GET /v1/permissions` returns.
     #[schema(min_items = 1, max_items = 200, example = json!(["records:read"]))]
     permissions: Vec<String>,
-    /// How long it lives.
+    /// The lifetime of the key.
     #[schema(required = false, default = "30d", pattern = "^(7d|30d|60d|90d|180d|never)$")]
     expires_in: String,
 }
 
-/// What to change; what is missing stays as it is.
+/// The fields to change. Absent fields keep their value.
 #[derive(serde::Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "describes what `edit` reads field by field, to tell all that is wrong at once")]
+#[allow(
+    dead_code,
+    reason = "only describes the body: `edit` reads its fields one by one, to report every mistake at once"
+)]
 pub(super) struct EditKeyBody {
     #[schema(required = false, schema_with = name_schema)]
     name: String,
@@ -239,7 +255,7 @@ fn etag(revision: u64) -> (HeaderName, String) {
     (ETAG, format!("\"{revision}\""))
 }
 
-/// The revision of `If-Match`; none: no condition.
+/// Reads the revision of `If-Match`. `None` means that there is no condition.
 fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let mut values = headers.get_all(IF_MATCH).iter();
     let (value, rest) = (values.next(), values.next());
@@ -252,20 +268,20 @@ fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
         Ok(revision) if bare.bytes().all(|b| b.is_ascii_digit()) => return Ok(Some(revision)),
         _ => {}
     }
-    Err(Problem::invalid_header("`If-Match` must be one revision, like `\"42\"`, or `*`"))
+    Err(Problem::invalid_header("`If-Match` must be one revision, such as `\"42\"`, or `*`"))
 }
 
 fn wait(query: &mut Query) -> Duration {
-    query.duration("wait", LONGEST_WAIT).unwrap_or(DEFAULT_WAIT)
+    query.duration("wait", MAX_WAIT).unwrap_or(DEFAULT_WAIT)
 }
 
-/// Make a key
+/// Create a key
 ///
-/// The only answer that ever holds the key itself.
+/// The response holds the secret. No later response does.
 #[utoipa::path(
     post, path = "/v1/keys", tag = "keys", security(("admin" = [])), request_body = CreateKeyBody,
     responses(
-        (status = 201, body = CreatedView, headers(("location" = String, description = "Address of the key"), ("etag" = String))),
+        (status = 201, body = CreatedKeyJson, headers(("location" = String, description = "Path of the key"), ("etag" = String))),
         (status = 409, description = "`name_taken`", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn create(
@@ -276,11 +292,11 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     Query::parse(query.as_deref()).finish()?;
-    let mut fields = json_object(&headers, body, BODY).await?;
+    let mut fields = json_object(&headers, body, MAX_BODY_BYTES).await?;
     let name = fields.text("name");
     let permissions = fields.optional_texts("permissions");
     if permissions.is_none() && !fields.is_wrong("permissions") {
-        fields.wrong("permissions", "must be a list of permissions: GET /v1/permissions lists them");
+        fields.wrong("permissions", "is missing: send a list of permissions; GET /v1/permissions lists them");
     }
     let expires_in = match fields.optional_text("expires_in").map(|text| text.parse::<Lifetime>()) {
         None => Lifetime::default(),
@@ -292,11 +308,11 @@ pub(super) async fn create(
     };
     let mut errors = fields.errors();
     let request = CreateKey { name, permissions: permissions.unwrap_or_default(), expires_in };
-    // Of a field that is not even of the right kind no more is said.
+    // A field of the wrong type has been reported already; further mistakes in it would only repeat that.
     let beyond = |error: &FieldError| {
         !errors
             .iter()
-            .any(|told| error.field.starts_with(told.field.as_str()) || told.field.starts_with(error.field.as_str()))
+            .any(|known| error.field.starts_with(known.field.as_str()) || known.field.starts_with(error.field.as_str()))
     };
     let more: Vec<FieldError> = app.service.check_key(&request).into_iter().filter(beyond).collect();
     errors.extend(more);
@@ -306,9 +322,9 @@ pub(super) async fn create(
     let created = app.service.create_key(&caller.name, request).await?;
     let location = format!("/v1/keys/{}", created.key.id);
     let tag = etag(created.key.revision);
-    let view = CreatedView {
+    let view = CreatedKeyJson {
         key: created.secret.reveal().to_owned(),
-        view: KeyView::new(created.key, app.service.clock().now()),
+        fields: KeyJson::new(created.key, app.service.clock().now()),
     };
     let headers = [(LOCATION, location), (CACHE_CONTROL, "no-store".to_owned()), tag];
     Ok((StatusCode::CREATED, headers, Json(view)).into_response())
@@ -316,40 +332,41 @@ pub(super) async fn create(
 
 /// List and search keys
 ///
-/// Newest first. `q` finds in name, id and last four; one or two characters find at the start of the name, of its words,
-/// of the id (after `key_`) and of the last four.
+/// Newest first. `q` is searched for in the name, the id and the last four characters. With one or two characters only
+/// their beginnings are searched: of the name, of each word in it, of the id after `key_`, and of the last four.
 #[utoipa::path(
     get, path = "/v1/keys", tag = "keys", security(("admin" = [])),
     params(
-        ("q" = Option<String>, Query, description = "What to look for, in any case", max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
-        ("limit" = Option<u32>, Query, description = "Most keys in the answer", minimum = 1, maximum = 200),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the last answer", pattern = "^c[1-9a-f][0-9a-f]{0,14}$"),
+        ("q" = Option<String>, Query, description = "Text to search for; case does not matter", max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
+        ("limit" = Option<u32>, Query, description = "Largest number of keys in the response; default 50", minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous response", pattern = "^c[1-9a-f][0-9a-f]{0,14}$"),
     ),
-    responses((status = 200, body = KeyListView)))]
+    responses((status = 200, body = KeyListJson)))]
 pub(super) async fn list(
     _: Admin,
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
-) -> Result<Json<KeyListView>, Problem> {
+) -> Result<Json<KeyListJson>, Problem> {
     let mut query = Query::parse(query.as_deref());
     let q = query.text("q", 100).unwrap_or_default();
-    let limit = query.number("limit", 1, MOST).map_or(DEFAULT_LIMIT, |limit| u32::try_from(limit).unwrap_or(u32::MAX));
+    let limit =
+        query.number("limit", 1, MAX_LIMIT).map_or(DEFAULT_LIMIT, |limit| u32::try_from(limit).unwrap_or(u32::MAX));
     let cursor = query.cursor("cursor");
     query.finish()?;
     let page = app.service.list_keys(&q, cursor, limit).await?;
     let now = app.service.clock().now();
-    Ok(Json(KeyListView {
-        keys: page.keys.into_iter().map(|key| KeyView::new(key, now)).collect(),
+    Ok(Json(KeyListJson {
+        keys: page.keys.into_iter().map(|key| KeyJson::new(key, now)).collect(),
         next_cursor: page.next.map(format_cursor),
     }))
 }
 
-/// Show a key and its use
+/// Read a key and its usage
 #[utoipa::path(
     get, path = "/v1/keys/{id}", tag = "keys", security(("admin" = [])),
-    params(("id" = String, Path, description = "Id of a key")),
+    params(("id" = String, Path, description = "Id of the key")),
     responses(
-        (status = 200, body = KeyDetailView, headers(("etag" = String))),
+        (status = 200, body = KeyDetailJson, headers(("etag" = String))),
         (status = 404, description = "`key_not_found`", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn get(
@@ -361,21 +378,21 @@ pub(super) async fn get(
     Query::parse(query.as_deref()).finish()?;
     let detail = app.service.key_detail(&id).await?;
     let tag = etag(detail.key.revision);
-    Ok(([tag], Json(KeyDetailView::new(detail, app.service.clock().now()))).into_response())
+    Ok(([tag], Json(KeyDetailJson::new(detail, app.service.clock().now()))).into_response())
 }
 
 /// Change a key
 ///
-/// Name, permissions, or whether it is refused. What is already so takes no revision.
+/// Changes the name, the permissions, or whether the key is disabled. A request that changes nothing takes no revision.
 #[utoipa::path(
     patch, path = "/v1/keys/{id}", tag = "keys", security(("admin" = [])), request_body = EditKeyBody,
     params(
-        ("id" = String, Path, description = "Id of a key"),
-        ("wait" = Option<String>, Query, description = "How long to wait for the receipt: up to 30s; default 1s", pattern = "^(0s|[1-9]00ms|[1-3]s)$"),
-        ("if-match" = Option<String>, Header, description = "Only where the key is at this revision", pattern = "^(\\*|\"[0-9]{1,15}\"|[0-9]{1,15})$"),
+        ("id" = String, Path, description = "Id of the key"),
+        ("wait" = Option<String>, Query, description = "How long to wait until every filter VM in contact has applied the change: up to 30s; default 1s", pattern = "^(0s|[1-9]00ms|[1-3]s)$"),
+        ("if-match" = Option<String>, Header, description = "Make the change only if the key is at this revision", pattern = "^(\\*|\"[0-9]{1,15}\"|[0-9]{1,15})$"),
     ),
     responses(
-        (status = 200, body = UpdatedView, headers(("etag" = String))),
+        (status = 200, body = UpdatedKeyJson, headers(("etag" = String))),
         (status = 404, description = "`key_not_found`", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`name_taken`", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "`revision_mismatch`", body = Problem, content_type = "application/problem+json"),
@@ -392,31 +409,32 @@ pub(super) async fn edit(
     let wait = wait(&mut query);
     query.finish()?;
     let expected = if_match(&headers)?;
-    let mut fields = json_object(&headers, body, BODY).await?;
+    let mut fields = json_object(&headers, body, MAX_BODY_BYTES).await?;
     let edit = EditKey {
         name: fields.optional_text("name"),
         permissions: fields.optional_texts("permissions"),
         disabled: fields.optional_flag("disabled"),
     };
     fields.finish()?;
-    let updated = app.service.edit_key(&caller.name, &id, edit, expected, wait).await?;
-    let tag = etag(updated.key.revision);
-    let view = KeyView::new(updated.key, app.service.clock().now());
-    Ok(([tag], Json(UpdatedView { view, applied: updated.applied.into() })).into_response())
+    let key = app.service.edit_key(&caller.name, &id, edit, expected).await?;
+    let applied = app.service.receipt(key.revision, wait).await.into();
+    let tag = etag(key.revision);
+    let fields = KeyJson::new(key, app.service.clock().now());
+    Ok(([tag], Json(UpdatedKeyJson { fields, applied })).into_response())
 }
 
 /// Regenerate a key
 ///
-/// Same name, same permissions, the chosen lifetime counted anew; the old key stops working.
+/// Gives the key a new secret; the old one is refused. Name and permissions stay, and the lifetime starts again.
 #[utoipa::path(
     post, path = "/v1/keys/{id}/regenerate", tag = "keys", security(("admin" = [])),
     params(
-        ("id" = String, Path, description = "Id of a key"),
-        ("wait" = Option<String>, Query, description = "How long to wait for the receipt: up to 30s; default 1s", pattern = "^(0s|[1-9]00ms|[1-3]s)$"),
-        ("if-match" = Option<String>, Header, description = "Only where the key is at this revision: a repeated request does not regenerate again", pattern = "^(\\*|\"[0-9]{1,15}\"|[0-9]{1,15})$"),
+        ("id" = String, Path, description = "Id of the key"),
+        ("wait" = Option<String>, Query, description = "How long to wait until every filter VM in contact has applied the change: up to 30s; default 1s", pattern = "^(0s|[1-9]00ms|[1-3]s)$"),
+        ("if-match" = Option<String>, Header, description = "Regenerate only if the key is at this revision, so that a repeated request does not regenerate again", pattern = "^(\\*|\"[0-9]{1,15}\"|[0-9]{1,15})$"),
     ),
     responses(
-        (status = 200, body = RegeneratedView, headers(("etag" = String))),
+        (status = 200, body = RegeneratedKeyJson, headers(("etag" = String))),
         (status = 404, description = "`key_not_found`", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "`revision_mismatch`", body = Problem, content_type = "application/problem+json"),
     ))]
@@ -431,29 +449,30 @@ pub(super) async fn regenerate(
     let mut query = Query::parse(query.as_deref());
     let wait = wait(&mut query);
     query.finish()?;
-    no_body(&headers, body, BODY).await?;
-    let done = app.service.regenerate_key(&caller.name, &id, if_match(&headers)?, wait).await?;
+    no_body(&headers, body, MAX_BODY_BYTES).await?;
+    let done = app.service.regenerate_key(&caller.name, &id, if_match(&headers)?).await?;
+    let applied = app.service.receipt(done.key.revision, wait).await.into();
     let tag = etag(done.key.revision);
-    let view = RegeneratedView {
+    let view = RegeneratedKeyJson {
         key: done.secret.reveal().to_owned(),
-        view: KeyView::new(done.key, app.service.clock().now()),
-        applied: done.applied.into(),
+        fields: KeyJson::new(done.key, app.service.clock().now()),
+        applied,
     };
     Ok(([(CACHE_CONTROL, "no-store".to_owned()), tag], Json(view)).into_response())
 }
 
 /// Delete a key
 ///
-/// For good. Waits until every filter VM in contact refuses it, or for `wait`.
+/// The delete cannot be undone. The response is sent when every filter VM in contact refuses the key, or after `wait`.
 #[utoipa::path(
     delete, path = "/v1/keys/{id}", tag = "keys", security(("admin" = [])),
     params(
-        ("id" = String, Path, description = "Id of a key"),
-        ("wait" = Option<String>, Query, description = "How long to wait for the receipt: up to 30s; default 1s", pattern = "^(0s|[1-9]00ms|[1-3]s)$"),
-        ("if-match" = Option<String>, Header, description = "Only where the key is at this revision", pattern = "^(\\*|\"[0-9]{1,15}\"|[0-9]{1,15})$"),
+        ("id" = String, Path, description = "Id of the key"),
+        ("wait" = Option<String>, Query, description = "How long to wait until every filter VM in contact has applied the change: up to 30s; default 1s", pattern = "^(0s|[1-9]00ms|[1-3]s)$"),
+        ("if-match" = Option<String>, Header, description = "Make the change only if the key is at this revision", pattern = "^(\\*|\"[0-9]{1,15}\"|[0-9]{1,15})$"),
     ),
     responses(
-        (status = 200, body = DeletedView),
+        (status = 200, body = DeletedKeyJson),
         (status = 404, description = "`key_not_found`", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "`revision_mismatch`", body = Problem, content_type = "application/problem+json"),
     ))]
@@ -463,10 +482,11 @@ pub(super) async fn delete(
     KeyId(id): KeyId,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-) -> Result<Json<DeletedView>, Problem> {
+) -> Result<Json<DeletedKeyJson>, Problem> {
     let mut query = Query::parse(query.as_deref());
     let wait = wait(&mut query);
     query.finish()?;
-    let deleted = app.service.delete_key(&caller.name, &id, if_match(&headers)?, wait).await?;
-    Ok(Json(DeletedView { id: deleted.key.id, revision: deleted.key.revision, applied: deleted.applied.into() }))
+    let key = app.service.delete_key(&caller.name, &id, if_match(&headers)?).await?;
+    let applied = app.service.receipt(key.revision, wait).await.into();
+    Ok(Json(DeletedKeyJson { id: key.id, revision: key.revision, applied }))
 }

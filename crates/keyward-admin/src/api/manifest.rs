@@ -1,9 +1,9 @@
 //! `/v1/manifest`: what filters fetch and wait for; `/v1/export`: the same for people.
 
-use super::App;
 use super::auth::{Admin, Edge};
 use super::problem::Problem;
 use super::read::Query;
+use crate::app::App;
 use crate::service::Poll;
 use crate::service::feed::EncodedPage;
 use crate::service::proxies::PollHeaders;

@@ -1,15 +1,15 @@
-//! `/v1/permissions`.
+//! `/v1/permissions`: the permission catalogue.
 
-use super::App;
 use super::auth::Admin;
 use super::problem::Problem;
 use super::read::Query;
+use crate::app::App;
 use crate::catalogue::Catalogue;
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use std::sync::Arc;
 
-/// Show the permission catalogue
+/// Read the permission catalogue
 #[utoipa::path(
     get, path = "/v1/permissions", tag = "keys", security(("admin" = [])),
     responses((status = 200, body = Catalogue)))]

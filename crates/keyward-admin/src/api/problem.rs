@@ -1,4 +1,4 @@
-//! Errors as RFC 9457 problems: the one place that gives each failure its status and code.
+//! Errors as RFC 9457 problems. Status and code of every failure are chosen here.
 
 use crate::service::{Error, FieldError};
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -6,24 +6,24 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-/// A problem, as the body of every response that is none of success.
+/// The body of every response that reports an error.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Problem {
-    /// `urn:keyward:` and the code.
+    /// `urn:keyward:` followed by the code.
     #[serde(rename = "type")]
     #[schema(example = "urn:keyward:validation_failed")]
     kind: String,
-    /// Says the same for every problem of this code.
+    /// A summary that is the same for every problem with this code.
     title: &'static str,
-    /// The status of the response.
+    /// The HTTP status of the response.
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    /// Says what happened here, and what to do.
+    /// What went wrong with this request, and how to mend it.
     detail: String,
-    /// Stable: programs go by it.
+    /// Identifies the kind of problem. Codes are stable, so programs can rely on them.
     #[schema(example = "validation_failed")]
     code: &'static str,
-    /// With `validation_failed`: each field that is wrong.
+    /// Each field that is wrong. Present with `validation_failed` only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     errors: Vec<FieldError>,
@@ -49,105 +49,113 @@ impl Problem {
         self
     }
 
-    /// Its code.
+    /// The code of this problem.
+    #[cfg(test)]
     pub fn code(&self) -> &'static str {
         self.code
     }
 
-    /// 400: the body is no JSON.
+    /// 400: the body is not JSON.
     pub fn malformed_json(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed_json", "The body is not JSON", detail)
     }
 
-    /// 400: a header cannot be understood.
+    /// 400: a header has a value that is not allowed.
     pub fn invalid_header(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_header", "A header is not understood", detail)
+        Self::new(StatusCode::BAD_REQUEST, "invalid_header", "A header is not valid", detail)
     }
 
-    /// 401: no token.
+    /// 401: the request has no token.
     pub fn token_missing() -> Self {
         let detail = "send `Authorization: Bearer <token>`; `keyward token create` makes one";
         Self::new(StatusCode::UNAUTHORIZED, "token_missing", "A token is needed", detail)
     }
 
-    /// 401: a token that is not, or no longer, valid.
+    /// 401: the token is unknown, revoked or expired.
     pub fn token_invalid() -> Self {
         let detail = "the token is unknown, revoked or expired";
         Self::new(StatusCode::UNAUTHORIZED, "token_invalid", "The token is not valid", detail)
     }
 
-    /// 403: a token of the other role.
+    /// 403: the token has another role than the call needs.
     pub fn role_forbidden(needed: &str) -> Self {
         let detail = format!("this call is for tokens of the role `{needed}`");
         Self::new(StatusCode::FORBIDDEN, "role_forbidden", "The token's role does not allow this", detail)
     }
 
-    /// 404: no such key.
+    /// 404: there is no key with this id.
     pub fn key_not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "key_not_found", "No such key", Error::NotFound.to_string())
     }
 
-    /// 404: no such address.
+    /// 404: the API has nothing at this path.
     pub fn not_found() -> Self {
-        let detail = "there is nothing at this address; GET /openapi.json describes what there is";
+        let detail = "there is nothing at this path; GET /openapi.json lists the calls";
         Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", detail)
     }
 
-    /// 405.
+    /// 405: the path exists, and the method is not allowed on it.
     pub fn method_not_allowed() -> Self {
-        let detail = "the header `Allow` of this response lists the methods that are";
+        let detail = "the header `Allow` of this response lists the allowed methods";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed here", detail)
     }
 
-    /// 408.
+    /// 408: the body did not arrive in time.
     pub fn body_timeout() -> Self {
         let detail = "the body did not arrive in time";
         Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "The body came too slowly", detail)
     }
 
-    /// 413.
+    /// 413: the body is larger than `limit` bytes.
     pub fn body_too_large(limit: usize) -> Self {
         let detail = format!("the body must not have more than {limit} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large", detail)
     }
 
-    /// 415.
+    /// 415: the body is not declared as JSON.
     pub fn not_json() -> Self {
         let detail = "send the body as JSON, with `Content-Type: application/json`";
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body must be JSON", detail)
     }
 
-    /// 422.
+    /// 422: fields or parameters are wrong; all of them are listed.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
-        let told: Vec<String> = errors.iter().map(|error| format!("`{}` {}", error.field, error.message)).collect();
-        let title = "What was sent is not valid";
-        let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", title, told.join("; "));
+        let messages: Vec<String> = errors.iter().map(|error| format!("`{}` {}", error.field, error.message)).collect();
+        let title = "The request is not valid";
+        let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", title, messages.join("; "));
         problem.errors = errors;
         problem
     }
 
-    /// 431.
+    /// 431: path and headers are larger than `limit` bytes together.
     pub fn head_too_large(limit: usize) -> Self {
-        let detail = format!("the address and the headers must not have more than {limit} bytes together");
+        let detail = format!("the path and the headers must not have more than {limit} bytes together");
         Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "The head is too large", detail)
     }
 
     /// 429: too many wrong tokens from one address.
     pub fn slow_down() -> Self {
-        let detail = "too many wrong tokens came from your address";
+        let detail = "too many wrong tokens came from your address; wait 10 seconds";
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", "Slow down", detail).retry_after(10)
     }
 
-    /// 500.
+    /// 500: the service failed.
     pub fn internal() -> Self {
-        let detail = "the service could not do it; its log says why";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong here", detail)
+        let detail = "the service failed to handle the request; its log has the reason";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The service failed", detail)
     }
 
-    /// 503: not ready.
+    /// 503: the service cannot work now.
     pub fn unavailable(detail: impl Into<String>) -> Self {
-        let title = "The service cannot do its work now";
+        let title = "The service is not available now";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", title, detail).retry_after(1)
+    }
+}
+
+impl Problem {
+    /// 503: there is no room for the request at the moment.
+    pub fn busy(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "The service is busy", detail).retry_after(5)
     }
 }
 
@@ -168,16 +176,19 @@ impl From<Error> for Problem {
                 Self::new(StatusCode::PRECONDITION_FAILED, "revision_mismatch", title, detail)
             }
             Error::WrongRealm { .. } => {
-                Self::new(StatusCode::CONFLICT, "wrong_realm", "The filter belongs to another realm", detail)
+                Self::new(StatusCode::CONFLICT, "wrong_realm", "The filter has another realm", detail)
             }
             Error::Compacted(_) => {
                 Self::new(StatusCode::GONE, "revision_compacted", "Changes since then are no longer kept", detail)
             }
-            Error::Ahead(_) => Self::new(StatusCode::GONE, "revision_ahead", "The store is not there yet", detail),
+            Error::Ahead(_) => {
+                Self::new(StatusCode::GONE, "revision_ahead", "The store has not reached this revision", detail)
+            }
             Error::TooManyWaiters(_) => {
-                Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_waiters", "Too many polls wait", detail)
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_waiters", "Too many polls are waiting", detail)
                     .retry_after(5)
             }
+            Error::Busy => Self::busy(detail),
             Error::TokenEnded => Self::token_invalid(),
             Error::Unavailable => Self::unavailable("the store cannot be reached"),
             Error::Internal => Self::internal(),
@@ -203,7 +214,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Gives bare refusals of the framework (a method, a body) the shape of all others.
+/// Turns the plain error responses of the framework, such as 405, into problems.
 pub fn reshape(response: Response) -> Response {
     let is_problem =
         response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/"));

@@ -1,9 +1,9 @@
 //! `/v1/proxies`, and receipts as they are shown.
 
-use super::App;
 use super::auth::Admin;
 use super::problem::Problem;
 use super::read::Query;
+use crate::app::App;
 use crate::service::proxies::{Applied, ProxyView};
 use axum::Json;
 use axum::extract::{RawQuery, State};

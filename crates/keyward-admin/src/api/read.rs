@@ -1,8 +1,9 @@
-//! Reads what was sent, strictly: all that is wrong is told at once, and nothing is guessed.
+//! Reads bodies and queries strictly: every mistake is reported at once, and unknown or repeated names are mistakes.
 
 use super::problem::Problem;
+use crate::app::body::{self, BodyError, ReadBody, Sender};
 use crate::service::FieldError;
-use axum::body::{Body, Bytes, HttpBody as _, to_bytes};
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequestParts, Path};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
@@ -16,14 +17,19 @@ use std::convert::Infallible;
 use std::fmt;
 use std::time::Duration;
 
-/// How long a body may take to arrive.
-const BODY_TIME: Duration = Duration::from_secs(20);
-
 /// Reads a JSON object from a body of at most `limit` bytes.
 ///
 /// # Errors
-/// 400, 408, 413, 415, or 422 where it is no object or a field stands there twice.
-pub async fn json_object(headers: &HeaderMap, body: Body, limit: usize) -> Result<Fields, Problem> {
+/// 400, 408, 413, 415, or 422 if the body is not an object or holds a field twice.
+pub async fn json_object(headers: &HeaderMap, body: Body, limit: usize) -> Result<JsonFields, Problem> {
+    object(read_json(headers, body, limit).await?.bytes())
+}
+
+/// Reads a body of at most `limit` bytes that is declared as JSON.
+///
+/// # Errors
+/// 400, 408, 413, 415, 503.
+pub async fn read_json(headers: &HeaderMap, body: Body, limit: usize) -> Result<ReadBody, Problem> {
     let kinds: Vec<_> = headers.get_all(CONTENT_TYPE).iter().collect();
     let is_json = |kind: &str| {
         let essence = kind.split(';').next().unwrap_or_default().trim();
@@ -32,53 +38,63 @@ pub async fn json_object(headers: &HeaderMap, body: Body, limit: usize) -> Resul
     if kinds.len() != 1 || !kinds.iter().all(|kind| kind.to_str().is_ok_and(is_json)) {
         return Err(Problem::not_json());
     }
-    let bytes = read(body, limit).await?;
-    let twice = RefCell::new(Vec::new());
-    let mut json = serde_json::Deserializer::from_slice(&bytes);
-    let value = Strict { path: String::new(), twice: &twice }
-        .deserialize(&mut json)
-        .and_then(|value| json.end().map(|()| value))
-        // serde_json's messages name line and column and never quote a value that was read whole; they are kept short.
-        .map_err(|error| Problem::malformed_json(format!("line {}, column {}", error.line(), error.column())))?;
-    let errors = twice.into_inner();
+    read(body, limit).await
+}
+
+/// Reads the fields of an object in which none is given twice.
+fn object(bytes: &[u8]) -> Result<JsonFields, Problem> {
+    // serde_json's own message may quote the body, which can hold a secret: only the place is reported.
+    let malformed = |error: serde_json::Error| format!("line {}, column {}", error.line(), error.column());
+    let (value, errors) = strict_value(bytes).map_err(|error| Problem::malformed_json(malformed(error)))?;
     match value {
         _ if !errors.is_empty() => Err(Problem::invalid(errors)),
-        Value::Object(fields) => Ok(Fields { fields, errors: Vec::new() }),
+        Value::Object(fields) => Ok(JsonFields { fields, errors: Vec::new() }),
         _ => Err(Problem::invalid(vec![FieldError::new("", "the body must be a JSON object")])),
     }
 }
 
-/// Reads the body of a call that has no fields: nothing, or an object without any. What somebody thinks it does must not
-/// be passed over.
+/// Reads a JSON value, and the fields that an object in it holds twice.
 ///
 /// # Errors
-/// As [`json_object`], and 422 where there is a field.
+/// When it is not JSON.
+pub fn strict_value(bytes: &[u8]) -> serde_json::Result<(Value, Vec<FieldError>)> {
+    let twice = RefCell::new(Vec::new());
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = Strict { path: String::new(), twice: &twice }.deserialize(&mut json)?;
+    json.end()?;
+    Ok((value, twice.into_inner()))
+}
+
+/// Reads the body of a call that takes no fields: an empty body or an empty object. A field would be a misunderstanding,
+/// so it is an error instead of being ignored.
+///
+/// # Errors
+/// Those of [`json_object`], and 422 if there is a field.
 pub async fn no_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<(), Problem> {
     if body.is_end_stream() {
         return Ok(());
     }
-    let bytes = read(body, limit).await?;
-    if bytes.is_empty() {
+    // Without a word about its kind an empty body is as good as none.
+    let read = read(body, limit).await?;
+    if read.bytes().is_empty() {
         return Ok(());
     }
-    json_object(headers, Body::from(bytes), limit).await?.finish()
+    let bytes = Body::from(read.bytes().to_vec());
+    json_object(headers, bytes, limit).await?.finish()
 }
 
-async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
-    match tokio::time::timeout(BODY_TIME, to_bytes(body, limit)).await {
-        Err(_) => Err(Problem::body_timeout()),
-        Ok(Err(error)) => {
-            let too_large =
-                std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
-            let cut = || Problem::malformed_json("the body broke off");
-            Err(if too_large { Problem::body_too_large(limit) } else { cut() })
-        }
-        Ok(Ok(bytes)) => Ok(bytes),
-    }
+/// Reads a body. The caller has shown a token: handlers authenticate before they read.
+async fn read(body: Body, limit: usize) -> Result<ReadBody, Problem> {
+    body::read(body, limit, Sender::Trusted).await.map_err(|error| match error {
+        BodyError::TooLarge => Problem::body_too_large(limit),
+        BodyError::TooSlow => Problem::body_timeout(),
+        BodyError::Broken => Problem::malformed_json("the body ended early"),
+        BodyError::Busy => Problem::busy("too many bodies are being read; try again later"),
+    })
 }
 
-/// The id of a key in the address; empty where it is no text, which names no key. An answer before the body is read would
-/// cost the client its connection: so it is not refused here, and the store says that there is no such key.
+/// The id of a key in the path. An id that is not UTF-8 becomes the empty text, which names no key: refusing it here,
+/// before the body is read, would cost the client its connection.
 pub struct KeyId(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for KeyId {
@@ -90,45 +106,45 @@ impl<S: Send + Sync> FromRequestParts<S> for KeyId {
     }
 }
 
-/// A name that the client made up, as it is shown: it may be as long as the body, or a secret in the wrong place.
+/// Shortens a name that the client chose for use in a message: it may be very long, or a secret in the wrong place.
 fn shown(name: &str) -> String {
-    const MOST: usize = 32;
-    if name.chars().count() <= MOST {
+    const MAX_CHARACTERS: usize = 32;
+    if name.chars().count() <= MAX_CHARACTERS {
         return name.to_owned();
     }
     let start: String = name.chars().take(8).collect();
     format!("{start}…")
 }
 
-/// The fields of an object, taken one by one; what is wrong is gathered.
+/// The fields of a JSON object. Fields are taken one by one, and mistakes are collected.
 #[derive(Debug)]
-pub struct Fields {
+pub struct JsonFields {
     fields: Map<String, Value>,
     errors: Vec<FieldError>,
 }
 
-impl Fields {
-    /// Of an object within the body.
+impl JsonFields {
+    /// Returns the fields of an object.
     pub fn of(fields: Map<String, Value>) -> Self {
         Self { fields, errors: Vec::new() }
     }
 
-    /// Takes a field as it is.
+    /// Takes a field without checking it. `None` means that it is absent.
     pub fn take(&mut self, name: &str) -> Option<Value> {
         self.fields.remove(name)
     }
 
-    /// Something is wrong with a field.
+    /// Notes a mistake in a field.
     pub fn wrong(&mut self, field: impl Into<String>, message: impl Into<String>) {
         self.errors.push(FieldError::new(field, message));
     }
 
-    /// Whether something was said of a field.
+    /// Returns whether a mistake in this field was noted.
     pub fn is_wrong(&self, name: &str) -> bool {
         self.errors.iter().any(|error| error.field == name)
     }
 
-    /// Takes a text that must be there.
+    /// Takes a required text. If it is missing, that is noted and the text is empty.
     pub fn text(&mut self, name: &str) -> String {
         let text = self.optional_text(name);
         if text.is_none() && !self.is_wrong(name) {
@@ -137,7 +153,7 @@ impl Fields {
         text.unwrap_or_default()
     }
 
-    /// Takes a text that need not be there.
+    /// Takes an optional text.
     pub fn optional_text(&mut self, name: &str) -> Option<String> {
         match self.take(name)? {
             Value::String(text) => Some(text),
@@ -148,7 +164,7 @@ impl Fields {
         }
     }
 
-    /// Takes a list of texts that need not be there.
+    /// Takes an optional list of texts.
     pub fn optional_texts(&mut self, name: &str) -> Option<Vec<String>> {
         let items = match self.take(name)? {
             Value::Array(items) => items,
@@ -167,7 +183,7 @@ impl Fields {
         Some(texts)
     }
 
-    /// Takes a yes or no that need not be there.
+    /// Takes an optional boolean.
     pub fn optional_flag(&mut self, name: &str) -> Option<bool> {
         match self.take(name)? {
             Value::Bool(flag) => Some(flag),
@@ -178,18 +194,18 @@ impl Fields {
         }
     }
 
-    /// Takes a whole number that must be there, up to `most`.
-    pub fn number(&mut self, name: &str, most: u64) -> u64 {
+    /// Takes a required whole number up to `max`. If it is missing or wrong, that is noted and the number is zero.
+    pub fn number(&mut self, name: &str, max: u64) -> u64 {
         let value = self.take(name);
         match value.as_ref().map(whole) {
-            Some(Some(number)) if number <= most => return number,
-            Some(_) => self.wrong(name, format!("must be a whole number from 0 to {most}")),
+            Some(Some(number)) if number <= max => return number,
+            Some(_) => self.wrong(name, format!("must be a whole number from 0 to {max}")),
             None => self.wrong(name, "is missing"),
         }
         0
     }
 
-    /// What is wrong, with whatever was not taken.
+    /// Returns all mistakes. Fields that were not taken are unknown, and count as mistakes.
     pub fn errors(mut self) -> Vec<FieldError> {
         for name in self.fields.keys() {
             self.errors.push(FieldError::new(shown(name), "is not a field of this call"));
@@ -197,17 +213,17 @@ impl Fields {
         self.errors
     }
 
-    /// Nothing is wrong, or all that is.
+    /// Succeeds if there was no mistake.
     ///
     /// # Errors
-    /// 422.
+    /// 422 with all mistakes.
     pub fn finish(self) -> Result<(), Problem> {
         let errors = self.errors();
         if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
     }
 }
 
-/// A whole number of zero or more, however it is written: JSON does not tell `5` from `5.0`.
+/// Reads a whole number of zero or more. In JSON `5` and `5.0` are the same number.
 pub fn whole(value: &Value) -> Option<u64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let from_fraction = |number: f64| {
@@ -217,7 +233,7 @@ pub fn whole(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_f64().and_then(from_fraction))
 }
 
-/// What people call the kind of a value.
+/// Names the type of a value, for messages.
 pub fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -229,7 +245,7 @@ pub fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The parameters of a query, taken one by one; what is wrong is gathered.
+/// The parameters of a query. Parameters are taken one by one, and mistakes are collected.
 #[derive(Debug)]
 pub struct Query {
     parameters: BTreeMap<String, String>,
@@ -237,12 +253,12 @@ pub struct Query {
 }
 
 impl Query {
-    /// Reads a query; a parameter that stands there twice is wrong.
+    /// Reads a query. A parameter that is given twice is a mistake.
     pub fn parse(query: Option<&str>) -> Self {
         let mut read = Self { parameters: BTreeMap::new(), errors: Vec::new() };
         for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             if read.parameters.insert(name.to_string(), value.into_owned()).is_some() {
-                read.wrong(&name, "stands there twice");
+                read.wrong(&name, "is given twice");
             }
         }
         read
@@ -252,11 +268,11 @@ impl Query {
         self.errors.push(FieldError::new(shown(name), message));
     }
 
-    /// Takes a text of at most `most` characters.
-    pub fn text(&mut self, name: &str, most: usize) -> Option<String> {
+    /// Takes a text of at most `max` characters.
+    pub fn text(&mut self, name: &str, max: usize) -> Option<String> {
         let text = self.parameters.remove(name)?;
-        if text.chars().count() > most {
-            self.wrong(name, format!("must not have more than {most} characters"));
+        if text.chars().count() > max {
+            self.wrong(name, format!("must not have more than {max} characters"));
             return None;
         }
         if text.chars().any(char::is_control) {
@@ -266,45 +282,45 @@ impl Query {
         Some(text)
     }
 
-    /// Takes a whole number within bounds.
-    pub fn number(&mut self, name: &str, least: u64, most: u64) -> Option<u64> {
+    /// Takes a whole number from `min` to `max`.
+    pub fn number(&mut self, name: &str, min: u64, max: u64) -> Option<u64> {
         let text = self.parameters.remove(name)?;
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         match text.parse::<u64>() {
-            Ok(number) if digits && (least..=most).contains(&number) => Some(number),
+            Ok(number) if digits && (min..=max).contains(&number) => Some(number),
             _ => {
-                self.wrong(name, format!("must be a whole number from {least} to {most}"));
+                self.wrong(name, format!("must be a whole number from {min} to {max}"));
                 None
             }
         }
     }
 
-    /// Takes a duration up to `most`.
-    pub fn duration(&mut self, name: &str, most: Duration) -> Option<Duration> {
+    /// Takes a duration of at most `max`.
+    pub fn duration(&mut self, name: &str, max: Duration) -> Option<Duration> {
         let text = self.parameters.remove(name)?;
         match duration::parse(&text) {
-            Ok(duration) if duration <= most => Some(duration),
+            Ok(duration) if duration <= max => Some(duration),
             _ => {
-                self.wrong(name, format!("must be a duration like `500ms` or `2s`, up to {}", duration::format(most)));
+                self.wrong(name, format!("must be a duration like `500ms` or `2s`, up to {}", duration::format(max)));
                 None
             }
         }
     }
 
-    /// Takes a cursor of an earlier answer.
+    /// Takes a cursor, as `next_cursor` of an earlier response held it.
     pub fn cursor(&mut self, name: &str) -> Option<i64> {
         let text = self.parameters.remove(name)?;
         let cursor = parse_cursor(&text);
         if cursor.is_none() {
-            self.wrong(name, "is not a cursor of an earlier answer");
+            self.wrong(name, "must be the `next_cursor` of an earlier response");
         }
         cursor
     }
 
-    /// Nothing is wrong, or all that is; parameters that were not taken are wrong.
+    /// Succeeds if there was no mistake. Parameters that were not taken are unknown, and count as mistakes.
     ///
     /// # Errors
-    /// 422.
+    /// 422 with all mistakes.
     pub fn finish(mut self) -> Result<(), Problem> {
         for name in std::mem::take(&mut self.parameters).into_keys() {
             self.wrong(&name, "is not a parameter of this call");
@@ -312,16 +328,16 @@ impl Query {
         self.finish_open()
     }
 
-    /// As [`Query::finish`], but further parameters are passed over: those of a newer filter.
+    /// Like [`Query::finish`], but ignores unknown parameters, which a newer filter may send.
     ///
     /// # Errors
-    /// 422.
+    /// 422 with all mistakes.
     pub fn finish_open(self) -> Result<(), Problem> {
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
     }
 }
 
-/// How a place in a list is written.
+/// Formats a position in a list as a cursor.
 pub fn format_cursor(place: i64) -> String {
     format!("c{place:x}")
 }
@@ -332,7 +348,7 @@ fn parse_cursor(text: &str) -> Option<i64> {
     (format_cursor(place) == text && place > 0).then_some(place)
 }
 
-/// Any JSON value in which no object has a field twice.
+/// Deserializes any JSON value and collects the paths of fields that an object holds twice.
 struct Strict<'a> {
     path: String,
     twice: &'a RefCell<Vec<FieldError>>,
@@ -400,9 +416,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
             if object.insert(name, value).is_some() {
                 let mut twice = self.twice.borrow_mut();
                 if twice.len() >= 100 {
-                    return Err(A::Error::custom("too many fields stand there twice"));
+                    return Err(A::Error::custom("too many fields are given twice"));
                 }
-                twice.push(FieldError::new(path.chars().take(128).collect::<String>(), "stands there twice"));
+                twice.push(FieldError::new(path.chars().take(128).collect::<String>(), "is given twice"));
             }
         }
         Ok(Value::Object(object))

@@ -1,10 +1,12 @@
-//! The whole surface on one screen, and what stands around every call.
+//! All calls of the API, and the layers around them.
 
 use super::problem::{Problem, reshape};
-use super::{App, audit, describe, health, keys, manifest, permissions, proxies, usage};
+use super::{audit, describe, health, keys, manifest, permissions, proxies, usage};
+use crate::app::observe::observe;
+use crate::app::{App, MAX_HEAD_BYTES};
 use crate::catalogue::Catalogue;
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::middleware::{self, Next};
@@ -23,16 +25,16 @@ use utoipa_axum::routes;
 #[openapi(
     info(
         title = "Keyward admin service",
-        description = "API keys are created, listed, regenerated and deleted here, and filters fetch them from here.",
+        description = "Creates, lists, regenerates and deletes API keys, and serves the manifest that filters fetch.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     components(schemas(Problem, crate::service::FieldError)),
     tags(
-        (name = "keys", description = "For tokens of the role `admin`"),
-        (name = "proxies", description = "For tokens of the role `admin`"),
-        (name = "audit", description = "For tokens of the role `admin`"),
-        (name = "filters", description = "For tokens of the role `edge`"),
-        (name = "operation", description = "For whoever runs the service; without a token"),
+        (name = "keys", description = "Calls for tokens with the role `admin`"),
+        (name = "proxies", description = "Calls for tokens with the role `admin`"),
+        (name = "audit", description = "Calls for tokens with the role `admin`"),
+        (name = "filters", description = "Calls for tokens with the role `edge`"),
+        (name = "operation", description = "Calls for operating the service; they need no token"),
     )
 )]
 struct Description;
@@ -53,14 +55,14 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(health::metrics))
 }
 
-/// The API's description, generated from its handlers.
+/// Returns the OpenAPI description of the API, generated from its handlers.
 pub fn openapi(catalogue: &Catalogue) -> OpenApi {
     let mut document = described().into_openapi();
     describe::complete(&mut document, catalogue);
     document
 }
 
-/// The API. Whoever serves it puts [`super::auth::Peer`] into each request.
+/// Returns the API as a router. The server has to put a [`Peer`](crate::app::Peer) into each request.
 pub fn router(app: Arc<App>) -> Router {
     let document = openapi(&app.service.settings.catalogue).to_json().unwrap_or_default();
     let description = move || {
@@ -76,48 +78,31 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || StatusCode::METHOD_NOT_ALLOWED)
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), observe))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), surround))
         .layer(fixed("x-content-type-options", "nosniff"))
         .layer(fixed(CACHE_CONTROL.as_str(), "no-store"))
         .with_state(app)
 }
 
-/// Largest address and headers together, in bytes. The server reads twice as much, so that whoever sends a little too
-/// much is told in words.
-pub(crate) const HEAD: usize = 32 << 10;
-
-fn head_size(request: &Request) -> usize {
-    let address = request.uri().path_and_query().map_or(0, |address| address.as_str().len());
-    // As HTTP/2 counts: 32 bytes of care for each.
+fn head_bytes(request: &Request) -> usize {
+    let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    // HTTP/2 counts 32 bytes more for each header (RFC 9113, 6.5.2).
     let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
-    address + headers.sum::<usize>()
+    path + headers.sum::<usize>()
 }
 
-/// Counts and logs each request: its route and never its query, its body or its headers.
-async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let method = request.method().clone();
-    let begun = std::time::Instant::now();
-    let in_flight = app.metrics.begin();
-    let response = if head_size(&request) > HEAD {
-        Problem::head_too_large(HEAD).into_response()
-    } else {
+/// Stands around every call: counts and logs it, and refuses heads that are too large.
+async fn surround(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let answer = async |request: Request| {
+        if head_bytes(&request) > MAX_HEAD_BYTES {
+            return Problem::head_too_large(MAX_HEAD_BYTES).into_response();
+        }
         reshape(next.run(request).await)
     };
-    drop(in_flight);
-    let route = route.as_ref().map_or("other", MatchedPath::as_str);
-    let status = response.status().as_u16();
-    app.metrics.answered(&method, route, status);
-    let ms = begun.elapsed().as_millis();
-    if status >= 500 {
-        tracing::warn!(%method, route, status, ms, "request");
-    } else {
-        tracing::debug!(%method, route, status, ms, "request");
-    }
-    response
+    observe(&app.metrics, request, answer).await
 }
 
-/// The panic's own message may hold anything; it stays out of log and answer.
+/// Answers a request whose handler panicked. The panic's message may hold anything, so it is neither logged nor sent.
 fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
     tracing::error!("a handler panicked");
     Problem::internal().into_response()

@@ -1,73 +1,88 @@
-//! `/v1/usage`: filters report what keys did.
+//! `/v1/usage`: filters report what keys were used for.
 
-use super::App;
 use super::auth::Edge;
 use super::problem::Problem;
-use super::read::{Fields, Query, json_object, kind, whole};
+use super::read::{JsonFields, Query, read_json, strict_value, whole};
+use crate::app::App;
+use crate::service::FieldError;
 use crate::store::usage::KeyUsage;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
+use keyward_policy::key::KeyId;
 use keyward_policy::timestamp::Timestamp;
 use serde::Serialize;
+use serde::de::{Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use serde_json::value::RawValue;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
-/// Largest batch, in bytes: 10,000 keys with a few permissions each.
-const BODY: usize = 8 << 20;
-const MOST_KEYS: usize = 10_000;
-const MOST_PERMISSIONS: usize = 200;
-/// Far beyond any count of batches, and a number that JSON carries exactly.
-const MOST_SEQ: u64 = 1_000_000_000_000_000;
-/// Counts beyond any truth are refused, so that sums stay exact.
-const MOST_COUNT: u64 = 1_000_000_000_000;
+/// Largest batch: 10,000 keys with a few permissions each.
+const MAX_BODY_BYTES: usize = 8 << 20;
+const MAX_KEYS: usize = 10_000;
+const MAX_PERMISSIONS: usize = 200;
+/// Longest entry: the most permissions with the longest names.
+const MAX_ENTRY_BYTES: usize = 128 << 10;
+/// How many mistakes are reported.
+const MAX_ERRORS: usize = 100;
+/// Far more than a VM ever sends, and a number that JSON represents exactly.
+const MAX_SEQ: u64 = 1_000_000_000_000_000;
+/// Largest count of one batch. Impossibly large counts are refused, so that sums stay exact.
+const MAX_COUNT: u64 = 1_000_000_000_000;
 
-/// What one VM tells since its last batch.
+/// The uses that a VM has counted since its last batch.
 #[derive(serde::Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "describes what `report` reads field by field")]
+#[allow(
+    dead_code,
+    reason = "only describes the body: `report` reads its fields one by one, to report every mistake at once"
+)]
 pub(super) struct UsageBody {
-    /// Which VM: as `x-keyward-vm` of its polls.
+    /// The id of the VM, as in `x-keyward-vm` of its polls.
     #[schema(min_length = 1, max_length = 256, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$")]
     vm: String,
-    /// Rises with each batch of this VM; a repeated one counts once.
+    /// Number of the batch. It rises with each batch of the VM, and a repeated number is counted once.
     #[schema(maximum = 1000000000000000u64)]
     seq: u64,
     #[schema(max_items = 10000)]
     keys: Vec<KeyUsageBody>,
 }
 
-/// Counts by permission.
+/// The schema of the counts by permission.
 fn counts_schema() -> Object {
     let count = ObjectBuilder::new()
         .schema_type(Type::Integer)
         .minimum(Some(0))
-        .maximum(Some(i64::try_from(MOST_COUNT).unwrap_or(i64::MAX)));
+        .maximum(Some(i64::try_from(MAX_COUNT).unwrap_or(i64::MAX)));
     let name = ObjectBuilder::new()
         .schema_type(Type::String)
         .pattern(Some("^[^\\u0000-\\u001f\\u007f-\\u009f]+$"))
         .max_length(Some(64));
     ObjectBuilder::new()
         .schema_type(Type::Object)
-        .description(Some("How many of them needed each permission"))
+        .description(Some("Number of these requests that required each permission"))
         .property_names(Some(name))
         .additional_properties(Some(count))
-        .max_properties(Some(MOST_PERMISSIONS))
+        .max_properties(Some(MAX_PERMISSIONS))
         .build()
 }
 
-/// What one key did.
+/// The uses of one key.
 #[derive(serde::Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "describes what `report` reads field by field")]
+#[allow(
+    dead_code,
+    reason = "only describes the body: `report` reads its fields one by one, to report every mistake at once"
+)]
 pub(super) struct KeyUsageBody {
-    #[schema(min_length = 1, max_length = 256, pattern = "^[!-~]+$")]
+    #[schema(min_length = 1, max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$")]
     id: String,
-    /// Requests let through.
+    /// Number of allowed requests.
     #[schema(maximum = 1000000000000u64)]
     count: u64,
     #[schema(format = DateTime)]
@@ -76,74 +91,229 @@ pub(super) struct KeyUsageBody {
     permissions: BTreeMap<String, u64>,
 }
 
-/// What became of a batch.
+/// What was done with a batch.
 #[derive(Serialize, ToSchema)]
 pub(super) struct UsageAnswer {
     seq: u64,
-    /// False: this batch, or a later one of the VM, was counted before.
+    /// False if this batch, or a later one of the VM, was counted before.
     counted: bool,
+    /// Number of entries that were not understood and not counted. Absent if all were understood.
+    #[schema(required = false)]
+    #[serde(skip_serializing_if = "is_zero")]
+    passed_over: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Report usage
+///
+/// An entry that is not understood is passed over, so that it does not cost the others. Permissions that the catalogue
+/// does not have are left out. Only one batch of a token is read at a time.
 #[utoipa::path(
     post, path = "/v1/usage", tag = "filters", security(("edge" = [])), request_body = UsageBody,
-    responses((status = 200, body = UsageAnswer)))]
+    responses(
+        (status = 200, body = UsageAnswer),
+        (status = 503, description = "`busy`: other batches of this token took too long; send it again later", body = Problem, content_type = "application/problem+json"),
+    ))]
 pub(super) async fn report(
-    _: Edge,
+    Edge(caller): Edge,
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<UsageAnswer>, Problem> {
     Query::parse(query.as_deref()).finish()?;
-    let mut fields = json_object(&headers, body, BODY).await?;
-    let vm = fields.text("vm");
-    if vm.is_empty() || vm.len() > 256 || vm.chars().any(char::is_control) {
-        fields.wrong("vm", "must have 1 to 256 characters, none of them control characters");
+    let _turn = app.service.usage_turn(&caller).await?;
+    let body = read_json(&headers, body, MAX_BODY_BYTES).await?;
+    let known: HashSet<&str> = app.service.settings.catalogue.permissions().map(|p| p.id.as_str()).collect();
+    let batch = Batch::read(body.bytes(), &known)?;
+    drop(body);
+    let passed_over = batch.passed_over;
+    if passed_over > 0 {
+        tracing::debug!(passed_over, vm = batch.vm, "a usage batch has entries that are not understood");
     }
-    let seq = fields.number("seq", MOST_SEQ);
-    let keys = match fields.take("keys") {
-        Some(Value::Array(items)) if items.len() <= MOST_KEYS => items,
-        Some(Value::Array(_)) => {
-            fields.wrong("keys", format!("must not have more than {MOST_KEYS} entries"));
-            Vec::new()
-        }
-        other => {
-            let found = other.as_ref().map_or("nothing", kind);
-            fields.wrong("keys", format!("must be a list of objects, not {found}"));
-            Vec::new()
-        }
-    };
-    let mut errors = fields.errors();
-    let mut batch = Vec::with_capacity(keys.len());
-    for (index, key) in keys.into_iter().enumerate() {
-        let wrong = read_key(key, &mut batch);
-        errors.extend(wrong.into_iter().map(|mut error| {
-            let dot = if error.field.is_empty() { "" } else { "." };
-            error.field = format!("keys[{index}]{dot}{}", error.field);
-            error
-        }));
-        if errors.len() > 100 {
-            break;
-        }
-    }
-    if !errors.is_empty() {
-        return Err(Problem::invalid(errors));
-    }
-    let counted = app.service.add_usage(&vm, seq, batch).await?;
-    Ok(Json(UsageAnswer { seq, counted }))
+    let counted = app.service.add_usage(&batch.vm, batch.seq, batch.keys).await?;
+    Ok(Json(UsageAnswer { seq: batch.seq, counted, passed_over }))
 }
 
-fn read_key(value: Value, batch: &mut Vec<KeyUsage>) -> Vec<crate::service::FieldError> {
-    let Value::Object(object) = value else {
-        return vec![crate::service::FieldError::new("", format!("must be an object, not {}", kind(&value)))];
-    };
-    let mut fields = Fields::of(object);
-    let id = fields.text("id");
-    if id.len() > 256 || (id.is_empty() || !id.bytes().all(|b| b.is_ascii_graphic())) {
-        fields.wrong("id", "must have 1 to 256 visible ASCII characters");
+/// A batch that was understood.
+struct Batch {
+    vm: String,
+    seq: u64,
+    keys: Vec<KeyUsage>,
+    passed_over: usize,
+}
+
+impl Batch {
+    /// Reads a batch entry by entry. As a whole, a tree of JSON values would take many times the memory of the text.
+    fn read(bytes: &[u8], known: &HashSet<&str>) -> Result<Self, Problem> {
+        let malformed = |error: serde_json::Error| {
+            Problem::malformed_json(format!("line {}, column {}", error.line(), error.column()))
+        };
+        let mut json = serde_json::Deserializer::from_slice(bytes);
+        let outer = json.deserialize_any(OuterVisitor).and_then(|outer| json.end().map(|()| outer));
+        let Some(outer) = outer.map_err(malformed)? else {
+            return Err(Problem::invalid(vec![FieldError::new("", "the body must be a JSON object")]));
+        };
+        if !outer.twice.is_empty() {
+            return Err(Problem::invalid(outer.twice));
+        }
+        let mut fields = outer.fields;
+        let vm = fields.text("vm");
+        if vm.is_empty() || vm.len() > 256 || vm.chars().any(char::is_control) {
+            fields.wrong("vm", "must have 1 to 256 characters, none of them control characters");
+        }
+        let seq = fields.number("seq", MAX_SEQ);
+        let entries = match outer.keys.map(entries) {
+            Some(Ok(entries)) if entries.len() <= MAX_KEYS => entries,
+            Some(Ok(_)) => {
+                fields.wrong("keys", format!("must not have more than {MAX_KEYS} entries"));
+                Vec::new()
+            }
+            _ => {
+                fields.wrong("keys", "must be a list of objects");
+                Vec::new()
+            }
+        };
+        let mut errors = fields.errors();
+        let is_wrong = !errors.is_empty();
+        let (mut keys, mut passed_over) = (Vec::with_capacity(entries.len()), 0);
+        for (index, entry) in entries.iter().enumerate() {
+            match read_entry(entry, known) {
+                Ok(key) => keys.push(key),
+                Err(mistakes) => {
+                    passed_over += 1;
+                    // They are only reported where the batch is refused for another reason.
+                    if is_wrong && errors.len() <= MAX_ERRORS {
+                        errors.extend(mistakes.into_iter().map(|error| within(index, error)));
+                    }
+                }
+            }
+        }
+        if is_wrong { Err(Problem::invalid(errors)) } else { Ok(Self { vm, seq, keys, passed_over }) }
     }
-    let count = fields.number("count", MOST_COUNT);
+}
+
+fn within(index: usize, mut error: FieldError) -> FieldError {
+    let dot = if error.field.is_empty() { "" } else { "." };
+    error.field = format!("keys[{index}]{dot}{}", error.field);
+    error
+}
+
+/// The fields of a batch, its entries as text.
+struct Outer<'a> {
+    fields: JsonFields,
+    keys: Option<&'a RawValue>,
+    twice: Vec<FieldError>,
+}
+
+/// Reads the outer object. The value is `None` for anything else.
+struct OuterVisitor;
+
+impl<'de> Visitor<'de> for OuterVisitor {
+    type Value = Option<Outer<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let (mut object, mut keys, mut twice) = (serde_json::Map::new(), None, Vec::new());
+        while let Some(name) = entries.next_key::<String>()? {
+            let is_known = ["vm", "seq", "keys"].contains(&name.as_str());
+            // Of an unknown field only the name is of use, and of many the first hundred.
+            if !is_known && object.len() > MAX_ERRORS {
+                entries.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let value: &RawValue = entries.next_value()?;
+            let is_repeated = if name == "keys" {
+                keys.replace(value).is_some()
+            } else {
+                let value = if is_known { serde_json::from_str(value.get()).unwrap_or_default() } else { Value::Null };
+                object.insert(name.clone(), value).is_some()
+            };
+            if is_repeated && twice.len() < MAX_ERRORS {
+                twice.push(FieldError::new(name.chars().take(128).collect::<String>(), "is given twice"));
+            }
+        }
+        Ok(Some(Outer { fields: JsonFields::of(object), keys, twice }))
+    }
+}
+
+/// Splits a list into the texts of its entries, up to one more than there may be.
+fn entries(list: &RawValue) -> serde_json::Result<Vec<&RawValue>> {
+    struct Entries;
+
+    impl<'de> Visitor<'de> for Entries {
+        type Value = Vec<&'de RawValue>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+            let mut entries = Vec::new();
+            while entries.len() <= MAX_KEYS {
+                let Some(entry) = items.next_element()? else { return Ok(entries) };
+                entries.push(entry);
+            }
+            while items.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(entries)
+        }
+    }
+
+    serde_json::Deserializer::from_str(list.get()).deserialize_seq(Entries)
+}
+
+/// Reads one entry, without the permissions that are not `known`.
+fn read_entry(entry: &RawValue, known: &HashSet<&str>) -> Result<KeyUsage, Vec<FieldError>> {
+    let text = entry.get();
+    if text.len() > MAX_ENTRY_BYTES {
+        return Err(vec![FieldError::new("", format!("must not have more than {MAX_ENTRY_BYTES} bytes"))]);
+    }
+    let object = match strict_value(text.as_bytes()) {
+        Ok((Value::Object(object), twice)) if twice.is_empty() => object,
+        Ok((_, twice)) if !twice.is_empty() => return Err(twice),
+        _ => return Err(vec![FieldError::new("", "must be an object")]),
+    };
+    let mut fields = JsonFields::of(object);
+    let id = fields.text("id");
+    if !KeyId::is_valid(&id) {
+        fields.wrong("id", "must have 1 to 100 characters, none of them control characters");
+    }
+    let count = fields.number("count", MAX_COUNT);
     let last_used_at = Timestamp::parse(&fields.text("last_used_at"));
     if last_used_at.is_err() {
         fields.wrong("last_used_at", "must be an RFC 3339 time like `2027-01-01T00:00:00Z`");
@@ -151,22 +321,22 @@ fn read_key(value: Value, batch: &mut Vec<KeyUsage>) -> Vec<crate::service::Fiel
     let mut permissions = Vec::new();
     match fields.take("permissions") {
         None => {}
-        Some(Value::Object(counts)) if counts.len() <= MOST_PERMISSIONS => {
+        Some(Value::Object(counts)) if counts.len() <= MAX_PERMISSIONS => {
             for (name, count) in counts {
                 match whole(&count) {
-                    Some(_) if name.is_empty() || name.len() > 256 || name.chars().any(char::is_control) => {
-                        fields.wrong("permissions", "must name permissions of 1 to 256 characters");
+                    Some(count) if count <= MAX_COUNT => {
+                        if known.contains(name.as_str()) {
+                            permissions.push((name, count));
+                        }
                     }
-                    Some(count) if count <= MOST_COUNT => permissions.push((name, count)),
-                    _ => fields.wrong("permissions", format!("must hold whole numbers from 0 to {MOST_COUNT}")),
+                    _ => fields.wrong("permissions", format!("must hold whole numbers from 0 to {MAX_COUNT}")),
                 }
             }
         }
-        Some(_) => fields.wrong("permissions", format!("must be an object of at most {MOST_PERMISSIONS} counts")),
+        Some(_) => fields.wrong("permissions", format!("must be an object of at most {MAX_PERMISSIONS} counts")),
     }
-    let errors = fields.errors();
-    if let (true, Ok(last_used_at)) = (errors.is_empty(), last_used_at) {
-        batch.push(KeyUsage { id, count, last_used_at, permissions });
+    match (fields.errors(), last_used_at) {
+        (errors, Ok(last_used_at)) if errors.is_empty() => Ok(KeyUsage { id, count, last_used_at, permissions }),
+        (errors, _) => Err(errors),
     }
-    errors
 }

@@ -1,6 +1,6 @@
 //! The command as a client of the admin service.
 
-use super::failure::Failure;
+use super::error::CommandError;
 use crate::config::Environment;
 use serde_json::Value;
 use std::time::Duration;
@@ -23,28 +23,30 @@ pub(super) struct Client {
 
 impl Client {
     /// With the admin token.
-    pub(super) fn admin() -> Result<Self, Failure> {
+    pub(super) fn admin() -> Result<Self, CommandError> {
         Self::new(&["KEYWARD_ADMIN_TOKEN"])
     }
 
     /// With the edge token, or the admin token where there is no edge token.
-    pub(super) fn edge_or_admin() -> Result<Self, Failure> {
+    pub(super) fn edge_or_admin() -> Result<Self, CommandError> {
         Self::new(&["KEYWARD_EDGE_TOKEN", "KEYWARD_ADMIN_TOKEN"])
     }
 
-    fn new(variables: &[&str]) -> Result<Self, Failure> {
+    fn new(variables: &[&str]) -> Result<Self, CommandError> {
         let mut env = Environment::new(|name| std::env::var(name).ok());
         let url = env.secret("KEYWARD_URL").unwrap_or_else(|| URL.to_owned());
         let authority = env.secret("KEYWARD_CA");
         let client = (env.secret("KEYWARD_CLIENT_CERT"), env.secret("KEYWARD_CLIENT_KEY"));
         let token = variables.iter().find_map(|name| Some((*name, env.secret(name)?)));
-        let (url, authority, token) = env.finish((url, authority, token)).map_err(Failure::invalid)?;
+        let (url, authority, token) = env.finish((url, authority, token)).map_err(CommandError::invalid)?;
         let Some((variable, token)) = token else {
             let choices: Vec<String> = variables.iter().map(|name| format!("{name} (or {name}_FILE)")).collect();
-            return Err(Failure::invalid(format!("a token is needed: set {}", choices.join(" or "))));
+            return Err(CommandError::invalid(format!("a token is needed: set {}", choices.join(" or "))));
         };
         if !url.starts_with("http://") && !url.starts_with("https://") {
-            return Err(Failure::invalid(format!("KEYWARD_URL: `{url}` begins with neither http:// nor https://")));
+            return Err(CommandError::invalid(format!(
+                "KEYWARD_URL: `{url}` begins with neither http:// nor https://"
+            )));
         }
         let mut config = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -61,10 +63,10 @@ impl Client {
             (Some(cert), Some(key)) => {
                 let chain = certificates("KEYWARD_CLIENT_CERT", &cert)?;
                 let key = PrivateKey::from_pem(&read("KEYWARD_CLIENT_KEY", &key)?)
-                    .map_err(|error| Failure::invalid(format!("KEYWARD_CLIENT_KEY: `{key}`: {error}")))?;
+                    .map_err(|error| CommandError::invalid(format!("KEYWARD_CLIENT_KEY: `{key}`: {error}")))?;
                 tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
             }
-            _ => return Err(Failure::invalid("KEYWARD_CLIENT_CERT and KEYWARD_CLIENT_KEY go together: set both")),
+            _ => return Err(CommandError::invalid("KEYWARD_CLIENT_CERT and KEYWARD_CLIENT_KEY go together: set both")),
         }
         config = config.tls_config(tls.build());
         Ok(Self {
@@ -76,23 +78,23 @@ impl Client {
     }
 
     /// Asks for something.
-    pub(super) fn get(&self, path: &str) -> Result<Value, Failure> {
+    pub(super) fn get(&self, path: &str) -> Result<Value, CommandError> {
         self.call(Method::GET, path, None)
     }
 
     /// Asks for something, as it comes.
-    pub(super) fn get_bytes(&self, path: &str) -> Result<Vec<u8>, Failure> {
+    pub(super) fn get_bytes(&self, path: &str) -> Result<Vec<u8>, CommandError> {
         self.send(Method::GET, path, None)
     }
 
     /// Calls the service; what it answers.
-    pub(super) fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    pub(super) fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, CommandError> {
         let bytes = self.send(method, path, body)?;
         serde_json::from_slice(&bytes)
-            .map_err(|_| Failure::failed(format!("{} answers something else than JSON", self.base)))
+            .map_err(|_| CommandError::failed(format!("{} answers something else than JSON", self.base)))
     }
 
-    fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Vec<u8>, Failure> {
+    fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Vec<u8>, CommandError> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
@@ -105,12 +107,12 @@ impl Client {
             None => request.body(()).map(|request| self.agent.run(request)),
         };
         let unreachable = |error: ureq::Error| {
-            Failure::failed(format!(
+            CommandError::failed(format!(
                 "{} cannot be reached: {error}\n  KEYWARD_URL says where the service is",
                 self.base
             ))
         };
-        let mut response = sent.map_err(Failure::invalid)?.map_err(unreachable)?;
+        let mut response = sent.map_err(CommandError::invalid)?.map_err(unreachable)?;
         let bytes = response.body_mut().with_config().limit(MOST).read_to_vec().map_err(unreachable)?;
         if response.status().is_success() {
             return Ok(bytes);
@@ -119,13 +121,13 @@ impl Client {
     }
 }
 
-fn read(variable: &str, path: &str) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|error| Failure::invalid(format!("{variable}: `{path}`: {error}")))
+fn read(variable: &str, path: &str) -> Result<Vec<u8>, CommandError> {
+    std::fs::read(path).map_err(|error| CommandError::invalid(format!("{variable}: `{path}`: {error}")))
 }
 
 /// The certificates in a file: one, or a chain.
-fn certificates(variable: &str, path: &str) -> Result<Vec<Certificate<'static>>, Failure> {
-    let wrong = |what: &dyn std::fmt::Display| Failure::invalid(format!("{variable}: `{path}`: {what}"));
+fn certificates(variable: &str, path: &str) -> Result<Vec<Certificate<'static>>, CommandError> {
+    let wrong = |what: &dyn std::fmt::Display| CommandError::invalid(format!("{variable}: `{path}`: {what}"));
     let mut found = Vec::new();
     for item in parse_pem(&read(variable, path)?) {
         if let PemItem::Certificate(certificate) = item.map_err(|error| wrong(&error))? {
@@ -136,7 +138,7 @@ fn certificates(variable: &str, path: &str) -> Result<Vec<Certificate<'static>>,
 }
 
 /// A refusal of the service, in words and with the exit code that fits.
-fn explain(status: u16, problem: &Value) -> Failure {
+fn explain(status: u16, problem: &Value) -> CommandError {
     let text = |name: &str| problem[name].as_str().unwrap_or_default();
     let mut message = match (text("title"), text("detail")) {
         ("", _) => format!("the service answers {status}"),
@@ -150,9 +152,9 @@ fn explain(status: u16, problem: &Value) -> Failure {
         }
     }
     match status {
-        401 | 403 => Failure::denied(message),
-        400 | 413 | 422 => Failure::invalid(message),
-        _ => Failure::failed(message),
+        401 | 403 => CommandError::denied(message),
+        400 | 413 | 422 => CommandError::invalid(message),
+        _ => CommandError::failed(message),
     }
 }
 

@@ -1,22 +1,21 @@
 //! `keyward explain`: what the filter would decide, and why.
 
-use super::check;
-use super::document;
+use super::error::{CommandError, end_with};
 use super::exit::Exit;
+use super::input::{in_file, read_text};
+use super::output;
+use crate::clock::Clock;
+use crate::explain::{Explainer, Request};
+use crate::plugin_config::document::{parse, read_one};
 use clap::Args;
-use keyward_policy::config::{Config, Use};
-use keyward_policy::credential::KeySource;
-use keyward_policy::decide::RequestHead;
-use keyward_policy::digest::Digest;
-use keyward_policy::explain::{Explanation, explain};
-use keyward_policy::manifest::{Change, LiveKey, Page};
-use keyward_policy::policy::{Keys, Policy, RouteMetadata, Unavailable};
+use keyward_policy::config::{Config, route_metadata};
+use keyward_policy::explain::Explanation;
+use keyward_policy::manifest::{Change, Page};
 use keyward_policy::rule::Access;
 use keyward_policy::table::KeyTable;
 use keyward_policy::timestamp::Timestamp;
-use std::borrow::Cow;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Explain what the filter decides for one request: the rule, each check, the decision
 #[derive(Debug, Args)]
@@ -61,216 +60,119 @@ pub struct ExplainArgs {
 
 /// Runs the command.
 pub fn run(args: &ExplainArgs) -> Exit {
-    match decide(args) {
-        Ok(explanation) => {
-            if args.json {
-                println!("{}", serde_json::to_string(&explanation).unwrap_or_default());
-            } else {
-                print(&explanation);
-            }
-            if explanation.allowed { Exit::Ok } else { Exit::Denied }
+    end_with(decide(args).and_then(|explanation| {
+        if args.json {
+            output::line(&serde_json::to_string(&explanation).unwrap_or_default())?;
+        } else {
+            print(&explanation)?;
         }
-        Err((exit, message)) => {
-            eprintln!("error: {message}");
-            exit
-        }
-    }
+        Ok(if explanation.allowed { Exit::Ok } else { Exit::Denied })
+    }))
 }
 
-fn decide(args: &ExplainArgs) -> Result<Explanation, (Exit, String)> {
-    let config = read_config(&args.config)?;
+fn decide(args: &ExplainArgs) -> Result<Explanation, CommandError> {
+    let text = read_text(&args.config)?;
+    let config = read_one(&text).map_err(|error| CommandError::invalid(in_file(&args.config, error)))?;
     let now = match &args.now {
-        Some(text) => Timestamp::parse(text).map_err(|error| (Exit::Invalid, format!("--now: `{text}` is {error}")))?,
-        None => {
-            Timestamp::from_unix_ms(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64))
+        Some(text) => {
+            Timestamp::parse(text).map_err(|error| CommandError::invalid(format!("--now: `{text}` is {error}")))?
         }
+        None => Clock::system().now(),
     };
-    let mut fetched = args.manifest.as_deref().map(read_manifest).transpose()?;
-    let mut inline_copy = None;
-    let key = match (&args.key, &args.key_id) {
+    let mut explainer = Explainer::new(config);
+    if let Some(file) = &args.manifest {
+        explainer.load(read_manifest(file)?);
+    }
+    if let Some(text) = &args.route_metadata {
+        explainer.set_route(read_route_metadata(text)?);
+    }
+    match (&args.key, &args.key_id) {
         (Some(dash), _) if dash == "-" => {
-            let text = document::read_text(Path::new("-"))?;
-            Some(text.lines().next().unwrap_or_default().to_owned())
+            let text = read_text(Path::new("-"))?;
+            explainer.present(text.lines().next().unwrap_or_default());
         }
-        (Some(key), _) => Some(key.clone()),
-        (None, Some(id)) => Some(stand_in(&config, &mut fetched, &mut inline_copy, id)?),
-        (None, None) => None,
-    };
-    let route = args.route_metadata.as_deref().map(read_route_metadata).transpose()?;
-
-    let mut headers: Vec<(String, Vec<u8>)> = Vec::new();
-    let mut path = args.path.clone();
+        (Some(key), _) => explainer.present(key),
+        (None, Some(id)) if !explainer.choose_key(id) => {
+            return Err(CommandError::invalid(format!(
+                "--key-id: there is no key `{id}`\n  help: name one of `manifest.keys`, or give the fetched keys with \
+                 --manifest"
+            )));
+        }
+        (None, _) => {}
+    }
+    let mut headers = Vec::new();
     for header in &args.headers {
         let (name, value) = header
             .split_once(':')
-            .ok_or_else(|| (Exit::Invalid, format!("--header: `{header}` is not `name: value`")))?;
-        // The white space of HTTP (RFC 9110, 5.6.3), not that of Unicode.
+            .ok_or_else(|| CommandError::invalid(format!("--header: `{header}` is not `name: value`")))?;
+        // HTTP's white space (RFC 9110, 5.6.3), not Unicode's.
         let value = value.trim_matches([' ', '\t']);
         headers.push((name.trim().to_ascii_lowercase(), value.as_bytes().to_vec()));
     }
     headers.extend(args.content_type.iter().map(|value| ("content-type".to_owned(), value.clone().into_bytes())));
-    if let Some(key) = key {
-        match config.key_sources.first() {
-            Some(KeySource::Header { name, scheme: Some(scheme) }) => {
-                headers.push((name.to_string(), format!("{scheme} {key}").into_bytes()))
-            }
-            Some(KeySource::Cookie { name }) => {
-                headers.push(("cookie".to_owned(), format!("{name}={key}").into_bytes()))
-            }
-            Some(KeySource::Query { name }) => {
-                let pair = form_urlencoded::Serializer::new(String::new()).append_pair(name, &key).finish();
-                path = format!("{path}{}{pair}", if path.contains('?') { '&' } else { '?' });
-            }
-            Some(KeySource::Header { name, scheme: None }) => headers.push((name.to_string(), key.into_bytes())),
-            None => {}
-        }
-    }
-    let headers: Vec<(&[u8], &[u8])> = headers.iter().map(|(name, value)| (name.as_bytes(), &value[..])).collect();
-    let head = RequestHead {
-        method: args.method.as_bytes(),
-        path: path.as_bytes(),
-        host: args.host.as_bytes(),
-        headers: &headers,
-    };
-    let policy = Policy {
-        config: &config,
-        keys: keys(&config, fetched.as_ref(), inline_copy.as_ref()),
-        route: route.as_ref().map_or(RouteMetadata::Absent, RouteMetadata::Access),
-    };
-    Ok(explain(&policy, &head, now))
+    let request = Request { method: args.method.clone(), path: args.path.clone(), host: args.host.clone(), headers };
+    Ok(explainer.explain(&request, now))
 }
 
-/// The keys as a filter would have them that got `fetched` from the admin service, or has not got anything yet.
-fn keys<'a>(config: &'a Config, fetched: Option<&'a KeyTable>, inline_copy: Option<&'a KeyTable>) -> Keys<'a> {
-    let inline = config.manifest.as_ref().map(|manifest| (inline_copy.unwrap_or(&manifest.keys), manifest.when));
-    match (fetched, inline) {
-        (Some(fetched), Some((inline, Use::Always))) => Keys::FetchedThenInline { fetched, inline },
-        (Some(fetched), _) => Keys::Table(fetched),
-        (None, Some((inline, Use::Always))) if config.admin.is_some() => {
-            Keys::InlineOnly { inline, why: Unavailable::NotYetLoaded }
-        }
-        (None, Some((inline, _))) => Keys::Table(inline),
-        (None, None) => Keys::Unavailable(Unavailable::NotYetLoaded),
-    }
-}
-
-fn read_config(file: &Path) -> Result<Config, (Exit, String)> {
-    let text = document::read_text(file)?;
-    let name = file.display();
-    let mut found = Vec::new();
-    if serde_json::from_str::<serde_json::Value>(&text).is_ok_and(|value| check::is_plugin_config(&value)) {
-        found.push(check::Found { place: String::new(), bytes: text.into_bytes() });
-    } else {
-        for document in document::parse(file, &text)? {
-            found.extend(check::find(&document));
-        }
-    }
-    let [one] = &found[..] else {
-        let message = if found.is_empty() {
-            "no Keyward configuration in it"
-        } else {
-            "more than one Keyward configuration in it"
-        };
-        return Err((
-            Exit::Invalid,
-            format!("{name}: {message}\n  help: give a file with exactly one, like the plugin configuration alone"),
-        ));
-    };
-    Config::parse(&one.bytes).map_err(|errors| {
-        let lines: Vec<String> = errors.problems().iter().map(|problem| format!("  {problem}")).collect();
-        (Exit::Invalid, format!("{name}: invalid configuration\n{}", lines.join("\n")))
-    })
-}
-
-fn read_manifest(file: &Path) -> Result<KeyTable, (Exit, String)> {
-    let text = document::read_text(file)?;
-    let invalid = |error: String| (Exit::Invalid, format!("{}: {error}", file.display()));
+/// Reads the fetched keys: a page of the manifest, or a `manifest:` block.
+fn read_manifest(file: &Path) -> Result<KeyTable, CommandError> {
+    let text = read_text(file)?;
+    let invalid = |error: &dyn Display| CommandError::invalid(in_file(file, error));
     if let Ok(page) = serde_json::from_str::<Page<'_>>(&text) {
         let mut table = KeyTable::new();
         for change in &page.keys {
             if let Change::Live(key) = change {
-                table.upsert(key).map_err(|error| invalid(error.to_string()))?;
+                table.upsert(key).map_err(|error| invalid(&error))?;
             }
         }
         return Ok(table);
     }
-    // A `manifest:` block is a configuration of its own.
-    let document = document::parse(file, &text)?.into_iter().next().unwrap_or_default();
+    // A `manifest:` block is a configuration by itself.
+    let document = parse(&text).map_err(|error| invalid(&error))?.into_iter().next().unwrap_or_default();
     let block = if document["manifest"].is_null() {
         serde_json::json!({"manifest": document})
     } else {
         serde_json::json!({"manifest": document["manifest"]})
     };
     let config = Config::parse(block.to_string().as_bytes())
-        .map_err(|errors| invalid(format!("neither a manifest page nor a `manifest:` block\n{errors}")))?;
-    config.manifest.map(|manifest| manifest.keys).ok_or_else(|| invalid("no keys in it".into()))
+        .map_err(|errors| invalid(&format!("neither a manifest page nor a `manifest:` block\n{errors}")))?;
+    config.manifest.map(|manifest| manifest.keys).ok_or_else(|| invalid(&"no keys in it"))
 }
 
-/// Puts a key of our own making in the place of the one with this id, so that its decision can be seen without it.
-fn stand_in(
-    config: &Config,
-    fetched: &mut Option<KeyTable>,
-    inline_copy: &mut Option<KeyTable>,
-    id: &str,
-) -> Result<String, (Exit, String)> {
-    const KEY: &str = "explain-stand-in";
-    let replace = |table: &KeyTable| -> Option<KeyTable> {
-        let mut copy = KeyTable::new();
-        let mut buffer = [0; 20];
-        let key = table.iter().find(|key| key.id.as_str(&mut buffer) == id)?;
-        let record = LiveKey {
-            revision: 0,
-            id: Cow::Borrowed(id),
-            name: Cow::Borrowed(key.name),
-            sha256: Digest::of_key(KEY.as_bytes()).to_hex().into(),
-            permissions: key.permissions.iter().map(Cow::Borrowed).collect(),
-            expires_at: key.expires_at.map(|at| at.to_string().into()),
-            disabled: key.disabled,
-            must: if key.unsupported { vec!["unsupported".into()] } else { Vec::new() },
-        };
-        copy.upsert(&record).ok().map(|()| copy)
-    };
-    if let Some(copy) = fetched.as_ref().and_then(replace) {
-        *fetched = Some(copy);
-        return Ok(KEY.to_owned());
-    }
-    if let Some(copy) = config.manifest.as_ref().and_then(|manifest| replace(&manifest.keys)) {
-        *inline_copy = Some(copy);
-        return Ok(KEY.to_owned());
-    }
-    Err((
-        Exit::Invalid,
-        format!(
-            "--key-id: there is no key `{id}`\n  help: name one of `manifest.keys`, or give the fetched keys with --manifest"
-        ),
-    ))
+fn read_route_metadata(text: &str) -> Result<Access, CommandError> {
+    let invalid = |why: &dyn Display| CommandError::invalid(format!("--route-metadata: `{text}`: {why}"));
+    let (name, value) =
+        text.split_once('=').ok_or_else(|| invalid(&"expected `require=a,b` or `access=public|authenticated|deny`"))?;
+    route_metadata::parse_field(name, value).map_err(|error| invalid(&error))
 }
 
-fn read_route_metadata(text: &str) -> Result<Access, (Exit, String)> {
-    let invalid = || {
-        (
-            Exit::Invalid,
-            format!("--route-metadata: `{text}` is not `require=a,b` or `access=public|authenticated|deny`"),
-        )
-    };
-    match text.split_once('=').ok_or_else(invalid)? {
-        ("require", names) if names.split(',').all(|name| !name.trim().is_empty()) => {
-            Ok(Access::Require(names.split(',').map(|name| name.trim().into()).collect()))
-        }
-        ("access", "public") => Ok(Access::Public),
-        ("access", "authenticated") => Ok(Access::Authenticated),
-        ("access", "deny") => Ok(Access::Deny),
-        _ => Err(invalid()),
-    }
-}
-
-fn print(explanation: &Explanation) {
+fn print(explanation: &Explanation) -> Result<(), CommandError> {
     for check in &explanation.checks {
-        println!("{} {:<12} {}", if check.passed { "✓" } else { "✗" }, check.name, check.finding);
+        output::line(&format!("{} {:<12} {}", if check.passed { "✓" } else { "✗" }, check.name, check.finding))?;
     }
     let word = if explanation.allowed { "allowed" } else { "denied" };
-    println!("{word}: {} ({})", explanation.code, explanation.status);
+    output::line(&format!("{word}: {} ({})", explanation.code, explanation.status))?;
     if !explanation.allowed {
-        println!("  {}", explanation.detail);
+        output::line(&format!("  {}", explanation.detail))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_filter_cannot_understand_is_refused_here_too() {
+        let long = "a".repeat(101);
+        for value in
+            ["require=a b", "require=\u{e4}", "require=a,\u{7f}", "require=", "access=Public", "requires=a", "a"]
+        {
+            assert!(read_route_metadata(value).is_err(), "{value}");
+        }
+        assert!(read_route_metadata(&format!("require={long}")).is_err());
+        let required = Access::Require(["a".into(), "b".into()].into());
+        assert_eq!(read_route_metadata("require=a, b").ok(), Some(required));
+        assert_eq!(read_route_metadata("access=deny").ok(), Some(Access::Deny));
     }
 }

@@ -1,8 +1,8 @@
 //! `keyward key`: make, list, regenerate and delete keys, through the admin service.
 
 use super::client::{Client, encode};
+use super::error::{CommandError, end};
 use super::exit::Exit;
-use super::failure::{Failure, end};
 use super::output::{self, Format};
 use anstyle::AnsiColor;
 use clap::Subcommand;
@@ -68,17 +68,14 @@ pub fn run(command: KeyCommand) -> Exit {
     end(act(command))
 }
 
-fn act(command: KeyCommand) -> Result<(), Failure> {
+fn act(command: KeyCommand) -> Result<(), CommandError> {
     let client = Client::admin()?;
     match command {
         KeyCommand::Create { name, name_option, permissions, expires_in, json } => {
             let name = name.or(name_option).unwrap_or_default();
             let body = json!({ "name": name, "permissions": permissions, "expires_in": expires_in });
             let created = client.call(Method::POST, "/v1/keys", Some(&body))?;
-            match Format::choose(json) {
-                Format::Json => output::json(&created),
-                Format::Human => show_new(&created),
-            }
+            show_secret(&created, Format::choose(json))?;
         }
         KeyCommand::List { q, limit, json } => list(&client, &q, limit, Format::choose(json))?,
         KeyCommand::Regenerate(target) => {
@@ -86,12 +83,10 @@ fn act(command: KeyCommand) -> Result<(), Failure> {
             let begun = Instant::now();
             let path = format!("/v1/keys/{id}/regenerate?wait={}", encode(&target.wait));
             let done = client.call(Method::POST, &path, None)?;
-            match Format::choose(target.json) {
-                Format::Json => output::json(&done),
-                Format::Human => {
-                    show_new(&done);
-                    eprintln!("{}", receipt("The old key is", &done["applied"], begun));
-                }
+            let format = Format::choose(target.json);
+            show_secret(&done, format)?;
+            if format == Format::Human {
+                eprintln!("{}", receipt("The old key is", &done["applied"], begun));
             }
         }
         KeyCommand::Delete(target) => {
@@ -100,15 +95,15 @@ fn act(command: KeyCommand) -> Result<(), Failure> {
             let path = format!("/v1/keys/{id}?wait={}", encode(&target.wait));
             let done = client.call(Method::DELETE, &path, None)?;
             match Format::choose(target.json) {
-                Format::Json => output::json(&done),
-                Format::Human => output::line(&receipt(&format!("Deleted {id}: it is"), &done["applied"], begun)),
+                Format::Json => output::json(&done)?,
+                Format::Human => output::line(&receipt(&format!("Deleted {id}: it is"), &done["applied"], begun))?,
             }
         }
     }
     Ok(())
 }
 
-fn list(client: &Client, q: &str, limit: u32, format: Format) -> Result<(), Failure> {
+fn list(client: &Client, q: &str, limit: u32, format: Format) -> Result<(), CommandError> {
     let mut keys: Vec<Value> = Vec::new();
     let mut cursor = Value::Null;
     loop {
@@ -127,7 +122,7 @@ fn list(client: &Client, q: &str, limit: u32, format: Format) -> Result<(), Fail
         }
     }
     if format == Format::Json {
-        output::json(&json!({ "keys": keys, "next_cursor": cursor }));
+        output::json(&json!({ "keys": keys, "next_cursor": cursor }))?;
         return Ok(());
     }
     if keys.is_empty() {
@@ -135,7 +130,7 @@ fn list(client: &Client, q: &str, limit: u32, format: Format) -> Result<(), Fail
             "There is no key yet: `keyward key create` makes one."
         } else {
             "Nothing found."
-        });
+        })?;
         return Ok(());
     }
     let text = |key: &Value, name: &str| key[name].as_str().unwrap_or_default().to_owned();
@@ -163,7 +158,7 @@ fn list(client: &Client, q: &str, limit: u32, format: Format) -> Result<(), Fail
         (cells, colour)
     };
     let headings = ["name", "permissions", "key", "created", "expires", "last used", "status", "id"];
-    output::table(&headings, keys.iter().map(row).collect());
+    output::table(&headings, keys.iter().map(row).collect())?;
     if !cursor.is_null() {
         eprintln!("There are more: --limit shows them, --q finds some.");
     }
@@ -171,7 +166,7 @@ fn list(client: &Client, q: &str, limit: u32, format: Format) -> Result<(), Fail
 }
 
 /// The id of the key with this id or name.
-fn find(client: &Client, id_or_name: &str) -> Result<String, Failure> {
+fn find(client: &Client, id_or_name: &str) -> Result<String, CommandError> {
     let is_id = |text: &str| {
         text.strip_prefix("key_").is_some_and(|rest| {
             rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b))
@@ -191,17 +186,31 @@ fn find(client: &Client, id_or_name: &str) -> Result<String, Failure> {
         }
         match answer["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
-            None => return Err(Failure::failed(format!("there is no key `{id_or_name}`"))),
+            None => return Err(CommandError::failed(format!("there is no key `{id_or_name}`"))),
         }
     }
 }
 
-/// The key itself on standard output, all else beside it.
-fn show_new(key: &Value) {
+/// Writes a key with its secret. The secret alone goes to standard output, so that it can be piped.
+fn show_secret(key: &Value, format: Format) -> Result<(), CommandError> {
     let text = |name: &str| key[name].as_str().unwrap_or_default();
-    output::line(&output::coloured(text("key"), AnsiColor::Green));
-    let expires = key["expires_at"].as_str().map_or("never expires".to_owned(), |at| format!("expires {at}"));
-    eprintln!("Copy it now: it is not shown again. {} ({}), {expires}.", text("name"), text("id"));
+    let written = match format {
+        Format::Json => output::secret_line(&serde_json::to_string_pretty(key).unwrap_or_default()),
+        Format::Human => output::secret_line(&output::coloured(text("key"), AnsiColor::Green)),
+    };
+    written.map_err(|error| {
+        CommandError::failed(format!(
+            "{error}\n  the key {} ({}) exists and its secret is lost; `keyward key regenerate {}` makes a new one",
+            text("id"),
+            text("name"),
+            text("id"),
+        ))
+    })?;
+    if format == Format::Human {
+        let expires = key["expires_at"].as_str().map_or("never expires".to_owned(), |at| format!("expires {at}"));
+        eprintln!("Copy it now: it is not shown again. {} ({}), {expires}.", text("name"), text("id"));
+    }
+    Ok(())
 }
 
 /// A receipt in words.

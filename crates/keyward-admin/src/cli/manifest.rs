@@ -1,8 +1,8 @@
 //! `keyward manifest`: the live keys as a `manifest:` block.
 
 use super::client::Client;
+use super::error::{CommandError, end};
 use super::exit::Exit;
-use super::failure::{Failure, end};
 use super::output;
 use clap::Args;
 use keyward_policy::checksum::{Checksum, contribution};
@@ -23,34 +23,34 @@ pub fn run(args: &ManifestArgs) -> Exit {
     end(print(args.json))
 }
 
-fn print(as_json: bool) -> Result<(), Failure> {
+fn print(as_json: bool) -> Result<(), CommandError> {
     let mut keys: Vec<Map<String, Value>> = fetch(&Client::edge_or_admin()?)?.into_values().collect();
     // By name, so that versions of the block differ where the keys do.
     keys.sort_by(|a, b| {
         a["name"].as_str().cmp(&b["name"].as_str()).then_with(|| a["id"].as_str().cmp(&b["id"].as_str()))
     });
     if as_json {
-        output::json(&json!({ "manifest": { "keys": keys } }));
+        output::json(&json!({ "manifest": { "keys": keys } }))?;
         return Ok(());
     }
     if keys.is_empty() {
-        output::line("manifest:\n  keys: []");
+        output::line("manifest:\n  keys: []")?;
         return Ok(());
     }
-    output::line("manifest:\n  keys:");
+    output::line("manifest:\n  keys:")?;
     for key in keys {
         // JSON is YAML too: quoted like this nothing in a name can be misread.
         let fields: Vec<String> = ["id", "name", "sha256", "permissions", "expires_at", "disabled"]
             .iter()
             .filter_map(|name| Some(format!("{name}: {}", key.get(*name)?)))
             .collect();
-        output::line(&format!("    - {{{}}}", fields.join(", ")));
+        output::line(&format!("    - {{{}}}", fields.join(", ")))?;
     }
     Ok(())
 }
 
 /// The live keys by id, verified against the service's count and checksum.
-fn fetch(client: &Client) -> Result<BTreeMap<String, Map<String, Value>>, Failure> {
+fn fetch(client: &Client) -> Result<BTreeMap<String, Map<String, Value>>, CommandError> {
     let path = if client.edge { "/v1/manifest" } else { "/v1/export" };
     let mut keys = BTreeMap::new();
     let mut sums: BTreeMap<String, u64> = BTreeMap::new();
@@ -58,7 +58,7 @@ fn fetch(client: &Client) -> Result<BTreeMap<String, Map<String, Value>>, Failur
     loop {
         let bytes = client.get_bytes(&format!("{path}?since={since}&base={base}&limit=2000"))?;
         let page: Page<'_> = serde_json::from_slice(&bytes).map_err(|error| {
-            Failure::failed(format!("the service answers with a page that cannot be read: {error}"))
+            CommandError::failed(format!("the service answers with a page that cannot be read: {error}"))
         })?;
         for change in &page.keys {
             match change {
@@ -80,7 +80,9 @@ fn fetch(client: &Client) -> Result<BTreeMap<String, Map<String, Value>>, Failur
             let mut sum = Checksum::default();
             sums.values().for_each(|one| sum.add(*one));
             if page.live.checksum.as_deref() != Some(&*sum.to_string()) || page.live.count != keys.len() as u64 {
-                return Err(Failure::failed("what the service sent does not add up to its own count and checksum"));
+                return Err(CommandError::failed(
+                    "what the service sent does not add up to its own count and checksum",
+                ));
             }
             return Ok(keys);
         }

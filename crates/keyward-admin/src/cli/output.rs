@@ -1,40 +1,85 @@
-//! How commands show what they have: tables for people, JSON for programs.
+//! Writes results to standard output: tables and sentences for people, JSON for programs.
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table, presets};
-use std::io::{IsTerminal as _, Write as _};
+use std::fmt;
+use std::io::{self, IsTerminal as _, Write as _};
 
-/// For whom to write.
+/// Who reads the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// A table and words.
+    /// A person: tables and sentences.
     Human,
-    /// JSON.
+    /// A program: JSON.
     Json,
 }
 
 impl Format {
-    /// JSON where it is asked for, or where no one is at the other end of standard output.
+    /// Chooses JSON if it is asked for, or if standard output is not a terminal.
     pub fn choose(json: bool) -> Self {
         if json || !std::io::stdout().is_terminal() { Self::Json } else { Self::Human }
     }
 }
 
+/// Standard output could not be written.
+#[derive(Debug)]
+pub struct OutputError(io::Error);
+
+impl fmt::Display for OutputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "standard output cannot be written: {}", self.0)
+    }
+}
+
 /// Writes a JSON value.
-pub fn json(value: &serde_json::Value) {
-    line(&serde_json::to_string_pretty(value).unwrap_or_default());
+///
+/// # Errors
+/// As [`line`].
+pub fn json(value: &serde_json::Value) -> Result<(), OutputError> {
+    line(&serde_json::to_string_pretty(value).unwrap_or_default())
 }
 
-/// Writes a line; a reader that went away is no failure.
-pub fn line(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+/// Writes a JSON value on one line.
+///
+/// # Errors
+/// As [`line`].
+pub fn json_line(value: &serde_json::Value) -> Result<(), OutputError> {
+    line(&value.to_string())
 }
 
-/// A row, and the colour it stands out by.
+/// Writes a line. A reader that went away (`keyward key list | head`) is not an error.
+///
+/// # Errors
+/// If the line could not be written, for example because the disk is full.
+pub fn line(text: &str) -> Result<(), OutputError> {
+    match write(text) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(OutputError),
+    }
+}
+
+/// Writes a line that must reach its reader: it holds a secret that is shown once.
+///
+/// # Errors
+/// If the line could not be written for any reason.
+pub fn secret_line(text: &str) -> Result<(), OutputError> {
+    write(text).map_err(OutputError)
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
+}
+
+/// The cells of a row, and the colour that it is shown in.
 pub type Row = (Vec<String>, Option<AnsiColor>);
 
 /// Writes rows below headings.
-pub fn table(headings: &[&str], rows: Vec<Row>) {
+///
+/// # Errors
+/// As [`line`].
+pub fn table(headings: &[&str], rows: Vec<Row>) -> Result<(), OutputError> {
     let terminal = std::io::stdout().is_terminal();
     let colours: Vec<Option<AnsiColor>> = rows.iter().map(|(_, colour)| *colour).collect();
     let mut table = Table::new();
@@ -45,13 +90,14 @@ pub fn table(headings: &[&str], rows: Vec<Row>) {
     }
     let text = table.to_string();
     let mut lines = text.lines().map(str::trim_end);
-    line(&paint(lines.next().unwrap_or_default(), AnsiColor::Cyan, terminal));
+    line(&paint(lines.next().unwrap_or_default(), AnsiColor::Cyan, terminal))?;
     for (text, colour) in lines.zip(colours) {
-        line(&colour.map_or(text.to_owned(), |colour| paint(text, colour, terminal)));
+        line(&colour.map_or(text.to_owned(), |colour| paint(text, colour, terminal)))?;
     }
+    Ok(())
 }
 
-/// Text in a colour, where standard output is a terminal and nobody asked for none.
+/// Colours a text if standard output is a terminal and `NO_COLOR` is not set.
 pub fn coloured(text: &str, colour: AnsiColor) -> String {
     paint(text, colour, std::io::stdout().is_terminal())
 }
@@ -64,7 +110,7 @@ fn paint(text: &str, colour: AnsiColor, terminal: bool) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// What stands before an error.
+/// Returns the word before an error message.
 pub fn error_word() -> String {
     paint("error", AnsiColor::Red, std::io::stderr().is_terminal())
 }

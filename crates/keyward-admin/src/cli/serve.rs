@@ -1,18 +1,21 @@
 //! `keyward serve`: opens everything, runs it, and closes it in the other order.
 
+use super::error::{CommandError, block_on, end};
 use super::exit::Exit;
-use super::failure::{Failure, block_on, end};
-use crate::api::{App, router};
+use super::token::store_failed;
+use crate::api;
+use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{Config, VARIABLES};
 use crate::server::{self, Tls};
 use crate::service::Service;
 use crate::service::tokens::create_token;
+use crate::store::Store;
+use crate::store::check::Depth;
 use crate::store::keys::By;
+use crate::store::sqlite_file::{Lock, beside, create_private, sqlite_path};
 use crate::store::tokens::Role;
-use crate::store::{self, Store};
 use crate::web;
-use std::fs::TryLockError;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,6 +27,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How long another service on the same file may take to end.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long the end of the service may take, whatever the database and the clients do.
+const MAX_STOP: Duration = Duration::from_secs(22);
 
 /// Run the admin service
 #[derive(Debug, clap::Args)]
@@ -41,8 +46,8 @@ fn environment() -> String {
     format!("Environment:\n{}", lines.join("\n"))
 }
 
-fn start() -> Result<(), Failure> {
-    let config = Config::read(|name| std::env::var(name).ok()).map_err(Failure::invalid)?;
+fn start() -> Result<(), CommandError> {
+    let config = Config::read(|name| std::env::var(name).ok()).map_err(CommandError::invalid)?;
     start_log()?;
     for (name, _) in std::env::vars_os() {
         let Some(name) = name.to_str().filter(|name| name.starts_with("KEYWARD_")) else { continue };
@@ -61,20 +66,28 @@ fn start() -> Result<(), Failure> {
     block_on(serve(config))
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
-    let _alone = be_alone(&config.database_url).await?;
-    let store = Store::open(&config.database_url).await.map_err(|error| match error {
-        store::Error::Url(_) => Failure::invalid(error),
-        error => Failure::failed(error),
+async fn serve(config: Config) -> Result<(), CommandError> {
+    let file = sqlite_path(&config.database_url).map_err(store_failed)?;
+    let _lock = match &file {
+        Some(file) => Some(be_alone(file).await?),
+        None => None,
+    };
+    let store = Store::open(&config.database_url).await.map_err(store_failed)?;
+    store.check(Depth::Quick).await.map_err(|error| {
+        CommandError::failed(format!(
+            "{error}; `keyward store check` says more, and `keyward store restore` puts a backup back"
+        ))
     })?;
     let clock = Clock::system();
-    let service = Service::new(store.clone(), config.settings.clone(), clock.clone()).await.map_err(Failure::failed)?;
-    first_tokens(&service, &store, &config, &clock).await?;
-    let tls = config.tls.clone().map(Tls::open).transpose().map_err(Failure::invalid)?;
+    let service =
+        Service::new(store.clone(), config.settings.clone(), clock.clone()).await.map_err(CommandError::failed)?;
+    warn_of_tokens(file.as_deref());
+    first_tokens(&service, &store, file.as_deref(), &clock).await?;
+    let tls = config.tls.clone().map(Tls::open).transpose().map_err(CommandError::invalid)?;
     let listener = TcpListener::bind(config.listen)
         .await
-        .map_err(|error| Failure::failed(format!("cannot listen on {}: {error}", config.listen)))?;
-    let address = listener.local_addr().map_err(Failure::failed)?;
+        .map_err(|error| CommandError::failed(format!("cannot listen on {}: {error}", config.listen)))?;
+    let address = listener.local_addr().map_err(CommandError::failed)?;
     let mut tasks = service.run();
     if let Some(tls) = &tls {
         tasks.spawn(tls.clone().watch());
@@ -82,17 +95,35 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let app = App::new(service.clone());
     let scheme = if tls.is_some() { "https" } else { "http" };
     tracing::info!("ready on {scheme}://{address}");
+    let (told, stopping) = tokio::sync::oneshot::channel();
     let stop = async {
         wait_for_signal().await;
         tracing::info!("stopping: waiting polls are answered first");
+        let _ = told.send(());
         service.close().await;
     };
-    let router = router(app.clone()).merge(web::router(app, tls.is_some()));
-    server::serve(listener, tls, router, config.most_connections, stop).await.map_err(Failure::failed)?;
-    tasks.shutdown().await;
-    store.close().await;
-    tracing::info!("stopped");
-    Ok(())
+    let router = api::router(app.clone()).merge(web::router(app, tls.is_some()));
+    let served = async {
+        server::serve(listener, tls, router, config.max_connections, stop).await.map_err(CommandError::failed)?;
+        tasks.shutdown().await;
+        store.close().await;
+        tracing::info!("stopped");
+        Ok(())
+    };
+    let overdue = async {
+        // An error means that the service ended without a signal.
+        if stopping.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(MAX_STOP).await;
+    };
+    tokio::select! {
+        served = served => served,
+        () = overdue => {
+            tracing::warn!("the service did not end within {MAX_STOP:?}: what is left is given up");
+            Ok(())
+        }
+    }
 }
 
 async fn wait_for_signal() {
@@ -106,11 +137,11 @@ async fn wait_for_signal() {
     }
 }
 
-fn start_log() -> Result<(), Failure> {
+fn start_log() -> Result<(), CommandError> {
     let level: LevelFilter = match std::env::var("KEYWARD_LOG").ok().filter(|text| !text.is_empty()) {
         None => LevelFilter::INFO,
         Some(text) => text.parse().map_err(|_| {
-            Failure::invalid(format!("KEYWARD_LOG: `{text}` is none of error, warn, info, debug, trace"))
+            CommandError::invalid(format!("KEYWARD_LOG: `{text}` is none of error, warn, info, debug, trace"))
         })?,
     };
     let terminal = std::io::stderr().is_terminal();
@@ -118,7 +149,9 @@ fn start_log() -> Result<(), Failure> {
         None | Some("") => !terminal,
         Some("json") => true,
         Some("text") => false,
-        Some(other) => return Err(Failure::invalid(format!("KEYWARD_LOG_FORMAT: `{other}` is neither text nor json"))),
+        Some(other) => {
+            return Err(CommandError::invalid(format!("KEYWARD_LOG_FORMAT: `{other}` is neither text nor json")));
+        }
     };
     // What libraries say at debug may quote requests and statements: theirs starts at warn.
     let filter = Targets::new().with_default(LevelFilter::WARN.min(level)).with_target("keyward_admin", level);
@@ -130,13 +163,18 @@ fn start_log() -> Result<(), Failure> {
 
 /// Without a token nobody can call. On SQLite the missing ones are made at first start; on PostgreSQL, where several
 /// replicas would each make their own, they must be given.
-async fn first_tokens(service: &Service, store: &Store, config: &Config, clock: &Clock) -> Result<(), Failure> {
+async fn first_tokens(
+    service: &Service,
+    store: &Store,
+    database: Option<&Path>,
+    clock: &Clock,
+) -> Result<(), CommandError> {
     let mut missing = Vec::new();
     for role in [Role::Admin, Role::Edge] {
         if service.tokens.has(role) {
             continue;
         }
-        if store.ever_had_token(role).await.map_err(Failure::failed)? {
+        if store.ever_had_token(role).await.map_err(CommandError::failed)? {
             tracing::warn!(
                 "there is no valid token of the role {role}: `keyward token create --role {role} NAME` makes one"
             );
@@ -150,7 +188,7 @@ async fn first_tokens(service: &Service, store: &Store, config: &Config, clock: 
     if store.is_shared() {
         let variables: Vec<String> =
             missing.iter().map(|role| format!("KEYWARD_{}_TOKEN", role.as_str().to_uppercase())).collect();
-        return Err(Failure::invalid(format!(
+        return Err(CommandError::invalid(format!(
             "on PostgreSQL tokens must be given: set {} (or …_FILE), or make them with `keyward token create`",
             variables.join(" and ")
         )));
@@ -159,76 +197,68 @@ async fn first_tokens(service: &Service, store: &Store, config: &Config, clock: 
     let file = if std::io::stderr().is_terminal() {
         None
     } else {
-        let path = tokens_file(&config.database_url);
-        let file = create_private(&path).map_err(|error| Failure::failed(format!("`{}`: {error}", path.display())))?;
+        let path = tokens_file(database);
+        let file = create_tokens_file(&path)
+            .map_err(|error| CommandError::failed(format!("`{}`: {error}", path.display())))?;
         Some((path, file))
     };
     let mut lines = String::new();
     for role in missing {
         let by = By { actor: "keyward", at: clock.now() };
         let name = format!("{role} (first start)");
-        let (_, secret) = create_token(store, &name, role, None, by).await.map_err(Failure::failed)?;
+        let (_, secret) = create_token(store, &name, role, None, by).await.map_err(CommandError::failed)?;
         lines.push_str(&format!("KEYWARD_{}_TOKEN={}\n", role.as_str().to_uppercase(), secret.reveal()));
     }
     match file {
         None => eprint!("\nFirst start. These tokens are shown once:\n\n{lines}\n"),
         Some((path, mut file)) => {
             let written = file.write_all(lines.as_bytes()).and_then(|()| file.sync_all());
-            written.map_err(|error| Failure::failed(format!("`{}`: {error}", path.display())))?;
+            written.map_err(|error| CommandError::failed(format!("`{}`: {error}", path.display())))?;
             tracing::info!("first start: tokens were written to `{}`", path.display());
         }
     }
-    service.refresh().await.map_err(Failure::failed)
+    service.refresh().await.map_err(CommandError::failed)
 }
 
-/// Makes sure that no other service works on a SQLite file: the receipts of two would not know of each other's filters.
-/// One that is just ending is waited for. Held as long as the value.
-async fn be_alone(database_url: &str) -> Result<Option<std::fs::File>, Failure> {
-    let Some(path) = sqlite_file(database_url) else { return Ok(None) };
-    let path = PathBuf::from(format!("{path}.lock"));
-    let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("`{}`: {error}", path.display()));
-    let mut options = std::fs::OpenOptions::new();
-    options.create(true).append(true);
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(&path).map_err(|error| failed(&error))?;
+/// Waits until no other service works on a SQLite file: the receipts of two would not know of each other's filters.
+async fn be_alone(database: &Path) -> Result<Lock, CommandError> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
-    let mut told = false;
+    let mut is_told = false;
     loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(Some(file)),
-            Err(TryLockError::Error(error)) => return Err(failed(&error)),
-            Err(TryLockError::WouldBlock) if tokio::time::Instant::now() >= deadline => {
-                return Err(failed(&"another `keyward serve` works on this database; several need PostgreSQL"));
-            }
-            Err(TryLockError::WouldBlock) => {}
+        if let Some(lock) = Lock::try_new(database).map_err(store_failed)? {
+            return Ok(lock);
         }
-        if !std::mem::replace(&mut told, true) {
+        if tokio::time::Instant::now() >= deadline {
+            let database = database.display();
+            return Err(CommandError::failed(format!(
+                "another `keyward serve` works on `{database}`; several services on one store need PostgreSQL"
+            )));
+        }
+        if !std::mem::replace(&mut is_told, true) {
             tracing::info!("another `keyward serve` works on this database: waiting for its end");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
-/// The file of a SQLite database; none: in memory, or another database.
-fn sqlite_file(database_url: &str) -> Option<&str> {
-    let path = database_url.strip_prefix("sqlite:")?;
-    let path = path.strip_prefix("//").unwrap_or(path);
-    path.split('?').next().filter(|path| !path.is_empty() && !path.contains(":memory:"))
+/// Returns the file of the first tokens, beside the database: `keyward.db.tokens`.
+fn tokens_file(database: Option<&Path>) -> PathBuf {
+    beside(database.unwrap_or(Path::new("keyward")), ".tokens")
 }
 
-/// Beside the database: `keyward.db.tokens`.
-fn tokens_file(database_url: &str) -> PathBuf {
-    PathBuf::from(format!("{}.tokens", sqlite_file(database_url).unwrap_or("keyward")))
+/// Says at every start that the tokens of the first one are still there to be read.
+fn warn_of_tokens(database: Option<&Path>) {
+    let path = tokens_file(database);
+    if path.exists() {
+        tracing::warn!("`{}` holds tokens in clear: keep them in a safe place, and remove the file", path.display());
+    }
 }
 
-fn create_private(path: &Path) -> std::io::Result<std::fs::File> {
-    // One that is there belongs to a database that is gone; its mode might be open.
+fn create_tokens_file(path: &Path) -> std::io::Result<std::fs::File> {
+    // A file that is there belongs to a database that is gone; its mode might be open.
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut options = std::fs::OpenOptions::new();
-    options.create_new(true).write(true);
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    create_private(path)
 }

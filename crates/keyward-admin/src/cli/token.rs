@@ -1,7 +1,7 @@
 //! `keyward token`: works on the database, so that it needs no token itself.
 
+use super::error::{CommandError, block_on, end};
 use super::exit::Exit;
-use super::failure::{Failure, block_on, end};
 use super::output::{self, Format};
 use crate::clock::Clock;
 use crate::config::{DATABASE_URL, Environment};
@@ -56,15 +56,24 @@ pub enum TokenCommand {
     },
 }
 
-/// Opens the database that the environment names.
-pub(super) async fn open_store() -> Result<Store, Failure> {
+/// Returns the database that the environment names.
+pub(super) fn database_url() -> Result<String, CommandError> {
     let mut env = Environment::new(|name| std::env::var(name).ok());
     let url = env.secret("KEYWARD_DATABASE_URL");
-    let url = env.finish(url).map_err(Failure::invalid)?.unwrap_or_else(|| DATABASE_URL.to_owned());
-    Store::open(&url).await.map_err(|error| match error {
-        store::Error::Url(_) => Failure::invalid(error),
-        error => Failure::failed(error),
-    })
+    Ok(env.finish(url).map_err(CommandError::invalid)?.unwrap_or_else(|| DATABASE_URL.to_owned()))
+}
+
+/// Opens the database that the environment names. It must exist: a command in the wrong folder must not make another.
+pub(super) async fn open_store() -> Result<Store, CommandError> {
+    Store::open_existing(&database_url()?).await.map_err(store_failed)
+}
+
+/// Returns how a command ends when the store refuses.
+pub(super) fn store_failed(error: store::Error) -> CommandError {
+    match error {
+        store::Error::Url(_) => CommandError::invalid(error),
+        error => CommandError::failed(error),
+    }
 }
 
 /// Who stands behind a command that works on the database.
@@ -83,46 +92,53 @@ pub fn run(command: TokenCommand) -> Exit {
     }))
 }
 
-async fn act(store: &Store, command: TokenCommand) -> Result<(), Failure> {
+async fn act(store: &Store, command: TokenCommand) -> Result<(), CommandError> {
     let actor = operator();
     let by = By { actor: &actor, at: Clock::system().now() };
     match command {
         TokenCommand::Create { name, name_option, role, expires_in, json } => {
             let name = name.or(name_option).unwrap_or_default();
-            let role: Role = role.parse().map_err(Failure::invalid)?;
+            let role: Role = role.parse().map_err(CommandError::invalid)?;
             let lifetime = match expires_in.as_deref() {
                 None | Some("never") => None,
-                Some(text) => {
-                    Some(duration::parse(text).map_err(|error| Failure::invalid(format!("--expires-in: {error}")))?)
-                }
+                Some(text) => Some(
+                    duration::parse(text).map_err(|error| CommandError::invalid(format!("--expires-in: {error}")))?,
+                ),
             };
             let (token, secret) =
                 create_token(store, &name, role, lifetime, by).await.map_err(|error| match error {
                     crate::service::Error::Invalid(errors) => {
                         let told: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
-                        Failure::invalid(told.join("\n"))
+                        CommandError::invalid(told.join("\n"))
                     }
                     crate::service::Error::NameTaken => {
-                        Failure::failed(format!("there is a token named `{name}` already"))
+                        CommandError::failed(format!("there is or was a token named `{name}`: names are not used again, so that audit entries stay clear"))
                     }
-                    error => Failure::failed(error),
+                    error => CommandError::failed(error),
                 })?;
-            match Format::choose(json) {
+            let format = Format::choose(json);
+            let written = match format {
                 Format::Json => {
                     let mut view = view(&token);
                     view["token"] = json!(secret.reveal());
-                    output::json(&view);
+                    output::secret_line(&serde_json::to_string_pretty(&view).unwrap_or_default())
                 }
-                Format::Human => {
-                    output::line(secret.reveal());
-                    eprintln!("Copy it now: it is not shown again. Role {}, {}.", token.role, ends(&token));
-                }
+                Format::Human => output::secret_line(secret.reveal()),
+            };
+            written.map_err(|error| {
+                CommandError::failed(format!(
+                    "{error}\n  the token {} exists and its secret is lost; `keyward token revoke {}` ends it",
+                    token.id, token.id
+                ))
+            })?;
+            if format == Format::Human {
+                eprintln!("Copy it now: it is not shown again. Role {}, {}.", token.role, ends(&token));
             }
         }
         TokenCommand::List { json } => {
-            let tokens = store.tokens().await.map_err(Failure::failed)?;
+            let tokens = store.tokens().await.map_err(CommandError::failed)?;
             match Format::choose(json) {
-                Format::Json => output::json(&json!({ "tokens": tokens.iter().map(view).collect::<Vec<_>>() })),
+                Format::Json => output::json(&json!({ "tokens": tokens.iter().map(view).collect::<Vec<_>>() }))?,
                 Format::Human => {
                     let row = |token: &TokenRecord| {
                         let cells = vec![
@@ -134,19 +150,19 @@ async fn act(store: &Store, command: TokenCommand) -> Result<(), Failure> {
                         ];
                         (cells, token.expires_at.is_some_and(|at| at <= by.at).then_some(AnsiColor::Red))
                     };
-                    output::table(&["name", "role", "id", "created", "expires"], tokens.iter().map(row).collect());
+                    output::table(&["name", "role", "id", "created", "expires"], tokens.iter().map(row).collect())?;
                 }
             }
         }
         TokenCommand::Revoke { token, name_option, json } => {
             let token = token.or(name_option).unwrap_or_default();
             let revoked = store.revoke_token(&token, by).await.map_err(|error| match error {
-                store::Error::NotFound => Failure::failed(format!("there is no token `{token}`")),
-                error => Failure::failed(error),
+                store::Error::NotFound => CommandError::failed(format!("there is no token `{token}`")),
+                error => CommandError::failed(error),
             })?;
             match Format::choose(json) {
-                Format::Json => output::json(&json!({ "id": revoked.id, "name": revoked.name, "revoked": true })),
-                Format::Human => output::line(&format!("Revoked `{}` ({}).", revoked.name, revoked.id)),
+                Format::Json => output::json(&json!({ "id": revoked.id, "name": revoked.name, "revoked": true }))?,
+                Format::Human => output::line(&format!("Revoked `{}` ({}).", revoked.name, revoked.id))?,
             }
         }
     }

@@ -7,8 +7,7 @@
 //! without a word about the connection. Bytes are looked at before they are taken, so that whatever else comes is left
 //! to the library from its first byte on, for as long as the connection lasts.
 
-use super::Protocol;
-use crate::api::auth::Peer;
+use super::connection::{Caller, Protocol};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
@@ -17,46 +16,54 @@ use http_body_util::BodyExt as _;
 use hyper::body::Buf as _;
 use std::convert::Infallible;
 use std::io;
-use std::net::IpAddr;
 use std::task::{Poll, ready};
 use std::time::{Duration, SystemTime};
-use tokio::io::{AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
-/// The most of a request that is looked at, in bytes.
-const MOST: usize = 4 << 10;
-/// The most headers.
-const HEADERS: usize = 32;
+/// How much of a request is looked at.
+const MAX_POLL_BYTES: usize = 4 << 10;
+/// How many headers a poll may have.
+const MAX_HEADERS: usize = 32;
+/// How long the start of a request may take of which too little has arrived to tell the protocol.
+const MAX_START: Duration = Duration::from_secs(10);
 /// The route that is served.
 const PATH: &str = "/v1/manifest";
-/// What says how long a request is, or what is to become of its connection.
+/// Headers that say how long a request is, or what is to become of its connection: such requests are not served here.
 const NOT_HERE: [HeaderName; 7] = [CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
-/// Serves polls until something else comes, and tells in which protocol; none where the connection is over, was idle for
-/// `idle`, or the service stops.
+/// Serves polls until something else comes, and returns its protocol with the bytes that were taken from the connection
+/// to tell it. `None` means that the connection is over or was idle for `max_idle`, or that the service stops.
 ///
 /// # Errors
 /// When the connection is broken.
 pub async fn serve(
     stream: &mut TcpStream,
     router: &Router,
-    peer: IpAddr,
-    idle: Duration,
+    caller: &Caller,
+    max_idle: Duration,
     stopping: &mut watch::Receiver<()>,
-) -> io::Result<Option<Protocol>> {
+) -> io::Result<Option<(Protocol, Vec<u8>)>> {
     loop {
         let start = tokio::select! {
-            start = tokio::time::timeout(idle, Start::of(stream)) => start,
+            start = tokio::time::timeout(max_idle, Start::of(stream)) => start,
             _ = stopping.changed() => return Ok(None),
         };
         let Ok(start) = start else { return Ok(None) };
         let mut request = match start? {
             Start::Poll { request, .. } => *request,
-            Start::Other(protocol) => return Ok(protocol),
+            Start::Other(protocol) => return Ok(Some((protocol, Vec::new()))),
+            Start::Unclear => {
+                return tokio::select! {
+                    start = tokio::time::timeout(MAX_START, take_start(stream)) => start.unwrap_or(Ok(None)),
+                    _ = stopping.changed() => Ok(None),
+                };
+            }
+            Start::End => return Ok(None),
         };
-        request.extensions_mut().insert(Peer(peer));
+        caller.introduce(&mut request);
         let answer: Result<_, Infallible> = tokio::select! {
             answer = router.clone().oneshot(request) => answer,
             () = gone(stream) => return Ok(None),
@@ -70,7 +77,7 @@ pub async fn serve(
     }
 }
 
-/// Done when the client has closed the connection, at least its half of it.
+/// Waits until the client has closed the connection, or its half of it.
 async fn gone(stream: &TcpStream) {
     // Bytes are the next request: it waits for its turn, and what comes behind it is not seen.
     if matches!(stream.peek(&mut [0]).await, Ok(1..)) {
@@ -98,53 +105,70 @@ async fn write(stream: &mut TcpStream, answer: Response<Body>, is_last: bool) ->
     stream.write_all_buf(&mut Bytes::from(head).chain(body)).await
 }
 
+/// The first bytes of every HTTP/2 connection (RFC 9113, 3.4), as many as tell it from HTTP/1.
+const HTTP2: &[u8] = b"PRI";
+
+/// Takes bytes from the connection until they tell the protocol. Looking at them without taking them would not wait for
+/// more: the connection is readable all the time.
+async fn take_start(stream: &mut TcpStream) -> io::Result<Option<(Protocol, Vec<u8>)>> {
+    let mut start = Vec::with_capacity(HTTP2.len());
+    loop {
+        let mut byte = [0];
+        if stream.read(&mut byte).await? == 0 {
+            return Ok(None);
+        }
+        start.extend(byte);
+        if start == HTTP2 {
+            return Ok(Some((Protocol::Http2, start)));
+        }
+        if !HTTP2.starts_with(&start) {
+            return Ok(Some((Protocol::Http1, start)));
+        }
+    }
+}
+
 /// What a client that was silent begins to say.
 enum Start {
     /// A poll, which is `length` bytes long.
     Poll { request: Box<Request<Body>>, length: usize },
-    /// Nothing that is served here, or the end.
-    Other(Option<Protocol>),
+    /// Something that is not served here.
+    Other(Protocol),
+    /// Too little to tell the protocol.
+    Unclear,
+    /// The end of the connection.
+    End,
 }
 
 impl Start {
     /// Waits for it, and takes it from the connection if it is a poll.
     async fn of(stream: &TcpStream) -> io::Result<Self> {
-        loop {
-            let start = std::future::poll_fn(|context| {
-                // On the stack, and gone before anything waits.
-                let mut bytes = [0; MOST];
-                let mut buffer = ReadBuf::new(&mut bytes);
-                ready!(stream.poll_peek(context, &mut buffer))?;
-                let start = Self::read(buffer.filled());
-                if let Some(Self::Poll { length, .. }) = &start {
-                    let head = bytes.get_mut(..*length).unwrap_or_default();
-                    if stream.try_read(head)? != *length {
-                        return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-                    }
+        std::future::poll_fn(|context| {
+            // On the stack, and gone before anything waits.
+            let mut bytes = [0; MAX_POLL_BYTES];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            ready!(stream.poll_peek(context, &mut buffer))?;
+            let start = Self::read(buffer.filled());
+            if let Self::Poll { length, .. } = &start {
+                let head = bytes.get_mut(..*length).unwrap_or_default();
+                if stream.try_read(head)? != *length {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                 }
-                Poll::Ready(io::Result::Ok(start))
-            });
-            match start.await? {
-                Some(start) => return Ok(start),
-                // The rest has not arrived yet.
-                None => tokio::time::sleep(Duration::from_millis(5)).await,
             }
-        }
+            Poll::Ready(Ok(start))
+        })
+        .await
     }
 
-    /// Nothing where that cannot be told yet.
-    fn read(bytes: &[u8]) -> Option<Self> {
-        // `PRI * HTTP/2.0` (RFC 9113, 3.4).
-        const HTTP2: &[u8] = b"PRI";
-        Some(match bytes {
-            [] => Self::Other(None),
-            _ if bytes.starts_with(HTTP2) => Self::Other(Some(Protocol::Http2)),
-            _ if HTTP2.starts_with(bytes) => return None,
-            _ => poll(bytes).map_or(Self::Other(Some(Protocol::Http1)), |(request, length)| Self::Poll {
+    fn read(bytes: &[u8]) -> Self {
+        match bytes {
+            [] => Self::End,
+            _ if bytes.starts_with(HTTP2) => Self::Other(Protocol::Http2),
+            _ if HTTP2.starts_with(bytes) => Self::Unclear,
+            _ => poll(bytes).map_or(Self::Other(Protocol::Http1), |(request, length)| Self::Poll {
                 request: Box::new(request),
                 length,
             }),
-        })
+        }
     }
 }
 
@@ -152,7 +176,7 @@ impl Start {
 fn poll(bytes: &[u8]) -> Option<(Request<Body>, usize)> {
     // One piece of memory for all of it.
     let bytes = Bytes::copy_from_slice(bytes);
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut head = httparse::Request::new(&mut headers);
     let httparse::Status::Complete(length) = head.parse(&bytes).ok()? else { return None };
     let target = head.path?;

@@ -1,11 +1,11 @@
-//! Why a use case was not carried out.
+//! The errors of use cases.
 
 use crate::store;
 
-/// One field of what was sent, and what is wrong with it.
+/// A mistake in one field of a request.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct FieldError {
-    /// Its path in the body or its name in the query: `permissions[1]`, `wait`.
+    /// The path of the field in the body, or its name in the query: `permissions[1]`, `wait`.
     #[schema(example = "name")]
     pub field: String,
     /// What is wrong and how to mend it.
@@ -14,57 +14,60 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    /// What is wrong with which field.
+    /// Describes a mistake in a field.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { field: field.into(), message: message.into() }
     }
 }
 
-/// Why not.
+/// Why a use case was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What was sent cannot be accepted; all that is wrong with it.
-    #[error("what was sent is not valid")]
+    /// The request has mistakes; these are all of them.
+    #[error("the request is not valid")]
     Invalid(Vec<FieldError>),
-    /// No such key (or token).
+    /// There is no such key or token.
     #[error("there is no such key")]
     NotFound,
-    /// Another live key has the name.
+    /// Another key or token has the name.
     #[error("another key has that name")]
     NameTaken,
-    /// The key has changed since the caller looked.
-    #[error("the key is at revision {current} by now")]
+    /// The key is not at the revision that the caller expects.
+    #[error("the key has changed: it is at revision {current}")]
     RevisionMismatch {
-        /// Where it is.
+        /// The revision of the key's last change.
         current: u64,
     },
     /// The filter belongs to another realm.
     #[error("this service keeps the keys of the realm `{ours}`")]
     WrongRealm {
-        /// Ours.
+        /// The realm of this service.
         ours: String,
     },
-    /// A change that the filter would need is no longer kept.
+    /// The filter would need a tombstone that has been removed.
     #[error("changes up to revision {0} are no longer kept: start over at since=0")]
     Compacted(u64),
-    /// The filter knows more than the store.
+    /// The filter asks for changes after a revision that the store has not reached.
     #[error("the store is at revision {0}: start over at since=0")]
     Ahead(u64),
-    /// As many polls wait with this token as may.
-    #[error("{0} polls wait with this token, and no more may")]
+    /// The limit of waiting polls of the token is reached.
+    #[error("limit of {0} waiting polls reached for this token")]
     TooManyWaiters(usize),
-    /// The token was revoked or ended while the poll waited.
+    /// The token was revoked or expired while the poll waited.
     #[error("the token is no longer valid")]
     TokenEnded,
+    /// Other work of the same caller takes too long.
+    #[error("too much is being done for this token; try again later")]
+    Busy,
     /// The store cannot be reached.
     #[error("the store cannot be reached")]
     Unavailable,
-    /// The store failed in a way that nobody outside can mend.
+    /// The store failed in a way that the caller cannot change. The log has the reason.
     #[error("the store failed")]
     Internal,
 }
 
-/// What a use case gives.
+/// The result of a use case.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl From<store::Error> for Error {
@@ -75,7 +78,7 @@ impl From<store::Error> for Error {
             store::Error::RevisionMismatch { current } => Self::RevisionMismatch { current },
             store::Error::Compacted(revision) => Self::Compacted(revision),
             store::Error::Ahead(revision) => Self::Ahead(revision),
-            store::Error::Database(ref cause) if is_passing(cause) => {
+            error if error.is_transient() => {
                 tracing::error!(%error, "the store cannot be reached");
                 Self::Unavailable
             }
@@ -84,26 +87,5 @@ impl From<store::Error> for Error {
                 Self::Internal
             }
         }
-    }
-}
-
-/// Whether the same call may succeed a little later: no connection, a killed backend, a lock that took too long.
-fn is_passing(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed
-        | sqlx::Error::Protocol(_) => true,
-        sqlx::Error::Database(error) => {
-            // PostgreSQL: connection (08), resources (53), operator intervention (57), lock timeout and deadlock;
-            // SQLite: busy (5), locked (6), full (13), I/O error (10).
-            error.code().is_some_and(|code| {
-                ["08", "53", "57", "55P03", "40"].iter().any(|class| code.len() == 5 && code.starts_with(class))
-                    || code.parse::<u32>().is_ok_and(|code| [5, 6, 10, 13].contains(&(code & 0xff)) && code < 10_000)
-            })
-        }
-        _ => false,
     }
 }

@@ -3,7 +3,7 @@
 use super::error::{Error, Result};
 use crate::store::manifest::Changes;
 use crate::store::{Head, Store};
-use axum::body::Bytes;
+use bytes::Bytes;
 use keyward_policy::manifest::{FORMAT, Live, Page};
 use parking_lot::Mutex;
 use std::borrow::Cow;

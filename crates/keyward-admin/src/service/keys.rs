@@ -1,4 +1,4 @@
-//! Keys are made, listed, changed, regenerated and deleted.
+//! Use cases of keys: create, list, change, regenerate and delete.
 
 use super::proxies::Applied;
 use super::{Error, FieldError, Result, Service, validate};
@@ -8,90 +8,62 @@ use crate::secret::Secret;
 use crate::store::keys::{By, KeyEdit, KeyRecord, NewDigest, NewKey};
 use std::time::Duration;
 
-/// A key to be made.
+/// A key that is to be created.
 #[derive(Debug, Clone)]
 pub struct CreateKey {
-    /// Unique among live keys.
+    /// The name, unique among live keys.
     pub name: String,
-    /// Of the catalogue.
+    /// The machine names of the permissions to grant.
     pub permissions: Vec<String>,
-    /// How long it lives.
+    /// The lifetime.
     pub expires_in: Lifetime,
 }
 
-/// What to change; none: leave as it is.
+/// What to change of a key. `None` leaves a field as it is.
 #[derive(Debug, Clone, Default)]
 pub struct EditKey {
-    /// Another name.
+    /// The new name.
     pub name: Option<String>,
-    /// Other permissions.
+    /// The new permissions.
     pub permissions: Option<Vec<String>>,
-    /// Refuse it, or no longer.
+    /// Whether the key is to be refused.
     pub disabled: Option<bool>,
 }
 
-/// A key and, this once, its plaintext.
+/// A created or regenerated key with its plaintext, which no later call returns.
 #[derive(Debug)]
-pub struct Created {
-    /// As it is kept.
+pub struct IssuedKey {
+    /// The key as the store keeps it.
     pub key: KeyRecord,
-    /// What its holder sends.
+    /// The text that the key's holder sends.
     pub secret: Secret,
 }
 
-/// A key with another plaintext, and how far the change has come.
-#[derive(Debug)]
-pub struct Regenerated {
-    /// As it is kept.
-    pub key: KeyRecord,
-    /// What its holder sends from now on.
-    pub secret: Secret,
-    /// Who refuses the old one.
-    pub applied: Applied,
-}
-
-/// A changed key, and how far the change has come.
-#[derive(Debug)]
-pub struct Updated {
-    /// As it is kept.
-    pub key: KeyRecord,
-    /// Who goes by it.
-    pub applied: Applied,
-}
-
-/// A key that is no more, and how far that has come.
-#[derive(Debug)]
-pub struct Deleted {
-    /// As it was, but with the revision of its delete.
-    pub key: KeyRecord,
-    /// Who refuses it.
-    pub applied: Applied,
-}
-
-/// A part of the list.
+/// A part of the list of keys.
 #[derive(Debug)]
 pub struct KeyPage {
-    /// Newest first.
+    /// The keys, newest first.
     pub keys: Vec<KeyRecord>,
-    /// Where the next part begins; none: this is the last.
+    /// Where the next part begins. `None` means that this is the last one.
     pub next: Option<i64>,
 }
 
 impl Service {
-    /// What is wrong with a key to be made, as far as can be said without the store.
+    /// Returns the mistakes in a key that is to be created, as far as they can be found without the store.
     pub fn check_key(&self, request: &CreateKey) -> Vec<FieldError> {
         let mut errors = Vec::new();
-        validate::name("name", &request.name, &mut errors);
+        validate::name("name", &validate::normalized(&request.name), &mut errors);
         validate::permissions(request.permissions.clone(), &[], &self.settings.catalogue, &mut errors);
         errors
     }
 
-    /// Makes a key.
+    /// Creates a key.
     ///
     /// # Errors
     /// [`Error::Invalid`], [`Error::NameTaken`]; when the store cannot be written.
-    pub async fn create_key(&self, actor: &str, request: CreateKey) -> Result<Created> {
+    pub async fn create_key(&self, actor: &str, mut request: CreateKey) -> Result<IssuedKey> {
         let mut errors = Vec::new();
+        request.name = validate::normalized(&request.name);
         validate::name("name", &request.name, &mut errors);
         let permissions = validate::permissions(request.permissions, &[], &self.settings.catalogue, &mut errors);
         if !errors.is_empty() {
@@ -107,10 +79,11 @@ impl Service {
         };
         let (key, head) = self.store.create_key(&new, self.by(actor)).await?;
         self.feed.publish(head);
-        Ok(Created { key, secret })
+        Ok(IssuedKey { key, secret })
     }
 
-    /// A part of the list, newest first: up to `limit` keys after `cursor` (a [`KeyPage::next`]) in which `q` is found.
+    /// Returns a part of the list, newest first: up to `limit` keys after `cursor` (a [`KeyPage::next`]) in which `q` is
+    /// found.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -122,7 +95,7 @@ impl Service {
         Ok(KeyPage { keys, next })
     }
 
-    /// One key.
+    /// Returns a key.
     ///
     /// # Errors
     /// [`Error::NotFound`]; when the store cannot be read.
@@ -130,20 +103,14 @@ impl Service {
         Ok(self.store.key(id).await?)
     }
 
-    /// Changes a key, where it is still at the revision `expected`, and waits for its receipt.
+    /// Changes a key and returns it as it is now. With `expected`, only a key at that revision is changed.
     ///
     /// # Errors
     /// [`Error::Invalid`], [`Error::NotFound`], [`Error::NameTaken`], [`Error::RevisionMismatch`]; when the store cannot
     /// be written.
-    pub async fn edit_key(
-        &self,
-        actor: &str,
-        id: &str,
-        edit: EditKey,
-        expected: Option<u64>,
-        wait: Duration,
-    ) -> Result<Updated> {
+    pub async fn edit_key(&self, actor: &str, id: &str, edit: EditKey, expected: Option<u64>) -> Result<KeyRecord> {
         let mut errors = Vec::new();
+        let edit = EditKey { name: edit.name.map(|name| validate::normalized(&name)), ..edit };
         if let Some(name) = &edit.name {
             validate::name("name", name, &mut errors);
         }
@@ -162,39 +129,35 @@ impl Service {
         if let Some(head) = changed.head {
             self.feed.publish(head);
         }
-        let applied = self.proxies.receipt(changed.after.revision, wait).await;
-        Ok(Updated { key: changed.after, applied })
+        Ok(changed.after)
     }
 
-    /// Gives a key another plaintext and its lifetime anew, and waits for the receipt: the old one is refused.
+    /// Replaces the plaintext of a key and starts its lifetime again. The old plaintext is refused from then on.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::RevisionMismatch`]; when the store cannot be written.
-    pub async fn regenerate_key(
-        &self,
-        actor: &str,
-        id: &str,
-        expected: Option<u64>,
-        wait: Duration,
-    ) -> Result<Regenerated> {
+    pub async fn regenerate_key(&self, actor: &str, id: &str, expected: Option<u64>) -> Result<IssuedKey> {
         let secret = Secret::new_key(&self.settings.key_prefix);
         let changed = self.store.regenerate_key(id, &self.stored(&secret), expected, self.by(actor)).await?;
         if let Some(head) = changed.head {
             self.feed.publish(head);
         }
-        let applied = self.proxies.receipt(changed.after.revision, wait).await;
-        Ok(Regenerated { key: changed.after, secret, applied })
+        Ok(IssuedKey { key: changed.after, secret })
     }
 
-    /// Deletes a key for good and waits for the receipt.
+    /// Deletes a key and returns it as it was, with the revision of the delete.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::RevisionMismatch`]; when the store cannot be written.
-    pub async fn delete_key(&self, actor: &str, id: &str, expected: Option<u64>, wait: Duration) -> Result<Deleted> {
+    pub async fn delete_key(&self, actor: &str, id: &str, expected: Option<u64>) -> Result<KeyRecord> {
         let (key, head) = self.store.delete_key(id, expected, self.by(actor)).await?;
         self.feed.publish(head);
-        let applied = self.proxies.receipt(key.revision, wait).await;
-        Ok(Deleted { key, applied })
+        Ok(key)
+    }
+
+    /// Waits until every VM in contact has applied `revision`, for `wait` at most, and returns the receipt.
+    pub async fn receipt(&self, revision: u64, wait: Duration) -> Applied {
+        self.proxies.receipt(revision, wait).await
     }
 
     pub(super) fn by<'a>(&self, actor: &'a str) -> By<'a> {
@@ -210,10 +173,10 @@ impl Service {
     }
 }
 
-/// Checks what new keys begin with: 1 to 20 of A-Z a-z 0-9 and inner underscores.
+/// Checks a key prefix: 1 to 20 characters of A-Z, a-z and 0-9, with underscores between them.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A description of the mistake.
 pub fn check_prefix(prefix: &str) -> std::result::Result<(), FieldError> {
     let ok = (1..=20).contains(&prefix.len())
         && prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')

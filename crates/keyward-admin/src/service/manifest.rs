@@ -83,7 +83,7 @@ impl Service {
             return Box::pin(self.feed.page(poll.since, poll.base, poll.limit)).await;
         }
         let identity = Arc::clone(head);
-        let _waiter = Waiter::enter(principal, self.settings.most_waiters)?;
+        let _waiter = Waiter::enter(principal, self.settings.max_waiters)?;
         let left = principal.expires_at.map_or(poll.wait, |end| {
             let ms = end.unix_ms().saturating_sub(self.clock().now().unix_ms());
             Duration::from_millis(u64::try_from(ms).unwrap_or_default())

@@ -1,4 +1,4 @@
-//! The use cases, without HTTP and without SQL: the API, the page and the tests call these.
+//! The use cases, without HTTP and without SQL. The API and the page call them.
 
 pub mod error;
 pub mod feed;
@@ -11,7 +11,7 @@ mod usage;
 pub mod validate;
 
 pub use error::{Error, FieldError, Result};
-pub use keys::{CreateKey, Created, Deleted, EditKey, KeyPage, Regenerated, Updated, check_prefix};
+pub use keys::{CreateKey, EditKey, IssuedKey, KeyPage, check_prefix};
 pub use manifest::Poll;
 pub use usage::KeyDetail;
 
@@ -28,23 +28,23 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokens::Tokens;
 
-/// What the service is told at start.
+/// The settings of the service.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Only filters of this realm get the manifest; none: all do.
+    /// The only realm whose filters get the manifest. `None` means that all filters get it.
     pub realm: Option<String>,
-    /// What new keys begin with.
+    /// The part of new keys before the last underscore.
     pub key_prefix: String,
-    /// What a key can be granted.
+    /// The permissions that a key can be granted.
     pub catalogue: Catalogue,
-    /// Tokens from outside: name, role, plaintext.
+    /// The tokens from the environment: name, role, plaintext.
     pub tokens: Vec<(String, Role, Secret)>,
-    /// Expired keys are deleted after this long.
+    /// How long expired keys are kept.
     pub purge_after: Duration,
-    /// Tombstones are kept for this long.
+    /// How long tombstones are kept.
     pub tombstones_for: Duration,
-    /// Polls that may wait with one token.
-    pub most_waiters: usize,
+    /// How many polls may wait with one token.
+    pub max_waiters: usize,
 }
 
 impl Default for Settings {
@@ -56,30 +56,30 @@ impl Default for Settings {
             tokens: Vec::new(),
             purge_after: Duration::from_secs(30 * 86_400),
             tombstones_for: Duration::from_secs(7 * 86_400),
-            most_waiters: 20_000,
+            max_waiters: 20_000,
         }
     }
 }
 
-/// The service.
+/// The admin service.
 pub struct Service {
-    /// As told at start.
+    /// The settings.
     pub settings: Settings,
-    /// Where everything is kept.
+    /// The store.
     pub store: Store,
-    /// The newest state, and pages for filters.
+    /// The newest state of the store, and the pages of the manifest.
     pub feed: Feed,
-    /// Filter VMs and receipts.
+    /// The filter VMs and their receipts.
     pub proxies: Arc<Proxies>,
-    /// Who may call.
+    /// The tokens that are valid.
     pub tokens: Tokens,
     clock: Clock,
-    /// Name of this replica among those that share the store.
+    /// The name of this replica among those that share the store.
     replica: Arc<str>,
 }
 
 impl Service {
-    /// Starts on an open store. [`Service::run`] does what it does by itself.
+    /// Makes a service on an open store. [`Service::run`] starts its background work.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -99,12 +99,12 @@ impl Service {
         }))
     }
 
-    /// The time by which the service goes.
+    /// Returns the clock of the service.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// Up to `limit` entries of the audit log older than `before`, newest first.
+    /// Returns up to `limit` entries of the audit log older than `before`, newest first.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -112,9 +112,17 @@ impl Service {
         Ok(self.store.audit(filter, before, limit).await?)
     }
 
-    /// Whether the service can do its work.
-    pub fn is_ready(&self) -> bool {
+    /// Returns why the service cannot do its work. `None` means that it can.
+    pub fn unready(&self) -> Option<&'static str> {
         let state = self.feed.state();
-        state.reachable && !state.closing
+        if state.closing {
+            Some("the service is stopping")
+        } else if !state.reachable {
+            Some("the store cannot be reached")
+        } else if self.store.write_failure().is_some() {
+            Some("the store cannot be written; the log says why")
+        } else {
+            None
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Who may call: tokens by their digests, from the store and from the environment.
+//! The tokens of callers, by their digests: from the store and from the environment.
 
 use super::error::{Error, FieldError, Result};
 use super::validate;
@@ -14,18 +14,24 @@ use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use tokio::sync::Semaphore;
 
-/// A caller that proved itself.
+/// The end of the names of tokens from the environment.
+pub const ENVIRONMENT: &str = "(environment)";
+
+/// A caller that has shown a valid token.
 #[derive(Debug)]
 pub struct Principal {
-    /// Name of its token; audit entries carry it.
+    /// The name of the token, which audit entries carry.
     pub name: String,
-    /// What it may do.
+    /// What the caller may do.
     pub role: Role,
-    /// When the token ends; none: never.
+    /// From when on the token is refused. `None` means that it does not expire.
     pub expires_at: Option<Timestamp>,
-    /// Polls that wait with this token.
+    /// The number of polls that wait with this token.
     pub waiters: AtomicUsize,
+    /// The one place for a usage batch of this token.
+    pub(super) usage: Arc<Semaphore>,
     digest: Digest,
 }
 
@@ -39,20 +45,17 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Starts with none but those from outside: name, role, secret.
+    /// Begins with the tokens from the environment alone: name, role, secret.
     pub fn new(store: Store, clock: Clock, environment: Vec<(String, Role, Secret)>) -> Self {
         let environment = environment
             .into_iter()
-            .map(|(name, role, secret)| {
-                let waiters = AtomicUsize::new(0);
-                Arc::new(Principal { name, role, expires_at: None, waiters, digest: secret.digest() })
-            })
+            .map(|(name, role, secret)| Arc::new(principal(name, role, None, secret.digest())))
             .collect();
         let version = parking_lot::Mutex::new(u64::MAX);
         Self { store, clock, environment, by_digest: RwLock::default(), version }
     }
 
-    /// Reads the tokens again where the store says that they changed; whether it did.
+    /// Reads the tokens again if they changed since the last time. Returns whether they did.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -64,8 +67,10 @@ impl Tokens {
         let mut by_digest = self.by_digest.write();
         let mut fresh: HashMap<Digest, Arc<Principal>> = HashMap::new();
         for token in stored {
-            // Who stays keeps its count of waiting polls.
-            let principal = by_digest.remove(&token.digest).unwrap_or_else(|| Arc::new(principal(token)));
+            // A token that stays keeps its count of waiting polls.
+            let principal = by_digest
+                .remove(&token.digest)
+                .unwrap_or_else(|| Arc::new(principal(token.name, token.role, token.expires_at, token.digest)));
             fresh.insert(principal.digest, principal);
         }
         for principal in &self.environment {
@@ -76,40 +81,35 @@ impl Tokens {
         Ok(true)
     }
 
-    /// Who shows this token; none: nobody that we know, or its time has ended.
+    /// Returns the caller with this token. `None` means that the token is unknown or expired.
     pub fn authenticate(&self, token: &str) -> Option<Arc<Principal>> {
         self.find(&Digest::of_key(token.as_bytes()))
     }
 
-    /// Whether this caller would be let in now.
+    /// Returns whether the token of this caller is still valid.
     pub fn is_valid(&self, principal: &Principal) -> bool {
         self.find(&principal.digest).is_some()
     }
 
-    /// Whether there is a valid token of each role.
+    /// Returns whether there is a valid token of this role.
     pub fn has(&self, role: Role) -> bool {
         let now = self.clock.now();
         self.by_digest.read().values().any(|p| p.role == role && p.expires_at.is_none_or(|at| now < at))
     }
 
-    // A look-up by digest tells by its time nothing that helps to guess 256 random bits.
+    // The time of a look-up by digest reveals nothing that helps to guess 256 random bits.
     fn find(&self, digest: &Digest) -> Option<Arc<Principal>> {
         let principal = self.by_digest.read().get(digest).cloned()?;
         principal.expires_at.is_none_or(|at| self.clock.now() < at).then_some(principal)
     }
 }
 
-fn principal(token: TokenRecord) -> Principal {
-    Principal {
-        name: token.name,
-        role: token.role,
-        expires_at: token.expires_at,
-        waiters: AtomicUsize::new(0),
-        digest: token.digest,
-    }
+fn principal(name: String, role: Role, expires_at: Option<Timestamp>, digest: Digest) -> Principal {
+    let usage = Arc::new(Semaphore::new(1));
+    Principal { name, role, expires_at, waiters: AtomicUsize::new(0), usage, digest }
 }
 
-/// Makes a token; its plaintext is returned once and kept nowhere.
+/// Creates a token. Its plaintext is returned once and kept nowhere.
 ///
 /// # Errors
 /// For an invalid or taken name; when the store cannot be written.
@@ -121,7 +121,14 @@ pub async fn create_token(
     by: By<'_>,
 ) -> Result<(TokenRecord, Secret)> {
     let mut errors = Vec::new();
-    validate::name("name", name, &mut errors);
+    let name = validate::normalized(name);
+    validate::name("name", &name, &mut errors);
+    if name.ends_with(ENVIRONMENT) {
+        errors.push(FieldError::new(
+            "name",
+            format!("must not end in `{ENVIRONMENT}`, as those from the environment do"),
+        ));
+    }
     let lifetime_ms = lifetime.map(|lifetime| i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX));
     if lifetime_ms.is_some_and(|ms| !(1_000..=100 * 366 * 86_400_000).contains(&ms)) {
         errors.push(FieldError::new("expires_in", "must be from 1s to 36600d"));
@@ -129,10 +136,14 @@ pub async fn create_token(
     if !errors.is_empty() {
         return Err(Error::Invalid(errors));
     }
+    // Audit entries carry the name alone, so that a later token must not have the name of a revoked one.
+    if store.had_token_named(&name).await? {
+        return Err(Error::NameTaken);
+    }
     let secret = Secret::new_token();
     let token = TokenRecord {
         id: format!("tok_{}", random::base32_16()),
-        name: name.to_owned(),
+        name,
         role,
         digest: secret.digest(),
         created_at: by.at,

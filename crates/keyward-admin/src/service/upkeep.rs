@@ -1,4 +1,4 @@
-//! What the service does by itself: notice changes of others, keep the list of VMs, delete what is long over.
+//! Background work of the service: noticing changes of others, saving the list of VMs, deleting what has expired.
 
 use super::Service;
 use super::proxies::Message;
@@ -39,12 +39,13 @@ fn every(period: Duration) -> tokio::time::Interval {
 }
 
 impl Service {
-    /// Starts what runs until the returned set is dropped.
+    /// Starts the background work, which runs until the returned set is dropped.
     pub fn run(self: &Arc<Self>) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(self).look());
         tasks.spawn(Arc::clone(self).keep_proxies());
         tasks.spawn(Arc::clone(self).clean());
+        tasks.spawn(Arc::clone(self).watch_writes());
         if self.store.is_shared() {
             tasks.spawn(Arc::clone(self).listen());
             tasks.spawn(Arc::clone(self).share());
@@ -115,6 +116,15 @@ impl Service {
         }
     }
 
+    /// Notices that the store cannot be written before somebody needs it, and that it can be written again.
+    async fn watch_writes(self: Arc<Self>) {
+        let mut ticks = every(LOOK);
+        loop {
+            ticks.tick().await;
+            self.store.try_writing().await;
+        }
+    }
+
     async fn listen(self: Arc<Self>) {
         let mut pause = Duration::from_millis(100);
         loop {
@@ -139,13 +149,13 @@ impl Service {
         }
         // What was changed before listening began is not told.
         let _ = tokio::time::timeout(self.patience(), self.refresh()).await;
-        while let Ok(heard) = tokio::time::timeout(DEAF_AFTER, listener.try_recv()).await {
+        while let Ok(heard) = tokio::time::timeout(DEAF_AFTER, listener.next()).await {
             let Some(heard) = heard? else { break };
-            match heard.channel() {
+            match heard.channel.as_str() {
                 CHANGES => {
                     let _ = tokio::time::timeout(self.patience(), self.refresh()).await;
                 }
-                _ => match serde_json::from_str::<Message>(heard.payload()) {
+                _ => match serde_json::from_str::<Message>(&heard.payload) {
                     Ok(message) => self.proxies.hear(&self.replica, message),
                     Err(error) => tracing::warn!(%error, "a replica says something that is not understood"),
                 },
@@ -217,10 +227,10 @@ impl Service {
         loop {
             let (purged, head) = self.store.purge_expired(ago(self.settings.purge_after), PURGE_AT_ONCE, by).await?;
             if let Some(head) = head {
-                tracing::info!(purged, "keys that expired long ago were deleted");
+                tracing::info!(purged = purged.len(), "keys that expired long ago were deleted");
                 self.feed.publish(head);
             }
-            if purged < PURGE_AT_ONCE as usize {
+            if purged.len() < PURGE_AT_ONCE as usize {
                 break;
             }
         }

@@ -1,39 +1,41 @@
-//! The audit log: who did what when. Entries are only ever added; the database itself refuses anything else.
+//! The audit log: who did what when. Entries are only ever added: the database refuses to change or delete them.
 
+use super::database::Store;
+use super::error::{Error, Result};
+use super::head::unsigned;
 use super::sql::{Arg, Row};
-use super::{Error, Result, Store, unsigned};
 use keyward_policy::timestamp::Timestamp;
 
-/// One thing that was done.
+/// One entry of the audit log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditEntry {
-    /// Place in the log.
+    /// The position of the entry in the log.
     pub seq: i64,
-    /// When.
+    /// When it was done.
     pub at: Timestamp,
-    /// Name of the token that did it, or of who stood behind the command.
+    /// The name of the token that did it, or of the person who ran the command.
     pub actor: String,
-    /// `key.create`, `key.regenerate`, `key.update`, `key.delete`, `key.purge`, `token.create`, `token.revoke`,
-    /// `store.new_identity`.
+    /// What was done: `key.create`, `key.regenerate`, `key.update`, `key.delete`, `key.purge`, `token.create`,
+    /// `token.revoke` or `store.new_identity`.
     pub action: String,
-    /// Id of the key, the token or the store.
+    /// The id of the key, the token or the store.
     pub subject_id: String,
-    /// Its name then.
+    /// The name that the key or the token had then.
     pub subject_name: String,
-    /// Of the change, where it took one.
+    /// The revision of the change. `None` means that it took none.
     pub revision: Option<u64>,
-    /// What else there is to know: a JSON object.
+    /// Further details: a JSON object.
     pub detail: serde_json::Value,
 }
 
-/// Which entries to show; empty: all.
+/// Selects entries. Empty fields select all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditFilter {
-    /// Of this key, token or store.
+    /// The id of a key, a token or a store.
     pub subject_id: Option<String>,
-    /// By this actor.
+    /// The name of an actor.
     pub actor: Option<String>,
-    /// Of this kind.
+    /// An action.
     pub action: Option<String>,
 }
 
@@ -61,14 +63,14 @@ fn read_entry(row: &Row) -> Result<AuditEntry> {
 }
 
 impl Store {
-    /// Up to `limit` entries older than `before` (an [`AuditEntry::seq`]), newest first.
+    /// Returns up to `limit` entries older than `before` (an [`AuditEntry::seq`]), newest first.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub async fn audit(&self, filter: &AuditFilter, before: Option<i64>, limit: u32) -> Result<Vec<AuditEntry>> {
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         let (subject, actor, action) = (text(&filter.subject_id), text(&filter.actor), text(&filter.action));
-        // No entry has one, and PostgreSQL fails at it.
+        // No entry contains a NUL, and PostgreSQL fails at it.
         if [&subject, &actor, &action].iter().any(|text| text.contains('\0')) {
             return Ok(Vec::new());
         }
@@ -79,7 +81,7 @@ impl Store {
             Arg::Text(&actor),
             Arg::Text(&action),
         ];
-        // Written out so that each finds its index; the narrowest condition comes first.
+        // One statement for each combination, so that each finds its index. The narrowest condition comes first.
         let (sql, used) = match (&filter.subject_id, &filter.actor, &filter.action) {
             (Some(_), _, _) => (select!("subject_id = $3 AND ($4 = '' OR actor = $4) AND ($5 = '' OR action = $5)"), 5),
             (None, Some(_), _) => (select!("actor = $4 AND $3 = '' AND ($5 = '' OR action = $5)"), 5),

@@ -1,7 +1,9 @@
 //! One transaction that changes the store.
 
-use super::sql::{Arg, Row, Tx};
-use super::{CHANGES, Error, Head, Result, Store, read_head, signed};
+use super::database::{CHANGES, Store};
+use super::error::Result;
+use super::head::{Head, read_head, signed};
+use super::sql::{Arg, Priority, Tx};
 use keyward_policy::checksum::contribution;
 use keyward_policy::manifest::LiveKey;
 
@@ -12,14 +14,18 @@ pub struct Change {
 }
 
 impl Store {
-    /// Starts a change, waiting for whoever is writing.
+    /// Starts a change that a person waits for, after the one that is being made.
     pub(super) async fn change(&self) -> Result<Change> {
-        let mut tx = self.pool.begin_write().await?;
+        self.change_as(Priority::Person).await
+    }
+
+    /// Starts a change, after the one that is being made.
+    pub(super) async fn change_as(&self, priority: Priority) -> Result<Change> {
+        let mut tx = self.pool.begin_write(priority).await?;
         // An update and not `SELECT … FOR UPDATE`, which SQLite does not know.
         let sql = "UPDATE store SET head = head WHERE one = 1 \
                    RETURNING identity, head, live_count, live_checksum, compacted, version";
-        let row: Option<Row> = tx.row(sql, &[]).await?;
-        let head = read_head(&row.ok_or_else(|| Error::Corrupt("the row of the store is missing".into()))?)?;
+        let head = read_head(tx.row(sql, &[]).await?.as_ref())?;
         Ok(Change { tx, head })
     }
 }

@@ -1,153 +1,81 @@
-//! Keys as the store keeps them.
+//! Changes of keys, each in one transaction.
 
-use super::sql::{Arg, Row, Tx};
-use super::{Change, Error, Head, Result, Store, search, signed, unsigned};
+use super::change::Change;
+use super::database::Store;
+use super::error::{Error, Result};
+use super::head::{Head, signed};
+pub use super::record::KeyRecord;
+use super::record::{read_key, select_keys};
+use super::search;
+use super::sql::{Arg, Priority, Tx};
 use crate::lifetime::Lifetime;
 use keyward_policy::digest::Digest;
-use keyward_policy::manifest::LiveKey;
 use keyward_policy::timestamp::Timestamp;
 use serde_json::json;
-use std::borrow::Cow;
 
-/// A live key: everything but its plaintext, which nobody has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyRecord {
-    /// Place in the order of creation.
-    pub seq: i64,
-    /// `key_` and 16 base32 characters.
-    pub id: String,
-    /// What people call it; unique among live keys.
-    pub name: String,
-    /// Of the key in use.
-    pub digest: Digest,
-    /// The words before the underscore of the key in use.
-    pub prefix: String,
-    /// The last four characters of the key in use.
-    pub last_four: String,
-    /// Machine names, in the order they were given.
-    pub permissions: Vec<String>,
-    /// When it was first made.
-    pub created_at: Timestamp,
-    /// When it was last regenerated.
-    pub regenerated_at: Option<Timestamp>,
-    /// The chosen lifetime.
-    pub expires_in: Lifetime,
-    /// When it is refused; none: never.
-    pub expires_at: Option<Timestamp>,
-    /// Refused until enabled again.
-    pub disabled: bool,
-    /// Of its last change.
-    pub revision: u64,
-    /// When a filter last let it through, as far as filters have told; none: never.
-    pub last_used_at: Option<Timestamp>,
-}
-
-/// What a new or regenerated key is stored as.
+/// What the store keeps of a plaintext.
 #[derive(Debug, Clone)]
 pub struct NewDigest {
-    /// Of the plaintext.
+    /// The SHA-256 digest of the plaintext.
     pub digest: Digest,
-    /// The words before the underscore.
+    /// The part of the plaintext before its last underscore.
     pub prefix: String,
-    /// The last four characters.
+    /// The last four characters of the plaintext.
     pub last_four: String,
 }
 
-/// A key to be made.
+/// A key that is to be created.
 #[derive(Debug, Clone)]
 pub struct NewKey {
-    /// Fresh and unique.
+    /// A new and unique id.
     pub id: String,
-    /// Valid, but perhaps taken.
+    /// A valid name, which another key may have.
     pub name: String,
-    /// Of the catalogue.
+    /// The machine names of the permissions to grant.
     pub permissions: Vec<String>,
     /// The chosen lifetime.
     pub expires_in: Lifetime,
-    /// Of its plaintext.
+    /// What is kept of the plaintext.
     pub secret: NewDigest,
 }
 
-/// What to change of a key; none: leave as it is.
+/// What to change of a key. `None` leaves a field as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyEdit {
-    /// Another name.
+    /// The new name.
     pub name: Option<String>,
-    /// Other permissions.
+    /// The new permissions.
     pub permissions: Option<Vec<String>>,
-    /// Refuse it, or no longer.
+    /// Whether the key is to be refused.
     pub disabled: Option<bool>,
 }
 
-/// Who changes something, and when.
+/// Who makes a change, and when.
 #[derive(Debug, Clone, Copy)]
 pub struct By<'a> {
-    /// Name of the token, or of who stands behind the command.
+    /// The name of the token, or of the person who runs the command.
     pub actor: &'a str,
-    /// When.
+    /// The time of the change.
     pub at: Timestamp,
 }
 
 /// A key before and after a change.
 #[derive(Debug, Clone)]
 pub struct Changed {
-    /// As it was.
+    /// The key before the change.
     pub before: KeyRecord,
-    /// As it is.
+    /// The key after the change.
     pub after: KeyRecord,
-    /// The store afterwards; none: nothing had to change.
+    /// The state of the store after the change. `None` means that nothing had to change.
     pub head: Option<Head>,
 }
 
-const BY_ID: &str = "SELECT k.seq, k.id, k.name, k.sha256, k.prefix, k.last_four, k.permissions, k.created_at, \
-    k.regenerated_at, k.expires_in, k.expires_at, k.disabled, k.revision, u.last_used_at \
-    FROM keys k LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' WHERE k.id = $1";
+const BY_ID: &str = select_keys!("keys k", "WHERE k.id = $1");
 const BY_NAME: &str = "SELECT id FROM keys WHERE name = $1";
-
-impl KeyRecord {
-    /// The record as it stands in the manifest and in the checksum.
-    pub fn wire(&self) -> LiveKey<'_> {
-        LiveKey {
-            revision: self.revision,
-            id: Cow::Borrowed(&self.id),
-            name: Cow::Borrowed(&self.name),
-            sha256: Cow::Owned(self.digest.to_hex()),
-            permissions: self.permissions.iter().map(|name| Cow::Borrowed(name.as_str())).collect(),
-            expires_at: self.expires_at.map(|at| Cow::Owned(at.to_string())),
-            disabled: self.disabled,
-            must: Vec::new(),
-        }
-    }
-}
-
-/// Reads the columns that make a key, in the order in which every statement here selects them.
-pub(super) fn read_key(row: &Row) -> Result<KeyRecord> {
-    let corrupt = |what: &str| Error::Corrupt(format!("a key's {what}"));
-    Ok(KeyRecord {
-        seq: row.int(0)?,
-        id: row.text(1)?,
-        name: row.text(2)?,
-        digest: Digest::from_bytes(row.bytes(3)?.try_into().map_err(|_| corrupt("digest"))?),
-        prefix: row.text(4)?,
-        last_four: row.text(5)?,
-        permissions: permissions(&row.text(6)?).map(str::to_owned).collect(),
-        created_at: Timestamp::from_unix_ms(row.int(7)?),
-        regenerated_at: row.opt_int(8)?.map(Timestamp::from_unix_ms),
-        expires_in: row.text(9)?.parse().map_err(|_| corrupt("lifetime"))?,
-        expires_at: row.opt_int(10)?.map(Timestamp::from_unix_ms),
-        disabled: row.int(11)? != 0,
-        revision: unsigned(row.int(12)?)?,
-        last_used_at: row.opt_int(13)?.map(Timestamp::from_unix_ms),
-    })
-}
-
-/// The names in the column of permissions.
-pub(super) fn permissions(column: &str) -> impl Iterator<Item = &str> {
-    column.split(',').filter(|name| !name.is_empty())
-}
+const EXPIRED: &str = select_keys!("keys k", "WHERE k.expires_at < $1 ORDER BY k.expires_at LIMIT $2");
 
 impl Store {
-    /// The key with this id.
+    /// Returns the key with this id.
     ///
     /// # Errors
     /// [`Error::NotFound`]; or when the database cannot be read.
@@ -159,7 +87,7 @@ impl Store {
         read_key(&row.ok_or(Error::NotFound)?)
     }
 
-    /// Makes a key.
+    /// Creates a key.
     ///
     /// # Errors
     /// [`Error::NameTaken`]; or when the database cannot be written: then nothing was.
@@ -171,7 +99,7 @@ impl Store {
         Ok((key, change.commit().await?))
     }
 
-    /// Gives a key another plaintext, and its lifetime anew; the old one goes in the same revision.
+    /// Replaces the plaintext of a key and starts its lifetime again. The old plaintext goes in the same revision.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::RevisionMismatch`]; or when the database cannot be written: then nothing was.
@@ -195,7 +123,7 @@ impl Store {
         change.replace_key(&before, after, by, "key.regenerate", &json!({})).await
     }
 
-    /// Changes name, permissions or whether a key is refused.
+    /// Changes the name or the permissions of a key, or whether it is refused.
     ///
     /// # Errors
     /// As [`Store::regenerate_key`], and [`Error::NameTaken`].
@@ -225,7 +153,7 @@ impl Store {
         change.replace_key(&before, after, by, "key.update", &detail.into()).await
     }
 
-    /// Deletes a key for good and leaves a tombstone.
+    /// Deletes a key and leaves a tombstone.
     ///
     /// # Errors
     /// As [`Store::regenerate_key`].
@@ -236,28 +164,32 @@ impl Store {
         Ok((key, change.commit().await?))
     }
 
-    /// Deletes up to `limit` keys that expired before `before`, each with its own revision; how many they were.
+    /// Deletes up to `limit` keys that expired before `before`, each with a revision of its own. Returns the keys as they
+    /// were, and the new state of the store if there were any.
     ///
     /// # Errors
     /// When the database cannot be written: then nothing was.
-    pub async fn purge_expired(&self, before: Timestamp, limit: u32, by: By<'_>) -> Result<(usize, Option<Head>)> {
-        const EXPIRED: &str = "SELECT k.seq, k.id, k.name, k.sha256, k.prefix, k.last_four, k.permissions, \
-            k.created_at, k.regenerated_at, k.expires_in, k.expires_at, k.disabled, k.revision, k.expires_at \
-            FROM keys k WHERE k.expires_at < $1 ORDER BY k.expires_at LIMIT $2";
+    pub async fn purge_expired(
+        &self,
+        before: Timestamp,
+        limit: u32,
+        by: By<'_>,
+    ) -> Result<(Vec<KeyRecord>, Option<Head>)> {
         let args = [Arg::Int(before.unix_ms()), Arg::Int(i64::from(limit))];
         if self.pool.row(EXPIRED, &[args[0], Arg::Int(1)]).await?.is_none() {
-            return Ok((0, None));
+            return Ok((Vec::new(), None));
         }
-        let mut change = self.change().await?;
+        let mut change = self.change_as(Priority::Background).await?;
         let rows = change.tx.rows(EXPIRED, &args).await?;
-        for row in &rows {
-            change.bury_key(&read_key(row)?, by, "key.purge").await?;
+        let keys: Vec<KeyRecord> = rows.iter().map(read_key).collect::<Result<_>>()?;
+        for key in &keys {
+            change.bury_key(key, by, "key.purge").await?;
         }
-        Ok((rows.len(), Some(change.commit().await?)))
+        Ok((keys, Some(change.commit().await?)))
     }
 }
 
-/// PostgreSQL fails at a text with a NUL in it, where no key has one.
+/// Returns whether a text can be an id that this service gave. PostgreSQL fails at a NUL, which no id has.
 fn may_be_id(id: &str) -> bool {
     id.bytes().all(|b| b.is_ascii_graphic())
 }
@@ -338,7 +270,7 @@ impl Change {
         Ok(Changed { before: before.clone(), after, head: Some(head) })
     }
 
-    /// Deletes a key, leaves its tombstone and says so in the audit log; the revision of the delete.
+    /// Deletes a key, leaves its tombstone and writes an audit entry. Returns the revision of the delete.
     async fn bury_key(&mut self, key: &KeyRecord, by: By<'_>, action: &str) -> Result<u64> {
         let revision = self.next_revision();
         self.removed(&key.wire());

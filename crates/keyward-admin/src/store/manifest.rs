@@ -1,8 +1,10 @@
 //! What filters fetch: changes since a revision, and the removal of old tombstones.
 
-use super::keys::permissions;
-use super::sql::{Arg, Row};
-use super::{Error, Head, Result, Store, read_head, signed, unsigned};
+use super::database::Store;
+use super::error::{Error, Result};
+use super::head::{HEAD, Head, read_head, signed, unsigned};
+use super::record::split_permissions;
+use super::sql::{Arg, Priority, Row};
 use keyward_policy::manifest::{Change as WireChange, LiveKey};
 use keyward_policy::timestamp::Timestamp;
 use std::borrow::Cow;
@@ -50,7 +52,7 @@ impl ManifestKey {
         })
     }
 
-    /// As it stands in the manifest and in the checksum: just as [`KeyRecord::wire`](super::keys::KeyRecord::wire).
+    /// As it stands in the manifest and in the checksum: just as [`KeyRecord::wire`](super::KeyRecord::wire).
     pub fn wire(&self) -> LiveKey<'_> {
         let expires_at = self.expires_at.map(|ms| Cow::Owned(Timestamp::from_unix_ms(ms).to_string()));
         LiveKey {
@@ -58,7 +60,7 @@ impl ManifestKey {
             id: Cow::Borrowed(&self.id),
             name: Cow::Borrowed(&self.name),
             sha256: Cow::Borrowed(&self.sha256),
-            permissions: permissions(&self.permissions).map(Cow::Borrowed).collect(),
+            permissions: split_permissions(&self.permissions).map(Cow::Borrowed).collect(),
             expires_at,
             disabled: self.disabled != 0,
             must: Vec::new(),
@@ -134,8 +136,7 @@ impl Store {
         const DEAD: &str = "SELECT revision, id FROM tombstones WHERE revision > $1 ORDER BY revision LIMIT $2";
 
         let mut tx = self.pool.begin_read().await?;
-        let row = tx.row(super::HEAD, &[]).await?;
-        let head = read_head(&row.ok_or_else(|| Error::Corrupt("the row of the store is missing".into()))?)?;
+        let head = read_head(tx.row(HEAD, &[]).await?.as_ref())?;
         if since.max(base) > head.revision {
             return Err(Error::Ahead(head.revision));
         }
@@ -173,11 +174,11 @@ impl Store {
     pub async fn compact(&self, before: Timestamp) -> Result<Option<Head>> {
         const NEWEST: &str = "SELECT MAX(revision) FROM tombstones WHERE deleted_at < $1";
         let before = [Arg::Int(before.unix_ms())];
-        let newest = |row: Option<super::sql::Row>| row.map_or(Ok(None), |row| row.opt_int(0));
+        let newest = |row: Option<Row>| row.map_or(Ok(None), |row| row.opt_int(0));
         if newest(self.pool.row(NEWEST, &before).await?)?.is_none() {
             return Ok(None);
         }
-        let mut change = self.change().await?;
+        let mut change = self.change_as(Priority::Background).await?;
         let row = change.tx.row(NEWEST, &before).await?;
         let Some(newest) = newest(row)? else { return Ok(None) };
         change.tx.execute("DELETE FROM tombstones WHERE revision <= $1", &[Arg::Int(newest)]).await?;

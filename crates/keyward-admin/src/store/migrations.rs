@@ -1,27 +1,47 @@
 //! The shapes of the database, compiled in and applied in order.
 
-use super::sql::Pool;
-use super::{Error, Result};
+use super::error::{Error, Result};
+use super::sql::Database;
 use sqlx::SqlSafeStr as _;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use std::borrow::Cow;
 
-const SQLITE: &[(i64, &str, &str)] = &[(1, "store", include_str!("../../migrations/sqlite/0001_store.sql"))];
-const POSTGRES: &[(i64, &str, &str)] = &[(1, "store", include_str!("../../migrations/postgres/0001_store.sql"))];
+const SQLITE: &[(i64, &str, &str)] = &[
+    (1, "store", include_str!("../../migrations/sqlite/0001_store.sql")),
+    (2, "writes", include_str!("../../migrations/sqlite/0002_writes.sql")),
+];
+const POSTGRES: &[(i64, &str, &str)] = &[
+    (1, "store", include_str!("../../migrations/postgres/0001_store.sql")),
+    (2, "writes", include_str!("../../migrations/postgres/0002_writes.sql")),
+];
 
-/// Brings the database to this version's shape. Replicas that start together wait for each other.
+/// Brings the schema of the database to this version's. Replicas that start together wait for each other.
 ///
 /// # Errors
 /// When a step fails, or the database was made by a newer version.
-pub(super) async fn run(pool: &Pool) -> Result<()> {
-    match pool {
-        Pool::Sqlite { write, .. } => migrator(SQLITE).run(write).await?,
-        Pool::Postgres { pool, .. } => {
-            migrator(POSTGRES).run(pool).await?;
+pub(super) async fn run(database: &Database) -> Result<()> {
+    match database {
+        Database::Sqlite { write, .. } => migrator(SQLITE).run(write).await.map_err(newer)?,
+        Database::Postgres { pool, .. } => {
+            migrator(POSTGRES).run(pool).await.map_err(newer)?;
             index_trigrams(pool).await?;
         }
     }
     Ok(())
+}
+
+/// Says in words that the database was made by a newer version.
+fn newer(error: MigrateError) -> Error {
+    match error {
+        MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => {
+            let known = SQLITE.len();
+            Error::NewerSchema(format!(
+                "the database was made by a newer version of Keyward: its schema is {version}, and this version knows up \
+                 to {known}; run that version or a newer one"
+            ))
+        }
+        error => error.into(),
+    }
 }
 
 fn migrator(steps: &[(i64, &'static str, &'static str)]) -> Migrator {

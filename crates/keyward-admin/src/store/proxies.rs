@@ -1,7 +1,9 @@
 //! Filter VMs that were seen, kept so that a restarted service still counts those that may hold an old key.
 
-use super::sql::Arg;
-use super::{Result, Store, signed, unsigned};
+use super::database::Store;
+use super::error::Result;
+use super::head::{signed, unsigned};
+use super::sql::{Arg, Priority};
 use keyward_policy::timestamp::Timestamp;
 use std::time::Duration;
 
@@ -58,7 +60,7 @@ impl Store {
             in_contact = excluded.in_contact, last_contact_at = excluded.last_contact_at";
         // In steps, so that thousands of proxies that come back at once do not keep a delete waiting.
         for some in changed.chunks(500) {
-            let mut tx = self.pool.begin_write().await?;
+            let mut tx = self.pool.begin_write(Priority::Background).await?;
             for proxy in some {
                 let staleness = proxy.max_staleness.map(|limit| i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
                 let args = [
@@ -75,7 +77,7 @@ impl Store {
             tx.commit().await?;
         }
         for some in gone.chunks(500) {
-            let mut tx = self.pool.begin_write().await?;
+            let mut tx = self.pool.begin_write(Priority::Background).await?;
             for (node, vm) in some {
                 let args = [Arg::Text(node), Arg::Text(vm)];
                 tx.execute("DELETE FROM proxies WHERE node = $1 AND vm = $2", &args).await?;

@@ -4,55 +4,43 @@
 //! of the name, its words, the id (after `key_`) and the last four, by a table of starts. Both keep the order of
 //! creation by themselves, so that a page of a million matches costs no more than a page of ten.
 
-use super::keys::{KeyRecord, read_key};
-use super::sql::{Arg, Pool, Tx};
-use super::{Result, Store};
+use super::database::Store;
+use super::error::Result;
+use super::record::{KeyRecord, read_key, select_keys};
+use super::sql::{Arg, Database, Tx};
 use std::collections::BTreeSet;
 
 /// How many of the newest keys PostgreSQL looks through before it asks the trigram index: a frequent text is found
 /// among them at once, and for a rare one the index has little to sort.
 const NEWEST: i64 = 5_000;
 
-macro_rules! select {
-    ($from:literal) => {
-        concat!(
-            "SELECT k.seq, k.id, k.name, k.sha256, k.prefix, k.last_four, k.permissions, k.created_at, \
-             k.regenerated_at, k.expires_in, k.expires_at, k.disabled, k.revision, u.last_used_at FROM ",
-            $from
-        )
-    };
-}
-
-const ALL: &str = select!(
-    "keys k LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' \
-     WHERE k.seq < $1 ORDER BY k.seq DESC LIMIT $2"
-);
+const ALL: &str = select_keys!("keys k", "WHERE k.seq < $1 ORDER BY k.seq DESC LIMIT $2");
 // The page is cut before it is joined: the other way round a planner may walk all keys to meet a rare start.
-const BY_START: &str = select!(
+const BY_START: &str = select_keys!(
     "(SELECT seq FROM key_prefixes WHERE prefix = $3 AND seq < $1 ORDER BY seq DESC LIMIT $2) p \
-     JOIN keys k ON k.seq = p.seq LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' \
-     ORDER BY k.seq DESC"
+     JOIN keys k ON k.seq = p.seq",
+    "ORDER BY k.seq DESC"
 );
-const SQLITE_BY_TRIGRAM: &str = select!(
+const SQLITE_BY_TRIGRAM: &str = select_keys!(
     "(SELECT rowid AS seq FROM key_search WHERE text MATCH $3 AND rowid < $1 ORDER BY rowid DESC LIMIT $2) s \
-     JOIN keys k ON k.seq = s.seq LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' \
-     ORDER BY k.seq DESC"
+     JOIN keys k ON k.seq = s.seq",
+    "ORDER BY k.seq DESC"
 );
-const POSTGRES_NEWEST: &str = select!(
+const POSTGRES_NEWEST: &str = select_keys!(
     "(SELECT * FROM (SELECT * FROM keys WHERE seq < $1 ORDER BY seq DESC LIMIT $4) n \
-     WHERE strpos(n.search, $3) > 0 ORDER BY n.seq DESC LIMIT $2) k \
-     LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' ORDER BY k.seq DESC"
+     WHERE strpos(n.search, $3) > 0 ORDER BY n.seq DESC LIMIT $2) k",
+    "ORDER BY k.seq DESC"
 );
 // OFFSET 0 keeps the planner from walking all keys in order, in the hope of an early match.
-const POSTGRES_BY_TRIGRAM: &str = select!(
+const POSTGRES_BY_TRIGRAM: &str = select_keys!(
     "(SELECT m.seq FROM (SELECT seq, search FROM keys WHERE folded LIKE $3 OFFSET 0) m \
-     WHERE m.seq < $1 AND strpos(m.search, $4) > 0 ORDER BY m.seq DESC LIMIT $2) s JOIN keys k ON k.seq = s.seq \
-     LEFT JOIN key_usage u ON u.key_id = k.id AND u.permission = '' ORDER BY k.seq DESC"
+     WHERE m.seq < $1 AND strpos(m.search, $4) > 0 ORDER BY m.seq DESC LIMIT $2) s JOIN keys k ON k.seq = s.seq",
+    "ORDER BY k.seq DESC"
 );
 
 impl Store {
-    /// Up to `limit` live keys older than `before` (a [`KeyRecord::seq`]), newest first, in which `q` is found; an empty
-    /// `q` finds all.
+    /// Returns up to `limit` live keys older than `before` (a [`KeyRecord::seq`]), newest first, in which `q` is found. An
+    /// empty `q` finds all.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -63,14 +51,15 @@ impl Store {
         }
         let q = q.to_lowercase();
         let page = [Arg::Int(before.unwrap_or(i64::MAX)), Arg::Int(i64::from(limit))];
-        let rows = match (q.chars().count(), &self.pool) {
-            (0, pool) => pool.rows(ALL, &page).await?,
-            (1 | 2, pool) => pool.rows(BY_START, &[page[0], page[1], Arg::Text(&q)]).await?,
-            (_, pool @ Pool::Sqlite { .. }) => {
+        let pool = &self.pool;
+        let rows = match (q.chars().count(), pool.database()) {
+            (0, _) => pool.rows(ALL, &page).await?,
+            (1 | 2, _) => pool.rows(BY_START, &[page[0], page[1], Arg::Text(&q)]).await?,
+            (_, Database::Sqlite { .. }) => {
                 let phrase = format!("\"{}\"", q.replace('"', "\"\""));
                 pool.rows(SQLITE_BY_TRIGRAM, &[page[0], page[1], Arg::Text(&phrase)]).await?
             }
-            (_, pool @ Pool::Postgres { .. }) => {
+            (_, Database::Postgres { .. }) => {
                 let newest = [page[0], page[1], Arg::Text(&q), Arg::Int(NEWEST)];
                 let rows = pool.rows(POSTGRES_NEWEST, &newest).await?;
                 if rows.len() >= limit as usize {
@@ -85,13 +74,14 @@ impl Store {
     }
 }
 
-/// What is searched, in lower case.
+/// Returns the text that is searched, in lower case.
 pub(super) fn text(key: &KeyRecord) -> String {
     format!("{}\n{}\n{}", key.name, key.id, key.last_four).to_lowercase()
 }
 
-/// `text` with a letter or digit of ASCII in the place of every other character, the same for the same. What holds a
-/// text holds it folded, too; the other way round has to be looked at. Nothing in it means anything to `LIKE`.
+/// Replaces every character that is not a letter or digit of ASCII by one that is, always by the same one. A text that
+/// contains another still contains it when both are folded; the other way round has to be checked. Nothing in a folded
+/// text means anything to `LIKE`.
 pub(super) fn fold(text: &str) -> String {
     const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
     let fold = |c: char| match c {
@@ -102,7 +92,7 @@ pub(super) fn fold(text: &str) -> String {
     text.chars().map(fold).collect()
 }
 
-/// The starts of one and two characters by which a key is found.
+/// Returns the starts of one and two characters by which a key is found.
 pub(super) fn starts(key: &KeyRecord) -> BTreeSet<String> {
     let name = key.name.to_lowercase();
     let id = key.id.strip_prefix("key_").unwrap_or(&key.id);
@@ -119,7 +109,7 @@ pub(super) fn starts(key: &KeyRecord) -> BTreeSet<String> {
     starts
 }
 
-/// Makes a new key findable.
+/// Adds a new key to the search.
 pub(super) async fn add(tx: &mut Tx, key: &KeyRecord) -> Result<()> {
     if !tx.is_postgres() {
         let args = [Arg::Int(key.seq), Arg::Text(&text(key))];
@@ -132,7 +122,7 @@ pub(super) async fn add(tx: &mut Tx, key: &KeyRecord) -> Result<()> {
     Ok(())
 }
 
-/// Makes a changed key findable by what it is now.
+/// Replaces the texts of a changed key in the search.
 pub(super) async fn replace(tx: &mut Tx, before: &KeyRecord, after: &KeyRecord) -> Result<()> {
     let now = text(after);
     if text(before) == now {
@@ -158,7 +148,7 @@ pub(super) async fn replace(tx: &mut Tx, before: &KeyRecord, after: &KeyRecord) 
     Ok(())
 }
 
-/// A deleted key is found no more.
+/// Removes a deleted key from the search.
 pub(super) async fn remove(tx: &mut Tx, key: &KeyRecord) -> Result<()> {
     if !tx.is_postgres() {
         tx.execute("DELETE FROM key_search WHERE rowid = $1", &[Arg::Int(key.seq)]).await?;

@@ -1,15 +1,19 @@
-//! Many keys at once, for benchmarks: the same rows as by [`Store::create_key`], without audit entries.
+//! Creates many keys at once, for benchmarks: the rows of [`Store::create_key`] without audit entries.
 
-use super::keys::{By, KeyRecord};
+use super::database::Store;
+use super::error::Result;
+use super::head::Head;
+use super::keys::By;
+use super::record::KeyRecord;
+use super::search;
 use super::sql::Arg;
-use super::{Head, Result, Store, search};
 use crate::lifetime::Lifetime;
 use crate::random;
 use crate::secret::Secret;
 use serde_json::json;
 
 impl Store {
-    /// Makes a key for each secret, named `seed-0000001` and so on from `first`, in one transaction.
+    /// Creates a key for each secret, named `seed-0000001` and so on from `first`, in one transaction.
     ///
     /// # Errors
     /// When the database cannot be written, or a name is taken: then nothing was.

@@ -1,7 +1,10 @@
-//! Tokens of the admin service, as digests.
+//! The tokens of the admin service, kept as digests.
 
+use super::database::Store;
+use super::error::{Error, Result};
+use super::head::Head;
+use super::keys::By;
 use super::sql::{Arg, Row};
-use super::{Error, Head, Result, Store, keys::By};
 use keyward_policy::digest::Digest;
 use keyward_policy::timestamp::Timestamp;
 use serde_json::json;
@@ -18,7 +21,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// How it is written.
+    /// Returns the name of the role.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Admin => "admin",
@@ -33,7 +36,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// The text is no role.
+/// The text is not the name of a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be `admin` or `edge`")]
 pub struct InvalidRole;
@@ -46,20 +49,20 @@ impl FromStr for Role {
     }
 }
 
-/// A token that was made and not revoked.
+/// A token that is not revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenRecord {
-    /// `tok_` and 16 base32 characters.
+    /// The id of the token: `tok_` and 16 base32 characters.
     pub id: String,
-    /// Unique among tokens that are not revoked; audit entries carry it.
+    /// The name of the token, which audit entries carry. Unique among tokens that are not revoked.
     pub name: String,
     /// What it may do.
     pub role: Role,
-    /// Of its plaintext.
+    /// The SHA-256 digest of the plaintext.
     pub digest: Digest,
-    /// When it was made.
+    /// When the token was created.
     pub created_at: Timestamp,
-    /// When it is refused; none: never.
+    /// From when on the token is refused. `None` means that it does not expire.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -76,7 +79,7 @@ fn read_token(row: &Row) -> Result<TokenRecord> {
 }
 
 impl Store {
-    /// The tokens that are not revoked, oldest first; expired ones too.
+    /// Returns the tokens that are not revoked, oldest first. Expired tokens are among them.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -86,7 +89,7 @@ impl Store {
         self.pool.rows(sql, &[]).await?.iter().map(read_token).collect()
     }
 
-    /// Whether there ever was a token of this role, revoked and expired ones included.
+    /// Returns whether there ever was a token of this role. Revoked and expired tokens count.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -95,7 +98,16 @@ impl Store {
         Ok(self.pool.row(sql, &[Arg::Text(role.as_str())]).await?.is_some())
     }
 
-    /// Keeps a new token.
+    /// Returns whether there ever was a token with this name. Revoked and expired tokens count.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn had_token_named(&self, name: &str) -> Result<bool> {
+        let sql = "SELECT id FROM tokens WHERE name = $1 LIMIT 1";
+        Ok(self.pool.row(sql, &[Arg::Text(name)]).await?.is_some())
+    }
+
+    /// Adds a token.
     ///
     /// # Errors
     /// [`Error::NameTaken`]; or when the database cannot be written.

@@ -1,18 +1,26 @@
 //! How often and when each key was used, as filters report it in batches.
 
-use super::sql::Arg;
-use super::{Result, Store, signed, unsigned};
+use super::database::Store;
+use super::error::Result;
+use super::head::{signed, unsigned};
+use super::sql::{Arg, Priority, Tx};
 use keyward_policy::timestamp::Timestamp;
 use serde_json::json;
 
-/// What one VM tells of one key since its last batch.
+/// How many rows one transaction writes. It is short, so that a person's change need not wait, and as long as the batches
+/// that filters send.
+const MAX_ROWS: usize = 2_000;
+/// The largest sum that is kept: JSON carries it exactly. The statements below name it too.
+const MAX_SUM: u64 = 9_000_000_000_000_000;
+
+/// What one VM reports of one key since its last batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyUsage {
-    /// Which key.
+    /// The id of the key.
     pub id: String,
-    /// Requests let through.
+    /// The number of requests let through.
     pub count: u64,
-    /// The newest of them.
+    /// When the newest of them was let through.
     pub last_used_at: Timestamp,
     /// How many of them needed each permission.
     pub permissions: Vec<(String, u64)>,
@@ -21,60 +29,56 @@ pub struct KeyUsage {
 /// How often one permission of a key, or the key as a whole, was used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageTotal {
-    /// A machine name; empty: the key as a whole.
+    /// The machine name of the permission. The empty name stands for the key as a whole.
     pub permission: String,
-    /// Requests let through.
+    /// The number of requests let through.
     pub count: u64,
-    /// The newest of them.
+    /// When the newest of them was let through.
     pub last_used_at: Timestamp,
 }
 
+/// Key, permission, count and time.
+type UsageRow<'a> = (&'a str, &'a str, u64, i64);
+
 impl Store {
-    /// Adds a batch unless this one or a later one of the same VM was added before; whether it was. Keys that are gone
-    /// are passed over. The ids, and the permissions of one id, must not repeat. Sums end where JSON would no longer
-    /// carry them exactly.
+    /// Adds a batch, unless this one or a later one of the same VM was added before. Returns whether it was added now.
+    /// Keys that do not exist are passed over. The ids, and the permissions of one id, must not repeat.
+    ///
+    /// A large batch is added in several transactions, and other writes may come between them. If one of them fails, the
+    /// same batch sent again continues where the first one ended.
     ///
     /// # Errors
-    /// When the database cannot be written: then nothing was.
+    /// When the database cannot be written.
     pub async fn add_usage(&self, vm: &str, seq: u64, keys: &[KeyUsage], now: Timestamp) -> Result<bool> {
-        /// As in the statements.
-        const MOST: u64 = 9_000_000_000_000_000;
-        const SQLITE: &str = "INSERT INTO key_usage (key_id, permission, count, last_used_at) \
-            SELECT e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3 FROM json_each($1) e \
-            WHERE EXISTS (SELECT 1 FROM keys WHERE id = e.value ->> 0) \
-            ON CONFLICT (key_id, permission) DO UPDATE SET count = min(count + excluded.count, 9000000000000000), \
-            last_used_at = max(last_used_at, excluded.last_used_at)";
-        const POSTGRES: &str = "INSERT INTO key_usage (key_id, permission, count, last_used_at) \
-            SELECT e ->> 0, e ->> 1, (e ->> 2)::bigint, (e ->> 3)::bigint FROM jsonb_array_elements($1::jsonb) e \
-            WHERE EXISTS (SELECT 1 FROM keys WHERE id = e ->> 0) \
-            ON CONFLICT (key_id, permission) DO UPDATE SET count = least(key_usage.count + excluded.count, 9000000000000000), \
-            last_used_at = greatest(key_usage.last_used_at, excluded.last_used_at)";
-
-        let mut rows = Vec::new();
-        for key in keys {
-            let at = key.last_used_at.min(now).unix_ms();
-            rows.push((key.id.as_str(), "", key.count.min(MOST), at));
-            let permissions = key.permissions.iter();
-            rows.extend(permissions.map(|(name, count)| (key.id.as_str(), name.as_str(), (*count).min(MOST), at)));
+        let rows = rows_of(keys, now);
+        let mut known = None;
+        loop {
+            let mut tx = self.pool.begin_write(Priority::Background).await?;
+            let added = match known {
+                Some(added) => added,
+                None => match begin_batch(&mut tx, vm, seq, now).await? {
+                    Some(added) if added <= rows.len() => added,
+                    _ => return Ok(false),
+                },
+            };
+            let some = rows.get(added..).unwrap_or_default();
+            let some = some.get(..MAX_ROWS).unwrap_or(some);
+            let next = added + some.len();
+            let is_last = next >= rows.len();
+            if !advance_batch(&mut tx, vm, seq, added, (!is_last).then_some(next)).await? {
+                // Somebody else is adding the same batch.
+                return Ok(false);
+            }
+            add_rows(&mut tx, some).await?;
+            tx.commit().await?;
+            if is_last {
+                return Ok(true);
+            }
+            known = Some(next);
         }
-        // In one order, so that two batches never wait for each other's rows.
-        rows.sort_unstable();
-
-        let mut tx = self.pool.begin_write().await?;
-        let newer = "INSERT INTO usage_batches (vm, seq, received_at) VALUES ($1, $2, $3) \
-                     ON CONFLICT (vm) DO UPDATE SET seq = excluded.seq, received_at = excluded.received_at \
-                     WHERE usage_batches.seq < excluded.seq";
-        let args = [Arg::Text(vm), Arg::Int(signed(seq)), Arg::Int(now.unix_ms())];
-        if tx.execute(newer, &args).await? == 0 {
-            return Ok(false);
-        }
-        let sql = if tx.is_postgres() { POSTGRES } else { SQLITE };
-        tx.execute(sql, &[Arg::Text(&json!(rows).to_string())]).await?;
-        tx.commit().await?;
-        Ok(true)
     }
 
-    /// What is known of a key's use: the whole and each permission that was ever needed.
+    /// Returns the use of a key: as a whole first, then for each permission that was ever needed.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -84,9 +88,9 @@ impl Store {
         rows.iter()
             .map(|row| {
                 Ok(UsageTotal {
-                    permission: row.text(0)?,
-                    count: unsigned(row.int(1)?)?,
-                    last_used_at: Timestamp::from_unix_ms(row.int(2)?),
+                    permission: row.text("permission")?,
+                    count: unsigned(row.int("count")?)?,
+                    last_used_at: Timestamp::from_unix_ms(row.int("last_used_at")?),
                 })
             })
             .collect()
@@ -97,8 +101,61 @@ impl Store {
     /// # Errors
     /// When the database cannot be written.
     pub async fn forget_batches(&self, before: Timestamp) -> Result<()> {
-        let mut tx = self.pool.begin_write().await?;
+        let mut tx = self.pool.begin_write(Priority::Background).await?;
         tx.execute("DELETE FROM usage_batches WHERE received_at < $1", &[Arg::Int(before.unix_ms())]).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await
     }
+}
+
+/// Takes the batch's number and returns how many of its rows were added already. `None` means that all were, or that a
+/// later batch was.
+async fn begin_batch(tx: &mut Tx, vm: &str, seq: u64, now: Timestamp) -> Result<Option<usize>> {
+    const BEGIN: &str = "INSERT INTO usage_batches (vm, seq, received_at, added) VALUES ($1, $2, $3, 0) \
+        ON CONFLICT (vm) DO UPDATE SET seq = excluded.seq, received_at = excluded.received_at, added = 0 \
+        WHERE usage_batches.seq < excluded.seq";
+    const ADDED: &str = "SELECT added FROM usage_batches WHERE vm = $1 AND seq = $2";
+    if tx.execute(BEGIN, &[Arg::Text(vm), Arg::Int(signed(seq)), Arg::Int(now.unix_ms())]).await? > 0 {
+        return Ok(Some(0));
+    }
+    let row = tx.row(ADDED, &[Arg::Text(vm), Arg::Int(signed(seq))]).await?;
+    let added = row.map_or(Ok(None), |row| row.opt_int("added"))?;
+    Ok(added.map(unsigned).transpose()?.and_then(|added| usize::try_from(added).ok()))
+}
+
+/// Notes that a batch is about to have `next` rows added, or all with `None`; returns whether it had `added` before.
+async fn advance_batch(tx: &mut Tx, vm: &str, seq: u64, added: usize, next: Option<usize>) -> Result<bool> {
+    let sql = "UPDATE usage_batches SET added = $4 WHERE vm = $1 AND seq = $2 AND added = $3";
+    let next = next.map(|next| signed(next as u64));
+    let args = [Arg::Text(vm), Arg::Int(signed(seq)), Arg::Int(signed(added as u64)), Arg::OptInt(next)];
+    Ok(tx.execute(sql, &args).await? > 0)
+}
+
+async fn add_rows(tx: &mut Tx, rows: &[UsageRow<'_>]) -> Result<()> {
+    const SQLITE: &str = "INSERT INTO key_usage (key_id, permission, count, last_used_at) \
+        SELECT e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3 FROM json_each($1) e \
+        WHERE EXISTS (SELECT 1 FROM keys WHERE id = e.value ->> 0) \
+        ON CONFLICT (key_id, permission) DO UPDATE SET count = min(count + excluded.count, 9000000000000000), \
+        last_used_at = max(last_used_at, excluded.last_used_at)";
+    const POSTGRES: &str = "INSERT INTO key_usage (key_id, permission, count, last_used_at) \
+        SELECT e ->> 0, e ->> 1, (e ->> 2)::bigint, (e ->> 3)::bigint FROM jsonb_array_elements($1::jsonb) e \
+        WHERE EXISTS (SELECT 1 FROM keys WHERE id = e ->> 0) \
+        ON CONFLICT (key_id, permission) DO UPDATE SET count = least(key_usage.count + excluded.count, 9000000000000000), \
+        last_used_at = greatest(key_usage.last_used_at, excluded.last_used_at)";
+    let sql = if tx.is_postgres() { POSTGRES } else { SQLITE };
+    tx.execute(sql, &[Arg::Text(&json!(rows).to_string())]).await?;
+    Ok(())
+}
+
+/// Returns the rows of a batch in one order, so that two batches never wait for each other's rows, and so that a batch
+/// that is sent again has the same rows in the same places.
+fn rows_of(keys: &[KeyUsage], now: Timestamp) -> Vec<UsageRow<'_>> {
+    let mut rows = Vec::new();
+    for key in keys {
+        let at = key.last_used_at.min(now).unix_ms();
+        rows.push((key.id.as_str(), "", key.count.min(MAX_SUM), at));
+        let permissions = key.permissions.iter();
+        rows.extend(permissions.map(|(name, count)| (key.id.as_str(), name.as_str(), (*count).min(MAX_SUM), at)));
+    }
+    rows.sort_unstable();
+    rows
 }

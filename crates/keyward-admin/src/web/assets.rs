@@ -1,4 +1,4 @@
-//! The style sheet, the script and the icon: in the binary, under names that change with their content.
+//! The style sheet, the script and the icon. They are part of the binary, and their paths change with their content.
 
 use axum::extract::Path;
 use axum::http::StatusCode;
@@ -11,18 +11,18 @@ const CSS: &str = include_str!("../../static/keyward.css");
 const JS: &str = include_str!("../../static/keyward.js");
 const ICON: &str = include_str!("../../static/icon.svg");
 
-/// Where they are.
+/// The paths of the assets.
 #[derive(Debug)]
 pub(super) struct Assets {
-    /// The style sheet.
+    /// Path of the style sheet.
     pub css: String,
-    /// The script.
+    /// Path of the script.
     pub js: String,
-    /// The icon.
+    /// Path of the icon.
     pub icon: String,
 }
 
-/// The one set.
+/// The assets of this build.
 pub(super) static ASSETS: LazyLock<Assets> = LazyLock::new(Assets::new);
 
 impl Assets {

@@ -1,9 +1,9 @@
-//! The audit log.
+//! The view of the audit log.
 
-use super::entry::{ACTIONS, EntryView};
+use super::chrome::{Chrome, Section, render};
+use super::entry::{ACTIONS, EntryRow};
 use super::failure::Failure;
-use super::form::Fields;
-use super::page::{Chrome, Section, render};
+use super::form::FormFields;
 use super::user::User;
 use crate::store::audit::AuditFilter;
 use askama::Template;
@@ -11,19 +11,19 @@ use axum::extract::RawQuery;
 use axum::http::StatusCode;
 use axum::response::Response;
 
-/// Entries on one page.
+/// Entries that the view shows at once.
 const LIMIT: u32 = 50;
 
 #[derive(Template)]
 #[template(path = "audit.html")]
-struct Page {
+struct AuditView {
     page: Chrome,
     actions: Vec<Choice>,
     actor: String,
     subject: String,
     filtered: bool,
-    entries: Vec<EntryView>,
-    /// Whether newer entries stand on a page before.
+    entries: Vec<EntryRow>,
+    /// Whether there are newer entries than the ones shown.
     paged: bool,
     first_href: String,
     next: Option<String>,
@@ -36,7 +36,7 @@ struct Choice {
 }
 
 pub(super) async fn list(user: User, RawQuery(query): RawQuery) -> Result<Response, Failure> {
-    let fields = Fields::of_query(query.as_deref());
+    let fields = FormFields::of_query(query.as_deref());
     let text = |name: &str| fields.text(name).trim().chars().take(100).collect::<String>();
     let (subject, actor, action) = (text("subject"), text("actor"), text("action"));
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -60,16 +60,16 @@ pub(super) async fn list(user: User, RawQuery(query): RawQuery) -> Result<Respon
     let next = entries.last().filter(|_| more).map(|entry| href(Some(entry.seq)));
     let first_href = href(None);
     let catalogue = &user.web.service().settings.catalogue;
-    let page = Page {
+    let view = AuditView {
         page: user.chrome(Section::Audit, Some("audit")),
         actions: ACTIONS.iter().map(|(value, label)| Choice { value, label, chosen: *value == action }).collect(),
         filtered: !(subject.is_empty() && actor.is_empty() && action.is_empty()),
         actor,
         subject,
-        entries: entries.into_iter().map(|entry| EntryView::new(catalogue, entry)).collect(),
+        entries: entries.into_iter().map(|entry| EntryRow::new(catalogue, entry)).collect(),
         paged: before.is_some(),
         first_href,
         next,
     };
-    render(StatusCode::OK, &page)
+    render(StatusCode::OK, &view)
 }

@@ -1,4 +1,4 @@
-//! Entries of the audit log, in words.
+//! Entries of the audit log in words.
 
 use super::view::{permission_label, time_to_the_second};
 use crate::catalogue::Catalogue;
@@ -6,7 +6,7 @@ use crate::lifetime::Lifetime;
 use crate::store::audit::AuditEntry;
 use serde_json::Value;
 
-/// What can be done, as it is kept and in words.
+/// The actions of the audit log, as they are stored and in words.
 pub(super) const ACTIONS: [(&str, &str); 8] = [
     ("key.create", "Key created"),
     ("key.regenerate", "Key regenerated"),
@@ -18,9 +18,9 @@ pub(super) const ACTIONS: [(&str, &str); 8] = [
     ("store.new_identity", "Store given a new identity"),
 ];
 
-/// An entry.
-pub(super) struct EntryView {
-    /// Markup.
+/// An entry of the audit log.
+pub(super) struct EntryRow {
+    /// When the action was done, as markup.
     pub at: String,
     pub actor: String,
     pub what: String,
@@ -31,7 +31,7 @@ pub(super) struct EntryView {
     pub detail: Vec<String>,
 }
 
-impl EntryView {
+impl EntryRow {
     pub fn new(catalogue: &Catalogue, entry: AuditEntry) -> Self {
         let what = ACTIONS.iter().find(|(action, _)| *action == entry.action);
         let mut detail: Vec<String> =
@@ -58,11 +58,11 @@ fn line(catalogue: &Catalogue, name: &str, value: &Value) -> String {
             let list = |ids: &[&str], but: &[&str]| -> Vec<String> {
                 ids.iter().filter(|id| !but.contains(id)).map(|id| permission_label(catalogue, id)).collect()
             };
-            let (added, dropped) = (list(&after, &before), list(&before, &after));
+            let (added, removed) = (list(&after, &before), list(&before, &after));
             let part =
                 |word: &str, labels: &[String]| (!labels.is_empty()).then(|| format!("{word}: {}", labels.join(", ")));
             let parts: Vec<String> =
-                [part("Granted", &added), part("Dropped", &dropped)].into_iter().flatten().collect();
+                [part("Granted", &added), part("Removed", &removed)].into_iter().flatten().collect();
             if parts.is_empty() { "Permissions in another order".to_owned() } else { parts.join(". ") }
         }
         ("permissions", None) => {
@@ -108,21 +108,21 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn details_are_told_in_words() {
+    fn details_are_words() {
         let catalogue = Catalogue::databases_api();
-        let told = |name: &str, value: Value| line(&catalogue, name, &value);
-        assert_eq!(told("permissions", json!(["records:read", "gone"])), "Granted: Read records, gone");
+        let words = |name: &str, value: Value| line(&catalogue, name, &value);
+        assert_eq!(words("permissions", json!(["records:read", "gone"])), "Granted: Read records, gone");
         assert_eq!(
-            told(
+            words(
                 "permissions",
                 json!({"before": ["records:read", "files:read"], "after": ["records:read", "files:write"]})
             ),
-            "Granted: Upload files. Dropped: Read files"
+            "Granted: Upload files. Removed: Read files"
         );
-        assert_eq!(told("name", json!({"before": "a", "after": "b"})), "Renamed from “a” to “b”");
-        assert_eq!(told("disabled", json!({"before": false, "after": true})), "Disabled");
-        assert_eq!(told("expires_in", json!("30d")), "For 30 days");
-        assert_eq!(told("expires_in", json!("never")), "Without expiration");
-        assert_eq!(told("other", json!(3)), "other: 3");
+        assert_eq!(words("name", json!({"before": "a", "after": "b"})), "Renamed from “a” to “b”");
+        assert_eq!(words("disabled", json!({"before": false, "after": true})), "Disabled");
+        assert_eq!(words("expires_in", json!("30d")), "For 30 days");
+        assert_eq!(words("expires_in", json!("never")), "Without expiration");
+        assert_eq!(words("other", json!(3)), "other: 3");
     }
 }

@@ -1,9 +1,9 @@
-//! Server-sent events: the script is told that something changed, and fetches the page again.
+//! Server-sent events: they tell the script that something changed, so that it loads the view again.
 
-use super::Web;
 use super::failure::Failure;
-use super::form::Fields;
+use super::form::FormFields;
 use super::session::Session;
+use super::state::Web;
 use super::user::User;
 use crate::service::feed::FeedState;
 use crate::service::proxies::Applied;
@@ -19,17 +19,16 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
-/// Streams open at once; pages beyond work without.
-pub(super) const MOST_STREAMS: usize = 256;
-/// Changes in quick succession are told as one.
+/// How long further changes are waited for, to send one event for all.
 const GATHER: Duration = Duration::from_millis(30);
-/// How often filters, and whether the session goes on, are looked at.
+/// How often the session and the proxies are looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often pages with figures of use are told to look, which change without a revision.
-const FIGURES: u32 = 15;
-/// A receipt is followed for this long.
-const FOLLOW: Duration = Duration::from_secs(20 * 60);
+/// The number of looks after which views with usage are updated: usage changes without a revision.
+const USAGE_LOOKS: u32 = 15;
+/// How long a receipt is followed.
+const MAX_FOLLOW_TIME: Duration = Duration::from_secs(20 * 60);
 
+/// One event stream.
 struct Follower {
     web: Arc<Web>,
     session: Arc<Session>,
@@ -41,12 +40,15 @@ struct Follower {
     receipt: Option<(u64, Option<Applied>)>,
     until: Instant,
     ended: bool,
-    _place: OwnedSemaphorePermit,
+    _places: [OwnedSemaphorePermit; 2],
 }
 
 pub(super) async fn events(user: User, RawQuery(query): RawQuery) -> Result<Response, Failure> {
-    let fields = Fields::of_query(query.as_deref());
-    let Ok(place) = Arc::clone(&user.web.streams).try_acquire_owned() else {
+    let fields = FormFields::of_query(query.as_deref());
+    // One session must not take all places from the others.
+    let (Ok(own), Ok(place)) =
+        (Arc::clone(&user.session.streams).try_acquire_owned(), Arc::clone(&user.web.streams).try_acquire_owned())
+    else {
         return Ok(StatusCode::SERVICE_UNAVAILABLE.into_response());
     };
     let mut ticks = interval(LOOK);
@@ -61,9 +63,9 @@ pub(super) async fn events(user: User, RawQuery(query): RawQuery) -> Result<Resp
         news,
         ticks,
         ticked: 0,
-        until: Instant::now() + FOLLOW,
+        until: Instant::now() + MAX_FOLLOW_TIME,
         ended: false,
-        _place: place,
+        _places: [own, place],
         web: user.web,
     };
     let events = stream::unfold(follower, async |mut follower: Follower| {
@@ -73,7 +75,7 @@ pub(super) async fn events(user: User, RawQuery(query): RawQuery) -> Result<Resp
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))).into_response())
 }
 
-/// An event of this kind. What it says is in its name, but one without data is never dispatched (HTML standard, 9.2.6).
+/// Returns an event of a kind. Its name says all, but browsers do not dispatch events without data (HTML standard, 9.2.6).
 fn event(kind: &'static str) -> Event {
     Event::default().event(kind).data(kind)
 }
@@ -104,6 +106,7 @@ impl Follower {
         }
     }
 
+    /// Looks at what changes without a revision.
     fn look(&mut self) -> Option<Event> {
         let web = &self.web;
         if !web.sessions.is_open(&self.session) || !web.service().tokens.is_valid(&self.session.principal) {
@@ -111,7 +114,7 @@ impl Follower {
             return Some(event("ended"));
         }
         self.ticked += 1;
-        let figures = matches!(self.topic.as_str(), "keys" | "key") && self.ticked.is_multiple_of(FIGURES);
+        let figures = matches!(self.topic.as_str(), "keys" | "key") && self.ticked.is_multiple_of(USAGE_LOOKS);
         let mut filters = false;
         if matches!(self.topic.as_str(), "proxies" | "key") {
             let state = state_of_proxies(web);
@@ -121,24 +124,25 @@ impl Follower {
     }
 }
 
-/// Ends when the receipt says something else than last time.
+/// Returns when the receipt differs from the last one sent.
 async fn follow(web: &Web, receipt: &mut Option<(u64, Option<Applied>)>, until: Instant) {
-    let Some((revision, told)) = receipt else { return std::future::pending().await };
+    let Some((revision, sent)) = receipt else { return std::future::pending().await };
     loop {
         if Instant::now() >= until {
             return std::future::pending().await;
         }
         let applied = web.service().proxies.receipt(*revision, LOOK).await;
-        if *told != Some(applied) && told.is_none_or(|told| differs(&told, &applied)) {
-            *told = Some(applied);
+        if *sent != Some(applied) && sent.is_none_or(|sent| differs(&sent, &applied)) {
+            *sent = Some(applied);
             return;
         }
-        // What is complete changes only by the clock.
+        // A complete receipt is returned at once, and then changes only as time passes.
         tokio::time::sleep(LOOK / 4).await;
     }
 }
 
-/// The moment by which all refuse moves on while VMs are in contact; that alone is no news.
+/// Returns whether two receipts differ in more than the moment by which all VMs refuse, which moves while VMs are in
+/// contact.
 fn differs(a: &Applied, b: &Applied) -> bool {
     (a.vms, a.of, a.unreachable) != (b.vms, b.of, b.unreachable)
 }

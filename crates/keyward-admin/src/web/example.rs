@@ -1,4 +1,4 @@
-//! The example: the filter configuration that the shipped `envoy.yaml` holds, and requests that its rules allow.
+//! The example: the configuration in the shipped `envoy.yaml`, and requests that its rules allow.
 
 use keyward_policy::config::Config;
 use keyward_policy::rule::{Access, Rule};
@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 const ENVOY: &str = include_str!("../../../../envoy.yaml");
 
-/// The plugin's configuration as it stands there, comments included.
+/// The plugin configuration as it is written there, with its comments.
 static CONFIG: LazyLock<String> = LazyLock::new(|| plugin_config(ENVOY).unwrap_or_default());
 
 static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
@@ -14,12 +14,12 @@ static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
     Config::parse(value.to_string().as_bytes()).map(|config| config.routes.rules().to_vec()).unwrap_or_default()
 });
 
-/// The example configuration, YAML.
+/// Returns the example configuration as YAML.
 pub(super) fn config() -> &'static str {
     &CONFIG
 }
 
-/// The block below `value:` of the first Struct, moved to the left.
+/// Returns the block below `value:` of the first Struct, without its indentation.
 fn plugin_config(yaml: &str) -> Option<String> {
     let mut lines = yaml.lines().skip_while(|line| !line.contains("type.googleapis.com/google.protobuf.Struct"));
     let indent = |line: &str| line.len() - line.trim_start().len();
@@ -34,7 +34,7 @@ fn plugin_config(yaml: &str) -> Option<String> {
     Some(text.trim_end().to_owned() + "\n")
 }
 
-/// Method and path of a request that the first rule with permissions is for.
+/// Returns method and path of a request that the first rule with permissions matches.
 pub(super) fn request() -> (String, String) {
     let rule = RULES.iter().find(|rule| matches!(rule.access, Access::Require(_)));
     rule.map_or_else(|| ("GET".to_owned(), "/".to_owned()), request_of)
@@ -54,7 +54,7 @@ fn request_of(rule: &Rule) -> (String, String) {
     (method.to_owned(), path)
 }
 
-/// A curl command that works with a key that has these permissions, and a word about it.
+/// Returns a curl command that a key with these permissions may run, and a sentence about it.
 pub(super) fn curl(key: &str, permissions: &[String]) -> (String, &'static str) {
     let granted = |rule: &&Rule| match &rule.access {
         Access::Require(required) => {

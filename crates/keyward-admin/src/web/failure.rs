@@ -1,33 +1,47 @@
-//! What goes wrong, as pages.
+//! Why a view cannot be shown, as data. [`failure_view`](super::failure_view) turns it into a response.
 
-use super::assets::{ASSETS, Assets};
-use super::nonce::Refused;
-use super::sign_in;
-use super::user::User;
+use super::claim::Finished;
 use crate::service::Error;
-use askama::Template;
+use axum::Extension;
 use axum::http::StatusCode;
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use std::any::Any;
 
-/// Why a page cannot be shown, or a form was not worked on.
+/// Why a view cannot be shown, or a form was not worked on.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// What it is about is not there, or no longer.
+    /// There is no key with this id, or no longer.
     NotFound,
-    /// The form did not come from a page of this session.
+    /// The form did not come from a view of this session.
     Forged,
-    /// The form is being worked on.
+    /// The same form is being worked on.
     Busy,
     /// The form's work was done before.
-    Already(super::nonce::Outcome),
-    /// The body is no form, or too long.
+    Already(Finished),
+    /// The body is not a form, or is too long. The text says which.
     BadForm(&'static str),
     /// The store cannot be reached.
     Unavailable,
-    /// Something that only the log tells.
+    /// The service failed; the log has the reason.
     Internal,
-    /// A whole response.
-    Response(Box<Response>),
+    /// Nobody is signed in. After signing in, `next` is shown.
+    SignIn {
+        /// The path that was asked for.
+        next: String,
+    },
+    /// The browser did not send the cookie because the link is on another site. Asking again from a page of this site
+    /// brings it.
+    AskAgain {
+        /// The path that was asked for.
+        next: String,
+    },
+    /// The session has ended.
+    SessionEnded {
+        /// The path that was asked for.
+        next: String,
+        /// Whether a form was sent, on which nothing was done.
+        sent: bool,
+    },
 }
 
 impl From<Error> for Failure {
@@ -40,90 +54,15 @@ impl From<Error> for Failure {
     }
 }
 
-impl Failure {
-    /// A form that is not worked on.
-    pub fn refused(user: &User, refused: Refused) -> Self {
-        match refused {
-            Refused::Invalid => Self::Forged,
-            Refused::Busy => Self::Busy,
-            Refused::Already(outcome) => Self::Already(outcome),
-            Refused::Exhausted => {
-                user.web.sessions.end(&user.session.id);
-                Self::Response(Box::new(sign_in::ended(&user.web, "/settings/keys", true)))
-            }
-        }
-    }
-}
-
-#[derive(Template)]
-#[template(path = "failure.html")]
-struct Page {
-    assets: &'static Assets,
-    heading: String,
-    text: String,
-    href: String,
-    link: &'static str,
-}
-
 impl IntoResponse for Failure {
+    /// Only carries the failure to the outermost layer, which can reach what rendering it needs.
     fn into_response(self) -> Response {
-        let keys = || "/settings/keys".to_owned();
-        let (status, heading, text, href, link) = match self {
-            Self::Response(response) => return *response,
-            Self::NotFound => (
-                StatusCode::NOT_FOUND,
-                "This key does not exist",
-                "It was deleted, by you in another tab or by somebody else. The audit log knows by whom.".to_owned(),
-                keys(),
-                "API Keys",
-            ),
-            Self::Forged => (
-                StatusCode::FORBIDDEN,
-                "Nothing was done",
-                "The form did not come from a page of this session, or that page had been open for too long. \
-                 Open it again and repeat what you wanted to do."
-                    .to_owned(),
-                keys(),
-                "API Keys",
-            ),
-            Self::Busy => (
-                StatusCode::CONFLICT,
-                "This is being done already",
-                "The same form was sent a moment ago and is still being worked on. It is not done twice.".to_owned(),
-                keys(),
-                "API Keys",
-            ),
-            Self::Already(outcome) => {
-                (StatusCode::CONFLICT, "This was done already", outcome.text, outcome.href, "Go on")
-            }
-            Self::BadForm(text) => {
-                (StatusCode::BAD_REQUEST, "The form could not be read", text.to_owned(), keys(), "API Keys")
-            }
-            Self::Unavailable => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "The database cannot be reached",
-                "Filters go on with the keys they have. Try again in a moment; nothing is lost.".to_owned(),
-                keys(),
-                "Try again",
-            ),
-            Self::Internal => (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "Something went wrong",
-                "The service’s log says what. Look at the list before you try again.".to_owned(),
-                keys(),
-                "API Keys",
-            ),
-        };
-        let page = Page { assets: &ASSETS, heading: heading.to_owned(), text, href, link };
-        match page.render() {
-            Ok(text) => (status, Html(text)).into_response(),
-            Err(_) => status.into_response(),
-        }
+        (StatusCode::INTERNAL_SERVER_ERROR, Extension(self)).into_response()
     }
 }
 
-/// The panic's own message may hold anything; it stays out of log and answer.
+/// Answers a request whose handler panicked. The panic's message may hold anything, so it is neither logged nor sent.
 pub(super) fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
-    tracing::error!("a page's handler panicked");
+    tracing::error!("a handler of the page panicked");
     Failure::Internal.into_response()
 }

@@ -1,59 +1,69 @@
-//! Forms as they are sent: read with limits, fields in their order.
+//! Reads the fields of forms and queries, with limits.
 
 use super::failure::Failure;
+use crate::app::body::{self, BodyError, MAX_STRANGERS_BODY_BYTES, Sender};
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
-use http_body_util::{BodyExt as _, Limited};
-use std::time::Duration;
 
-/// Longest body of a form; Explain holds a whole configuration.
-const LONGEST: usize = 1 << 20;
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest body of a form. The form of Explain holds a whole configuration.
+const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// The fields of a form or a query.
+/// The fields of a form or a query, in their order.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Fields(Vec<(String, String)>);
+pub(super) struct FormFields(Vec<(String, String)>);
 
-impl Fields {
-    /// From a query.
+impl FormFields {
+    /// Reads a query.
     pub fn of_query(query: Option<&str>) -> Self {
         Self(form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect())
     }
 
-    /// From a request's body.
+    /// Reads the body of a form that a signed-in user sends.
     ///
     /// # Errors
-    /// For what is no form, too long or too slow.
+    /// If the body is not a form, is too long, or arrives too slowly.
     pub async fn read(headers: &HeaderMap, body: Body) -> Result<Self, Failure> {
+        Self::read_from(headers, body, MAX_BODY_BYTES, Sender::Trusted).await
+    }
+
+    /// Reads the body of a form that anybody may send, which is short.
+    ///
+    /// # Errors
+    /// If the body is not a form, is too long, or arrives too slowly.
+    pub async fn read_of_stranger(headers: &HeaderMap, body: Body) -> Result<Self, Failure> {
+        Self::read_from(headers, body, MAX_STRANGERS_BODY_BYTES, Sender::Stranger).await
+    }
+
+    async fn read_from(headers: &HeaderMap, body: Body, limit: usize, sender: Sender) -> Result<Self, Failure> {
         let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         if !kind.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded") {
             return Err(Failure::BadForm("It was not sent as a form."));
         }
-        let read = tokio::time::timeout(PATIENCE, Limited::new(body, LONGEST).collect()).await;
-        let bytes = read
-            .map_err(|_| Failure::BadForm("It did not arrive in time."))?
-            .map_err(|_| Failure::BadForm("It is too long, or was cut off on its way."))?
-            .to_bytes();
-        Ok(Self(form_urlencoded::parse(&bytes).into_owned().collect()))
+        let read = body::read(body, limit, sender).await.map_err(|error| match error {
+            BodyError::TooSlow => Failure::BadForm("It did not arrive in time."),
+            BodyError::TooLarge | BodyError::Broken => Failure::BadForm("It is too long, or was cut off on its way."),
+            BodyError::Busy => Failure::Unavailable,
+        })?;
+        Ok(Self(form_urlencoded::parse(read.bytes()).into_owned().collect()))
     }
 
-    /// The first field of that name; empty where there is none.
+    /// Returns the first field with this name. An absent field is an empty text.
     pub fn text(&self, name: &str) -> &str {
         self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
     }
 
-    /// Whether there is a field of that name.
+    /// Returns whether there is a field with this name.
     pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(key, _)| key == name)
     }
 
-    /// All fields of that name.
+    /// Returns all fields with this name.
     pub fn all(&self, name: &str) -> Vec<String> {
         self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).collect()
     }
 
-    /// The fields that a person filled in, as a query that fills them in again.
+    /// Returns the fields that a person filled in, as a query that fills them in again.
     pub fn refill(&self) -> String {
         let filled = self.0.iter().filter(|(name, _)| ["name", "permissions", "expires_in"].contains(&name.as_str()));
         form_urlencoded::Serializer::new(String::new()).extend_pairs(filled).finish()

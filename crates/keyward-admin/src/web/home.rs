@@ -1,23 +1,34 @@
-//! The way in, and the way out of nowhere.
+//! Redirects `/` and `/settings`, and answers unknown paths with 404.
 
+use super::chrome::{Chrome, Section, render};
 use super::failure::Failure;
-use super::keys::Message;
-use super::page::{Section, render};
 use super::user::User;
+use askama::Template;
 use axum::http::StatusCode;
 use axum::response::{Redirect, Response};
+
+/// A heading, a sentence, and a link that leads on.
+#[derive(Template)]
+#[template(path = "message.html")]
+struct MessageView {
+    page: Chrome,
+    heading: String,
+    text: String,
+    href: String,
+    link: &'static str,
+}
 
 pub(super) async fn home() -> Redirect {
     Redirect::to("/settings/keys")
 }
 
 pub(super) async fn not_found(user: User) -> Result<Response, Failure> {
-    let page = Message {
+    let view = MessageView {
         page: user.chrome(Section::Keys, None),
         heading: "There is no such page".to_owned(),
-        text: "The address may be mistyped, or what it led to is gone.".to_owned(),
+        text: "The address may be mistyped, or the page it led to no longer exists.".to_owned(),
         href: "/settings/keys".to_owned(),
         link: "API Keys",
     };
-    render(StatusCode::NOT_FOUND, &page)
+    render(StatusCode::NOT_FOUND, &view)
 }

@@ -1,4 +1,4 @@
-//! Pages about keys.
+//! The views of keys.
 
 pub(super) mod create;
 pub(super) mod delete;
@@ -8,25 +8,14 @@ mod fields;
 pub(super) mod list;
 pub(super) mod regenerate;
 
-use super::page::{Chrome, Section};
-use super::view::KeyView;
+use super::chrome::{Chrome, Section};
+use super::view::KeyRow;
 use askama::Template;
 
-/// A heading, a sentence and a way on.
-#[derive(Template)]
-#[template(path = "message.html")]
-pub(super) struct Message {
-    pub page: Chrome,
-    pub heading: String,
-    pub text: String,
-    pub href: String,
-    pub link: &'static str,
-}
-
-/// The key in clear: after it was created or regenerated.
+/// Shows the secret of a key that was created or regenerated, this once.
 #[derive(Template)]
 #[template(path = "key_created.html")]
-struct Shown {
+struct SecretView {
     page: Chrome,
     heading: &'static str,
     lead: String,
@@ -37,14 +26,14 @@ struct Shown {
     back: String,
 }
 
-/// The question before a key is regenerated or deleted.
+/// Asks before a key is regenerated or deleted.
 #[derive(Template)]
 #[template(path = "key_confirm.html")]
-struct Confirm {
+struct ConfirmView {
     page: Chrome,
     heading: String,
     problem: Option<String>,
-    key: KeyView,
+    key: KeyRow,
     regenerate: bool,
     /// Markup.
     new_expiry: String,
@@ -53,5 +42,5 @@ struct Confirm {
     back: String,
 }
 
-const CHANGED: &str = "The key was changed since you opened this, in another tab or by somebody else. This is how it is \
-                       now: look at it, and confirm again.";
+const CHANGED: &str = "The key was changed after you opened this, in another tab or by somebody else. Below is how it is \
+                       now: check it, and confirm again.";

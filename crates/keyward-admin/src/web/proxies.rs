@@ -1,7 +1,7 @@
-//! Filters and what they have applied.
+//! The view of proxies, and of what their VMs have applied.
 
+use super::chrome::{Chrome, Section, render};
 use super::failure::Failure;
-use super::page::{Chrome, Section, render};
 use super::user::User;
 use super::view::{time_inline, time_to_the_second};
 use crate::service::proxies::{ContactState, ProxyView};
@@ -12,21 +12,21 @@ use keyward_policy::duration;
 
 #[derive(Template)]
 #[template(path = "proxies.html")]
-struct Page {
+struct ProxiesView {
     page: Chrome,
     head: u64,
     in_contact: usize,
     unreachable: usize,
-    nodes: Vec<NodeView>,
+    nodes: Vec<NodeRow>,
 }
 
-struct NodeView {
+struct NodeRow {
     name: String,
     workers: String,
-    vms: Vec<VmView>,
+    vms: Vec<VmRow>,
 }
 
-struct VmView {
+struct VmRow {
     name: String,
     kind: &'static str,
     state: &'static str,
@@ -39,7 +39,7 @@ struct VmView {
     filter: String,
 }
 
-impl VmView {
+impl VmRow {
     fn new(vm: ProxyView, head: u64) -> Self {
         let (kind, state) = match vm.state {
             ContactState::InContact => ("good", "In contact"),
@@ -80,20 +80,21 @@ pub(super) async fn list(user: User) -> Result<Response, Failure> {
     let list = service.proxies.list();
     let count = |state: ContactState| list.iter().filter(|vm| vm.state == state).count();
     let (in_contact, unreachable) = (count(ContactState::InContact), count(ContactState::Unreachable));
-    let mut nodes: Vec<NodeView> = Vec::new();
+    let mut nodes: Vec<NodeRow> = Vec::new();
     for vm in list {
         let name = if vm.node.is_empty() { "(without a name)".to_owned() } else { vm.node.clone() };
         if nodes.last().is_none_or(|node| node.name != name) {
-            nodes.push(NodeView { name, workers: String::new(), vms: Vec::new() });
+            nodes.push(NodeRow { name, workers: String::new(), vms: Vec::new() });
         }
         if let Some(node) = nodes.last_mut() {
-            node.vms.push(VmView::new(vm, head));
+            node.vms.push(VmRow::new(vm, head));
         }
     }
     for node in &mut nodes {
         let count = node.vms.len();
         node.workers = format!("{count} {}", if count == 1 { "VM" } else { "VMs" });
     }
-    let page = Page { page: user.chrome(Section::Proxies, Some("proxies")), head, in_contact, unreachable, nodes };
-    render(StatusCode::OK, &page)
+    let view =
+        ProxiesView { page: user.chrome(Section::Proxies, Some("proxies")), head, in_contact, unreachable, nodes };
+    render(StatusCode::OK, &view)
 }

@@ -1,7 +1,7 @@
-//! Receipts: who goes by a change, told live, in words that are true.
+//! Receipts: how many VMs have applied a change, as text that updates itself.
 
-use super::Web;
 use super::failure::Failure;
+use super::state::Web;
 use super::user::User;
 use super::view::time_inline;
 use crate::service::proxies::Applied;
@@ -10,24 +10,18 @@ use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::Response;
 use keyward_policy::timestamp::Timestamp;
-use parking_lot::Mutex;
-use std::collections::VecDeque;
 use std::time::Duration;
-use tokio::time::Instant;
 
-/// How long a form waits for a receipt before it answers; the page goes on waiting.
+/// How long a form waits for a complete receipt before it answers. The view then updates the receipt.
 pub(super) const WAIT: Duration = Duration::from_secs(1);
-/// Changes whose time is remembered.
-const REMEMBERED: usize = 1_000;
-
-/// What filters do with a change.
+/// What VMs do when they apply a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
-    /// They refuse a key, or the old one.
+    /// They refuse a deleted, disabled or replaced key.
     Refused,
-    /// They know a new key, or one that is enabled again.
+    /// They accept a new key, or one that is enabled again.
     Known,
-    /// They go by a change.
+    /// They use a key's new name or permissions.
     Applied,
 }
 
@@ -45,54 +39,21 @@ impl Verb {
     }
 }
 
-/// When changes were committed, and how long it took until every VM in contact had applied them.
-#[derive(Default)]
-pub(super) struct Receipts {
-    changes: Mutex<VecDeque<Change>>,
-}
-
-struct Change {
-    revision: u64,
-    begun: Instant,
-    took: Option<Duration>,
-}
-
-impl Receipts {
-    /// A change was just committed.
-    pub fn begin(&self, revision: u64) {
-        let mut changes = self.changes.lock();
-        if changes.iter().any(|change| change.revision == revision) {
-            return;
-        }
-        if changes.len() >= REMEMBERED {
-            changes.pop_front();
-        }
-        changes.push_back(Change { revision, begun: Instant::now(), took: None });
-    }
-
-    /// Every VM in contact has applied it; how long that took, where we know.
-    fn complete(&self, revision: u64) -> Option<Duration> {
-        let mut changes = self.changes.lock();
-        let change = changes.iter_mut().find(|change| change.revision == revision)?;
-        Some(*change.took.get_or_insert_with(|| change.begun.elapsed()))
-    }
-}
-
 #[derive(Template)]
 #[template(path = "receipt.html")]
-struct Receipt {
+struct ReceiptView {
     kind: &'static str,
     verb: &'static str,
     revision: u64,
-    /// Whether it can still change for the better.
+    /// Whether VMs that have not applied the change may still do so.
     waiting: bool,
     headline: String,
     rest: Option<String>,
-    /// Markup: the moment that `rest` ends with.
+    /// The moment that `rest` ends with, as markup.
     by: Option<String>,
 }
 
-impl Receipt {
+impl ReceiptView {
     fn new(verb: Verb, revision: u64, applied: &Applied, took: Option<Duration>, now: Timestamp) -> Self {
         let does = match verb {
             Verb::Refused => "Refused by",
@@ -118,7 +79,7 @@ impl Receipt {
         Self { kind: if waiting { "warn" } else { "good" }, verb: verb.as_str(), revision, waiting, headline, rest, by }
     }
 
-    /// What is to be said of those that have not applied it.
+    /// Returns a sentence about the VMs that have not applied the change.
     fn rest(verb: Verb, applied: &Applied, now: Timestamp) -> (Option<String>, Option<String>) {
         let out = applied.unreachable;
         let Some(of) = applied.of else {
@@ -154,11 +115,11 @@ impl Receipt {
 }
 
 impl Web {
-    /// The receipt of a change as markup, after waiting up to `wait` for every VM in contact.
+    /// Returns the receipt of a change as markup, after waiting up to `wait` until every VM in contact has applied it.
     pub(super) async fn receipt(&self, verb: Verb, revision: u64, wait: Duration) -> Result<String, Failure> {
         let applied = self.service().proxies.receipt(revision, wait).await;
-        let took = if applied.is_complete() { self.receipts.complete(revision) } else { None };
-        let receipt = Receipt::new(verb, revision, &applied, took, self.service().clock().now());
+        let took = if applied.is_complete() { self.changes.complete(revision) } else { None };
+        let receipt = ReceiptView::new(verb, revision, &applied, took, self.service().clock().now());
         receipt.render().map_err(|error| {
             tracing::error!(%error, "a receipt could not be rendered");
             Failure::Internal
@@ -166,13 +127,13 @@ impl Web {
     }
 }
 
-/// The receipt alone, for the script.
+/// Shows the receipt alone, for the script.
 pub(super) async fn show(user: User, Path((verb, revision)): Path<(String, String)>) -> Result<Response, Failure> {
     let verb = Verb::parse(&verb).ok_or(Failure::NotFound)?;
     let revision = revision.parse().map_err(|_| Failure::NotFound)?;
     let receipt = user.web.receipt(verb, revision, Duration::ZERO).await?;
-    let page = Alone { receipt };
-    super::page::render(StatusCode::OK, &page)
+    let view = AloneView { receipt };
+    super::chrome::render(StatusCode::OK, &view)
 }
 
 #[derive(Template)]
@@ -180,7 +141,7 @@ pub(super) async fn show(user: User, Path((verb, revision)): Path<(String, Strin
     source = "<!doctype html><html lang=\"en\"><title>Receipt</title><main>{{ receipt|safe }}</main></html>",
     ext = "html"
 )]
-struct Alone {
+struct AloneView {
     receipt: String,
 }
 
@@ -190,7 +151,7 @@ mod tests {
 
     fn words(verb: Verb, applied: Applied, took: Option<u64>) -> String {
         let now = Timestamp::parse("2027-01-01T00:00:00Z").unwrap();
-        let receipt = Receipt::new(verb, 7, &applied, took.map(Duration::from_millis), now);
+        let receipt = ReceiptView::new(verb, 7, &applied, took.map(Duration::from_millis), now);
         let at_the_latest = receipt.by.map(|_| " … at the latest").unwrap_or_default();
         format!("{} {}{}", receipt.headline, receipt.rest.unwrap_or_default(), at_the_latest).trim().to_owned()
     }
@@ -250,16 +211,5 @@ mod tests {
         ] {
             assert_eq!(words(verb, receipt, took), says);
         }
-    }
-
-    #[test]
-    fn only_the_last_changes_are_remembered() {
-        let receipts = Receipts::default();
-        for revision in 0..=REMEMBERED as u64 {
-            receipts.begin(revision);
-        }
-        assert!(receipts.complete(0).is_none());
-        let took = receipts.complete(1).unwrap();
-        assert_eq!(receipts.complete(1), Some(took), "the first time counts");
     }
 }

@@ -1,7 +1,7 @@
-//! Who is signed in: sessions live in this process alone, under the digest of what the cookie holds.
+//! Sessions: who is signed in. They exist in this process only, by the digest of what the cookie holds.
 
-use super::nonce::Done;
-use super::page::Notice;
+use super::claim::Claims;
+use super::notice::Notice;
 use crate::random;
 use crate::service::tokens::Principal;
 use keyward_policy::digest::Digest;
@@ -9,37 +9,42 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-/// A session that nobody uses ends after this long.
-const IDLE: Duration = Duration::from_secs(3600);
-/// A session ends after this long whatever is done with it.
-pub(super) const LONGEST: Duration = Duration::from_secs(12 * 3600);
-/// More than this many at once, and the one longest unused ends.
-const MOST: usize = 1_000;
+/// How long a session may be unused before it ends.
+const MAX_IDLE_TIME: Duration = Duration::from_secs(3600);
+/// How long a session lasts at most.
+pub(super) const MAX_SESSION_TIME: Duration = Duration::from_secs(12 * 3600);
+/// Sessions at once. One more ends the session that was unused for the longest time.
+const MAX_SESSIONS: usize = 1_000;
+/// Event streams of one session at once: one for each tab, and a receipt. Views beyond them work without.
+pub(super) const MAX_STREAMS: usize = 16;
 
-/// Someone who is signed in.
+/// One sign-in.
 pub(super) struct Session {
-    /// Whose token it was.
+    /// The token that signed in.
     pub principal: Arc<Principal>,
-    /// Digest of what the cookie holds: nonces are bound to it.
+    /// Digest of what the cookie holds. Nonces are bound to it.
     pub id: Digest,
     begun: Instant,
     touched: Mutex<Instant>,
-    /// What is to be told on the next page.
+    /// Notices for the next view.
     pub notices: Mutex<Vec<Notice>>,
-    /// Forms that were sent, by their nonce.
-    pub done: Mutex<HashMap<[u8; 16], Done>>,
+    /// The forms that were sent.
+    pub claims: Arc<Claims>,
+    /// Places for event streams.
+    pub streams: Arc<Semaphore>,
 }
 
-/// All who are signed in.
+/// All sessions.
 #[derive(Default)]
 pub(super) struct Sessions {
     by_id: Mutex<HashMap<Digest, Arc<Session>>>,
 }
 
 impl Sessions {
-    /// Begins a session; what its cookie holds is returned once and kept nowhere.
+    /// Begins a session. Returns what its cookie has to hold; the session keeps only the digest of it.
     pub fn begin(&self, principal: Arc<Principal>) -> String {
         let secret = random::base62(43);
         let id = Digest::of_key(secret.as_bytes());
@@ -50,11 +55,12 @@ impl Sessions {
             begun: now,
             touched: Mutex::new(now),
             notices: Mutex::default(),
-            done: Mutex::default(),
+            claims: Arc::default(),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
         };
         let mut sessions = self.by_id.lock();
         sessions.retain(|_, session| session.is_alive(now));
-        if sessions.len() >= MOST {
+        if sessions.len() >= MAX_SESSIONS {
             let stalest = sessions.values().min_by_key(|session| *session.touched.lock()).map(|session| session.id);
             stalest.map(|id| sessions.remove(&id));
         }
@@ -62,7 +68,7 @@ impl Sessions {
         secret
     }
 
-    /// The session of a cookie. `touch`: somebody does something, so that it does not end for lack of use.
+    /// Finds the session of a cookie. `touch` says that this is a use, which keeps the session from ending.
     pub fn find(&self, secret: &str, touch: bool) -> Option<Arc<Session>> {
         let id = Digest::of_key(secret.as_bytes());
         let mut sessions = self.by_id.lock();
@@ -83,7 +89,7 @@ impl Sessions {
         self.by_id.lock().remove(id);
     }
 
-    /// Whether it goes on.
+    /// Returns whether a session has not ended.
     pub fn is_open(&self, session: &Session) -> bool {
         self.by_id.lock().contains_key(&session.id) && session.is_alive(Instant::now())
     }
@@ -91,7 +97,7 @@ impl Sessions {
 
 impl Session {
     fn is_alive(&self, now: Instant) -> bool {
-        now.duration_since(self.begun) < LONGEST && now.duration_since(*self.touched.lock()) < IDLE
+        now.duration_since(self.begun) < MAX_SESSION_TIME && now.duration_since(*self.touched.lock()) < MAX_IDLE_TIME
     }
 }
 
@@ -123,7 +129,7 @@ mod tests {
         let sessions = Sessions::default();
         let cookie = sessions.begin(principal().await);
         assert!(sessions.find("another", true).is_none());
-        pass(IDLE - Duration::from_secs(1)).await;
+        pass(MAX_IDLE_TIME - Duration::from_secs(1)).await;
         assert!(sessions.find(&cookie, false).is_some());
         pass(Duration::from_secs(2)).await;
         assert!(sessions.find(&cookie, true).is_none(), "looking without touching kept it");
@@ -143,7 +149,7 @@ mod tests {
         let principal = principal().await;
         let first = sessions.begin(Arc::clone(&principal));
         let second = sessions.begin(Arc::clone(&principal));
-        for _ in 0..MOST - 1 {
+        for _ in 0..MAX_SESSIONS - 1 {
             pass(Duration::from_millis(1)).await;
             sessions.begin(Arc::clone(&principal));
         }

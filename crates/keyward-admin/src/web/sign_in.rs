@@ -1,13 +1,13 @@
-//! Signing in with an admin token, and out.
+//! Signing in with an admin token, and signing out.
 
-use super::Web;
 use super::assets::{ASSETS, Assets};
+use super::chrome::render;
 use super::failure::Failure;
-use super::form::Fields;
-use super::page::render;
+use super::form::FormFields;
+use super::state::Web;
 use super::submission::{Submission, is_foreign};
 use super::user::{User, cookie, cookie_name};
-use crate::api::auth::Peer;
+use crate::app::{Peer, Trust};
 use crate::random;
 use crate::store::tokens::Role;
 use askama::Template;
@@ -20,21 +20,22 @@ use std::sync::Arc;
 
 #[derive(Template)]
 #[template(path = "sign_in.html")]
-struct Page {
+struct SignInView {
     assets: &'static Assets,
     nonce: String,
     next: String,
-    notice: Option<Told>,
+    notice: Option<Banner>,
     error: Option<String>,
     autofocus: bool,
 }
 
-struct Told {
+/// A sentence above the form.
+struct Banner {
     kind: &'static str,
     text: &'static str,
 }
 
-impl Told {
+impl Banner {
     fn role(&self) -> &'static str {
         if self.kind == "bad" { "alert" } else { "status" }
     }
@@ -42,13 +43,13 @@ impl Told {
 
 const HOME: &str = "/settings/keys";
 
-/// Where to go after signing in: a page of ours, whatever the query says.
+/// Returns the path to show after signing in. A path outside of this page, which an attacker's link could name, is replaced.
 fn next_page(text: &str) -> &str {
     let ours = text.starts_with("/settings/") && text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
     if ours && text.len() <= 4_000 { text } else { HOME }
 }
 
-/// To the sign-in page, and back afterwards.
+/// Redirects to the sign-in form, which leads back to `next`.
 pub(super) fn redirect(next: &str) -> Response {
     let mut to = String::from("/sign-in");
     if next_page(next) == next && next != HOME {
@@ -58,30 +59,30 @@ pub(super) fn redirect(next: &str) -> Response {
     (StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response()
 }
 
-/// A page of our own that asks for `next` once more.
-pub(super) fn once_more(next: &str) -> Response {
+/// Answers with a page that loads `next` again, now as a request from this site.
+pub(super) fn ask_again(next: &str) -> Response {
     let next = next_page(next);
     let page = "<!doctype html><html lang=\"en\"><title>Keyward</title><p>One moment…</p></html>";
     ([(HeaderName::from_static("refresh"), format!("0; url={next}"))], Html(page)).into_response()
 }
 
-/// The session has ended. `sent`: a form arrived too late, and nothing was done.
+/// Says that the session has ended, and shows the sign-in form. `sent` says that a form arrived too late.
 pub(super) fn ended(web: &Web, next: &str, sent: bool) -> Response {
     let text = if sent {
         "Your session had ended before the form arrived, and nothing was changed. Sign in and send it again."
     } else {
-        "Your session has ended. Sign in to go on."
+        "Your session has ended. Sign in to continue."
     };
-    form(web, StatusCode::UNAUTHORIZED, next, Some(Told { kind: "warn", text }), None)
+    form(web, StatusCode::UNAUTHORIZED, next, Some(Banner { kind: "warn", text }), None)
 }
 
-fn form(web: &Web, status: StatusCode, next: &str, notice: Option<Told>, error: Option<String>) -> Response {
-    // The form belongs to the browser that it was made for, which shows it by this cookie.
+fn form(web: &Web, status: StatusCode, next: &str, notice: Option<Banner>, error: Option<String>) -> Response {
+    // The nonce of the form is bound to this cookie, so that only the same browser can send the form.
     let visit = random::base62(22);
     let nonce = web.nonces.make(&Digest::of_key(visit.as_bytes()), "sign-in");
-    let page = Page { assets: &ASSETS, nonce, next: next_page(next).to_owned(), notice, error, autofocus: true };
+    let view = SignInView { assets: &ASSETS, nonce, next: next_page(next).to_owned(), notice, error, autofocus: true };
     let cookies = AppendHeaders([(SET_COOKIE, set_cookie(web.secure, false, &visit))]);
-    (cookies, render(status, &page)).into_response()
+    (cookies, render(status, &view)).into_response()
 }
 
 fn set_cookie(secure: bool, session: bool, value: &str) -> String {
@@ -92,13 +93,13 @@ fn set_cookie(secure: bool, session: bool, value: &str) -> String {
 }
 
 pub(super) async fn show(State(web): State<Arc<Web>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    let fields = Fields::of_query(query.as_deref());
+    let fields = FormFields::of_query(query.as_deref());
     let next = next_page(fields.text("next"));
     if User::find(&web, &headers).is_some() {
         return (StatusCode::SEE_OTHER, [(LOCATION, next.to_owned())]).into_response();
     }
-    let told = fields.has("out").then_some(Told { kind: "good", text: "You have signed out." });
-    form(&web, StatusCode::OK, next, told, None)
+    let banner = fields.has("out").then_some(Banner { kind: "good", text: "You have signed out." });
+    form(&web, StatusCode::OK, next, banner, None)
 }
 
 pub(super) async fn sign_in(State(web): State<Arc<Web>>, request: Request) -> Result<Response, Failure> {
@@ -106,13 +107,13 @@ pub(super) async fn sign_in(State(web): State<Arc<Web>>, request: Request) -> Re
     if is_foreign(&parts.headers) {
         return Err(Failure::Forged);
     }
-    let fields = Fields::read(&parts.headers, body).await?;
+    let fields = FormFields::read_of_stranger(&parts.headers, body).await?;
     let next = next_page(fields.text("next")).to_owned();
     let visit = cookie(&parts.headers, cookie_name(web.secure, false)).unwrap_or_default();
     let owner = Digest::of_key(visit.as_bytes());
     let too_old = |web: &Web| {
-        let text = "This page had been open for too long, or the browser takes no cookies. Try again.";
-        form(web, StatusCode::FORBIDDEN, &next, Some(Told { kind: "bad", text }), None)
+        let text = "This page had been open for too long, or the browser does not accept cookies. Try again.";
+        form(web, StatusCode::FORBIDDEN, &next, Some(Banner { kind: "bad", text }), None)
     };
     let Some(salt) = web.nonces.check(&owner, "sign-in", fields.text("nonce")) else { return Ok(too_old(&web)) };
     let token = fields.text("token").trim();
@@ -122,10 +123,11 @@ pub(super) async fn sign_in(State(web): State<Arc<Web>>, request: Request) -> Re
             if !web.nonces.use_up_sign_in(salt) {
                 return Ok(too_old(&web));
             }
-            // Whoever was signed in here before is so no longer.
+            // The session that this browser had before ends.
             if let Some(user) = User::find(&web, &parts.headers) {
                 web.sessions.end(&user.session.id);
             }
+            Trust::give_to(&parts.extensions);
             tracing::info!(token = principal.name, "signed in");
             let secret = web.sessions.begin(principal);
             let cookies =
@@ -134,17 +136,17 @@ pub(super) async fn sign_in(State(web): State<Arc<Web>>, request: Request) -> Re
         }
         Some(_) => (
             StatusCode::FORBIDDEN,
-            "This is an edge token, which is for filters. Sign in with a token of the role admin.".to_owned(),
+            "This is an edge token, which is for filters. Sign in with a token that has the role admin.".to_owned(),
         ),
         None if token.is_empty() => (StatusCode::UNPROCESSABLE_ENTITY, "Enter an admin token.".to_owned()),
         None => {
             let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
-            tracing::warn!(?peer, "someone tried to sign in with a token that is not valid");
+            web.app.slowdown.log(|| tracing::warn!(?peer, "a sign-in was refused: the token is not valid"));
             if web.app.slowdown.wrong(peer).await.is_err() {
                 let text = "Too many wrong tokens came from your address. Wait a minute and try again.";
                 (StatusCode::TOO_MANY_REQUESTS, text.to_owned())
             } else {
-                let text = "This token is not valid: mistyped, revoked or expired.";
+                let text = "This token is not valid. It may be mistyped, revoked or expired.";
                 (StatusCode::UNPROCESSABLE_ENTITY, text.to_owned())
             }
         }
@@ -159,7 +161,7 @@ pub(super) async fn sign_out(submission: Submission) -> Result<Response, Failure
     tracing::info!(token = submission.user.actor(), "signed out");
     let headers = [
         (SET_COOKIE, set_cookie(web.secure, true, "")),
-        // No page of this session comes back with the back button.
+        // The back button must not bring back a view of this session.
         (HeaderName::from_static("clear-site-data"), "\"cache\"".to_owned()),
         (LOCATION, "/sign-in?out".to_owned()),
     ];

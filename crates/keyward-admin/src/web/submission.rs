@@ -1,50 +1,40 @@
-//! A form that someone who is signed in sends.
+//! A form that a signed-in user sends.
 
-use super::Web;
 use super::failure::Failure;
-use super::form::Fields;
-use super::nonce::Claim;
-use super::sign_in;
+use super::form::FormFields;
+use super::state::Web;
 use super::user::User;
+use crate::app::Trust;
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::http::header::{HOST, ORIGIN};
 use std::sync::Arc;
 
-/// The sender and the fields.
+/// A form, with its sender.
 pub(super) struct Submission {
-    /// Who sends it.
+    /// The user who sends the form.
     pub user: User,
-    /// What is filled in.
-    pub fields: Fields,
+    /// The fields of the form.
+    pub fields: FormFields,
 }
 
 impl Submission {
-    /// The right to do the form's work, once.
+    /// Checks that the form came from a view of this session. For forms that change nothing and may be sent again.
     ///
     /// # Errors
-    /// Where it must not be done, or not again.
-    pub fn claim(&self, purpose: &str) -> Result<Claim, Failure> {
-        let claim = self.user.web.nonces.claim(&self.user.session, purpose, self.fields.text("nonce"));
-        claim.map_err(|refused| Failure::refused(&self.user, refused))
-    }
-
-    /// That the form is one of this session's; it may be sent again, for it changes nothing.
-    ///
-    /// # Errors
-    /// Where it is not.
+    /// [`Failure::Forged`].
     pub fn check(&self, purpose: &str) -> Result<(), Failure> {
         let known = self.user.web.nonces.check(&self.user.session.id, purpose, self.fields.text("nonce"));
         known.map(|_| ()).ok_or(Failure::Forged)
     }
 
-    /// The revision at which the sender saw the key.
+    /// The revision at which the sender saw the key. `None` means that the form does not say.
     pub fn revision(&self) -> Option<u64> {
         self.fields.text("revision").parse().ok()
     }
 }
 
-/// Whether a browser says that another site made it send this.
+/// Returns whether the browser says that another site made it send this request.
 pub(super) fn is_foreign(headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(site) = text("sec-fetch-site") {
@@ -54,7 +44,7 @@ pub(super) fn is_foreign(headers: &HeaderMap) -> bool {
         (Some(origin), Some(host)) => {
             origin.split_once("://").is_none_or(|(_, authority)| !authority.eq_ignore_ascii_case(host))
         }
-        // HTTP/2 has no `host`; whoever speaks it sends `sec-fetch-site`, or is no browser.
+        // HTTP/2 requests have no `host`. Browsers that use it send `sec-fetch-site`.
         _ => false,
     }
 }
@@ -67,18 +57,22 @@ impl FromRequest<Arc<Web>> for Submission {
         if is_foreign(&parts.headers) {
             return Err(Failure::Forged);
         }
-        let fields = Fields::read(&parts.headers, body).await?;
+        // The session comes first: of a stranger no more is read than fits into a filled-in form.
         match User::find(web, &parts.headers) {
-            Some(user) => Ok(Self { user, fields }),
+            Some(user) => {
+                Trust::give_to(&parts.extensions);
+                Ok(Self { user, fields: FormFields::read(&parts.headers, body).await? })
+            }
             None => {
-                // What was filled in is waiting after the sign-in.
+                let fields = FormFields::read_of_stranger(&parts.headers, body).await.unwrap_or_default();
+                // After the sign-in, the form is shown again as it was filled in.
                 let path = match parts.uri.path() {
                     "/settings/keys" => "/settings/keys/new",
                     path => path.trim_end_matches("/drop").trim_end_matches("/disable").trim_end_matches("/enable"),
                 };
                 let refill = fields.refill();
                 let next = if refill.is_empty() { path.to_owned() } else { format!("{path}?{refill}") };
-                Err(Failure::Response(Box::new(sign_in::ended(web, &next, true))))
+                Err(Failure::SessionEnded { next, sent: true })
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Every page and dialog, looked through by axe-core, light and dark; and how much the first page weighs.
 
 use crate::Page;
+use crate::place::{Place, everywhere};
 use crate::support::wait_for_states;
 use keyward_testbed::workspace;
 use serde_json::Value;
@@ -47,9 +48,9 @@ fn check(page: &Page, axe: &str, what: &str) {
     }
 }
 
-#[test]
-fn axe_finds_nothing_on_any_page() {
-    let Some(page) = Page::signed_out(crate::Options::default()) else { return };
+everywhere!(axe_finds_nothing_on_any_page);
+fn axe_finds_nothing_on_any_page(place: Place) {
+    let Some(page) = Page::signed_out(place, crate::Options::default()) else { return };
     let (browser, service) = (&page.browser, &page.service);
     let axe = axe();
     page.goto("/sign-in");
@@ -117,41 +118,9 @@ fn axe_finds_nothing_on_any_page() {
     check(&page, &axe, "deleted");
 }
 
-#[test]
-fn nothing_is_cut_off_from_360_to_1920_pixels() {
-    let Some(page) = Page::open() else { return };
-    let browser = &page.browser;
-    let long = "A name that is as long as names may be, with averyverylongwordthatcannotbebrokenanywhereatall_123456";
-    let id = page.make(long, &["records:read", "records:write", "records:delete", "files:read", "files:write"]);
-    let _filter = page.service.vm("a-vm-with-a-long-name-0123456789").follow();
-    for width in [360, 768, 1024, 1280, 1920] {
-        browser.resize(width, 800);
-        for path in [
-            "/settings/keys",
-            "/settings/keys/new",
-            &format!("/settings/keys/{id}"),
-            &format!("/settings/keys/{id}/regenerate"),
-            "/settings/proxies",
-            "/settings/audit",
-            "/settings/explain",
-        ] {
-            page.goto(path);
-            let over = browser.eval(
-                "return [...document.querySelectorAll('main *')].filter((e) => {
-                   const box = e.getBoundingClientRect();
-                   return box.width > 1 && box.right > innerWidth + 1 && !e.closest('.table-frame, textarea, pre');
-                 }).concat([...document.querySelectorAll('.table-frame')].filter((e) => e.scrollWidth > e.clientWidth))
-                 .map((e) => e.outerHTML.slice(0, 120)).concat(
-                   document.documentElement.scrollWidth > innerWidth ? ['the page scrolls sideways'] : [])",
-            );
-            assert_eq!(over, serde_json::json!([]), "{path} at {width}");
-        }
-    }
-}
-
-#[test]
-fn the_first_page_weighs_little_and_comes_from_here_alone() {
-    let Some(page) = Page::open() else { return };
+everywhere!(the_first_page_weighs_little_and_comes_from_here_alone);
+fn the_first_page_weighs_little_and_comes_from_here_alone(place: Place) {
+    let Some(page) = Page::open(place) else { return };
     for number in 0..25 {
         page.make(&format!("Service {number:02}"), &["records:read", "files:read"]);
     }

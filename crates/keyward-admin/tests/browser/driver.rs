@@ -1,5 +1,6 @@
 //! A real Chromium, driven by chromedriver over the WebDriver protocol (W3C), which is plain JSON over HTTP.
 
+use crate::place::{self, Place};
 use keyward_testbed::{wait, workspace};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -54,29 +55,35 @@ fn program(variable: &str, names: &[&str]) -> Option<PathBuf> {
     std::env::var_os(variable).map(PathBuf::from).or(found)
 }
 
-/// Whether there is a browser. Where there is none the tests are skipped, but never on a build server.
+/// Whether everything that these tests need is installed. Where it is not, the tests are skipped, but never on a build
+/// server.
 pub(crate) fn is_there() -> bool {
-    let there = program("CHROMEDRIVER", &["chromedriver"]).is_some()
-        && program("CHROMIUM", &["chromium", "chromium-browser", "google-chrome"]).is_some();
+    let mut missing = place::missing();
+    if program("CHROMEDRIVER", &["chromedriver"]).is_none() {
+        missing.push("chromium-driver");
+    }
+    if program("CHROMIUM", &["chromium", "chromium-browser", "google-chrome"]).is_none() {
+        missing.push("chromium");
+    }
+    let there = missing.is_empty();
     assert!(
         there || std::env::var("CI").as_deref() != Ok("true"),
-        "no chromium and chromedriver: `cargo xtask test` installs them"
+        "these Debian packages are missing: {missing:?}. `cargo xtask test` installs them"
     );
     if !there {
-        eprintln!("SKIPPED: no chromium and chromedriver on the PATH");
+        eprintln!("SKIPPED: these Debian packages are missing: {missing:?}");
     }
     there
 }
 
 impl Browser {
-    pub(crate) fn start(options: Options) -> Self {
+    pub(crate) fn start(place: &Place, options: Options) -> Self {
         let profile = workspace::scratch("chromium");
         let binary = program("CHROMEDRIVER", &["chromedriver"]).expect("chromedriver");
         let chromium = program("CHROMIUM", &["chromium", "chromium-browser", "google-chrome"]).expect("chromium");
         let mut driver = Command::new(binary)
             .arg("--port=0")
-            // Local times must be told apart from UTC.
-            .env("TZ", "Europe/Berlin")
+            .envs(place.of_browser(profile.path()))
             .env("LANGUAGE", "en_GB")
             .env("HOME", profile.path())
             .stdin(Stdio::null())
@@ -129,8 +136,11 @@ impl Browser {
         write!(browser.session, "/{id}").expect("a string");
         browser.resize(options.width, options.height);
         browser.set_dark(options.dark);
-        // Whatever languages this Chromium was packed with.
+        // Some packages of Chromium have other languages.
         browser.devtools("Emulation.setLocaleOverride", json!({"locale": "en-GB"}));
+        if let Some(source) = place.script() {
+            browser.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": source }));
+        }
         browser
     }
 
@@ -179,6 +189,38 @@ impl Browser {
             {"name": "prefers-reduced-motion", "value": "reduce"},
         ]);
         self.devtools("Emulation.setEmulatedMedia", json!({"features": features}));
+    }
+
+    /// Sets features of the media that the page is shown on.
+    pub(crate) fn emulate_media(&self, media: &str, features: &[(&str, &str)]) {
+        let features: Vec<Value> = features.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+        self.devtools("Emulation.setEmulatedMedia", json!({"media": media, "features": features}));
+    }
+
+    /// Lets every answer of the network take at least this long.
+    pub(crate) fn slow_down(&self, latency: Duration) {
+        self.network(false, latency);
+    }
+
+    /// Takes the network away, or gives it back.
+    pub(crate) fn offline(&self, offline: bool) {
+        self.network(offline, Duration::ZERO);
+    }
+
+    fn network(&self, offline: bool, latency: Duration) {
+        let conditions = json!({
+            "offline": offline, "latency": latency.as_millis() as u64, "downloadThroughput": -1, "uploadThroughput": -1,
+        });
+        self.devtools("Network.enable", json!({}));
+        self.devtools("Network.emulateNetworkConditions", conditions);
+    }
+
+    /// Clicks at a point of the window.
+    pub(crate) fn click_at(&self, x: u32, y: u32) {
+        for kind in ["mousePressed", "mouseReleased"] {
+            let params = json!({"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1});
+            self.devtools("Input.dispatchMouseEvent", params);
+        }
     }
 
     pub(crate) fn goto(&self, url: &str) {

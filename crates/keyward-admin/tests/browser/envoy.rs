@@ -1,6 +1,7 @@
 //! The key that the page shows, through a real Envoy: it works, and stops working on Regenerate and on Delete.
 
 use crate::Page;
+use crate::place::NOW;
 use crate::support::{EDGE, wait_for_states};
 use keyward_testbed::envoy::Envoy;
 use keyward_testbed::envoy_config::Shipped;
@@ -10,7 +11,7 @@ use std::net::SocketAddr;
 
 #[test]
 fn the_copied_key_works_until_it_is_regenerated_or_deleted() {
-    let Some(page) = Page::open() else { return };
+    let Some(page) = Page::open(NOW) else { return };
     let browser = &page.browser;
     let admin: SocketAddr = page.service.url.strip_prefix("http://").unwrap().parse().unwrap();
     let upstream = Upstream::start();

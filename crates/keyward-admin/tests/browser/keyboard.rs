@@ -2,11 +2,12 @@
 
 use crate::Page;
 use crate::driver::{ENTER, ESCAPE, SPACE};
+use crate::place::{Place, everywhere};
 use crate::support::ADMIN;
 
-#[test]
-fn a_key_lives_by_keyboard() {
-    let Some(page) = Page::signed_out(crate::Options::default()) else { return };
+everywhere!(a_key_lives_by_keyboard);
+fn a_key_lives_by_keyboard(place: Place) {
+    let Some(page) = Page::signed_out(place, crate::Options::default()) else { return };
     let browser = &page.browser;
     page.goto("/settings/keys");
     // The field has the focus from the start.
@@ -98,7 +99,41 @@ fn a_key_lives_by_keyboard() {
     browser.press(ESCAPE);
     browser.wait_gone("dialog[open]");
     browser.wait_text("main", "No API keys yet");
-    browser.wait_focus("main, main *");
+    browser.wait_focus(".head a.primary");
     assert!(page.keys().is_empty());
+    page.assert_no_complaints();
+}
+
+everywhere!(after_a_delete_the_focus_goes_on);
+fn after_a_delete_the_focus_goes_on(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let browser = &page.browser;
+    let ids = ["First", "Second", "Third", "Fourth"].map(|name| page.make(name, &["records:read"]));
+    page.goto("/settings/keys");
+    let delete = |id: &str, at_once: bool| {
+        browser.eval(&format!("document.getElementById('delete-{id}').focus()"));
+        browser.press(ENTER);
+        browser.wait_text("#dialog-title", "Delete");
+        browser.tab_to("dialog button.danger");
+        browser.press(ENTER);
+        browser.wait_text("#dialog-title", "Key deleted");
+        if !at_once {
+            // A person reads the receipt, and the row is gone by then.
+            browser.wait_gone(&format!("#delete-{id}"));
+        }
+        browser.press(ESCAPE);
+        browser.wait_gone("dialog[open]");
+        browser.wait_gone(&format!("#delete-{id}"));
+    };
+    // The newest is on top: after the third comes the second.
+    delete(&ids[2], false);
+    browser.wait_focus(&format!("a.name[href='/settings/keys/{}']", ids[1]));
+    delete(&ids[3], true);
+    browser.wait_focus(&format!("a.name[href='/settings/keys/{}']", ids[1]));
+    // Below the last there is none.
+    delete(&ids[0], false);
+    browser.wait_focus(".head a.primary");
+    delete(&ids[1], false);
+    browser.wait_focus(".head a.primary");
     page.assert_no_complaints();
 }

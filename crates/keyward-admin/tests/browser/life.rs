@@ -1,11 +1,12 @@
 //! The whole life of a key, by mouse.
 
 use crate::Page;
+use crate::place::{Place, everywhere};
 use crate::support::wait_for_states;
 
-#[test]
-fn a_key_lives_by_mouse() {
-    let Some(page) = Page::open() else { return };
+everywhere!(a_key_lives_by_mouse);
+fn a_key_lives_by_mouse(place: Place) {
+    let Some(page) = Page::open(place) else { return };
     let (browser, service) = (&page.browser, &page.service);
     let _filters = [service.vm("a").follow(), service.vm("b").follow()];
     wait_for_states(&service.admin(), (2, 0));
@@ -90,7 +91,7 @@ fn a_key_lives_by_mouse() {
     browser.wait_text("h1", "Active");
     assert_eq!(page.keys()[0]["status"], "active");
     let trail = browser.text_of("#trail");
-    for says in ["Key created", "Dropped: Read files", "Renamed from “CI Bot” to “CI Robot”", "Disabled", "Enabled"]
+    for says in ["Key created", "Removed: Read files", "Renamed from “CI Bot” to “CI Robot”", "Disabled", "Enabled"]
     {
         assert!(trail.contains(says), "{says}: {trail}");
     }
@@ -121,9 +122,9 @@ fn a_key_lives_by_mouse() {
     page.assert_no_complaints();
 }
 
-#[test]
-fn search_finds_as_one_types_and_pages_follow_each_other() {
-    let Some(page) = Page::open() else { return };
+everywhere!(search_finds_as_one_types_and_pages_follow_each_other);
+fn search_finds_as_one_types_and_pages_follow_each_other(place: Place) {
+    let Some(page) = Page::open(place) else { return };
     let browser = &page.browser;
     for number in 0..30 {
         page.make(&format!("Service {number:02}"), &["records:read"]);
@@ -146,9 +147,9 @@ fn search_finds_as_one_types_and_pages_follow_each_other() {
     page.assert_no_complaints();
 }
 
-#[test]
-fn explain_decides_as_the_filter_does() {
-    let Some(page) = Page::open() else { return };
+everywhere!(explain_decides_as_the_filter_does);
+fn explain_decides_as_the_filter_does(place: Place) {
+    let Some(page) = Page::open(place) else { return };
     let browser = &page.browser;
     page.make("Reader", &["records:read"]);
     page.goto("/settings/explain");

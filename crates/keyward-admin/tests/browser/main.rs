@@ -4,45 +4,55 @@ mod accessibility;
 mod driver;
 mod envoy;
 mod keyboard;
+mod layout;
 mod life;
 mod live;
+mod place;
 mod safety;
 mod screenshots;
+mod slow;
 #[path = "../support/mod.rs"]
 mod support;
 mod tabs;
 mod without_script;
 
 use driver::{Browser, Options};
+use place::Place;
 use serde_json::{Value, json};
+use sqlx::Connection as _;
 use support::{ADMIN, Service, Start};
 
 /// A service with a browser in front of it.
 struct Page {
     service: Service,
     browser: Browser,
-    _folder: tempfile::TempDir,
+    /// For commands on the service's database, at the service's time.
+    start: Start,
+    folder: tempfile::TempDir,
 }
 
 impl Page {
-    /// Signed in, on the list of keys. None: there is no browser here.
-    fn open() -> Option<Self> {
-        Self::with(Options::default())
+    /// Signed in, on the list of keys. `None`: what the tests need is not installed.
+    fn open(place: Place) -> Option<Self> {
+        Self::with(place, Options::default())
     }
 
-    fn with(options: Options) -> Option<Self> {
-        let page = Self::signed_out(options)?;
+    fn with(place: Place, options: Options) -> Option<Self> {
+        let page = Self::signed_out(place, options)?;
         page.sign_in();
         Some(page)
     }
 
-    fn signed_out(options: Options) -> Option<Self> {
+    fn signed_out(place: Place, options: Options) -> Option<Self> {
         if !driver::is_there() {
             return None;
         }
         let folder = keyward_testbed::workspace::scratch("page");
-        let service = Start::new(folder.path()).with("KEYWARD_LOG", "info").serve();
-        Some(Self { service, browser: Browser::start(options), _folder: folder })
+        let mut start = Start::new(folder.path()).with("KEYWARD_LOG", "info");
+        for (name, value) in place.of_service() {
+            start = start.with(name, &value);
+        }
+        Some(Self { service: start.serve(), browser: Browser::start(&place, options), start, folder })
     }
 
     fn sign_in(&self) {
@@ -81,6 +91,18 @@ impl Page {
         let batch = json!({"vm": format!("vm-{id}"), "seq": 1, "keys": [used]});
         let reply = self.service.edge().post("/v1/usage", &batch);
         assert!(reply.status < 300, "{}", reply.text);
+    }
+
+    /// Changes the service's database in a way that no API can, for instance to make a key older.
+    fn alter(&self, statements: &[&str]) {
+        let url = format!("sqlite://{}", self.folder.path().join("keyward.db").display());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut database = sqlx::SqliteConnection::connect(&url).await.expect("the database");
+            for sql in statements {
+                sqlx::query(sqlx::AssertSqlSafe(*sql)).execute(&mut database).await.expect(sql);
+            }
+        });
     }
 
     /// Fails where the browser complained about anything.

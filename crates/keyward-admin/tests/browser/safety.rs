@@ -1,6 +1,7 @@
 //! What must not happen: foreign forms, forms done twice, keys that stay, names that become markup.
 
 use crate::Page;
+use crate::place::{Place, everywhere};
 use crate::support::{ADMIN, Client, EDGE, Heard};
 use keyward_testbed::wait;
 use serde_json::json;
@@ -54,9 +55,9 @@ impl Raw {
     }
 }
 
-#[test]
-fn a_foreign_form_does_nothing() {
-    let Some(page) = Page::open() else { return };
+everywhere!(a_foreign_form_does_nothing);
+fn a_foreign_form_does_nothing(place: Place) {
+    let Some(page) = Page::open(place) else { return };
     let raw = Raw::of(&page);
     let form = raw.get("/settings/keys/new");
     let nonce = hidden(&form.text, "/settings/keys", "nonce");
@@ -96,9 +97,9 @@ fn a_foreign_form_does_nothing() {
     page.browser.wait_text("h1", "API Keys");
 }
 
-#[test]
-fn a_form_is_done_once() {
-    let Some(page) = Page::open() else { return };
+everywhere!(a_form_is_done_once);
+fn a_form_is_done_once(place: Place) {
+    let Some(page) = Page::open(place) else { return };
     let raw = Raw::of(&page);
     let nonce = hidden(&raw.get("/settings/keys/new").text, "/settings/keys", "nonce");
     // What was refused can be sent again.
@@ -136,10 +137,10 @@ fn a_form_is_done_once() {
     assert_eq!(page.keys()[0]["masked"], masked);
 }
 
-#[test]
-fn going_back_never_shows_the_key_again() {
+everywhere!(going_back_never_shows_the_key_again);
+fn going_back_never_shows_the_key_again(place: Place) {
     for script in [true, false] {
-        let Some(page) = Page::with(crate::Options { script, ..Default::default() }) else { return };
+        let Some(page) = Page::with(place, crate::Options { script, ..Default::default() }) else { return };
         let browser = &page.browser;
         page.goto("/settings/keys/new");
         browser.fill("#name", "Once");
@@ -163,9 +164,9 @@ fn going_back_never_shows_the_key_again() {
     }
 }
 
-#[test]
-fn the_key_is_kept_nowhere() {
-    let Some(page) = Page::open() else { return };
+everywhere!(the_key_is_kept_nowhere);
+fn the_key_is_kept_nowhere(place: Place) {
+    let Some(page) = Page::open(place) else { return };
     let browser = &page.browser;
     browser.click(".head a.primary");
     browser.fill("#name", "Once");
@@ -191,9 +192,9 @@ fn the_key_is_kept_nowhere() {
     page.assert_no_complaints();
 }
 
-#[test]
-fn a_name_is_never_markup() {
-    let Some(page) = Page::open() else { return };
+everywhere!(a_name_is_never_markup);
+fn a_name_is_never_markup(place: Place) {
+    let Some(page) = Page::open(place) else { return };
     let browser = &page.browser;
     let names = [
         "<script>window.hit=1</script>",
@@ -238,9 +239,9 @@ fn a_name_is_never_markup() {
     page.assert_no_complaints();
 }
 
-#[test]
-fn every_answer_has_its_headers() {
-    let Some(page) = Page::open() else { return };
+everywhere!(every_answer_has_its_headers);
+fn every_answer_has_its_headers(place: Place) {
+    let Some(page) = Page::open(place) else { return };
     let raw = Raw::of(&page);
     let id = page.make("Reader", &["records:read"]);
     for path in [
@@ -281,9 +282,9 @@ fn every_answer_has_its_headers() {
     assert_eq!(raw.get("/assets/other.js").status, 404);
 }
 
-#[test]
-fn only_an_admin_token_signs_in_and_guessing_is_slowed_down() {
-    let Some(page) = Page::signed_out(crate::Options::default()) else { return };
+everywhere!(only_an_admin_token_signs_in_and_guessing_is_slowed_down);
+fn only_an_admin_token_signs_in_and_guessing_is_slowed_down(place: Place) {
+    let Some(page) = Page::signed_out(place, crate::Options::default()) else { return };
     let browser = &page.browser;
     page.goto("/settings/audit?action=key.delete");
     assert!(page.path().starts_with("/sign-in?next="));
@@ -321,9 +322,9 @@ fn only_an_admin_token_signs_in_and_guessing_is_slowed_down() {
     page.sign_in();
 }
 
-#[test]
-fn a_session_that_ends_in_the_middle_of_a_dialog_loses_nothing() {
-    let Some(page) = Page::open() else { return };
+everywhere!(a_session_that_ends_in_the_middle_of_a_dialog_loses_nothing);
+fn a_session_that_ends_in_the_middle_of_a_dialog_loses_nothing(place: Place) {
+    let Some(page) = Page::open(place) else { return };
     let browser = &page.browser;
     browser.click(".head a.primary");
     browser.fill("#name", "Kept");
@@ -348,12 +349,11 @@ fn a_session_that_ends_in_the_middle_of_a_dialog_loses_nothing() {
     page.assert_no_complaints();
 }
 
-#[test]
-fn a_session_ends_with_its_token() {
-    let Some(page) = Page::signed_out(crate::Options::default()) else { return };
+everywhere!(a_session_ends_with_its_token);
+fn a_session_ends_with_its_token(place: Place) {
+    let Some(page) = Page::signed_out(place, crate::Options::default()) else { return };
     let browser = &page.browser;
-    let start = crate::Start::new(page._folder.path());
-    let made = start.run(&["token", "create", "Anna", "--role", "admin", "--json"]);
+    let made = page.start.run(&["token", "create", "Anna", "--role", "admin", "--json"]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
     let token = made["token"].as_str().expect("the token").to_owned();
@@ -365,7 +365,7 @@ fn a_session_ends_with_its_token() {
     browser.fill("#token", &token);
     browser.click("button[type=submit]");
     browser.wait_text(".who", "Anna");
-    assert!(start.run(&["token", "revoke", "Anna"]).status.success());
+    assert!(page.start.run(&["token", "revoke", "Anna"]).status.success());
     // The open page is told without being touched.
     browser.wait_text("#sign-in-title", "Your session has ended");
     page.goto("/settings/keys");

@@ -1,11 +1,11 @@
 //! The pictures of the documentation: `cargo test -p keyward-admin --test browser -- --ignored pictures`. Where there is
 //! a `pngquant` on the PATH it makes them a third of their size.
 
+use crate::place::NOON_IN_BERLIN;
 use crate::support::wait_for_states;
 use crate::{Browser, Options, Page};
 use base64::Engine as _;
 use keyward_testbed::workspace;
-use sqlx::Connection as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -37,27 +37,10 @@ impl Pictures<'_> {
     }
 }
 
-/// Makes some of the keys older, as no API can.
-fn age(folder: &std::path::Path) {
-    let url = format!("sqlite://{}", folder.join("keyward.db").display());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let mut database = sqlx::SqliteConnection::connect(&url).await.expect("the database");
-        for sql in [
-            "UPDATE keys SET created_at = created_at - 86400000 * (12 - seq) * 3",
-            "UPDATE keys SET expires_at = expires_at - 86400000 * 27 WHERE name = 'Mobile preview'",
-            "UPDATE keys SET expires_at = expires_at - 86400000 * 8 WHERE name = 'Load test'",
-            "UPDATE key_usage SET last_used_at = (SELECT MAX(at) FROM audit) - 60000 * LENGTH(permission)",
-        ] {
-            sqlx::query(sql).execute(&mut database).await.expect(sql);
-        }
-    });
-}
-
 #[test]
 #[ignore = "writes the pictures in docs/images"]
 fn pictures() {
-    let Some(page) = Page::signed_out(Options::default()) else { return };
+    let Some(page) = Page::signed_out(NOON_IN_BERLIN, Options::default()) else { return };
     let (browser, service) = (&page.browser, &page.service);
     let folder = workspace::root().join("docs/images");
     std::fs::create_dir_all(&folder).expect("docs/images");
@@ -110,7 +93,12 @@ fn pictures() {
         &[("records:read", 148_203), ("records:write", 20_911), ("files:read", 5_120), ("files:write", 871)],
     );
     page.use_key(&bot, &[("records:read", 412), ("records:write", 96)]);
-    age(page._folder.path());
+    page.alter(&[
+        "UPDATE keys SET created_at = created_at - 86400000 * (12 - seq) * 3",
+        "UPDATE keys SET expires_at = expires_at - 86400000 * 27 WHERE name = 'Mobile preview'",
+        "UPDATE keys SET expires_at = expires_at - 86400000 * 8 WHERE name = 'Load test'",
+        "UPDATE key_usage SET last_used_at = (SELECT MAX(at) FROM audit) - 60000 * LENGTH(permission)",
+    ]);
 
     for (path, name) in [
         ("/settings/keys", "keys"),

@@ -1,10 +1,11 @@
 //! Two tabs at once.
 
 use crate::Page;
+use crate::place::{Place, everywhere};
 
-#[test]
-fn one_tab_sees_what_the_other_does_and_neither_undoes_it() {
-    let Some(page) = Page::open() else { return };
+everywhere!(one_tab_sees_what_the_other_does_and_neither_undoes_it);
+fn one_tab_sees_what_the_other_does_and_neither_undoes_it(place: Place) {
+    let Some(page) = Page::open(place) else { return };
     let browser = &page.browser;
     let id = page.make("Shared", &["records:read", "files:read"]);
     let first = browser.tab();

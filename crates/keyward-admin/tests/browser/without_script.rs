@@ -1,10 +1,11 @@
 //! Without JavaScript: plain links and forms.
 
+use crate::place::{Place, everywhere};
 use crate::{Options, Page};
 
-#[test]
-fn a_key_lives_without_script() {
-    let Some(page) = Page::with(Options { script: false, ..Options::default() }) else { return };
+everywhere!(a_key_lives_without_script);
+fn a_key_lives_without_script(place: Place) {
+    let Some(page) = Page::with(place, Options { script: false, ..Options::default() }) else { return };
     let browser = &page.browser;
     let _filter = page.service.vm("a").follow();
     browser.click(".head a.primary");
@@ -22,14 +23,17 @@ fn a_key_lives_without_script() {
     assert!(browser.all("[data-copy]").iter().all(|button| !browser.is_shown(button)), "no button that cannot work");
     browser.click(".buttons a.primary");
     browser.wait_text("#keys", "Plain");
-    // Times are RFC 3339 in UTC.
-    let time = browser.text_of("#keys time");
-    assert!(time.len() == 20 && time.ends_with('Z'), "{time}");
+    // In the list times are relative, with the moment in the title; on the key's page they are RFC 3339 in UTC.
+    assert_eq!(browser.text_of("#keys td:nth-of-type(4) time"), "in 30 days");
+    let title = browser.property("#keys time", "title").as_str().unwrap_or_default().to_owned();
+    assert!(title.len() == 23 && title.ends_with(" UTC"), "{title}");
     browser.fill("#q", "plain");
     browser.click("#toolbar button");
     browser.wait_text("#count", "1 found");
     browser.click("#keys a.name");
     browser.wait_text("h1", "Plain");
+    let time = browser.text_of("#facts time");
+    assert!(time.len() == 20 && time.ends_with('Z'), "{time}");
     browser.click("#usage form button");
     browser.wait_text(".notice", "is no longer granted.");
     assert!(browser.text_of(".notice").contains("Applied by 1 of 1 filter VM"));

@@ -250,9 +250,14 @@ pub(crate) async fn expired_keys_are_purged_with_tombstones(place: Arc<Place>) {
     never.expires_in = Lifetime::Never;
     store.create_key(&never, BY).await.unwrap();
     let by = By { actor: "keyward", at: days(61) };
-    assert_eq!(store.purge_expired(days(29), 10, by).await.unwrap().0, 0);
+    assert_eq!(store.purge_expired(days(29), 10, by).await.unwrap().0, []);
+    let use_of_month = KeyUsage { id: month.id.clone(), count: 1, last_used_at: days(3), permissions: Vec::new() };
+    store.add_usage("vm", 1, &[use_of_month], days(4)).await.unwrap();
+    let before = store.key(&month.id).await.unwrap();
+    assert_eq!(before.last_used_at, Some(days(3)));
     let (purged, head) = store.purge_expired(days(31), 10, by).await.unwrap();
-    assert_eq!((purged, head.map(|head| (head.revision, head.live_count))), (1, Some((3, 1))));
+    // Each column is what it is in every other query.
+    assert_eq!((purged, head.map(|head| (head.revision, head.live_count))), (vec![before], Some((3, 1))));
     let changes = store.changes(2, 2, 10).await.unwrap().changes;
     assert_eq!(changes, [KeyChange::Deleted { revision: 3, id: month.id }]);
     assert_eq!(store.audit(&AuditFilter::default(), None, 1).await.unwrap()[0].action, "key.purge");
@@ -370,6 +375,30 @@ pub(crate) async fn a_repeated_batch_of_usage_counts_once(place: Arc<Place>) {
     assert_eq!(store.head().await.unwrap().revision, 1);
     store.delete_key(&key.id, None, BY).await.unwrap();
     assert_eq!(store.key_usage(&key.id).await.unwrap(), []);
+}
+
+pub(crate) async fn a_batch_of_usage_that_breaks_off_is_continued(place: Arc<Place>) {
+    let store = place.open().await;
+    let secrets: Vec<Secret> = (0..2_500).map(|_| Secret::new_key("kw")).collect();
+    store.seed(0, &secrets, BY).await.unwrap();
+    let keys = store.list_keys("", None, 5_000).await.unwrap();
+    let used = |key: &KeyRecord| KeyUsage {
+        id: key.id.clone(),
+        count: 1,
+        last_used_at: NOW,
+        permissions: vec![("records:read".to_owned(), 1)],
+    };
+    // More rows than one transaction writes.
+    let batch: Vec<KeyUsage> = keys.iter().map(used).collect();
+    let mut patience = Duration::from_millis(1);
+    while !matches!(tokio::time::timeout(patience, store.add_usage("vm", 1, &batch, NOW)).await, Ok(Ok(_))) {
+        patience += patience / 2;
+    }
+    assert!(!store.add_usage("vm", 1, &batch, NOW).await.unwrap());
+    for key in keys.iter().step_by(25) {
+        let counts: Vec<u64> = store.key_usage(&key.id).await.unwrap().iter().map(|total| total.count).collect();
+        assert_eq!(counts, [1, 1], "{}", key.name);
+    }
 }
 
 pub(crate) async fn tokens_are_kept_and_revoked(place: Arc<Place>) {

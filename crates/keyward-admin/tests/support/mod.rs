@@ -2,17 +2,17 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+use keyward_testbed::service::{self, Setup};
 use keyward_testbed::{wait, workspace};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use ureq::http::{HeaderMap, Method, Request};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-pub(crate) const ADMIN: &str = "admin-token-of-the-test";
-pub(crate) const EDGE: &str = "edge-token-of-the-test";
+pub(crate) use service::{ADMIN_TOKEN as ADMIN, EDGE_TOKEN as EDGE};
 
 /// What was said: every response body, header and line of output.
 #[derive(Clone, Default)]
@@ -28,77 +28,45 @@ impl Heard {
     }
 }
 
-/// How to start a service.
-pub(crate) struct Start {
-    pub(crate) folder: PathBuf,
-    pub(crate) variables: Vec<(String, String)>,
-}
+/// How a service is started.
+#[derive(Clone)]
+pub(crate) struct Start(Setup);
 
 impl Start {
-    /// On SQLite in `folder`, with a token of each role.
+    /// On SQLite in `folder`, with a token of each role, and with every line of the log.
     pub(crate) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), variables: Vec::new() }
-            .with("KEYWARD_ADMIN_TOKEN", ADMIN)
-            .with("KEYWARD_EDGE_TOKEN", EDGE)
-            .with("KEYWARD_LOG", "trace")
+        Self(Setup::of(env!("CARGO_BIN_EXE_keyward"), folder).with("KEYWARD_LOG", "trace"))
     }
 
-    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
-        self.variables.retain(|(known, _)| known != name);
-        self.variables.push((name.to_owned(), value.to_owned()));
-        self
+    pub(crate) fn with(self, name: &str, value: &str) -> Self {
+        Self(self.0.with(name, value))
     }
 
-    pub(crate) fn without(mut self, name: &str) -> Self {
-        self.variables.retain(|(known, _)| known != name);
-        self
+    pub(crate) fn without(self, name: &str) -> Self {
+        Self(self.0.without(name))
     }
 
     /// A `keyward` command with the same environment.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
-        command.args(args).current_dir(&self.folder).stdin(Stdio::null());
-        for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(|name| name.starts_with("KEYWARD_")) {
-                command.env_remove(name);
-            }
-        }
-        command.env("KEYWARD_LISTEN", "127.0.0.1:0");
-        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
-        command
+        self.0.command(args)
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().expect("keyward can be started")
+        self.0.run(args)
     }
 
     /// Starts the service and waits until it is ready.
     pub(crate) fn serve(&self) -> Service {
-        let log = self.folder.join("log");
-        let before = std::fs::read_to_string(&log).unwrap_or_default().len();
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let mut command = self.command(&["serve"]);
-        let mut child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().expect("keyward can be started");
-        let url = wait::until("the service is ready", PATIENCE, || {
-            let text = std::fs::read_to_string(&log).unwrap_or_default();
-            let text = &text[before.min(text.len())..];
-            if let Some(status) = child.try_wait().unwrap() {
-                panic!("the service ended with {status}: {text}");
-            }
-            let (_, rest) = text.split_once("ready on ")?;
-            Some(rest.split(['"', '\n']).next()?.to_owned())
-        });
-        Service { child, url, log, heard: Heard::default(), start: self.folder.clone() }
+        let process = self.0.serve();
+        Service { url: process.url().to_owned(), process, heard: Heard::default() }
     }
 }
 
 /// A running service; killed with the value.
 pub(crate) struct Service {
-    pub(crate) child: Child,
+    pub(crate) process: service::Service,
     pub(crate) url: String,
-    pub(crate) log: PathBuf,
     pub(crate) heard: Heard,
-    start: PathBuf,
 }
 
 impl Service {
@@ -120,26 +88,15 @@ impl Service {
     }
 
     pub(crate) fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
+        self.process.signal(signal);
     }
 
     pub(crate) fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.kill();
     }
 
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        self.kill();
-        if std::thread::panicking() {
-            eprintln!("--- the service's log\n{}", self.log());
-        }
+        self.process.log()
     }
 }
 

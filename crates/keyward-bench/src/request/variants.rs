@@ -5,9 +5,9 @@ use super::listener::{HeaderChanges, Upstream, backstop, listener, open_backstop
 use super::rules;
 use crate::keys;
 use crate::server;
-use crate::stand_in::StandIn;
 use crate::wrk::Load;
 use anyhow::{Context as _, Result};
+use keyward_testbed::admin_stand_in::AdminStandIn;
 use keyward_testbed::{artifacts, envoy_config};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -28,6 +28,8 @@ pub struct Variant {
 pub struct Variants {
     pub variants: Vec<Variant>,
     pub clusters: Vec<Value>,
+    // They serve as long as this value lives.
+    _stores: [AdminStandIn; 2],
 }
 
 const BARE: &str = "no filter";
@@ -39,14 +41,16 @@ const BACKSTOP_AND_ROUTE: &str = "no filter, backstop, header changes by the rou
 /// # Errors
 /// When a server cannot be started, or a module is missing.
 pub fn all(upstream: Upstream, others: &[PathBuf]) -> Result<Variants> {
+    let (few_keys, many_keys) = (keys::serve(FEW), keys::serve(MANY));
     let mut set = Variants {
         variants: Vec::new(),
         clusters: vec![
             envoy_config::cluster("records_api", server::start(server::UPSTREAM)?),
             envoy_config::cluster("authorization", server::start(server::ALLOWED)?),
-            envoy_config::cluster("few_keys", StandIn::start(FEW)?.address()),
-            envoy_config::cluster("many_keys", StandIn::start(MANY)?.address()),
+            envoy_config::cluster("few_keys", few_keys.address()),
+            envoy_config::cluster("many_keys", many_keys.address()),
         ],
+        _stores: [few_keys, many_keys],
     };
     let few = rules::allowed(FEW);
     let mut add = |name: &str, base: Option<&str>, filters: &[Value], changes, load: Load| {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// The shortest `max_staleness`: a poll, its retry and a slow answer have to fit in.
-pub const MAX_STALENESS_MIN: Duration = Duration::from_secs(3);
+pub const MIN_MAX_STALENESS: Duration = Duration::from_secs(3);
 
 /// The admin service, as the filter reaches it.
 #[derive(Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<AdminConfig> {
         None
     } else {
         let limit = fields.duration("max_staleness").unwrap_or(Duration::from_secs(3600));
-        if limit < MAX_STALENESS_MIN {
+        if limit < MIN_MAX_STALENESS {
             fields.problem("max_staleness", "shorter than 3s", "use at least `3s`; `never` for no limit");
         }
         Some(limit)

@@ -2,6 +2,7 @@
 
 use super::fields::Fields;
 use crate::digest::Digest;
+use crate::key::KeyId;
 use crate::manifest::LiveKey;
 use crate::table::KeyTable;
 use crate::timestamp::Timestamp;
@@ -44,7 +45,7 @@ fn read_key(entry: &mut Fields<'_, '_>, keys: &mut KeyTable, number: u64) -> Opt
     entry.missing("id", "give each key an id, like `key_01`");
     entry.missing("sha256", "write what `keyward hash` prints for the key");
     let id = entry.string("id");
-    if id.is_some_and(|id| !is_plain(id)) {
+    if id.is_some_and(|id| !KeyId::is_valid(id)) {
         entry.problem("id", "not 1 to 100 characters without control characters", "use an id like `key_01`");
     }
     let is_new = id.is_none_or(|id| !keys.contains_id(id));

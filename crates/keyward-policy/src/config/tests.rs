@@ -222,7 +222,7 @@ fn what_is_no_configuration_says_so() {
     for text in ["{", "\n{\"a\":1", "realm: x", "\u{1}\u{2}"] {
         assert!(problems(text).starts_with(": neither JSON nor a google.protobuf.Struct: "), "{text}");
     }
-    assert!(problems(&" ".repeat(CONFIG_BYTES_MAX + 1)).contains("at most 8388608 are read"));
+    assert!(problems(&" ".repeat(MAX_CONFIG_BYTES + 1)).contains("at most 8388608 are read"));
 }
 
 #[test]

@@ -1,17 +1,21 @@
 //! Where the keys stand: entries, indexes, sets and side records, kept in agreement.
 
 use super::entry::{Entry, Flags, INLINE_NAME, Rest};
+use super::hash::hash_text;
 use super::index::{Index, MAX_NUMBERS};
 use super::invalid::{InvalidRecord, RecordProblem, TableFull};
 use super::permissions::PermissionSets;
 use super::record::Record;
 use super::side::Side;
 use super::slab::Slab;
-use super::{MAX_BYTES, hash_text};
 use crate::checksum::{Checksum, splitmix64};
 use crate::digest::Digest;
-use crate::key::{KeyId, KeyView};
+use crate::key::{KeyId, KeyRef};
 use crate::timestamp::Timestamp;
+
+/// What one table may take, by its own estimate: two of them, one in use and one being built, leave room to spare in the
+/// 1 GiB that Envoy allows a VM.
+pub const MAX_TABLE_BYTES: usize = 384 << 20;
 
 #[derive(Default)]
 pub(super) struct Base {
@@ -43,7 +47,7 @@ impl Base {
     }
 
     /// The key with this digest. Allocates nothing.
-    pub(super) fn get(&self, digest: &Digest) -> Option<KeyView<'_>> {
+    pub(super) fn get(&self, digest: &Digest) -> Option<KeyRef<'_>> {
         self.number_of_digest(digest).and_then(|number| self.view(self.entries.get(number)?))
     }
 
@@ -65,7 +69,7 @@ impl Base {
             return Err(record.invalid(RecordProblem::DigestTaken));
         }
         let full = || record.invalid(RecordProblem::Full);
-        if self.bytes() + record.name.len() + record.id.len() > MAX_BYTES {
+        if self.bytes() + record.name.len() + record.id.len() > MAX_TABLE_BYTES {
             return Err(full());
         }
         let set = self.permissions.hold(&record.permissions).ok_or_else(full)?;
@@ -100,7 +104,7 @@ impl Base {
     }
 
     /// Every key, in no particular order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = KeyView<'_>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = KeyRef<'_>> {
         self.entries.iter().filter(|entry| entry.is_live()).filter_map(|entry| self.view(entry))
     }
 
@@ -238,7 +242,7 @@ impl Base {
         }
     }
 
-    fn view<'a>(&'a self, entry: &'a Entry) -> Option<KeyView<'a>> {
+    fn view<'a>(&'a self, entry: &'a Entry) -> Option<KeyRef<'a>> {
         let (name, expires_at) = match entry.rest() {
             Rest::Here { name, expires_s } => (name, expires_s.map(|s| Timestamp::from_unix_ms(i64::from(s) * 1_000))),
             Rest::Aside(number) => match self.sides.get(number)? {
@@ -248,7 +252,7 @@ impl Base {
         };
         let Flags { disabled, unsupported } = entry.flags();
         let permissions = self.permissions.get(entry.set())?;
-        Some(KeyView { id: entry_id(&self.sides, entry)?, name, permissions, expires_at, disabled, unsupported })
+        Some(KeyRef { id: entry_id(&self.sides, entry)?, name, permissions, expires_at, disabled, unsupported })
     }
 }
 
@@ -256,7 +260,7 @@ impl Base {
 pub(super) enum At<'a> {
     Free,
     Gone(KeyId<'a>),
-    Key { view: KeyView<'a>, digest: Digest, contribution: u64 },
+    Key { view: KeyRef<'a>, digest: Digest, contribution: u64 },
 }
 
 fn side_bytes(side: &Side) -> usize {

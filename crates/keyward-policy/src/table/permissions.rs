@@ -1,6 +1,7 @@
 //! Permission sets, each kept once however many keys hold it.
 
 use super::entry::MAX_SETS;
+use super::hash::hash_text;
 use super::index::Index;
 use super::slab::{Place, Slab};
 use crate::checksum::splitmix64;
@@ -100,5 +101,5 @@ fn hash_of(slab: &Slab<Interned>, number: u32) -> u64 {
 }
 
 fn hash<'a>(names: impl Iterator<Item = &'a str>) -> u64 {
-    names.fold(0, |hash, name| super::hash_text(splitmix64(hash), name))
+    names.fold(0, |hash, name| hash_text(splitmix64(hash), name))
 }

@@ -3,7 +3,7 @@
 use super::invalid::{InvalidRecord, RecordProblem};
 use crate::checksum::{contribution_from, contribution_of, sorted, write_text};
 use crate::digest::Digest;
-use crate::key::KeyView;
+use crate::key::KeyRef;
 use crate::manifest::{Change, LiveKey};
 use crate::sha256x4::{LANES, Texts};
 use crate::timestamp::Timestamp;
@@ -78,7 +78,7 @@ impl<'a> Record<'a> {
     }
 
     /// Of a key in one base, for another one.
-    pub(super) fn of_view(id: &'a str, view: &KeyView<'a>, digest: Digest, contribution: u64) -> Self {
+    pub(super) fn of_view(id: &'a str, view: &KeyRef<'a>, digest: Digest, contribution: u64) -> Self {
         Self {
             revision: 0,
             id,

@@ -4,13 +4,13 @@
 //! were together; so they wait here, and the table answers from them once they are complete. Moving them into the
 //! table's base, which takes time, happens afterwards and in parts, behind what is visible.
 
-use super::KeyTable;
-use super::base::{At, Base};
+use super::base::Base;
 use super::invalid::{InvalidRecord, RecordProblem, TableFull};
+use super::key_table::KeyTable;
+use super::overlay::Overlay;
 use super::record::Record;
 use crate::checksum::Checksum;
-use crate::digest::Digest;
-use crate::key::{KeyId, KeyView};
+use crate::key::KeyId;
 use std::fmt;
 
 /// Changes to one table, which must not change itself until they are committed or dropped.
@@ -99,95 +99,18 @@ impl fmt::Debug for Staged {
     }
 }
 
-/// Staged changes that are visible, and on their way into the base.
-pub(super) struct Overlay {
-    changed: Base,
-    len: usize,
-    checksum: Checksum,
-    /// What a change replaces leaves the base before anything comes in, since a digest may move from one id to another.
-    swept: bool,
-    /// The next place.
-    next: u32,
-}
-
-/// How far the changes have come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Settled {
-    /// All are in the base.
-    All,
-    /// There are more.
-    Some,
-    /// The base takes no more: the rest stays up here, where it counts as well.
-    Full,
-}
-
-impl Overlay {
-    pub(super) fn new(staged: Staged, len: usize, checksum: Checksum) -> Self {
-        Self { changed: staged.changed, len, checksum, swept: false, next: 0 }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    pub(super) fn checksum(&self) -> Checksum {
-        self.checksum
-    }
-
-    pub(super) fn get(&self, digest: &Digest) -> Option<KeyView<'_>> {
-        self.changed.get(digest)
-    }
-
-    /// Whether a key with this id is there, if the changes say.
-    pub(super) fn contains_id(&self, id: &str) -> Option<bool> {
-        self.changed.says_of(id)
-    }
-
-    /// Whether a key of the base counts no more.
-    pub(super) fn hides(&self, view: &KeyView<'_>) -> bool {
-        self.changed.says_of(view.id.as_str(&mut [0; 20])).is_some()
-    }
-
-    /// Takes a key out of what is still up here.
-    pub(super) fn remove(&mut self, id: &str) {
-        if let Some(contribution) = self.changed.contribution_of(id).filter(|_| self.changed.says_of(id) == Some(true))
-        {
-            self.changed.remove(id);
-            self.len -= 1;
-            self.checksum.remove(contribution);
+impl KeyTable {
+    /// Makes all staged changes visible, in constant time. [`settle`](Self::settle) then has work to do.
+    ///
+    /// # Errors
+    /// [`TableFull`] where what was committed before did not fit. Nothing changes then.
+    pub fn commit(&mut self, staged: Staged) -> Result<(), TableFull> {
+        while self.settle(usize::MAX) {}
+        if self.overlay.is_some() {
+            return Err(TableFull);
         }
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = KeyView<'_>> {
-        self.changed.iter()
-    }
-
-    /// Moves about `changes` into the base. Nothing leaves here before all is there, so it does not show how far it is.
-    pub(super) fn settle(&mut self, base: &mut Base, changes: usize) -> Settled {
-        for _ in 0..changes.max(1) {
-            match self.changed.at(self.next) {
-                Some(At::Free) => {}
-                Some(At::Gone(id)) => {
-                    base.remove(id.as_str(&mut [0; 20]));
-                }
-                Some(At::Key { view, digest, contribution }) => {
-                    let mut buffer = [0; 20];
-                    let id = view.id.as_str(&mut buffer);
-                    if !self.swept {
-                        base.remove(id);
-                    } else if base.upsert(&Record::of_view(id, &view, digest, contribution)).is_err() {
-                        return Settled::Full;
-                    }
-                }
-                None if self.swept => return Settled::All,
-                None => {
-                    self.swept = true;
-                    self.next = 0;
-                    continue;
-                }
-            }
-            self.next += 1;
-        }
-        Settled::Some
+        let (len, checksum) = staged.outcome(self);
+        self.overlay = Some(Box::new(Overlay::new(staged.changed, len, checksum)));
+        Ok(())
     }
 }

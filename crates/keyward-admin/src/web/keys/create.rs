@@ -1,13 +1,15 @@
-//! A key is created, and shown this once.
+//! Creating a key, and showing its secret this once.
 
-use super::Shown;
+use super::SecretView;
 use super::fields::KeyFields;
-use crate::lifetime::Lifetime;
+use crate::lifetime::{InvalidLifetime, Lifetime};
 use crate::service::{CreateKey, Error, FieldError};
+use crate::web::chrome::{Chrome, Section, render};
+use crate::web::claim::Finished;
 use crate::web::example::curl;
 use crate::web::failure::Failure;
-use crate::web::form::Fields;
-use crate::web::page::{Chrome, Section, render};
+use crate::web::form::FormFields;
+use crate::web::once::Done;
 use crate::web::receipt::{Verb, WAIT};
 use crate::web::submission::Submission;
 use crate::web::user::User;
@@ -16,11 +18,10 @@ use askama::Template;
 use axum::extract::RawQuery;
 use axum::http::StatusCode;
 use axum::response::Response;
-use std::sync::Arc;
 
 #[derive(Template)]
 #[template(path = "key_new.html")]
-struct Page {
+struct CreateView {
     page: Chrome,
     problem: Option<String>,
     nonce: String,
@@ -35,11 +36,11 @@ struct Choice {
     chosen: bool,
 }
 
-fn page(user: &User, sent: &Fields) -> Page {
+fn view(user: &User, sent: &FormFields) -> CreateView {
     let lifetime = sent.text("expires_in").parse().unwrap_or_default();
     let choice = |one: Lifetime| Choice { value: one.as_str(), label: lifetime_label(one), chosen: one == lifetime };
     let catalogue = &user.web.service().settings.catalogue;
-    Page {
+    CreateView {
         page: user.dialog_chrome(),
         problem: None,
         nonce: user.nonce("create"),
@@ -49,47 +50,50 @@ fn page(user: &User, sent: &Fields) -> Page {
     }
 }
 
-/// The empty form, or filled in with what the query says.
+/// Shows the form, filled in with what the query says.
 pub(in crate::web) async fn form(user: User, RawQuery(query): RawQuery) -> Result<Response, Failure> {
-    render(StatusCode::OK, &page(&user, &Fields::of_query(query.as_deref())))
+    render(StatusCode::OK, &view(&user, &FormFields::of_query(query.as_deref())))
 }
 
 pub(in crate::web) async fn create(submission: Submission) -> Result<Response, Failure> {
-    let claim = submission.claim("create")?;
-    let Submission { user, fields } = submission;
-    let mut errors = Vec::new();
-    let expires_in = if fields.has("expires_in") {
-        fields.text("expires_in").parse().unwrap_or_else(|error: crate::lifetime::InvalidLifetime| {
-            errors.push(FieldError::new("expires_in", error.to_string()));
-            Lifetime::default()
-        })
-    } else {
-        Lifetime::default()
+    let (user, sent) = (&submission.user, &submission.fields);
+    let lifetime = match sent.text("expires_in") {
+        "" if !sent.has("expires_in") => Ok(Lifetime::default()),
+        text => text.parse(),
     };
-    let request =
-        CreateKey { name: fields.text("name").trim().to_owned(), permissions: fields.all("permissions"), expires_in };
-    if !errors.is_empty() {
-        return refuse(&user, &fields, Error::Invalid(errors));
+    let mut request = CreateKey {
+        name: sent.text("name").trim().to_owned(),
+        permissions: sent.all("permissions"),
+        expires_in: Lifetime::default(),
+    };
+    match lifetime {
+        Ok(lifetime) => request.expires_in = lifetime,
+        Err(error @ InvalidLifetime) => {
+            submission.check("create")?;
+            // The service is not asked to create anything without a lifetime, but all mistakes are shown at once.
+            let mut errors = user.web.service().check_key(&request);
+            errors.push(FieldError::new("expires_in", error.to_string()));
+            return refuse(user, sent, Error::Invalid(errors));
+        }
     }
-    let (web, actor) = (Arc::clone(&user.web), user.actor().to_owned());
-    // A task of its own, so that it is finished, and remembered as done, even if the browser goes away.
-    let work = tokio::spawn(async move {
-        let created = web.service().create_key(&actor, request).await?;
-        web.receipts.begin(created.key.revision);
-        let text = format!(
-            "The key “{}” was created by this form. Keys are shown only once: if it was not copied then, regenerate it.",
-            created.key.name
-        );
-        claim.done(text, format!("/settings/keys/{}", created.key.id));
-        Ok::<_, Error>(created)
-    });
-    let created = match work.await.map_err(|_| Failure::Internal)? {
+    let created = submission
+        .once("create", move |web, actor| async move {
+            let created = web.service().create_key(&actor, request).await?;
+            let text = format!(
+                "The key “{}” was created by this form. Keys are shown only once: if it was not copied then, regenerate it.",
+                created.key.name
+            );
+            let finished = Finished { text, href: format!("/settings/keys/{}", created.key.id) };
+            Ok(Done { revision: created.key.revision, value: created, finished })
+        })
+        .await?;
+    let created = match created {
         Ok(created) => created,
-        Err(error) => return refuse(&user, &fields, error),
+        Err(error) => return refuse(user, sent, error),
     };
     let receipt = user.web.receipt(Verb::Known, created.key.revision, WAIT).await?;
     let (curl, curl_note) = curl(created.secret.reveal(), &created.key.permissions);
-    let page = Shown {
+    let view = SecretView {
         page: user.chrome(Section::Keys, Some("receipts")),
         heading: "API key created",
         lead: format!("“{}” is ready to use.", created.key.name),
@@ -99,23 +103,24 @@ pub(in crate::web) async fn create(submission: Submission) -> Result<Response, F
         receipt,
         back: "/settings/keys".to_owned(),
     };
-    render(StatusCode::OK, &page)
+    render(StatusCode::OK, &view)
 }
 
-fn refuse(user: &User, sent: &Fields, error: Error) -> Result<Response, Failure> {
-    let mut page = page(user, sent);
+/// Shows the form again as it was filled in, with every mistake beside its field.
+fn refuse(user: &User, sent: &FormFields, error: Error) -> Result<Response, Failure> {
+    let mut view = view(user, sent);
     let status = match error {
         Error::Invalid(errors) => {
-            let about_lifetime = errors.iter().find(|error| error.field == "expires_in");
-            page.expires_in_error = about_lifetime.map(|_| "Choose one of these.".to_owned());
-            page.problem = page.fields.put(&errors).filter(|_| page.expires_in_error.is_none());
+            let (of_lifetime, rest): (Vec<_>, Vec<_>) = errors.into_iter().partition(|e| e.field == "expires_in");
+            view.expires_in_error = of_lifetime.first().map(|_| "Choose one of these.".to_owned());
+            view.problem = view.fields.put(&rest);
             StatusCode::UNPROCESSABLE_ENTITY
         }
         Error::NameTaken => {
-            page.fields.name_error = Some("Another key has this name. Choose one that tells them apart.".to_owned());
+            view.fields.name_error = Some("Another key has this name. Choose a different one.".to_owned());
             StatusCode::CONFLICT
         }
         error => return Err(error.into()),
     };
-    render(status, &page)
+    render(status, &view)
 }

@@ -1,38 +1,38 @@
-//! A key's own page.
+//! The view of one key.
 
 use super::fields::KeyFields;
 use crate::service::KeyDetail;
 use crate::service::proxies::ContactState;
 use crate::store::audit::AuditFilter;
-use crate::web::entry::EntryView;
+use crate::web::chrome::{Chrome, Section, render};
+use crate::web::entry::EntryRow;
 use crate::web::failure::Failure;
-use crate::web::form::Fields;
-use crate::web::page::{Chrome, Section, render};
+use crate::web::form::FormFields;
 use crate::web::user::User;
-use crate::web::view::{KeyView, PermissionView, Tag, permission_label, time};
+use crate::web::view::{KeyRow, PermissionTag, Tag, permission_label, time};
 use askama::Template;
 use axum::extract::{Path, RawQuery};
 use axum::http::StatusCode;
 use axum::response::Response;
 
-/// Entries of the audit log on the page.
-const TRAIL: u32 = 8;
+/// Entries of the audit log in the view.
+const AUDIT_ENTRIES: u32 = 8;
 
 #[derive(Template)]
 #[template(path = "key.html")]
-pub(super) struct Page {
+pub(super) struct KeyView {
     page: Chrome,
-    key: KeyView,
+    key: KeyRow,
     pub problem: Option<String>,
     requests: String,
     requests_count: u64,
-    unused: Vec<PermissionView>,
+    unused: Vec<PermissionTag>,
     usage: Vec<UsageRow>,
     edit_nonce: String,
     pub fields: KeyFields,
     toggle_nonce: String,
-    nodes: Vec<NodeView>,
-    audit: Vec<EntryView>,
+    nodes: Vec<NodeRow>,
+    audit: Vec<EntryRow>,
     more_audit: bool,
 }
 
@@ -43,18 +43,18 @@ struct UsageRow {
     count: String,
     /// Markup.
     last: String,
-    /// Granted, never used, and not the only one.
-    droppable: bool,
+    /// Whether the permission is granted, was never used, and is not the only one.
+    removable: bool,
     nonce: String,
 }
 
-struct NodeView {
+struct NodeRow {
     name: String,
     kind: &'static str,
     text: String,
 }
 
-/// A number with a thin space every three digits.
+/// Formats a number with a thin space between groups of three digits.
 pub(in crate::web) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -67,38 +67,38 @@ pub(in crate::web) fn grouped(number: u64) -> String {
     text
 }
 
-/// The page of a key. `sent`: what stands in the fields in place of what the key is.
-pub(super) async fn page(user: &User, id: &str, sent: Option<&Fields>) -> Result<Page, Failure> {
+/// Returns the view of a key. `sent` is shown in the fields in place of the key's own name and permissions.
+pub(super) async fn view(user: &User, id: &str, sent: Option<&FormFields>) -> Result<KeyView, Failure> {
     let service = user.web.service();
     let detail = service.key_detail(id).await?;
     let filter = AuditFilter { subject_id: Some(id.to_owned()), ..AuditFilter::default() };
-    let mut entries = service.audit(&filter, None, TRAIL + 1).await?;
-    let more_audit = entries.len() > TRAIL as usize;
-    entries.truncate(TRAIL as usize);
+    let mut entries = service.audit(&filter, None, AUDIT_ENTRIES + 1).await?;
+    let more_audit = entries.len() > AUDIT_ENTRIES as usize;
+    entries.truncate(AUDIT_ENTRIES as usize);
     let catalogue = &service.settings.catalogue;
     let usage = usage(user, &detail);
     let KeyDetail { key, .. } = &detail;
     let requests_count = detail.usage.iter().find(|total| total.permission.is_empty()).map_or(0, |total| total.count);
-    let unused = usage.iter().filter(|row| row.droppable);
+    let unused = usage.iter().filter(|row| row.removable);
     let fields = match sent {
         Some(sent) => KeyFields::new(catalogue, sent.text("name"), &sent.all("permissions"), &key.permissions),
         None => KeyFields::new(catalogue, &key.name, &key.permissions, &key.permissions),
     };
-    let mut view = KeyView::new(&user.web, key);
-    view.state = view.state.or_else(|| Some(Tag::new("good", "Active")));
-    Ok(Page {
+    let mut row = KeyRow::new(&user.web, key);
+    row.state = row.state.or_else(|| Some(Tag::new("good", "Active")));
+    Ok(KeyView {
         page: user.chrome(Section::Keys, Some("key")),
-        key: view,
+        key: row,
         problem: None,
         requests: grouped(requests_count),
         requests_count,
-        unused: unused.map(|row| PermissionView { id: row.id.clone(), label: row.label.clone() }).collect(),
+        unused: unused.map(|row| PermissionTag { id: row.id.clone(), label: row.label.clone() }).collect(),
         usage,
         edit_nonce: user.nonce(&format!("edit:{id}")),
         fields,
         toggle_nonce: user.nonce(&format!("toggle:{id}")),
         nodes: nodes(user, key.revision),
-        audit: entries.into_iter().map(|entry| EntryView::new(catalogue, entry)).collect(),
+        audit: entries.into_iter().map(|entry| EntryRow::new(catalogue, entry)).collect(),
         more_audit,
     })
 }
@@ -121,15 +121,15 @@ fn usage(user: &User, detail: &KeyDetail) -> Vec<UsageRow> {
                 count: grouped(total.map_or(0, |total| total.count)),
                 last: total
                     .map_or_else(|| "<span class=\"tag quiet\">Never used</span>".into(), |t| time(t.last_used_at)),
-                droppable: is_granted && total.is_none() && granted.len() > 1,
+                removable: is_granted && total.is_none() && granted.len() > 1,
                 nonce: user.nonce(&format!("drop:{}:{id}", detail.key.id)),
             }
         })
         .collect()
 }
 
-/// Which Envoys have applied the key's latest change.
-fn nodes(user: &User, revision: u64) -> Vec<NodeView> {
+/// Returns which proxies have applied the key's last change.
+fn nodes(user: &User, revision: u64) -> Vec<NodeRow> {
     let mut nodes: Vec<(String, u64, u64, u64)> = Vec::new();
     for vm in user.web.service().proxies.list() {
         if vm.state == ContactState::Gone {
@@ -148,7 +148,7 @@ fn nodes(user: &User, revision: u64) -> Vec<NodeView> {
         let name = if name.is_empty() { "(without a name)".to_owned() } else { name };
         let out = if lost > 0 { format!(", {lost} out of contact") } else { String::new() };
         let kind = if know == of && lost == 0 { "good" } else { "warn" };
-        NodeView { name, kind, text: format!("Known to {know} of {of} VMs{out}") }
+        NodeRow { name, kind, text: format!("Known to {know} of {of} VMs{out}") }
     };
     nodes.into_iter().map(view).collect()
 }
@@ -158,9 +158,9 @@ pub(in crate::web) async fn detail(
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
-    let sent = Fields::of_query(query.as_deref());
+    let sent = FormFields::of_query(query.as_deref());
     let refilled = sent.has("name").then_some(&sent);
-    render(StatusCode::OK, &page(&user, &id, refilled).await?)
+    render(StatusCode::OK, &view(&user, &id, refilled).await?)
 }
 
 #[cfg(test)]

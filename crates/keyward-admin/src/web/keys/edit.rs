@@ -1,9 +1,13 @@
-//! A key is changed: its name, its permissions, whether it is refused.
+//! Changing a key: its name, its permissions, and whether it is disabled.
 
 use super::detail;
 use crate::service::{EditKey, Error};
+use crate::web::chrome::render;
+use crate::web::claim::Finished;
 use crate::web::failure::Failure;
-use crate::web::page::{Notice, render};
+use crate::web::form::FormFields;
+use crate::web::notice::Notice;
+use crate::web::once::Done;
 use crate::web::receipt::{Verb, WAIT};
 use crate::web::submission::Submission;
 use crate::web::user::User;
@@ -11,11 +15,10 @@ use crate::web::view::permission_label;
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
-use std::sync::Arc;
-use std::time::Duration;
 
-const CHANGED: &str = "The key was changed since you opened this page, in another tab or by somebody else, and nothing was \
-                       saved. What you see around your changes is how it is now: save again, or reload to drop them.";
+const CHANGED: &str = "The key was changed after you opened this page, in another tab or by somebody else, and nothing was \
+                       saved. The rest of this page shows the key as it is now: save again, or reload to discard your \
+                       changes.";
 
 pub(in crate::web) async fn edit(Path(id): Path<String>, submission: Submission) -> Result<Response, Failure> {
     let fields = &submission.fields;
@@ -51,6 +54,7 @@ pub(in crate::web) async fn enable(Path(id): Path<String>, submission: Submissio
     change(submission, &format!("toggle:{id}"), &id, edit, Verb::Known, "The key is enabled again.").await
 }
 
+/// Makes a change, and shows the key with a notice that says `done`.
 async fn change(
     submission: Submission,
     purpose: &str,
@@ -59,22 +63,19 @@ async fn change(
     verb: Verb,
     done: &str,
 ) -> Result<Response, Failure> {
-    let claim = submission.claim(purpose)?;
     let expected = submission.revision();
-    let Submission { user, fields } = submission;
     let href = format!("/settings/keys/{id}");
-    let (web, actor) = (Arc::clone(&user.web), user.actor().to_owned());
-    let (key_id, text, to) = (id.to_owned(), done.to_owned(), href.clone());
-    // A task of its own, so that it is finished, and remembered as done, even if the browser goes away.
-    let work = tokio::spawn(async move {
-        let updated = web.service().edit_key(&actor, &key_id, edit, expected, Duration::ZERO).await?;
-        web.receipts.begin(updated.key.revision);
-        claim.done(text, to);
-        Ok::<_, Error>(updated)
-    });
-    match work.await.map_err(|_| Failure::Internal)? {
+    let (key_id, finished) = (id.to_owned(), Finished { text: done.to_owned(), href: href.clone() });
+    let updated = submission
+        .once(purpose, move |web, actor| async move {
+            let updated = web.service().edit_key(&actor, &key_id, edit, expected).await?;
+            Ok(Done { revision: updated.revision, value: updated, finished })
+        })
+        .await?;
+    let Submission { user, fields } = submission;
+    match updated {
         Ok(updated) => {
-            let receipt = user.web.receipt(verb, updated.key.revision, WAIT).await?;
+            let receipt = user.web.receipt(verb, updated.revision, WAIT).await?;
             let notice = Notice { text: done.to_owned(), receipt: Some(receipt) };
             user.session.notices.lock().push(notice);
             Ok(Redirect::to(&href).into_response())
@@ -83,23 +84,24 @@ async fn change(
     }
 }
 
-async fn refuse(user: &User, id: &str, sent: &crate::web::form::Fields, error: Error) -> Result<Response, Failure> {
-    // Only the form with the name has anything to fill in again.
-    let mut page = detail::page(user, id, sent.has("name").then_some(sent)).await?;
+/// Shows the key again with what went wrong.
+async fn refuse(user: &User, id: &str, sent: &FormFields, error: Error) -> Result<Response, Failure> {
+    // Of the forms on this view, only the one with the name has fields to fill in again.
+    let mut view = detail::view(user, id, sent.has("name").then_some(sent)).await?;
     let status = match error {
         Error::Invalid(errors) => {
-            page.problem = page.fields.put(&errors);
+            view.problem = view.fields.put(&errors);
             StatusCode::UNPROCESSABLE_ENTITY
         }
         Error::NameTaken => {
-            page.fields.name_error = Some("Another key has this name. Choose one that tells them apart.".to_owned());
+            view.fields.name_error = Some("Another key has this name. Choose a different one.".to_owned());
             StatusCode::CONFLICT
         }
         Error::RevisionMismatch { .. } => {
-            page.problem = Some(CHANGED.to_owned());
+            view.problem = Some(CHANGED.to_owned());
             StatusCode::CONFLICT
         }
         error => return Err(error.into()),
     };
-    render(status, &page)
+    render(status, &view)
 }

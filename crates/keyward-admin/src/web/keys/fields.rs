@@ -1,9 +1,9 @@
-//! The fields that a key's name and permissions are filled in with.
+//! The form fields of a key's name and permissions.
 
 use crate::catalogue::Catalogue;
 use crate::service::FieldError;
 
-/// What stands in the fields.
+/// The fields, with their values and mistakes.
 pub(super) struct KeyFields {
     pub name: String,
     pub name_error: Option<String>,
@@ -24,7 +24,8 @@ pub(super) struct PermissionField {
 }
 
 impl KeyFields {
-    /// Every permission of the catalogue, and those that a key has although the catalogue has lost them.
+    /// Returns the fields with every permission of the catalogue, and with those that the key `has` although the catalogue
+    /// no longer does.
     pub fn new(catalogue: &Catalogue, name: &str, granted: &[String], has: &[String]) -> Self {
         let field = |id: &str, label: &str, description: &str| PermissionField {
             id: id.to_owned(),
@@ -40,20 +41,20 @@ impl KeyFields {
                 permissions: group.permissions.iter().map(|p| field(&p.id, &p.label, &p.description)).collect(),
             })
             .collect();
-        let lost: Vec<PermissionField> = has
+        let others: Vec<PermissionField> = has
             .iter()
             .filter(|id| !catalogue.contains(id))
-            .map(|id| field(id, id, "No longer offered: once dropped it cannot be granted again."))
+            .map(|id| field(id, id, "No longer in the catalogue. Once removed, it cannot be granted again."))
             .collect();
-        if !lost.is_empty() {
-            groups.push(GroupFields { label: "Others".to_owned(), permissions: lost });
+        if !others.is_empty() {
+            groups.push(GroupFields { label: "Others".to_owned(), permissions: others });
         }
         Self { name: name.to_owned(), name_error: None, groups, permissions_error: None }
     }
 
-    /// Puts each error beside its field. The rest is returned.
+    /// Puts each mistake beside its field. Returns the mistakes that belong to none of the fields.
     pub fn put(&mut self, errors: &[FieldError]) -> Option<String> {
-        let mut rest = None;
+        let mut rest = Vec::new();
         for error in errors {
             match error.field.as_str() {
                 "name" if self.name.is_empty() => self.name_error = Some("Give the key a name.".to_owned()),
@@ -62,9 +63,9 @@ impl KeyFields {
                 field if field.starts_with("permissions[") => {
                     self.permissions_error = Some(format!("One of them {}.", error.message));
                 }
-                _ => rest = Some(error.message.clone()),
+                field => rest.push(format!("{field} {}.", error.message)),
             }
         }
-        rest
+        (!rest.is_empty()).then(|| rest.join(" "))
     }
 }

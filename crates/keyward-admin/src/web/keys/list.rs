@@ -1,33 +1,33 @@
-//! The table of keys.
+//! The list of keys.
 
+use crate::web::chrome::{Chrome, Section, render};
 use crate::web::failure::Failure;
-use crate::web::form::Fields;
-use crate::web::page::{Chrome, Section, render};
+use crate::web::form::FormFields;
 use crate::web::user::User;
-use crate::web::view::KeyView;
+use crate::web::view::KeyRow;
 use askama::Template;
 use axum::extract::RawQuery;
 use axum::http::StatusCode;
 use axum::response::Response;
 
-/// Keys on one page.
+/// Keys that the view shows at once.
 const LIMIT: u32 = 25;
 
 #[derive(Template)]
 #[template(path = "keys.html")]
-struct Page {
+struct KeysView {
     page: Chrome,
     q: String,
     total: u64,
-    rows: Vec<KeyView>,
-    /// Whether newer keys stand on a page before.
+    rows: Vec<KeyRow>,
+    /// Whether there are newer keys than the ones shown.
     paged: bool,
     first_href: String,
     next: Option<String>,
 }
 
 pub(in crate::web) async fn list(user: User, RawQuery(query): RawQuery) -> Result<Response, Failure> {
-    let fields = Fields::of_query(query.as_deref());
+    let fields = FormFields::of_query(query.as_deref());
     let q: String = fields.text("q").trim().chars().take(100).collect();
     let cursor = fields.text("after").parse().ok();
     let service = user.web.service();
@@ -45,8 +45,8 @@ pub(in crate::web) async fn list(user: User, RawQuery(query): RawQuery) -> Resul
             query => format!("/settings/keys?{query}"),
         }
     };
-    let page = Page {
-        rows: keys.keys.iter().map(|key| KeyView::new(&user.web, key)).collect(),
+    let view = KeysView {
+        rows: keys.keys.iter().map(|key| KeyRow::new(&user.web, key)).collect(),
         total: service.feed.state().head.live_count,
         paged: cursor.is_some(),
         first_href: href(None),
@@ -54,5 +54,5 @@ pub(in crate::web) async fn list(user: User, RawQuery(query): RawQuery) -> Resul
         page: user.chrome(Section::Keys, Some("keys")),
         q,
     };
-    render(StatusCode::OK, &page)
+    render(StatusCode::OK, &view)
 }

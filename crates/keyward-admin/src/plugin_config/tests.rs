@@ -1,0 +1,247 @@
+//! Each kind of file that carries a configuration, and each thing worth a look.
+
+use super::document::ReadError;
+use super::report::{Report, check as check_text};
+
+const CONFIG: &str = r#"{"manifest":{"keys":[]},"rules":[{"path":"/a","access":"public"}]}"#;
+
+fn check(text: &str) -> Vec<Report> {
+    check_text(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+fn warnings(text: &str) -> Vec<String> {
+    check(text)
+        .into_iter()
+        .flat_map(|report| report.warnings)
+        .map(|warning| format!("{}: {}", warning.path, warning.message))
+        .collect()
+}
+
+fn indent(text: &str, by: usize) -> String {
+    text.lines().map(|line| format!("{}{line}\n", " ".repeat(by))).collect()
+}
+
+/// An HTTP connection manager with a Keyward filter, and more fields.
+fn manager(plugin: &str, filters_after: &str, more: &str) -> String {
+    format!(
+        r#"static_resources:
+  listeners:
+  - filter_chains:
+    - filters:
+      - typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          normalize_path: true
+          merge_slashes: true
+{more}          http_filters:
+          - name: keyward
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
+              config:
+                name: keyward
+                failure_policy: FAIL_RELOAD
+                configuration: {plugin}
+{filters_after}"#
+    )
+}
+
+const BACKSTOP: &str = r#"          - name: backstop
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC
+              rules: {action: ALLOW, policies: {decided: {principals: [{filter_state: {key: wasm.keyward.decision}}]}}}
+"#;
+
+/// A backstop beside a resource of Istio's or Envoy Gateway's.
+const PATCH: &str = r#"---
+kind: EnvoyFilter
+spec:
+  configPatches:
+  - patch:
+      value:
+        name: keyward_backstop
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC
+          rules: {action: ALLOW, policies: {decided: {principals: [{filter_state: {key: wasm.keyward.decision}}]}}}
+"#;
+
+fn wasm_plugin(config: &str) -> String {
+    format!("kind: WasmPlugin\nspec:\n  pluginName: keyward\n  failStrategy: FAIL_RELOAD\n  pluginConfig: {config}\n")
+}
+
+fn policy(config: &str) -> String {
+    format!(
+        "kind: EnvoyExtensionPolicy\nspec:\n  wasm:\n  - name: other\n    config: {{a: 1}}\n  - name: keyward\n    config: {config}\n"
+    )
+}
+
+fn string_value() -> String {
+    format!(r#"{{"@type": type.googleapis.com/google.protobuf.StringValue, value: '{CONFIG}'}}"#)
+}
+
+#[test]
+fn every_kind_of_file_is_understood() {
+    let struct_value = format!(r#"{{"@type": type.googleapis.com/google.protobuf.Struct, value: {CONFIG}}}"#);
+    let wasm_plugin = format!("apiVersion: v1\nkind: Service\n---\n{}{PATCH}", wasm_plugin(CONFIG));
+    let policy = format!("{}{PATCH}", policy(CONFIG));
+    for text in [
+        CONFIG.to_owned(),
+        "manifest: {keys: []}\nrules:\n- {path: /a, access: public}\n".to_owned(),
+        manager(&string_value(), BACKSTOP, ""),
+        manager(&struct_value, BACKSTOP, ""),
+        wasm_plugin,
+        policy,
+    ] {
+        let reports = check(&text);
+        assert_eq!(reports.len(), 1, "{text}");
+        assert_eq!((reports[0].errors.len(), reports[0].rules), (0, 1), "{text}\n{:?}", reports[0].errors);
+        assert_eq!(reports[0].warnings, [], "{text}");
+    }
+}
+
+#[test]
+fn mistakes_are_the_filters_own_words() {
+    let reports = check(r#"{"rules":[],"mode":"enforce","mode":"shadow","manifest":{}}"#);
+    let errors: Vec<String> =
+        reports[0].errors.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
+    assert_eq!(errors, ["manifest: field `keys` is missing", "mode: the field is there twice"]);
+    let reports = check("kind: WasmPlugin\nspec: {pluginName: keyward}\n");
+    assert_eq!(reports[0].errors[0].message, "there is no configuration");
+}
+
+#[test]
+fn a_file_without_a_configuration_says_so() {
+    for text in ["a: 1\n", "kind: WasmPlugin\nspec: {pluginName: other, pluginConfig: {a: 1}}\n", ""] {
+        let error = check_text(text).unwrap_err();
+        assert!(matches!(error, ReadError::NoConfiguration), "{error}");
+    }
+    let error = check_text("a: [").unwrap_err();
+    assert!(error.to_string().starts_with("neither YAML nor JSON: "), "{error}");
+}
+
+#[test]
+fn ways_around_the_filter_are_pointed_out() {
+    assert_eq!(warnings(&manager(&string_value(), "", "")).len(), 1);
+    assert!(warnings(&manager(&string_value(), "", ""))[0].contains("no RBAC backstop"));
+    let upgrade =
+        "          upgrade_configs: [{upgrade_type: websocket, filters: [{name: envoy.filters.http.router}]}]\n";
+    assert!(warnings(&manager(&string_value(), BACKSTOP, upgrade))[0].contains("the filter is not in it"));
+    let route = |inner: &str| {
+        format!("          route_config: {{virtual_hosts: [{{routes: [{{match: {{prefix: /{inner}}}]}}]}}\n")
+    };
+    let by_key = route(", headers: [{name: X-Api-Key, present_match: true}]}, route: {cluster: c}");
+    assert!(warnings(&manager(&string_value(), BACKSTOP, &by_key))[0].contains("the filter changes `x-api-key`"));
+    let redirect = route("}, route: {cluster: c, internal_redirect_policy: {}}");
+    assert!(warnings(&manager(&string_value(), BACKSTOP, &redirect))[0].contains("has lost its key"));
+    let disabled = route("}, route: {cluster: c}, typed_per_filter_config: {keyward: {disabled: true}}");
+    assert!(warnings(&manager(&string_value(), BACKSTOP, &disabled))[0].contains("is off here"));
+    let open = manager(&string_value(), BACKSTOP, "").replace("FAIL_RELOAD", "FAIL_OPEN");
+    assert!(warnings(&open)[0].contains("pass unchecked"));
+    let raw = manager(&string_value(), BACKSTOP, "").replace("normalize_path: true", "normalize_path: false");
+    assert!(warnings(&raw)[0].contains("leaves paths as they come"));
+}
+
+#[test]
+fn settings_per_route_are_seen_wherever_they_stand() {
+    let routes = |at: &str| {
+        let off = "typed_per_filter_config: {keyward: {disabled: true}}";
+        let (all, host, route, part) = match at {
+            "route_config" => (off, "", "", ""),
+            "virtual_host" => ("", off, "", ""),
+            "route" => ("", "", off, ""),
+            _ => ("", "", "", off),
+        };
+        let field = |text: &str| if text.is_empty() { String::new() } else { format!(", {text}") };
+        format!(
+            "          route_config: {{name: r{}, virtual_hosts: [{{name: v{}, routes: [{{match: {{prefix: /}}{}, route: \
+             {{weighted_clusters: {{clusters: [{{name: c{}}}]}}}}}}]}}]}}\n",
+            field(all),
+            field(host),
+            field(route),
+            field(part)
+        )
+    };
+    for at in ["route_config", "virtual_host", "route", "weighted_cluster"] {
+        let warnings = warnings(&manager(&string_value(), BACKSTOP, &routes(at)));
+        assert_eq!(warnings.len(), 1, "{at}: {warnings:?}");
+        assert!(
+            warnings[0].contains("typed_per_filter_config.keyward: the filter `keyward` is off here"),
+            "{warnings:?}"
+        );
+    }
+    let other = routes("route").replace("{keyward:", "{envoy.filters.http.cors:");
+    assert_eq!(warnings(&manager(&string_value(), BACKSTOP, &other)), Vec::<String>::new());
+    let backstop = routes("route").replace("{keyward:", "{backstop:");
+    assert!(warnings(&manager(&string_value(), BACKSTOP, &backstop))[0].contains("`backstop` is off here"));
+    let rules = backstop.replace(
+        "{disabled: true}",
+        "{'@type': type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute}",
+    );
+    assert!(warnings(&manager(&string_value(), BACKSTOP, &rules))[0].contains("`backstop` has other rules here"));
+    // Routes that come without their listener, in a document of their own.
+    let rds = "---\nname: r\nvirtual_hosts:\n- name: v\n  routes:\n  - match: {prefix: /}\n    route: {cluster: c}\n    \
+               typed_per_filter_config: {keyward: {disabled: true}}\n";
+    let found = warnings(&format!("{}{rds}", manager(&string_value(), BACKSTOP, "")));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].starts_with("document 2: virtual_hosts[0].routes[0].typed_per_filter_config.keyward:"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_backstop_that_does_not_fit_the_mode_is_pointed_out() {
+    let shadow = string_value().replace(r#"{"manifest""#, r#"{"mode":"shadow","manifest""#);
+    let found = warnings(&manager(&shadow, BACKSTOP, ""));
+    assert!(found.iter().any(|warning| warning.contains("refuses what shadow mode lets pass")), "{found:?}");
+    let shadow_rules = BACKSTOP.replace("rules:", "shadow_rules:");
+    assert_eq!(warnings(&manager(&shadow, &shadow_rules, "")).len(), 1);
+    assert!(warnings(&manager(&string_value(), &shadow_rules, ""))[0].contains("no RBAC backstop"));
+    let off = BACKSTOP.replace("- name: backstop", "- name: backstop\n            disabled: true");
+    assert!(warnings(&manager(&string_value(), &off, ""))[0].contains("the backstop is off"));
+    for alone in [wasm_plugin(CONFIG), policy(CONFIG)] {
+        assert!(warnings(&alone)[0].contains("no RBAC backstop"), "{alone}");
+    }
+    let closed = wasm_plugin(CONFIG).replace("  failStrategy: FAIL_RELOAD\n", "");
+    assert!(warnings(&format!("{closed}{PATCH}"))[0].contains("stays down"));
+}
+
+#[test]
+fn a_key_that_nobody_removes_is_pointed_out() {
+    let shown = string_value().replace(r#"{"manifest""#, r#"{"hide_key":false,"manifest""#);
+    assert!(warnings(&manager(&shown, BACKSTOP, ""))[0].contains("nothing removes `x-api-key`"));
+    let removed = "          route_config: {request_headers_to_remove: [X-Api-Key]}\n";
+    assert_eq!(warnings(&manager(&shown, BACKSTOP, removed)), Vec::<String>::new());
+}
+
+#[test]
+fn resources_that_choose_a_route_by_the_key_are_pointed_out() {
+    let service = "---\nkind: VirtualService\nspec: {http: [{match: [{headers: {X-Api-Key: {exact: a}}}, {uri: {prefix: /}}]}]}\n";
+    let route = "---\nkind: HTTPRoute\nspec: {rules: [{matches: [{headers: [{name: x-a}, {name: x-api-key-id}]}]}]}\n";
+    let found = warnings(&format!("{}{PATCH}{service}{route}", wasm_plugin(CONFIG)));
+    assert_eq!(
+        found,
+        [
+            "document 3: spec.http[0].match[0].headers.X-Api-Key: the filter changes `x-api-key`, and then Envoy chooses the route anew",
+            "document 4: spec.rules[0].matches[0].headers[1]: the filter changes `x-api-key-id`, and then Envoy chooses the route anew",
+        ]
+    );
+}
+
+#[test]
+fn an_upgrade_list_needs_the_backstop_too() {
+    let wasm = r#"{name: keyward, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm, config: {name: keyward}}}"#;
+    let upgrade = format!("          upgrade_configs: [{{upgrade_type: websocket, filters: [{wasm}]}}]\n");
+    let found = warnings(&manager(&string_value(), BACKSTOP, &upgrade));
+    assert!(found.iter().any(|warning| warning.contains("upgrade_configs[0].filters: no RBAC backstop")), "{found:?}");
+}
+
+#[test]
+fn rules_that_are_never_reached_are_pointed_out() {
+    let config = |rules: &str| format!("manifest: {{keys: []}}\nrules:\n{}", indent(rules, 0));
+    let text =
+        config("- {path: /a/**, access: deny}\n- {path: '/a/{b}', access: public}\n- {path: /c, access: public}\n");
+    assert_eq!(warnings(&text), ["rules[1]: `any method /a/{b}` is never reached: rule 0 matches all of it"]);
+    let text = config(
+        "- {methods: [GET], path: '/a/{b}', access: public}\n- {path: '/a/{b}', access: public}\n- {path: /a/b/, access: public}\n",
+    );
+    assert_eq!(warnings(&text), Vec::<String>::new());
+}

@@ -1,0 +1,212 @@
+//! One connection: which protocol it speaks, and serving it until its end.
+
+use super::activity::{Activity, CountedBody};
+use super::polls;
+use super::prefixed::Prefixed;
+use super::strangers::Place;
+use super::tls::Tls;
+use crate::app::{MAX_HEAD_BYTES, Peer, Trust};
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tower::ServiceExt as _;
+
+/// A connection cut off without a word is noticed after [`SILENCE`] and [`PROBE`]: its VM then leaves the receipts.
+const SILENCE: Duration = Duration::from_secs(3);
+const PROBE: Duration = Duration::from_secs(1);
+/// A connection on which sent bytes are not acknowledged for this long is closed.
+const UNACKNOWLEDGED: Duration = Duration::from_millis(4_500);
+/// How long a head may take to arrive, and a connection may be without a request.
+const MAX_IDLE: Duration = Duration::from_secs(90);
+/// How long a TLS handshake may take.
+const MAX_HANDSHAKE: Duration = Duration::from_secs(10);
+/// How often the other side of an HTTP/2 connection is asked whether it is still there, and how long it may take to say
+/// so.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an idle HTTP/2 connection may take to close after it was asked to.
+const MAX_FAREWELL: Duration = Duration::from_secs(10);
+/// The largest head of a request that is read; the API refuses smaller ones in words.
+const MAX_READ_HEAD_BYTES: usize = 2 * MAX_HEAD_BYTES;
+/// How many requests of one HTTP/2 connection may be open.
+const MAX_STREAMS: u32 = 100;
+/// How many of them as long as the caller has not proved itself.
+const MAX_STREAMS_OF_STRANGERS: usize = 8;
+/// How many bytes of bodies an HTTP/2 connection may send before somebody reads them.
+const WINDOW_BYTES: u32 = 64 << 10;
+
+/// The protocol of a connection.
+///
+/// It is told before anything is taken from the connection, and not by a server that takes either: that one hands the
+/// first bytes over again, and doubles the buffer of each connection by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// HTTP/1.1, or something that will be refused as such.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// What serves connections.
+pub(super) struct Server {
+    router: Router,
+    tls: Option<Tls>,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
+
+/// What is known of a caller before its first request.
+#[derive(Clone)]
+pub(super) struct Caller {
+    /// The address at the other end.
+    pub address: IpAddr,
+    /// Marked once the caller has proved itself.
+    pub trust: Trust,
+}
+
+impl Caller {
+    /// Tells the handlers of a request about its connection.
+    pub fn introduce<B>(&self, request: &mut Request<B>) {
+        request.extensions_mut().insert(Peer(self.address));
+        request.extensions_mut().insert(self.trust.clone());
+    }
+}
+
+impl Server {
+    /// Serves `router`, over TLS where there is a certificate.
+    pub fn new(router: Router, tls: Option<Tls>) -> Self {
+        let (mut http1, mut http2) = (http1::Builder::new(), http2::Builder::new(TokioExecutor::new()));
+        http1.timer(TokioTimer::new()).header_read_timeout(MAX_IDLE).max_buf_size(MAX_READ_HEAD_BYTES);
+        http2
+            .timer(TokioTimer::new())
+            .max_header_list_size(MAX_READ_HEAD_BYTES as u32)
+            .max_concurrent_streams(MAX_STREAMS)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT);
+        Self { router, tls, http1, http2 }
+    }
+
+    /// Returns whether connections are encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Serves a connection until its end, until it has to make room for another one, or until the service stops.
+    pub async fn serve(self: Arc<Self>, stream: TcpStream, address: IpAddr, place: Place, stop: watch::Receiver<()>) {
+        watch_for_silence(&stream);
+        let caller = Caller { address, trust: place.trust().clone() };
+        tokio::select! {
+            () = self.serve_stream(stream, caller, stop) => {}
+            () = place.evicted() => tracing::debug!(peer = %address, "closed an idle connection for another one"),
+        }
+    }
+
+    async fn serve_stream(&self, mut stream: TcpStream, caller: Caller, mut stop: watch::Receiver<()>) {
+        match &self.tls {
+            None => {
+                let begun = polls::serve(&mut stream, &self.router, &caller, MAX_IDLE, &mut stop).await;
+                // An error means that the client went away, which needs no line in the log.
+                if let Ok(Some((protocol, prefix))) = begun {
+                    let stream = Prefixed::new(prefix, stream);
+                    Box::pin(self.serve_requests(stream, protocol, caller, stop)).await;
+                }
+            }
+            // In a box, so that connections without TLS have no room for it.
+            Some(tls) => Box::pin(self.serve_encrypted(tls, stream, caller, stop)).await,
+        }
+    }
+
+    async fn serve_encrypted(&self, tls: &Tls, stream: TcpStream, caller: Caller, mut stop: watch::Receiver<()>) {
+        let accepted = tokio::select! {
+            accepted = tokio::time::timeout(MAX_HANDSHAKE, Box::pin(tls.accept(stream))) => accepted,
+            _ = stop.changed() => return,
+        };
+        let peer = caller.address;
+        match accepted {
+            Ok(Ok(stream)) => {
+                let chosen = stream.get_ref().1.alpn_protocol();
+                let protocol = if chosen == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
+                Box::pin(self.serve_requests(stream, protocol, caller, stop)).await;
+            }
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "the TLS handshake failed"),
+            Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
+        }
+    }
+
+    async fn serve_requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        stream: S,
+        protocol: Protocol,
+        caller: Caller,
+        mut stop: watch::Receiver<()>,
+    ) {
+        let activity = Activity::new();
+        let (router, counted) = (self.router.clone(), activity.clone());
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            let is_too_much = !caller.trust.is_given() && counted.open() >= MAX_STREAMS_OF_STRANGERS;
+            let answering = counted.begin();
+            caller.introduce(&mut request);
+            let router = router.clone();
+            async move {
+                let response = if is_too_much {
+                    let mut response = Response::new(Body::empty());
+                    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+                    response
+                } else {
+                    router.oneshot(request.map(Body::new)).await?
+                };
+                Ok::<_, Infallible>(response.map(|body| CountedBody::new(body, answering)))
+            }
+        });
+        let stream = TokioIo::new(stream);
+        // How a connection ends is the client's affair.
+        match protocol {
+            Protocol::Http1 => {
+                let mut connection = pin!(self.http1.serve_connection(stream, service));
+                tokio::select! {
+                    _ = connection.as_mut() => return,
+                    _ = stop.changed() => {}
+                }
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
+            Protocol::Http2 => {
+                let mut connection = Box::pin(self.http2.serve_connection(stream, service));
+                let is_idle = tokio::select! {
+                    _ = connection.as_mut() => return,
+                    _ = stop.changed() => false,
+                    () = activity.idle_for(MAX_IDLE) => true,
+                };
+                connection.as_mut().graceful_shutdown();
+                if is_idle {
+                    let _ = tokio::time::timeout(MAX_FAREWELL, connection).await;
+                } else {
+                    let _ = connection.await;
+                }
+            }
+        }
+    }
+}
+
+fn watch_for_silence(stream: &TcpStream) {
+    let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(PROBE).with_retries(1);
+    let socket = SockRef::from(stream);
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+}

@@ -1,0 +1,49 @@
+//! The row of the `store` table: identity, newest revision and checksum.
+
+use super::error::{Error, Result};
+use super::sql::Row;
+use keyward_policy::checksum::Checksum;
+
+/// The newest state of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The identity of the store. A different identity means a different set of keys.
+    pub identity: String,
+    /// The newest revision. 0 means that nothing was ever changed.
+    pub revision: u64,
+    /// The number of live keys.
+    pub live_count: u64,
+    /// The checksum of the live keys at `revision`.
+    pub checksum: Checksum,
+    /// The revision of the newest tombstone that was removed. 0 means that none was.
+    pub compacted: u64,
+    /// A number that rises with every change that takes no revision: of tokens, and of the identity.
+    pub version: u64,
+}
+
+/// Selects the row that [`read_head`] reads.
+pub(super) const HEAD: &str =
+    "SELECT identity, head, live_count, live_checksum, compacted, version FROM store WHERE one = 1";
+
+/// Reads the row of the `store` table; `None` is an error, since every open store has the row.
+pub(super) fn read_head(row: Option<&Row>) -> Result<Head> {
+    let row = row.ok_or_else(|| Error::Corrupt("the row of the store is missing".into()))?;
+    Ok(Head {
+        identity: row.text("identity")?,
+        revision: unsigned(row.int("head")?)?,
+        live_count: unsigned(row.int("live_count")?)?,
+        checksum: Checksum::from_bits(row.int("live_checksum")?.cast_unsigned()),
+        compacted: unsigned(row.int("compacted")?)?,
+        version: unsigned(row.int("version")?)?,
+    })
+}
+
+/// Converts a column that never holds a number below zero.
+pub(super) fn unsigned(value: i64) -> Result<u64> {
+    u64::try_from(value).map_err(|_| Error::Corrupt(format!("a number below zero: {value}")))
+}
+
+/// Converts a revision or a count for a column; both stay far below the limit.
+pub(super) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

