@@ -60,7 +60,7 @@ extern "C" fn keyward_on_request_body(context_id: u32, _size: u32, _end_of_strea
 
 #[unsafe(no_mangle)]
 extern "C" fn keyward_on_request_trailers(context_id: u32, _count: u32) -> u32 {
-    action(requests::on_more(context_id))
+    action(requests::on_trailers(context_id))
 }
 
 #[unsafe(no_mangle)]

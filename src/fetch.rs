@@ -4,7 +4,6 @@ use crate::head::Headers;
 use crate::hold;
 use crate::host;
 use crate::source::{self, Call, Source};
-use keyward_policy::header::encode_value;
 use keyward_policy::sync::{Answer, Event, MAX_PAGE_BYTES, Outcome, Request};
 use keyward_policy::timestamp::Timestamp;
 use std::time::Duration;
@@ -110,13 +109,13 @@ impl Source {
     ) -> Option<u32> {
         let authorization = self.settings.token.as_ref().map(|token| format!("Bearer {token}"));
         let max_staleness = poll.map(Request::max_staleness_header);
-        let (vm, node) = (source::vm(), encode_value(&self.shared.node));
+        let vm = source::vm();
         let mut headers = vec![
             (":method", method),
             (":path", path),
             (":authority", &*self.shared.authority),
             ("accept", "application/json"),
-            ("x-keyward-node", &*node),
+            ("x-keyward-node", &*self.shared.node),
             ("x-keyward-vm", &*vm),
             ("x-keyward-realm", &*self.settings.realm),
             ("x-keyward-filter", env!("CARGO_PKG_VERSION")),

@@ -16,6 +16,30 @@ pub fn remove_client_identity(config: &Config, headers: &Headers<'_>) -> bool {
     changed
 }
 
+/// Removes from the trailers of a request the fields that would speak for a key: identity headers, and headers that may
+/// carry a key. An upstream may read trailers as headers, and neither the filter nor the routes look at them otherwise.
+///
+/// Where the routes set the identity headers, the configuration does not name them: the default names are meant.
+#[cold]
+#[inline(never)]
+pub fn clean_trailers(config: &Config) {
+    let map = host::request_trailers();
+    let identity = &config.identity_headers;
+    for (name, _) in Headers::parse(&map).as_slice() {
+        let is_identity = [(&identity.id, "x-api-key-id"), (&identity.name, "x-api-key-name")]
+            .iter()
+            .any(|(configured, default)| is_read_as(name, configured.as_deref().unwrap_or(default)));
+        let may_carry_key = config.key_sources.iter().any(|source| match source {
+            KeySource::Header { name: header, .. } => is_read_as(name, header),
+            KeySource::Cookie { .. } => is_read_as(name, "cookie"),
+            KeySource::Query { .. } => false,
+        });
+        if is_identity || may_carry_key {
+            host::remove_request_trailer(name);
+        }
+    }
+}
+
 #[inline(never)]
 fn remove_all_read_as(name: &str, headers: &Headers<'_>) -> bool {
     let mut changed = false;

@@ -32,7 +32,7 @@ pub struct Held {
 struct Holding {
     waiting: VecDeque<Held>,
     /// Requests that were let go on and are not over yet.
-    released: Vec<u32>,
+    released: Vec<(u32, Rc<Plugin>)>,
 }
 
 thread_local! {
@@ -58,7 +58,16 @@ pub fn add(context_id: u32, plugin: &Rc<Plugin>, head: Option<Vec<u8>>) {
 
 /// Returns whether a request that had to wait was let go on.
 pub fn was_released(context_id: u32) -> bool {
-    with(|holding| holding.released.contains(&context_id))
+    with(|holding| holding.released.iter().any(|(released, _)| *released == context_id))
+}
+
+/// Returns the configuration of a request that waits or had to wait.
+pub fn plugin_of(context_id: u32) -> Option<Rc<Plugin>> {
+    with(|holding| {
+        let waiting = holding.waiting.iter().map(|held| (held.context_id, &held.plugin));
+        let mut all = waiting.chain(holding.released.iter().map(|(context, plugin)| (*context, plugin)));
+        all.find(|(context, _)| *context == context_id).map(|(_, plugin)| Rc::clone(plugin))
+    })
 }
 
 /// Forgets a request that is over.
@@ -76,7 +85,7 @@ impl Holding {
     #[inline(never)]
     fn forget(&mut self, context_id: u32) {
         self.waiting.retain(|held| held.context_id != context_id);
-        self.released.retain(|released| *released != context_id);
+        self.released.retain(|(released, _)| *released != context_id);
     }
 }
 
@@ -97,5 +106,5 @@ pub fn put_back(held: Held) {
 
 /// Notes that a request which had to wait is let go on: its body may follow.
 pub fn release(held: Held) {
-    with(|holding| holding.released.push(held.context_id));
+    with(|holding| holding.released.push((held.context_id, held.plugin)));
 }

@@ -59,6 +59,8 @@ mod ffi {
     unsafe extern "C" {
         pub fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> u32;
         pub fn random_get(buffer: *mut u8, size: usize) -> u32;
+        pub fn environ_sizes_get(count: *mut usize, size: *mut usize) -> u32;
+        pub fn environ_get(variables: *mut *mut u8, buffer: *mut u8) -> u32;
     }
 }
 
@@ -66,6 +68,7 @@ const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
 
 const REQUEST_HEADERS: u32 = 0;
+const REQUEST_TRAILERS: u32 = 1;
 const CALL_RESPONSE_HEADERS: u32 = 6;
 const CALL_RESPONSE_BODY: u32 = 4;
 const PLUGIN_CONFIGURATION: u32 = 7;
@@ -115,6 +118,21 @@ pub fn random_u64() -> u64 {
     // SAFETY: the buffer is live and of the size given.
     unsafe { ffi::random_get(bytes.as_mut_ptr(), bytes.len()) };
     u64::from_le_bytes(bytes)
+}
+
+/// Returns a variable of the VM's environment (`vm_config.environment_variables`). `None` means that it is not set.
+pub fn environment_variable(name: &str) -> Option<Vec<u8>> {
+    let (mut count, mut size) = (0, 0);
+    // SAFETY: both out-pointers are live.
+    let errno = unsafe { ffi::environ_sizes_get(&mut count, &mut size) };
+    if errno != 0 || count == 0 {
+        return None;
+    }
+    let (mut variables, mut buffer) = (vec![std::ptr::null_mut(); count], vec![0; size]);
+    // SAFETY: both buffers are live and of the sizes that the proxy asked for.
+    let errno = unsafe { ffi::environ_get(variables.as_mut_ptr(), buffer.as_mut_ptr()) };
+    let mut entries = buffer.split(|byte| *byte == 0).take_while(|_| errno == 0);
+    entries.find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")).map(<[u8]>::to_vec)
 }
 
 /// Asks for a tick each `period` from now on. Zero means no ticks.
@@ -204,6 +222,18 @@ impl Spare {
 #[unsafe(no_mangle)]
 extern "C" fn keyward_malloc(size: usize) -> *mut u8 {
     SPARE.with(|spare| spare.lend(size)).unwrap_or_else(|| ManuallyDrop::new(Vec::with_capacity(size)).as_mut_ptr())
+}
+
+/// Returns the request's trailers, serialized. Valid inside `on_request_trailers` only.
+pub fn request_trailers() -> Vec<u8> {
+    // SAFETY: both out-pointers are live.
+    returned(|data, size| unsafe { ffi::proxy_get_header_map_pairs(REQUEST_TRAILERS, data, size) }).unwrap_or_default()
+}
+
+/// Removes every request trailer of that name.
+pub fn remove_request_trailer(name: &[u8]) {
+    // SAFETY: the slice is live for the call.
+    unsafe { ffi::proxy_remove_header_map_value(REQUEST_TRAILERS, name.as_ptr(), name.len()) };
 }
 
 /// Sets a request header and replaces all that have its name.

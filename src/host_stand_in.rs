@@ -22,6 +22,11 @@ pub fn random_u64() -> u64 {
     0
 }
 
+/// Returns a variable of the VM's environment.
+pub fn environment_variable(_: &str) -> Option<Vec<u8>> {
+    None
+}
+
 /// Asks for a tick each `period`. Zero means no ticks.
 pub fn set_tick_period(_: Duration) {}
 
@@ -43,6 +48,14 @@ pub fn request_headers() -> Vec<u8> {
 
 /// Keeps the memory of one request's headers for those of the next.
 pub fn recycle(_: Vec<u8>) {}
+
+/// Returns the request's trailers, serialized.
+pub fn request_trailers() -> Vec<u8> {
+    Vec::new()
+}
+
+/// Removes every request trailer of that name.
+pub fn remove_request_trailer(_: &[u8]) {}
 
 /// Sets a request header and replaces all that have its name.
 pub fn set_request_header(_: &str, _: &[u8]) {}

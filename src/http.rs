@@ -121,11 +121,20 @@ fn refuse(plugin: &Plugin, headers: &Headers<'_>, decision: &Decision<'_>) -> Ou
 }
 
 /// Writes the decision to filter state, where the access log, the backstop and the route's headers read it.
+///
+/// `key_id` and `key_name` are a record: they name the key that was found, also a refused one. `identity_id` and
+/// `identity_name` are an identity: they exist only where the key was allowed, so that routes can stamp them onto
+/// requests in shadow mode too, where refused requests go on.
 fn record(decision: &Decision<'_>) {
     host::set_filter_state("keyward.decision", decision.code.as_str().as_bytes());
-    if let Some(key) = &decision.key {
-        host::set_filter_state("keyward.key_id", encode_value(key.id.as_str(&mut [0; 20])).as_bytes());
-        host::set_filter_state("keyward.key_name", encode_value(key.name).as_bytes());
+    let Some(key) = &decision.key else { return };
+    let mut buffer = [0; 20];
+    let (id, name) = (encode_value(key.id.as_str(&mut buffer)), encode_value(key.name));
+    host::set_filter_state("keyward.key_id", id.as_bytes());
+    host::set_filter_state("keyward.key_name", name.as_bytes());
+    if decision.code == Code::Allowed {
+        host::set_filter_state("keyward.identity_id", id.as_bytes());
+        host::set_filter_state("keyward.identity_name", name.as_bytes());
     }
 }
 

@@ -32,7 +32,9 @@ pub mod host;
 #[cfg(not(target_family = "wasm"))]
 #[path = "host_stand_in.rs"]
 pub mod host;
+mod node;
 mod source;
 #[cfg(feature = "callback-times")]
 mod stopwatch;
 mod telemetry;
+mod token;

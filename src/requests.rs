@@ -1,5 +1,6 @@
 //! The requests of the VM, from the moment that the proxy announces them until they are over.
 
+use crate::forward;
 use crate::hold;
 use crate::http::{self, Outcome};
 use crate::plugin::Plugin;
@@ -23,8 +24,9 @@ struct Requests {
     /// Requests whose headers are still to come, and their root contexts. The proxy hands the headers over right
     /// after it has made the context, so there is hardly ever more than one.
     expected: Vec<(u32, u32)>,
-    /// Requests that may go on and whose body or trailers are still to come, in ascending order.
-    passed: Vec<u32>,
+    /// Requests that may go on and whose body or trailers are still to come, in ascending order, and their
+    /// configurations.
+    passed: Vec<(u32, Rc<Plugin>)>,
 }
 
 impl Requests {
@@ -36,10 +38,16 @@ impl Requests {
     }
 
     #[inline(never)]
-    fn has_more_to_come(&mut self, context_id: u32) {
+    fn has_more_to_come(&mut self, context_id: u32, plugin: Rc<Plugin>) {
         // Contexts are numbered upwards, so that this is the end.
-        let place = self.passed.partition_point(|passed| *passed < context_id);
-        self.passed.insert(place, context_id);
+        let place = self.passed.partition_point(|(passed, _)| *passed < context_id);
+        self.passed.insert(place, (context_id, plugin));
+    }
+
+    /// Returns the configuration of a request that may go on.
+    fn passed(&self, context_id: u32) -> Option<&Rc<Plugin>> {
+        let at = self.passed.binary_search_by_key(&context_id, |(passed, _)| *passed).ok()?;
+        self.passed.get(at).map(|(_, plugin)| plugin)
     }
 
     /// Forgets a context that is over, and returns whether it was a root context.
@@ -53,7 +61,7 @@ impl Requests {
     #[inline(never)]
     fn forget_request(&mut self, context_id: u32) {
         self.expected.retain(|(context, _)| *context != context_id);
-        if let Ok(at) = self.passed.binary_search(&context_id) {
+        if let Ok(at) = self.passed.binary_search_by_key(&context_id, |(passed, _)| *passed) {
             self.passed.remove(at);
         }
     }
@@ -104,7 +112,7 @@ pub fn on_headers(context_id: u32, end_of_stream: bool) -> Flow {
     match http::run(&plugin, &|| hold::has_room(&plugin), None) {
         Outcome::Passed => {
             if !end_of_stream {
-                with(|requests| requests.has_more_to_come(context_id));
+                with(|requests| requests.has_more_to_come(context_id, plugin));
             }
             Flow::Continue
         }
@@ -122,8 +130,20 @@ pub fn on_headers(context_id: u32, end_of_stream: bool) -> Flow {
 /// (`allow_on_headers_stop_iteration`); then the body must not carry the headers along. A request that is not known to
 /// have passed stays paused.
 pub fn on_more(context_id: u32) -> Flow {
-    let passed = with(|requests| requests.passed.binary_search(&context_id).is_ok());
+    let passed = with(|requests| requests.passed(context_id).is_some());
     if passed || hold::was_released(context_id) { Flow::Continue } else { Flow::Pause }
+}
+
+/// Returns whether the trailers of a request may go on, and removes from them whatever would speak for a key.
+///
+/// A held request's trailers are cleaned too: where Envoy delivers them before the headers went on, they go on with them
+/// and without another callback.
+pub fn on_trailers(context_id: u32) -> Flow {
+    let plugin = with(|requests| requests.passed(context_id).cloned()).or_else(|| hold::plugin_of(context_id));
+    if let Some(plugin) = plugin {
+        forward::clean_trailers(&plugin.config);
+    }
+    on_more(context_id)
 }
 
 /// Forgets a context that is over. Returns whether it was a root context.

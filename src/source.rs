@@ -4,7 +4,9 @@
 //! serves at once what the old one fetched. [`Source`] is one root context's hold on it, with its own token.
 
 use crate::host;
+use crate::node;
 use crate::telemetry::Telemetry;
+use crate::token;
 use keyward_policy::config::AdminConfig;
 use keyward_policy::decision::Decision;
 use keyward_policy::policy::Unavailable;
@@ -36,7 +38,7 @@ thread_local! {
 pub struct Shared {
     pub cluster: Box<str>,
     pub authority: Box<str>,
-    /// Envoy's node id.
+    /// The name of the proxy, as a header's value.
     pub node: Box<str>,
     pub sync: RefCell<ManifestSync>,
     pub usage: RefCell<UsageLog>,
@@ -60,7 +62,7 @@ impl Source {
         let shared = shared(admin);
         let settings = Settings {
             realm: realm.into(),
-            token: admin.token.clone(),
+            token: token::of(admin),
             store: admin.store.clone(),
             max_staleness: admin.max_staleness,
         };
@@ -125,7 +127,7 @@ fn shared(admin: &AdminConfig) -> Rc<Shared> {
         let shared = Rc::new(Shared {
             cluster: admin.cluster.clone(),
             authority: admin.authority.clone(),
-            node: String::from_utf8_lossy(&node).into(),
+            node: node::name(&node),
             sync: RefCell::new(ManifestSync::new(host::random_u64())),
             usage: RefCell::new(UsageLog::new(&vm)),
             telemetry: Telemetry::define(&vm, sources.len()),

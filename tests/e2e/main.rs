@@ -16,5 +16,8 @@ mod shadow;
 mod shipped;
 mod sync;
 mod takeover;
+mod token;
 mod traffic;
+mod trailers;
 mod updates;
+mod verify;

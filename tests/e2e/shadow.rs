@@ -1,7 +1,11 @@
 //! Shadow mode: in front of live traffic, nothing changes but who may say who called.
 
-use crate::setup::{ADMIN, EXPIRED, Edge, READER, assert_passed, plugin};
-use serde_json::json;
+use crate::setup::{ADMIN, EXPIRED, Edge, READER, assert_passed, manifest, plugin};
+use keyward_testbed::envoy::Envoy;
+use keyward_testbed::envoy_config::{Shipped, shipped, shipped_shadow};
+use keyward_testbed::http1;
+use keyward_testbed::upstream::Upstream;
+use serde_json::{Value, json};
 
 fn edge() -> Edge {
     let mut plugin = plugin();
@@ -42,4 +46,50 @@ fn nothing_is_refused_and_everything_is_counted() {
     assert!(metrics.contains(r#"keyward_decisions{outcome="shadow",reason="key_missing"} 1"#), "{metrics}");
     assert!(metrics.contains(r#"keyward_decisions{outcome="shadow",reason="route_denied"} 2"#), "{metrics}");
     assert!(!metrics.contains(r#"outcome="deny",reason="key_missing"} 1"#), "{metrics}");
+}
+
+#[test]
+fn the_shipped_shadow_configuration_changes_nothing_for_the_upstream() {
+    let upstream = Upstream::start();
+    let envoy = Envoy::start(&Shipped::shadow(upstream.address()).with_manifest(manifest()).build());
+    let records = "/api/collections/posts/records";
+    for (id, target, key, reason, key_id) in [
+        ("s1", records, Some(ADMIN), "allowed", Some("key_admin")),
+        ("s2", records, None, "key_missing", None),
+        ("s3", records, Some("kw_nobody"), "key_unknown", None),
+        ("s4", records, Some(EXPIRED), "key_expired", Some("key_expired")),
+        ("s5", records, Some(READER), "permission_missing", Some("key_reader")),
+        ("s6", "/api/settings", Some(ADMIN), "route_denied", Some("key_admin")),
+        ("s7", "/api/health", Some(ADMIN), "public", None),
+    ] {
+        let mut headers = vec![("host", id), ("x-api-key-id", "key_root"), ("x-api-key-name", "root")];
+        headers.extend(key.map(|key| ("x-api-key", key)));
+        let response = http1::exchange(envoy.listener("databases_api"), "GET", target, &headers).unwrap();
+        let arrived = assert_passed(&response, upstream.take());
+        // The upstream that checks keys itself goes on to do so.
+        assert_eq!(arrived.header("x-api-key"), key.map(str::to_owned).into_iter().collect::<Vec<_>>(), "{id}");
+        // A key that would be refused is no identity; the log names it all the same.
+        let identity: Vec<_> = key_id.filter(|_| reason == "allowed").map(str::to_owned).into_iter().collect();
+        assert_eq!(arrived.header("x-api-key-id"), identity, "{id}");
+        assert_eq!(arrived.header("x-api-key-name").len(), identity.len(), "{id}");
+        let entry = envoy.access_log_entry("host", id);
+        assert_eq!((entry["decision"].as_str(), entry["key_id"].as_str()), (Some(reason), key_id), "{id}");
+    }
+    assert_eq!(envoy.stat("http.databases_api.rbac.shadow_denied"), 5);
+    assert_eq!(envoy.stat("http.databases_api.rbac.shadow_allowed"), 2);
+}
+
+/// A change to `envoy.yaml` that is not made to its sibling would be found in production.
+#[test]
+fn the_shipped_shadow_configuration_is_envoy_yaml_but_for_three_things() {
+    let mut enforcing = shipped();
+    let manager =
+        enforcing.pointer_mut("/static_resources/listeners/0/filter_chains/0/filters/0/typed_config").unwrap();
+    manager.pointer_mut("/http_filters/0/typed_config/config/configuration/value").unwrap()["mode"] = json!("shadow");
+    let backstop = manager.pointer_mut("/http_filters/1/typed_config").and_then(Value::as_object_mut).unwrap();
+    let rules = backstop.remove("rules").unwrap();
+    backstop.insert("shadow_rules".to_owned(), rules);
+    let removed = manager.pointer_mut("/route_config/request_headers_to_remove").and_then(Value::as_array_mut).unwrap();
+    removed.retain(|header| header != "x-api-key");
+    assert_eq!(shipped_shadow(), enforcing);
 }

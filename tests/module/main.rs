@@ -7,3 +7,4 @@ mod hold;
 mod plugin;
 mod ready;
 mod route;
+mod token;

@@ -90,16 +90,17 @@ pub fn empty_filters() -> Result<()> {
     install(&module::trim(&bytes)?, &workspace::dist().join("bench/empty-filter-trimmed.wasm"))
 }
 
-/// Keeps the places of this machine's crates out of the module: panic messages would carry them, and the same source
-/// should give the same module everywhere. And keeps it small.
+/// Returns the flags that keep the module small and free of this machine's paths: panic messages would carry them, and
+/// the same source gives the same module everywhere.
 fn compiler_flags() -> Result<String> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cargo")));
     let home = home.context("neither CARGO_HOME nor a home folder is known")?;
     let registries = fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten();
     let mut flags: Vec<String> =
         registries.map(|folder| format!("--remap-path-prefix={}=", folder.path().display())).collect();
-    // The policy core is compiled for speed; at LLVM's own threshold of 225 inlining alone adds 28 KB to it.
-    flags.push("-Cllvm-args=-inline-threshold=50".to_owned());
+    // The policy core is compiled for speed; at LLVM's own threshold of 225 inlining alone adds tens of
+    // kilobytes to it.
+    flags.push("-Cllvm-args=-inline-threshold=25".to_owned());
     flags.push("-Ctarget-feature=+simd128".to_owned());
     Ok(format!("target.{WASM_TARGET}.rustflags={}", serde_json::to_string(&flags)?))
 }

@@ -1,4 +1,4 @@
-//! Processes that run beside each other until one ends or the user has had enough.
+//! Processes that run beside each other until one ends or the user interrupts.
 
 use crate::workspace;
 use anyhow::{Context as _, Result, bail};
@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a process may take to end by itself when asked to.
+/// How long a process may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// Stopped with the value, the last started first.
+/// The processes. They are stopped when the value is dropped, the last started first.
 pub struct Children {
     running: Vec<Running>,
     interrupted: Arc<AtomicBool>,
@@ -27,10 +27,10 @@ struct Running {
 }
 
 impl Children {
-    /// None yet. From here on Ctrl-C, SIGTERM and SIGHUP stop the children instead of this process alone.
+    /// Makes an empty list. From here on Ctrl-C, SIGTERM and SIGHUP stop the children instead of this process alone.
     ///
     /// # Errors
-    /// When the signals cannot be taken.
+    /// When the signals cannot be handled.
     pub fn new() -> Result<Self> {
         let interrupted = Arc::new(AtomicBool::new(false));
         let flag = interrupted.clone();
@@ -57,10 +57,10 @@ impl Children {
         Ok(())
     }
 
-    /// Waits until `ready` gives something, while all children run.
+    /// Waits until `ready` returns a value, while all children run.
     ///
     /// # Errors
-    /// When a child ends before, with the end of its log; when it takes too long; on Ctrl-C.
+    /// When a child ends before (the message holds the end of its log), when it takes too long, and on Ctrl-C.
     pub fn wait_for<T>(&mut self, what: &str, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
@@ -82,7 +82,7 @@ impl Children {
     /// Waits for Ctrl-C.
     ///
     /// # Errors
-    /// When a child ends before, with the end of its log.
+    /// When a child ends before. The message holds the end of its log.
     pub fn wait_for_interrupt(&mut self) -> Result<()> {
         while !self.interrupted.load(Ordering::SeqCst) {
             self.check()?;

@@ -1,27 +1,27 @@
-//! What is done to the compiled module before it is shipped.
+//! Changes to the compiled module before it is shipped.
 
 use anyhow::{Context as _, Result};
 
-/// The callbacks that the filter acts on. The SDK exports all there are, and Envoy calls each that is
-/// exported for every request: those that would do nothing cost time for nothing.
+/// The callbacks that the filter implements. The SDK exports all callbacks, and Envoy calls each exported one for every
+/// request, so those that do nothing cost time for nothing.
 const CALLBACKS: &[&str] = &[
     "proxy_on_vm_start",
     "proxy_on_configure",
     "proxy_on_context_create",
     "proxy_on_tick",
     "proxy_on_request_headers",
-    // These two keep a paused request paused where the plugin is set to see bodies all the same; a request
-    // without a body costs nothing.
+    // These two keep a paused request paused where the plugin sees bodies all the same, and the second one cleans trailers.
+    // A request without a body or trailers does not pay for them.
     "proxy_on_request_body",
     "proxy_on_request_trailers",
     "proxy_on_http_call_response",
     "proxy_on_delete",
 ];
 
-/// Removes the exports of callbacks that are not used, and then whatever code nothing reaches any more.
+/// Removes the exports of callbacks that are not used, and the code that nothing reaches then.
 ///
 /// # Errors
-/// When the bytes are no module, or it lacks a callback that the filter is made of.
+/// When the bytes are not a module, or the module lacks a callback that the filter implements.
 pub fn trim(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut module = walrus::ModuleConfig::new()
         .generate_name_section(true)
@@ -47,8 +47,8 @@ pub fn trim(bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(module.emit_wasm())
 }
 
-/// Exports the filter's own callbacks of requests (`src/entry.rs`), which are named `keyward_on_…` because the SDK
-/// defines all of `proxy_on_…`, in place of the SDK's; and its `malloc` (`src/host.rs`).
+/// Exports the filter's own callbacks of requests (`src/entry.rs`) and its `malloc` (`src/host.rs`) in place of the
+/// SDK's. They are named `keyward_…` in the code because the SDK defines the exported names.
 fn replace_entry_points(module: &mut walrus::Module) {
     let own: Vec<_> = module
         .exports
@@ -95,7 +95,7 @@ fn empty_unused_methods(module: &mut walrus::Module) -> Result<()> {
     Ok(())
 }
 
-/// Functions that some other function calls by name.
+/// Returns the functions that another function calls directly.
 fn called_functions(module: &walrus::Module) -> std::collections::HashSet<walrus::FunctionId> {
     struct Calls(std::collections::HashSet<walrus::FunctionId>);
     impl<'i> walrus::ir::Visitor<'i> for Calls {
@@ -110,7 +110,7 @@ fn called_functions(module: &walrus::Module) -> std::collections::HashSet<walrus
     calls.0
 }
 
-/// Whether a symbol is a method of the SDK's traits, with the traits' own body, that is no callback.
+/// Returns whether a symbol is a method of the SDK's traits with the traits' own body, other than a callback.
 fn is_unused_method(symbol: &str) -> bool {
     let name = format!("{:#}", rustc_demangle::demangle(symbol));
     let traits = ["Context", "RootContext", "HttpContext", "StreamContext"];
@@ -120,6 +120,6 @@ fn is_unused_method(symbol: &str) -> bool {
 }
 
 fn kept(name: &str) -> bool {
-    // Envoy allocates in the module's memory through this one.
+    // Envoy allocates memory of the module through this one.
     name == "proxy_on_memory_allocate" || CALLBACKS.contains(&name)
 }

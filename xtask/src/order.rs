@@ -1,4 +1,4 @@
-//! Where functions lie in the module that is shipped.
+//! The order of functions in the module that is shipped.
 //!
 //! Envoy has V8 compile a module at once and in the order of its functions, so functions that are next to each other in
 //! the module are next to each other in memory. A request finds the caches full of what the proxy did before; what it
@@ -11,7 +11,8 @@ use std::convert::Infallible;
 use wasm_encoder::reencode::{self, Reencode};
 use wasmparser::{FunctionBody, KnownCustom, Name, Parser, Payload, TypeRef};
 
-/// What ordinary requests run, about as they do. A name that the compiler did away with does no harm.
+/// The functions that ordinary requests run, roughly in the order of their calls. A function that the compiler inlined
+/// everywhere is passed over.
 const REQUESTS: &[&str] = &[
     "keyward_on_context_create",
     "keyward_on_request_headers",
@@ -49,13 +50,13 @@ const REQUESTS: &[&str] = &[
     "keyward_policy::usage::UsageLog::record",
 ];
 
-/// Fewer than this many of [`REQUESTS`] in a module, and the list is out of date.
+/// The number of [`REQUESTS`] that a module has at least. With fewer the list is out of date.
 const EXPECTED: usize = REQUESTS.len() * 2 / 3;
 
-/// Puts what requests run first, and leaves all custom sections out.
+/// Puts the functions that requests run first, and leaves all custom sections out.
 ///
 /// # Errors
-/// When the bytes are no module with names, or one in which most of what requests run cannot be found.
+/// When the bytes are not a module with names, or most of [`REQUESTS`] are not in it.
 pub fn requests_first(bytes: &[u8]) -> Result<Vec<u8>> {
     let module = Module::read(bytes)?;
     let place = |name: &str| REQUESTS.iter().position(|wanted| *wanted == name);
@@ -68,18 +69,19 @@ pub fn requests_first(bytes: &[u8]) -> Result<Vec<u8>> {
     let found = order.iter().filter(|(place, _)| *place < REQUESTS.len()).count();
     anyhow::ensure!(
         found >= EXPECTED,
-        "only {found} of what requests run is in the module: bring `REQUESTS` up to date"
+        "the module has only {found} of the {} functions in REQUESTS (xtask/src/order.rs): bring the list up to date",
+        REQUESTS.len()
     );
     order.sort_unstable();
     module.write(bytes, order.into_iter().map(|(_, function)| function).collect())
 }
 
-/// What of a module has to be known before it can be written.
+/// The parts of a module that have to be known before it can be written.
 struct Module<'a> {
     imported: u32,
     types: Vec<u32>,
     bodies: Vec<FunctionBody<'a>>,
-    /// Without crate hashes and the compiler's own.
+    /// The names of the functions, demangled and without hashes.
     names: HashMap<u32, String>,
 }
 
@@ -163,11 +165,11 @@ impl<'a> Module<'a> {
     }
 }
 
-/// Writes sections as they were, with the functions' new numbers.
+/// Copies sections and replaces the numbers of functions by the new ones.
 struct Writer<'m, 'a> {
     module: &'m Module<'a>,
     order: Vec<u32>,
-    /// The new number of each function, both without the imported ones.
+    /// The new number of each function. Imported functions are not counted.
     moved: Vec<u32>,
 }
 

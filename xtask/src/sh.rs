@@ -6,14 +6,14 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A command that runs at the top of the repository.
+/// Returns a command that runs at the top of the repository.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(workspace::root());
     command
 }
 
-/// Cargo, the same one that runs this.
+/// Returns a command that runs Cargo, the one that runs this program.
 pub fn cargo() -> Command {
     command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
@@ -31,10 +31,10 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs the command in silence and gives what it wrote.
+/// Runs the command without printing it and returns its standard output.
 ///
 /// # Errors
-/// When it cannot be started or fails: with what it wrote to its standard error.
+/// When it cannot be started or fails. The message holds its standard error.
 pub fn read(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot run `{}`", shown(command)))?;
     if !output.status.success() {
@@ -43,7 +43,7 @@ pub fn read(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Where a program is on the PATH.
+/// Returns the file of a program on the PATH. `None` means that there is none.
 pub fn which(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())

@@ -1,4 +1,4 @@
-//! `cargo xtask up`: the whole of it on this machine, from a fresh clone to a request that works.
+//! `cargo xtask up`: everything on this machine, from a fresh clone to a request that works.
 
 use crate::children::Children;
 use crate::{build, demo, envoy, sh, workspace};
@@ -57,7 +57,7 @@ struct Programs {
     keyward: PathBuf,
 }
 
-/// Starts the three, and gives the demo key.
+/// Starts the sample upstream, the admin service and Envoy, and returns the demo key.
 fn start(
     arguments: &Arguments,
     children: &mut Children,
@@ -104,7 +104,7 @@ fn answers(port: u16, path: &str) -> Option<()> {
     demo::get(port, path, &[]).filter(|(status, _)| *status == 200).map(|_| ())
 }
 
-/// The shipped envoy.yaml, with other ports where they were asked for.
+/// Writes the shipped envoy.yaml with the ports that were asked for, and returns the file.
 fn configuration(arguments: &Arguments, folder: &Path) -> Result<PathBuf> {
     let mut text = fs::read_to_string(workspace::root().join("envoy.yaml")).context("cannot read envoy.yaml")?;
     for (place, shipped) in SHIPPED_PORTS.iter().enumerate() {
@@ -123,8 +123,8 @@ fn configuration(arguments: &Arguments, folder: &Path) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// A key with all permissions for a week. The store is kept between runs, the key's text is not: where the
-/// key is there already it is regenerated.
+/// Creates a key with all permissions for a week and returns it. The store is kept between runs and the key's text is not,
+/// so a key of an earlier run is regenerated.
 fn demo_key(admin_port: u16, admin_token: &str) -> Result<String> {
     let authorization = format!("Bearer {admin_token}");
     let headers = [("authorization", &*authorization), ("content-type", "application/json")];

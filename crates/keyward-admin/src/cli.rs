@@ -1,5 +1,6 @@
 //! The `keyward` command, one file for each subcommand.
 
+pub mod audit;
 pub mod check;
 mod client;
 mod error;
@@ -10,6 +11,8 @@ mod input;
 pub mod key;
 pub mod manifest;
 mod output;
+pub mod proxies;
 pub mod serve;
 pub mod store;
 pub mod token;
+pub mod verify;

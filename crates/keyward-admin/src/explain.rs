@@ -3,11 +3,12 @@
 //! Nobody has the secret of an existing key. A key that is chosen by its id or name therefore gets a stand-in secret, in a
 //! table that holds this key alone.
 
+use crate::plugin_config::normalise::{Normalisation, Normalised};
 use keyward_policy::config::Config;
 use keyward_policy::credential::KeySource;
 use keyward_policy::decide::RequestHead;
 use keyward_policy::digest::Digest;
-use keyward_policy::explain::{Explanation, explain};
+use keyward_policy::explain::{Check, Explanation, explain};
 use keyward_policy::manifest::LiveKey;
 use keyward_policy::policy::{Keys, Policy, RouteMetadata, Unavailable};
 use keyward_policy::rule::Access;
@@ -41,12 +42,14 @@ pub struct Explainer {
     route: Option<Access>,
     /// The secret that the request carries.
     secret: Option<String>,
+    /// How the proxy normalises paths. `None` means that this is not known.
+    normalisation: Option<Normalisation>,
 }
 
 impl Explainer {
-    /// Returns a filter with this configuration, which has not loaded keys yet.
-    pub fn new(config: Config) -> Self {
-        Self { config, fetched: None, route: None, secret: None }
+    /// Returns a filter with this configuration, which has not loaded keys yet, behind a proxy that normalises paths.
+    pub fn new((config, normalisation): (Config, Option<Normalisation>)) -> Self {
+        Self { config, fetched: None, route: None, secret: None, normalisation }
     }
 
     /// Sets the keys that the filter has loaded from the admin service.
@@ -98,7 +101,7 @@ impl Explainer {
     /// Decides a request and says why.
     pub fn explain(&self, request: &Request, now: Timestamp) -> Explanation {
         let mut headers = request.headers.clone();
-        let mut path = request.path.clone();
+        let (mut path, step) = self.normalise(&request.path);
         if let Some(secret) = &self.secret {
             self.put(secret, &mut headers, &mut path);
         }
@@ -114,7 +117,27 @@ impl Explainer {
             keys: self.keys(),
             route: self.route.as_ref().map_or(RouteMetadata::Absent, RouteMetadata::Access),
         };
-        explain(&policy, &head, now)
+        let mut explanation = explain(&policy, &head, now);
+        explanation.checks.splice(0..0, step);
+        explanation
+    }
+
+    /// Normalises a path as the proxy does. Returns the path that the filter gets, and the step if the proxy changed it.
+    fn normalise(&self, path: &str) -> (String, Option<Check>) {
+        let step = |passed, finding| Some(Check { name: "envoy", passed, finding });
+        match self.normalisation.map(|normalisation| normalisation.apply(path)) {
+            Some(Normalised::Path(to)) if to != path => {
+                let finding = format!("normalises the path to `{to}`");
+                (to, step(true, finding))
+            }
+            Some(Normalised::Redirect(to)) => {
+                let finding = format!("redirects the client with 307 to `{to}`, which is decided here");
+                (to, step(true, finding))
+            }
+            // The filter refuses such a path too, with the same status.
+            Some(Normalised::Refused) => (path.to_owned(), step(false, "refuses this path with 400".to_owned())),
+            Some(Normalised::Path(_)) | None => (path.to_owned(), None),
+        }
     }
 
     /// Puts the secret where the first key source reads it.
@@ -194,6 +217,26 @@ mod tests {
             }
             assert!(!Explainer::new(read_one(&text).unwrap()).choose_key("another"));
         }
+    }
+
+    #[test]
+    fn paths_are_normalised_as_the_file_says() {
+        let shipped = Explainer::new(read_one(include_str!("../../../envoy.yaml")).unwrap());
+        for path in [
+            "/api/collections/x/../posts/records",
+            "//api/collections/posts/records",
+            "/api/collections%2Fposts/records",
+        ] {
+            let request =
+                Request { method: "GET".into(), path: path.into(), host: "localhost".into(), headers: Vec::new() };
+            let explanation = shipped.explain(&request, Timestamp::from_unix_ms(0));
+            assert_eq!(explanation.code, "key_missing", "{path}");
+            assert_eq!(explanation.checks[0].name, "envoy");
+            assert!(explanation.checks[0].finding.contains("`/api/collections/posts/records`"), "{path}");
+        }
+        // The configuration alone does not say what is in front of it.
+        let alone = Explainer::new(read_one("manifest: {keys: []}\nrules: [{path: /a, require: [a]}]\n").unwrap());
+        assert_eq!(code(&alone, "GET", "//a"), "path_ambiguous");
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! The `keyward` command: parse, dispatch, end with the documented exit code.
+//! The `keyward` command: parses its arguments, runs a subcommand, and ends with the exit code that docs/admin.md lists.
 
 use clap::{Parser, Subcommand};
 use keyward_admin::cli::exit::Exit;
-use keyward_admin::cli::{check, explain, hash, key, manifest, serve, store, token};
+use keyward_admin::cli::{audit, check, explain, hash, key, manifest, proxies, serve, store, token, verify};
 use std::process::ExitCode;
 
 /// API keys for an HTTP API behind Envoy
@@ -13,13 +13,18 @@ struct Cli {
     command: Command,
 }
 
-const AFTER: &str = "Exit codes: 0 done or allowed, 1 failed, 2 denied, 3 invalid input or usage.";
+const AFTER: &str = "Exit codes: 0 done or allowed, 1 failed, 2 denied, 3 invalid input or usage.\n\n\
+    Commands that call the admin service read KEYWARD_URL (default http://127.0.0.1:8081), KEYWARD_ADMIN_TOKEN or \
+    KEYWARD_ADMIN_TOKEN_FILE, KEYWARD_CA, KEYWARD_CLIENT_CERT, KEYWARD_CLIENT_KEY and KEYWARD_PROXY.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::ServeArgs),
     #[command(subcommand)]
     Key(key::KeyCommand),
+    #[command(subcommand)]
+    Proxies(proxies::ProxiesCommand),
+    Audit(audit::AuditArgs),
     Manifest(manifest::ManifestArgs),
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -27,6 +32,7 @@ enum Command {
     Store(store::StoreCommand),
     Check(check::CheckArgs),
     Explain(explain::ExplainArgs),
+    Verify(verify::VerifyArgs),
     Hash(hash::HashArgs),
 }
 
@@ -41,11 +47,14 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Key(command) => key::run(command),
+        Command::Proxies(command) => proxies::run(command),
+        Command::Audit(args) => audit::run(&args),
         Command::Manifest(args) => manifest::run(&args),
         Command::Store(command) => store::run(command),
         Command::Token(command) => token::run(command),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Hash(args) => hash::run(&args),
     }
     .into()

@@ -186,3 +186,82 @@ fn a_secret_that_cannot_be_written_is_a_failure_that_names_its_owner() {
     // Results that are not secret are reported just the same.
     lost(&["key", "list"], "standard output cannot be written");
 }
+
+#[test]
+fn a_key_is_shown_changed_disabled_and_enabled_by_its_name() {
+    let (folder, service) = service();
+    let cli = Start::new(folder.path()).with("KEYWARD_URL", &service.url);
+    // The name may follow the permissions.
+    let made = json(&cli.run(&["key", "create", "--permissions", "records:read", "CI Bot"]));
+    let id = made["id"].as_str().unwrap().to_owned();
+    refused(&cli.run(&["key", "create", "--permissions", "records:read", "files:read"]), 3, "NAME is missing");
+    refused(&cli.run(&["key", "create", "--permissions", "records:read"]), 3, "NAME is missing");
+    assert_eq!(json(&cli.run(&["key", "show", "CI Bot"]))["id"], id.as_str());
+    let edited =
+        ["key", "edit", "CI Bot", "--name", "CI Robot", "--permission", "files:read,files:write", "--wait", "0s"];
+    let edited = json(&cli.run(&edited));
+    assert_eq!(
+        (&edited["name"], &edited["permissions"]),
+        (&"CI Robot".into(), &serde_json::json!(["files:read", "files:write"]))
+    );
+    assert_eq!(json(&cli.run(&["key", "disable", "CI Robot", "--wait", "0s"]))["status"], "disabled");
+    assert_eq!(json(&cli.run(&["key", "enable", &id, "--wait", "0s"]))["status"], "active");
+    refused(&cli.run(&["key", "edit", "CI Robot"]), 3, "--name");
+    refused(&cli.run(&["key", "show", "ci robott"]), 1, "did you mean `CI Robot`?");
+    refused(&cli.run(&["key", "show", "Deployment"]), 1, "there is no key `Deployment`\n");
+    json(&cli.run(&["key", "delete", "CI Robot", "--yes", "--wait", "0s"]));
+    let audit = json(&cli.run(&["audit", "--subject", &id]));
+    let actions: Vec<&str> = audit["entries"].as_array().unwrap().iter().filter_map(|e| e["action"].as_str()).collect();
+    assert_eq!(actions, ["key.delete", "key.update", "key.update", "key.update", "key.create"]);
+    assert_eq!(
+        json(&cli.run(&["audit", "--limit", "1", "--action", "key.create"]))["entries"].as_array().unwrap().len(),
+        1
+    );
+    let vm = service.vm("vm-1");
+    // The first poll alone could be that of a proxy which only tries a configuration.
+    let revision = vm.load();
+    vm.poll(revision, revision, "0s");
+    assert_eq!(json(&cli.run(&["proxies", "list"]))["nodes"][0]["vms"][0]["vm"], "vm-1");
+}
+
+#[test]
+fn a_proxy_of_the_environment_never_sees_the_token() {
+    let (folder, service) = service();
+    // Nothing listens there: a command that used it would fail.
+    let mut cli =
+        Start::new(folder.path()).with("KEYWARD_URL", &service.url).with("KEYWARD_PROXY", "http://127.0.0.1:1");
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
+        cli = cli.with(name, "http://127.0.0.1:1");
+    }
+    json(&cli.run(&["key", "list"]));
+    let cli = cli.with("KEYWARD_URL", "http://keyward.invalid:8081");
+    refused(&cli.run(&["key", "list"]), 1, "cannot be reached");
+}
+
+#[test]
+fn what_is_no_gateway_is_told_from_one() {
+    let (folder, service) = service();
+    let cli = Start::new(folder.path());
+    let config = folder.path().join("plugin.yaml");
+    std::fs::write(
+        &config,
+        "manifest: {keys: []}\nreadiness_path: /ready\nrules: [{path: '/v1/{a}', require: [records:read]}]\n",
+    )
+    .unwrap();
+    let config = config.to_str().unwrap();
+    // The admin service answers 401 too, and is no gateway.
+    let output = cli.run(&["verify", &service.url, "--config", config, "--json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["ok"], false);
+    let findings: Vec<&str> =
+        report["checks"].as_array().unwrap().iter().filter_map(|c| c["finding"].as_str()).collect();
+    assert!(findings[0].contains("not by Keyward"), "{findings:?}");
+    assert!(findings[2].contains("something else"), "{findings:?}");
+    refused(&cli.run(&["verify", "http://127.0.0.1:1", "--config", config]), 1, "cannot be reached");
+    refused(&cli.run(&["verify", "127.0.0.1:1", "--config", config]), 3, "neither http:// nor https://");
+    refused(&cli.run(&["verify", &service.url]), 3, "--path");
+    let tls = service.url.replace("http://", "https://");
+    refused(&cli.run(&["verify", &tls, "--config", config]), 1, "speaks plain http");
+    refused(&cli.with("KEYWARD_URL", &tls).run(&["key", "list"]), 1, "speaks plain http");
+}

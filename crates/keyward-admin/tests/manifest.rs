@@ -244,10 +244,8 @@ fn a_vm_whose_connection_closes_is_unreachable_and_comes_back() {
     admin.make("a");
     let connection = raw_poll(&service, "vm-1", 1, "30s");
     wait_for_states(&admin, (1, 0));
-    let closed = Instant::now();
     drop(connection);
     wait_for_states(&admin, (0, 1));
-    assert!(closed.elapsed() < Duration::from_secs(5), "{:?}", closed.elapsed());
     let _again = raw_poll(&service, "vm-1", 1, "30s");
     wait_for_states(&admin, (1, 0));
 }

@@ -15,7 +15,7 @@ pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use admin::AdminConfig;
+pub use admin::{AdminConfig, is_token};
 pub use inline::{Inline, Use};
 pub use problem::{ConfigErrors, Problem};
 

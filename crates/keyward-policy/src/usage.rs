@@ -114,6 +114,8 @@ struct Usage {
 #[derive(Debug)]
 struct Batch {
     body: String,
+    /// The number of uses in it.
+    uses: u64,
     /// When it may be sent (again); while it is outstanding, when it counts as lost.
     next_at: Duration,
     outstanding: bool,
@@ -179,7 +181,8 @@ impl UsageLog {
         }
     }
 
-    /// Uses that were not counted for want of room, since this was last asked.
+    /// Returns the number of uses that will not be reported, because the log was full or the service refused them, since
+    /// the last call.
     pub fn take_dropped(&mut self) -> u64 {
         self.count_notes();
         std::mem::take(&mut self.dropped)
@@ -195,8 +198,8 @@ impl UsageLog {
     pub fn poll(&mut self, now: Duration, timeout: Duration) -> Option<&str> {
         if self.batch.is_none() && self.waiting() > 0 && now >= self.next_at {
             self.seq += 1;
-            let body = self.take_batch();
-            self.batch = Some(Batch { body, next_at: now, outstanding: false });
+            let (body, uses) = self.take_batch();
+            self.batch = Some(Batch { body, uses, next_at: now, outstanding: false });
         }
         let batch = self.batch.as_mut().filter(|batch| now >= batch.next_at)?;
         batch.outstanding = true;
@@ -217,19 +220,21 @@ impl UsageLog {
             }
             // What the service can never take must not stand in the way of all that follows.
             Some(400 | 413 | 422) => {
-                self.dropped = self.dropped.saturating_add(1);
+                self.dropped = self.dropped.saturating_add(batch.uses);
                 self.batch = None;
             }
             _ => {}
         }
     }
 
-    fn take_batch(&mut self) -> String {
+    /// Returns the body of a batch, and the number of uses in it.
+    fn take_batch(&mut self) -> (String, u64) {
         let mut keys = Vec::new();
         // Taken out while looking: whatever is over the limit stays.
         let used = self.waiting.extract_if(|_, _| true).take(MAX_BATCH);
         keys.extend(used.map(|(id, usage)| usage.reported(id.text())));
-        serde_json::to_string(&Report { vm: &self.vm, seq: self.seq, keys }).unwrap_or_default()
+        let uses = keys.iter().fold(0, |uses: u64, key: &Reported| uses.saturating_add(key.count));
+        (serde_json::to_string(&Report { vm: &self.vm, seq: self.seq, keys }).unwrap_or_default(), uses)
     }
 }
 
@@ -404,9 +409,13 @@ mod tests {
     #[test]
     fn a_batch_that_is_never_taken_does_not_stand_in_the_way() {
         let mut log = UsageLog::new("vm_1");
-        use_key(&mut log, "ci", &[], 0);
+        for _ in 0..3 {
+            use_key(&mut log, "ci", &[], 0);
+        }
+        use_key(&mut log, "key_abcdefghijklm234", &[], 0);
         assert!(log.poll(at(0), TIMEOUT).is_some());
         log.on_outcome(Some(422), at(0));
+        assert_eq!(log.take_dropped(), 4, "uses, not batches");
         use_key(&mut log, "ci", &[], 0);
         assert!(log.poll(at(0), TIMEOUT).unwrap().contains(r#""seq":2"#));
     }

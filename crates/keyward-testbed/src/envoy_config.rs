@@ -10,9 +10,20 @@ use std::path::Path;
 /// # Panics
 /// When it cannot be read.
 pub fn shipped() -> Value {
-    let file = workspace::root().join("envoy.yaml");
-    let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    parse_yaml(&text).unwrap_or_else(|error| panic!("envoy.yaml: {error}"))
+    read("envoy.yaml")
+}
+
+/// The shipped `deploy/envoy/shadow.yaml` as a value.
+///
+/// # Panics
+/// When it cannot be read.
+pub fn shipped_shadow() -> Value {
+    read("deploy/envoy/shadow.yaml")
+}
+
+fn read(name: &str) -> Value {
+    let text = std::fs::read_to_string(workspace::root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    parse_yaml(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// Reads YAML, or JSON, which is YAML too.
@@ -45,7 +56,16 @@ pub struct Shipped {
 impl Shipped {
     /// With the upstream at `upstream`, and keys from `plugin` in place of the admin service's where given.
     pub fn new(upstream: SocketAddr) -> Self {
-        let mut shipped = Self { config: shipped() };
+        Self::from_config(shipped(), upstream)
+    }
+
+    /// The same of `deploy/envoy/shadow.yaml`.
+    pub fn shadow(upstream: SocketAddr) -> Self {
+        Self::from_config(shipped_shadow(), upstream)
+    }
+
+    fn from_config(config: Value, upstream: SocketAddr) -> Self {
+        let mut shipped = Self { config };
         shipped.set("/admin/address/socket_address/port_value", json!(0));
         shipped.set("/static_resources/listeners/0/address/socket_address/port_value", json!(0));
         shipped.set_cluster_address("records_api", upstream);

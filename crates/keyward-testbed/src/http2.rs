@@ -83,13 +83,39 @@ impl Client {
     pub fn request(&mut self, fields: &[(Vec<u8>, Vec<u8>)], body: &[u8]) -> Result<Answer> {
         let id = self.next_stream;
         self.next_stream += 2;
+        self.write_fields(id, fields, body.is_empty())?;
+        if !body.is_empty() {
+            self.write_frame(DATA, END_STREAM, id, body)?;
+        }
+        self.answer(id)
+    }
+
+    /// Sends a request with trailers behind its body and waits for what becomes of it.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub fn request_with_trailers(
+        &mut self,
+        fields: &[(Vec<u8>, Vec<u8>)],
+        body: &[u8],
+        trailers: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<Answer> {
+        let id = self.next_stream;
+        self.next_stream += 2;
+        self.write_fields(id, fields, false)?;
+        self.write_frame(DATA, 0, id, body)?;
+        self.write_fields(id, trailers, true)?;
+        self.answer(id)
+    }
+
+    fn write_fields(&mut self, id: u32, fields: &[(Vec<u8>, Vec<u8>)], end_of_stream: bool) -> Result<()> {
         let mut block = Vec::new();
         for (name, value) in fields {
             block.push(0);
             encode_string(name, &mut block);
             encode_string(value, &mut block);
         }
-        let end = if body.is_empty() { END_STREAM } else { 0 };
+        let end = if end_of_stream { END_STREAM } else { 0 };
         let mut chunks = block.chunks(MAX_FRAME).peekable();
         let mut kind = HEADERS;
         while let Some(chunk) = chunks.next() {
@@ -101,10 +127,7 @@ impl Client {
             }
             kind = CONTINUATION;
         }
-        if !body.is_empty() {
-            self.write_frame(DATA, END_STREAM, id, body)?;
-        }
-        self.answer(id)
+        Ok(())
     }
 
     fn answer(&mut self, id: u32) -> Result<Answer> {

@@ -20,6 +20,8 @@ pub struct Received {
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
     /// Without transfer coding.
     pub body: Vec<u8>,
+    /// The trailers, names in lower case. Only a chunked body has them.
+    pub trailers: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Received {
@@ -166,30 +168,26 @@ fn read_request(stream: &mut TcpStream, pending: &mut Vec<u8>) -> Option<Receive
     let mut words = lines.next().unwrap_or_default().split(|byte| *byte == b' ');
     let method = words.next().unwrap_or_default().to_vec();
     let target = words.next().unwrap_or_default().to_vec();
-    let headers: Vec<(Vec<u8>, Vec<u8>)> = lines
-        .map(|line| {
-            let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
-            let (name, value) = line.split_at(colon);
-            (name.to_ascii_lowercase(), value.strip_prefix(b":").unwrap_or_default().trim_ascii().to_vec())
-        })
-        .collect();
-    let mut request = Received { method, target, headers, body: Vec::new() };
+    let headers: Vec<(Vec<u8>, Vec<u8>)> = lines.map(field).collect();
+    let mut request = Received { method, target, headers, body: Vec::new(), trailers: Vec::new() };
     if request.header("transfer-encoding").concat().contains("chunked") {
         loop {
-            let line = loop {
-                match find(pending, b"\r\n") {
-                    Some(at) => break pending.drain(..at + 2).collect::<Vec<_>>(),
-                    None => fill(stream, pending)?,
-                }
-            };
+            let line = read_line(stream, pending)?;
             let size = usize::from_str_radix(std::str::from_utf8(&line).ok()?.trim(), 16).ok()?;
+            if size == 0 {
+                break;
+            }
             while pending.len() < size + 2 {
                 fill(stream, pending)?;
             }
             request.body.extend(pending.drain(..size + 2).take(size));
-            if size == 0 {
+        }
+        loop {
+            let line = read_line(stream, pending)?;
+            if line.is_empty() {
                 break;
             }
+            request.trailers.push(field(&line));
         }
     } else if let Some(length) = request.header("content-length").first().and_then(|length| length.parse().ok()) {
         while pending.len() < length {
@@ -198,6 +196,23 @@ fn read_request(stream: &mut TcpStream, pending: &mut Vec<u8>) -> Option<Receive
         request.body = pending.drain(..length).collect();
     }
     Some(request)
+}
+
+/// Reads a line, and returns it without its end.
+fn read_line(stream: &mut TcpStream, pending: &mut Vec<u8>) -> Option<Vec<u8>> {
+    loop {
+        match find(pending, b"\r\n") {
+            Some(at) => return Some(pending.drain(..at + 2).take(at).collect()),
+            None => fill(stream, pending)?,
+        }
+    }
+}
+
+/// Splits a line into the name and the value of a field.
+fn field(line: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+    let (name, value) = line.split_at(colon);
+    (name.to_ascii_lowercase(), value.strip_prefix(b":").unwrap_or_default().trim_ascii().to_vec())
 }
 
 fn fill(stream: &mut TcpStream, pending: &mut Vec<u8>) -> Option<()> {

@@ -4,20 +4,35 @@ use super::error::{CommandError, end_with};
 use super::exit::Exit;
 use super::input::{in_file, read_text};
 use super::output;
-use crate::plugin_config::report::{Report, check};
+use crate::catalogue::Catalogue;
+use crate::plugin_config::document::Source;
+use crate::plugin_config::finding::Finding;
+use crate::plugin_config::report::{Options, Report, check};
+use crate::plugin_config::versions::{Version, Versions};
 use clap::Args;
-use keyward_policy::config::Problem;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// Check a plugin configuration, alone or inside an Envoy, WasmPlugin or EnvoyExtensionPolicy file
+/// Check a plugin configuration, alone or inside Envoy, Istio or Envoy Gateway files
+///
+/// Files that belong together, such as a WasmPlugin and the EnvoyFilter with its backstop, are checked together.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// The file, YAML or JSON; `-` is standard input
-    file: PathBuf,
+    /// The files, YAML or JSON; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
     /// Treat warnings as errors
     #[arg(long)]
     strict: bool,
+    /// The permission catalogue, TOML or JSON; without it, the built-in one is used if the rules use it
+    #[arg(long, value_name = "FILE", env = "KEYWARD_PERMISSIONS")]
+    catalogue: Option<PathBuf>,
+    /// The version of Istio that the files are for, such as 1.27
+    #[arg(long, value_name = "VERSION")]
+    istio: Option<Version>,
+    /// The version of Envoy Gateway that the files are for, such as 1.8
+    #[arg(long, value_name = "VERSION")]
+    envoy_gateway: Option<Version>,
     /// Print a JSON object
     #[arg(long)]
     json: bool,
@@ -25,14 +40,33 @@ pub struct CheckArgs {
 
 /// Runs the command.
 pub fn run(args: &CheckArgs) -> Exit {
-    let reports = read_text(&args.file)
-        .and_then(|text| check(&text).map_err(|error| CommandError::invalid(in_file(&args.file, error))));
-    end_with(match reports {
+    end_with(match reports(args) {
         Ok(reports) => show(args, &reports),
-        Err(error) if args.json => output::json_line(&json!({"ok": false, "error": error.message}))
-            .map_err(CommandError::from)
-            .map(|()| error.exit),
+        Err(error) if args.json => {
+            let written = output::json_line(&json!({"ok": false, "error": error.message}));
+            written.map_err(CommandError::from).map(|()| error.exit)
+        }
         Err(error) => Err(error),
+    })
+}
+
+fn reports(args: &CheckArgs) -> Result<Vec<Report>, CommandError> {
+    let catalogue = args.catalogue.as_ref().map(|file| {
+        let invalid = |error| CommandError::invalid(in_file(file, error));
+        read_text(file).and_then(|text| Catalogue::parse(&text).map_err(invalid))
+    });
+    let options = Options {
+        versions: Versions { istio: args.istio, envoy_gateway: args.envoy_gateway },
+        catalogue: catalogue.transpose()?,
+    };
+    let mut texts = Vec::new();
+    for file in &args.files {
+        texts.push((file.display().to_string(), read_text(file)?));
+    }
+    let sources: Vec<Source<'_>> = texts.iter().map(|(name, text)| Source { name, text }).collect();
+    check(&sources, &options).map_err(|(number, error)| {
+        let name = texts.get(number).map_or("", |(name, _)| name);
+        CommandError::invalid(format!("{name}: {error}"))
     })
 }
 
@@ -43,40 +77,45 @@ fn show(args: &CheckArgs, reports: &[Report]) -> Result<Exit, CommandError> {
         output::json_line(&json!({"ok": !failed, "configurations": reports}))?;
     } else {
         for report in reports {
-            output::line(&to_text(&args.file, report))?;
+            output::line(&to_text(args, report))?;
         }
     }
     Ok(if failed { Exit::Invalid } else { Exit::Ok })
 }
 
 fn to_json(report: &Report) -> Value {
-    let problem = |problem: &Problem| json!({"path": problem.path, "message": problem.message, "help": problem.help});
+    let finding = |finding: &Finding| json!({"path": finding.path, "line": finding.line, "message": finding.message, "help": finding.help});
     json!({
         "place": report.place,
         "rules": report.rules,
         "keys": report.keys,
-        "errors": report.errors.iter().map(problem).collect::<Vec<_>>(),
-        "warnings": report.warnings.iter().map(problem).collect::<Vec<_>>(),
+        "errors": report.errors.iter().map(finding).collect::<Vec<_>>(),
+        "warnings": report.warnings.iter().map(finding).collect::<Vec<_>>(),
     })
 }
 
-fn to_text(file: &Path, report: &Report) -> String {
-    let mut lines = vec![match report.place.as_str() {
-        "" => file.display().to_string(),
-        place => in_file(file, place),
+fn to_text(args: &CheckArgs, report: &Report) -> String {
+    let mut lines = vec![match (&args.files[..], report.place.as_str()) {
+        ([file], "") => file.display().to_string(),
+        ([file], place) => in_file(file, place),
+        (_, place) => place.to_owned(),
     }];
-    for (kind, problems) in [("error", &report.errors), ("warning", &report.warnings)] {
-        for problem in problems {
-            let at = if problem.path.is_empty() { String::new() } else { format!("{}: ", problem.path) };
-            lines.push(format!("  {kind}: {at}{}\n    help: {}", problem.message, problem.help));
+    for (kind, findings) in [("error", &report.errors), ("warning", &report.warnings)] {
+        for finding in findings {
+            let at = match (finding.path.as_str(), finding.line) {
+                ("", _) => String::new(),
+                (path, None) => format!("{path}: "),
+                (path, Some(line)) => format!("{path} (line {line}): "),
+            };
+            lines.push(format!("  {kind}: {at}{}\n    help: {}", finding.message, finding.help));
         }
     }
     let count = |number: usize, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
-    lines.push(if report.errors.is_empty() {
-        let (rules, keys) = (count(report.rules, "rule"), count(report.keys, "key"));
-        format!("  ok: {rules}, {keys}, {}", count(report.warnings.len(), "warning"))
-    } else {
-        format!("  invalid: {}; the filter refuses this configuration", count(report.errors.len(), "error"))
+    let warnings = count(report.warnings.len(), "warning");
+    lines.push(match (report.errors.len(), report.refused) {
+        (0, _) => format!("  ok: {}, {}, {warnings}", count(report.rules, "rule"), count(report.keys, "key")),
+        (errors, true) => format!("  invalid: {}; the filter refuses this configuration", count(errors, "error")),
+        (errors, false) => format!("  invalid: {}, {warnings}", count(errors, "error")),
     });
     lines.join("\n")
 }

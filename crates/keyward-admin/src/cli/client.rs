@@ -1,42 +1,46 @@
-//! The command as a client of the admin service.
+//! Calls the admin service.
 
 use super::error::CommandError;
 use crate::config::Environment;
 use serde_json::Value;
+use std::net::IpAddr;
 use std::time::Duration;
-use ureq::http::{Method, Request};
+use ureq::Proxy;
+use ureq::http::{Method, Request, Uri};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
-const URL: &str = "http://127.0.0.1:8081";
-/// Receipts may be waited for half a minute.
-const PATIENCE: Duration = Duration::from_secs(60);
-const MOST: u64 = 64 << 20;
+const DEFAULT_URL: &str = "http://127.0.0.1:8081";
+/// How long an answer may take. The service waits for a receipt for up to half a minute.
+const MAX_ANSWER_TIME: Duration = Duration::from_secs(60);
+/// Largest answer that is read.
+const MAX_ANSWER_BYTES: u64 = 64 << 20;
 
-/// A way to the service, with a token of one role.
+/// A connection to the service with a token.
 pub(super) struct Client {
     agent: ureq::Agent,
     base: String,
     token: String,
-    /// Whether the token is the edge one.
+    /// Whether the token is an edge token.
     pub edge: bool,
 }
 
 impl Client {
-    /// With the admin token.
+    /// Returns a client with the admin token.
     pub(super) fn admin() -> Result<Self, CommandError> {
         Self::new(&["KEYWARD_ADMIN_TOKEN"])
     }
 
-    /// With the edge token, or the admin token where there is no edge token.
+    /// Returns a client with the edge token, or with the admin token if there is no edge token.
     pub(super) fn edge_or_admin() -> Result<Self, CommandError> {
         Self::new(&["KEYWARD_EDGE_TOKEN", "KEYWARD_ADMIN_TOKEN"])
     }
 
     fn new(variables: &[&str]) -> Result<Self, CommandError> {
         let mut env = Environment::new(|name| std::env::var(name).ok());
-        let url = env.secret("KEYWARD_URL").unwrap_or_else(|| URL.to_owned());
+        let url = env.secret("KEYWARD_URL").unwrap_or_else(|| DEFAULT_URL.to_owned());
         let authority = env.secret("KEYWARD_CA");
         let client = (env.secret("KEYWARD_CLIENT_CERT"), env.secret("KEYWARD_CLIENT_KEY"));
+        let proxy = env.secret("KEYWARD_PROXY");
         let token = variables.iter().find_map(|name| Some((*name, env.secret(name)?)));
         let (url, authority, token) = env.finish((url, authority, token)).map_err(CommandError::invalid)?;
         let Some((variable, token)) = token else {
@@ -50,8 +54,10 @@ impl Client {
         }
         let mut config = ureq::Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_global(Some(PATIENCE))
+            .timeout_global(Some(MAX_ANSWER_TIME))
             .max_redirects(0)
+            // Not `HTTPS_PROXY` and the like: whatever they name would see the admin token.
+            .proxy(proxy_for(&url, proxy.as_deref())?)
             .user_agent(concat!("keyward/", env!("CARGO_PKG_VERSION")));
         let mut tls = TlsConfig::builder();
         if let Some(path) = authority {
@@ -77,21 +83,25 @@ impl Client {
         })
     }
 
-    /// Asks for something.
+    /// Reads a resource as JSON.
     pub(super) fn get(&self, path: &str) -> Result<Value, CommandError> {
         self.call(Method::GET, path, None)
     }
 
-    /// Asks for something, as it comes.
+    /// Reads a resource without parsing it.
     pub(super) fn get_bytes(&self, path: &str) -> Result<Vec<u8>, CommandError> {
         self.send(Method::GET, path, None)
     }
 
-    /// Calls the service; what it answers.
+    /// Makes a call, and returns the answer as JSON.
     pub(super) fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, CommandError> {
         let bytes = self.send(method, path, body)?;
-        serde_json::from_slice(&bytes)
-            .map_err(|_| CommandError::failed(format!("{} answers something else than JSON", self.base)))
+        if bytes.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&bytes).map_err(|_| {
+            CommandError::failed(format!("the answer of {} is not JSON: is it the admin service?", self.base))
+        })
     }
 
     fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Vec<u8>, CommandError> {
@@ -107,13 +117,19 @@ impl Client {
             None => request.body(()).map(|request| self.agent.run(request)),
         };
         let unreachable = |error: ureq::Error| {
+            // A port without TLS answers the handshake with text.
+            let plain = self.base.starts_with("https://") && error.to_string().contains("InvalidContentType");
+            if plain {
+                let url = self.base.replacen("https://", "http://", 1);
+                return CommandError::failed(format!("{} speaks plain http: use `KEYWARD_URL={url}`", self.base));
+            }
             CommandError::failed(format!(
                 "{} cannot be reached: {error}\n  KEYWARD_URL says where the service is",
                 self.base
             ))
         };
         let mut response = sent.map_err(CommandError::invalid)?.map_err(unreachable)?;
-        let bytes = response.body_mut().with_config().limit(MOST).read_to_vec().map_err(unreachable)?;
+        let bytes = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec().map_err(unreachable)?;
         if response.status().is_success() {
             return Ok(bytes);
         }
@@ -121,11 +137,21 @@ impl Client {
     }
 }
 
+/// Returns the proxy to use. `None` means that the service is asked directly, as it always is on this machine.
+fn proxy_for(url: &str, proxy: Option<&str>) -> Result<Option<Proxy>, CommandError> {
+    let Some(proxy) = proxy else { return Ok(None) };
+    let proxy = Proxy::new(proxy).map_err(|error| CommandError::invalid(format!("KEYWARD_PROXY: {error}")))?;
+    let host = url.parse::<Uri>().ok().and_then(|url| url.host().map(str::to_owned)).unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    Ok((!is_loopback).then_some(proxy))
+}
+
 fn read(variable: &str, path: &str) -> Result<Vec<u8>, CommandError> {
     std::fs::read(path).map_err(|error| CommandError::invalid(format!("{variable}: `{path}`: {error}")))
 }
 
-/// The certificates in a file: one, or a chain.
+/// Reads the certificates in a file: one, or a chain.
 fn certificates(variable: &str, path: &str) -> Result<Vec<Certificate<'static>>, CommandError> {
     let wrong = |what: &dyn std::fmt::Display| CommandError::invalid(format!("{variable}: `{path}`: {what}"));
     let mut found = Vec::new();
@@ -137,7 +163,7 @@ fn certificates(variable: &str, path: &str) -> Result<Vec<Certificate<'static>>,
     if found.is_empty() { Err(wrong(&"there is no certificate in it")) } else { Ok(found) }
 }
 
-/// A refusal of the service, in words and with the exit code that fits.
+/// Turns an error of the service into words and the exit code that fits.
 fn explain(status: u16, problem: &Value) -> CommandError {
     let text = |name: &str| problem[name].as_str().unwrap_or_default();
     let mut message = match (text("title"), text("detail")) {
@@ -158,7 +184,27 @@ fn explain(status: u16, problem: &Value) -> CommandError {
     }
 }
 
-/// A text as a part of a query or path.
+/// Encodes a text for use in a query or a path.
 pub(super) fn encode(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_is_never_used_for_this_machine() {
+        let proxy = |url: &str| proxy_for(url, Some("http://proxy.example:3128")).unwrap().is_some();
+        for url in ["http://127.0.0.1:8081", "https://localhost", "http://[::1]:8081/x", "http://127.9.9.9"] {
+            assert!(!proxy(url), "{url}");
+        }
+        for url in
+            ["https://keys.example", "http://127.0.0.1.example:8081", "http://192.0.2.1", "https://[2001:db8::1]"]
+        {
+            assert!(proxy(url), "{url}");
+        }
+        assert!(proxy_for("https://keys.example", None).unwrap().is_none());
+        assert!(proxy_for("https://keys.example", Some("nonsense://x y")).is_err());
+    }
 }

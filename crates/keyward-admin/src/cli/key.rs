@@ -4,61 +4,109 @@ use super::client::{Client, encode};
 use super::error::{CommandError, end};
 use super::exit::Exit;
 use super::output::{self, Format};
+use crate::suggest::nearest;
 use anstyle::AnsiColor;
 use clap::Subcommand;
 use serde_json::{Value, json};
+use std::fmt;
+use std::io::IsTerminal as _;
 use std::time::Instant;
 use ureq::http::Method;
 
-/// Make, list, regenerate and delete keys (through the admin service)
+/// Create, show, change, regenerate and delete keys (through the admin service)
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
-    /// Make a key; it is shown once
+    /// Create a key; its secret is shown once
     Create {
-        /// What to call it
-        #[arg(value_name = "NAME", required_unless_present = "name_option")]
+        /// The name of the key
+        #[arg(value_name = "NAME")]
         name: Option<String>,
-        /// The same as an option
+        /// The name of the key, as an option
         #[arg(long = "name", value_name = "NAME", conflicts_with = "name")]
         name_option: Option<String>,
-        /// What it may do, like records:read; several, or separated by commas
-        #[arg(long = "permission", visible_alias = "permissions", short, value_delimiter = ',', required = true, num_args = 1..)]
+        /// The permissions of the key, such as records:read; several, or separated by commas
+        #[arg(long = "permission", visible_alias = "permissions", short, value_name = "PERMISSION", value_delimiter = ',', required = true, num_args = 1..)]
         permissions: Vec<String>,
         /// 7d, 30d, 60d, 90d, 180d or never
         #[arg(long, default_value = "30d")]
         expires_in: String,
-        /// JSON instead of words
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// List keys, newest first
     List {
-        /// Only those in whose name, id or last four this is found
+        /// Only keys whose name, id or last four characters hold this text
         #[arg(long, short, visible_alias = "search", default_value = "")]
         q: String,
-        /// How many at most
+        /// Largest number of keys
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         limit: u32,
-        /// JSON instead of a table
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Make a new key in the place of one; the old one stops working
-    Regenerate(Target),
-    /// Delete a key for good
-    Delete(Target),
+    /// Show a key and how it was used
+    Show {
+        /// Id or name
+        #[arg(value_name = "ID|NAME")]
+        key: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change the name or the permissions of a key
+    Edit {
+        /// The key.
+        #[command(flatten)]
+        target: Target,
+        /// The new name
+        #[arg(long, value_name = "NAME", required_unless_present = "permissions")]
+        name: Option<String>,
+        /// All permissions that the key has from now on; several, or separated by commas
+        #[arg(
+            long = "permission",
+            visible_alias = "permissions",
+            short,
+            value_name = "PERMISSION",
+            value_delimiter = ','
+        )]
+        permissions: Vec<String>,
+    },
+    /// Disable a key: it is refused until it is enabled
+    Disable(Target),
+    /// Enable a key that was disabled
+    Enable(Target),
+    /// Give a key a new secret; the old one is refused
+    Regenerate {
+        /// The key.
+        #[command(flatten)]
+        target: Target,
+        /// Do not ask for confirmation
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Delete a key; this cannot be undone
+    Delete {
+        /// The key.
+        #[command(flatten)]
+        target: Target,
+        /// Do not ask for confirmation
+        #[arg(long, short)]
+        yes: bool,
+    },
 }
 
-/// Which key, and how long to wait for its receipt.
+/// A key, and how long to wait for the receipt of its change.
 #[derive(Debug, clap::Args)]
 pub struct Target {
     /// Id or name
     #[arg(value_name = "ID|NAME")]
     key: String,
-    /// How long to wait until every filter refuses the old key, up to 30s
+    /// How long to wait until every filter in contact has applied the change, up to 30s
     #[arg(long, default_value = "5s")]
     wait: String,
-    /// JSON instead of words
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -71,36 +119,118 @@ pub fn run(command: KeyCommand) -> Exit {
 fn act(command: KeyCommand) -> Result<(), CommandError> {
     let client = Client::admin()?;
     match command {
-        KeyCommand::Create { name, name_option, permissions, expires_in, json } => {
-            let name = name.or(name_option).unwrap_or_default();
+        KeyCommand::Create { name, name_option, mut permissions, expires_in, json } => {
+            let name = match name.or(name_option) {
+                Some(name) => name,
+                None => name_among(&client, &mut permissions)?,
+            };
             let body = json!({ "name": name, "permissions": permissions, "expires_in": expires_in });
             let created = client.call(Method::POST, "/v1/keys", Some(&body))?;
             show_secret(&created, Format::choose(json))?;
         }
         KeyCommand::List { q, limit, json } => list(&client, &q, limit, Format::choose(json))?,
-        KeyCommand::Regenerate(target) => {
-            let id = find(&client, &target.key)?;
+        KeyCommand::Show { key, json } => {
+            let key = find(&client, &key)?;
+            let detail = client.get(&format!("/v1/keys/{}", key.id))?;
+            match Format::choose(json) {
+                Format::Json => output::json(&detail)?,
+                Format::Human => show(&detail)?,
+            }
+        }
+        KeyCommand::Edit { target, name, permissions } => {
+            let mut body = serde_json::Map::new();
+            body.extend(name.map(|name| ("name".to_owned(), json!(name))));
+            if !permissions.is_empty() {
+                body.insert("permissions".into(), json!(permissions));
+            }
+            change(&client, &target, &Value::Object(body), "changed", "applied")?;
+        }
+        KeyCommand::Disable(target) => change(&client, &target, &json!({"disabled": true}), "disabled", "refused")?,
+        KeyCommand::Enable(target) => change(&client, &target, &json!({"disabled": false}), "enabled", "applied")?,
+        KeyCommand::Regenerate { target, yes } => {
+            let key = find(&client, &target.key)?;
+            confirm(yes, &format!("Regenerate {key}? Its current secret is refused from then on."))?;
             let begun = Instant::now();
-            let path = format!("/v1/keys/{id}/regenerate?wait={}", encode(&target.wait));
+            let path = format!("/v1/keys/{}/regenerate?wait={}", key.id, encode(&target.wait));
             let done = client.call(Method::POST, &path, None)?;
             let format = Format::choose(target.json);
             show_secret(&done, format)?;
             if format == Format::Human {
-                eprintln!("{}", receipt("The old key is", &done["applied"], begun));
+                eprintln!("{}", receipt("The old secret is", "refused", &done["applied"], begun));
             }
         }
-        KeyCommand::Delete(target) => {
-            let id = find(&client, &target.key)?;
+        KeyCommand::Delete { target, yes } => {
+            let key = find(&client, &target.key)?;
+            confirm(yes, &format!("Delete {key}? This cannot be undone."))?;
             let begun = Instant::now();
-            let path = format!("/v1/keys/{id}?wait={}", encode(&target.wait));
+            let path = format!("/v1/keys/{}?wait={}", key.id, encode(&target.wait));
             let done = client.call(Method::DELETE, &path, None)?;
             match Format::choose(target.json) {
                 Format::Json => output::json(&done)?,
-                Format::Human => output::line(&receipt(&format!("Deleted {id}: it is"), &done["applied"], begun))?,
+                Format::Human => {
+                    output::line(&format!("Deleted {key}. {}", receipt("It is", "refused", &done["applied"], begun)))?;
+                }
             }
         }
     }
     Ok(())
+}
+
+/// A key that a command is about.
+struct Found {
+    id: String,
+    /// The name that was typed. `None` means that the id was typed.
+    name: Option<String>,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "`{name}` ({})", self.id),
+            None => f.write_str(&self.id),
+        }
+    }
+}
+
+/// Takes the name of a new key from the values after `--permission`, which takes several and so also a name that follows.
+fn name_among(client: &Client, permissions: &mut Vec<String>) -> Result<String, CommandError> {
+    let missing = || CommandError::invalid("NAME is missing: keyward key create NAME --permission PERMISSION");
+    let last = permissions.pop().filter(|_| !permissions.is_empty()).ok_or_else(missing)?;
+    let catalogue = client.get("/v1/permissions")?;
+    let groups = catalogue["groups"].as_array().into_iter().flatten();
+    let mut known = groups.flat_map(|group| group["permissions"].as_array().into_iter().flatten());
+    if known.any(|permission| permission["id"] == *last) { Err(missing()) } else { Ok(last) }
+}
+
+/// Changes a key.
+fn change(client: &Client, target: &Target, body: &Value, done: &str, verb: &str) -> Result<(), CommandError> {
+    let key = find(client, &target.key)?;
+    let begun = Instant::now();
+    let path = format!("/v1/keys/{}?wait={}", key.id, encode(&target.wait));
+    let answer = client.call(Method::PATCH, &path, Some(body))?;
+    match Format::choose(target.json) {
+        Format::Json => output::json(&answer)?,
+        Format::Human => {
+            let subject = if verb == "refused" { "It is" } else { "The change is" };
+            output::line(&format!("{key} is {done}. {}", receipt(subject, verb, &answer["applied"], begun)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Asks before something that cannot be undone, if a person is there to answer.
+fn confirm(yes: bool, question: &str) -> Result<(), CommandError> {
+    if yes || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Ok(());
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).map_err(CommandError::failed)?;
+    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+        Ok(())
+    } else {
+        Err(CommandError::failed("nothing was done"))
+    }
 }
 
 fn list(client: &Client, q: &str, limit: u32, format: Format) -> Result<(), CommandError> {
@@ -127,9 +257,9 @@ fn list(client: &Client, q: &str, limit: u32, format: Format) -> Result<(), Comm
     }
     if keys.is_empty() {
         output::line(if q.is_empty() {
-            "There is no key yet: `keyward key create` makes one."
+            "There is no key yet: `keyward key create` creates one."
         } else {
-            "Nothing found."
+            "No key was found."
         })?;
         return Ok(());
     }
@@ -157,38 +287,80 @@ fn list(client: &Client, q: &str, limit: u32, format: Format) -> Result<(), Comm
         };
         (cells, colour)
     };
-    let headings = ["name", "permissions", "key", "created", "expires", "last used", "status", "id"];
+    let headings = ["name", "permissions", "key", "created (UTC)", "expires (UTC)", "last used (UTC)", "status", "id"];
     output::table(&headings, keys.iter().map(row).collect())?;
     if !cursor.is_null() {
-        eprintln!("There are more: --limit shows them, --q finds some.");
+        eprintln!("There are more: `--limit` shows more of them, `--q` searches.");
     }
     Ok(())
 }
 
-/// The id of the key with this id or name.
-fn find(client: &Client, id_or_name: &str) -> Result<String, CommandError> {
+/// Finds the key with this id or name.
+fn find(client: &Client, id_or_name: &str) -> Result<Found, CommandError> {
     let is_id = |text: &str| {
         text.strip_prefix("key_").is_some_and(|rest| {
             rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b))
         })
     };
     if is_id(id_or_name) {
-        return Ok(id_or_name.to_owned());
+        return Ok(Found { id: id_or_name.to_owned(), name: None });
     }
+    // The search text has a limit: a longer name is found by its start.
+    let start: String = id_or_name.chars().take(100).collect();
+    let mut found = None;
+    pages(client, &start, |keys| {
+        found = keys.iter().find(|key| key["name"] == id_or_name).and_then(|key| key["id"].as_str()).map(str::to_owned);
+        found.is_some()
+    })?;
+    if let Some(id) = found {
+        return Ok(Found { id, name: Some(id_or_name.to_owned()) });
+    }
+    // Only the newest names are looked through for one that was mistyped: a list of a million would take too long.
+    let recent = client.get("/v1/keys?limit=200")?;
+    let names = recent["keys"].as_array().into_iter().flatten().filter_map(|key| key["name"].as_str());
+    let hint = nearest(id_or_name, names).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+    Err(CommandError::failed(format!("there is no key `{id_or_name}`{hint}")))
+}
+
+/// Reads the keys that a search finds, page by page, until `enough` says so.
+fn pages(client: &Client, q: &str, mut enough: impl FnMut(&[Value]) -> bool) -> Result<(), CommandError> {
     let mut cursor = String::new();
     loop {
-        // A long name is found by its start: `q` has a limit.
-        let q: String = id_or_name.chars().take(100).collect();
-        let answer = client.get(&format!("/v1/keys?limit=200&q={}{cursor}", encode(&q)))?;
-        let found = answer["keys"].as_array().into_iter().flatten().find(|key| key["name"] == id_or_name);
-        if let Some(id) = found.and_then(|key| key["id"].as_str()) {
-            return Ok(id.to_owned());
+        let page = client.get(&format!("/v1/keys?limit=200&q={}{cursor}", encode(q)))?;
+        if enough(page["keys"].as_array().map(Vec::as_slice).unwrap_or_default()) {
+            return Ok(());
         }
-        match answer["next_cursor"].as_str() {
+        match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
-            None => return Err(CommandError::failed(format!("there is no key `{id_or_name}`"))),
+            None => return Ok(()),
         }
     }
+}
+
+/// Writes a key and how it was used.
+fn show(key: &Value) -> Result<(), CommandError> {
+    let text = |value: &Value, none: &str| value.as_str().unwrap_or(none).to_owned();
+    let lines = [
+        ("name", text(&key["name"], "")),
+        ("id", text(&key["id"], "")),
+        ("key", text(&key["masked"], "")),
+        ("status", text(&key["status"], "")),
+        ("created", text(&key["created_at"], "")),
+        ("regenerated", text(&key["regenerated_at"], "never")),
+        ("expires", text(&key["expires_at"], "never")),
+        ("last used", text(&key["last_used_at"], "never")),
+        ("requests", key["usage"]["count"].to_string()),
+    ];
+    for (name, value) in lines {
+        output::line(&format!("{name:<12} {value}"))?;
+    }
+    for usage in key["usage"]["permissions"].as_array().into_iter().flatten() {
+        let granted = if usage["granted"] == true { "" } else { " (no longer granted)" };
+        let last = text(&usage["last_used_at"], "never");
+        let name = text(&usage["permission"], "");
+        output::line(&format!("  {name}{granted}: {} requests, last {last}", usage["count"]))?;
+    }
+    Ok(())
 }
 
 /// Writes a key with its secret. The secret alone goes to standard output, so that it can be piped.
@@ -213,25 +385,26 @@ fn show_secret(key: &Value, format: Format) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// A receipt in words.
-fn receipt(what: &str, applied: &Value, begun: Instant) -> String {
+/// Returns a receipt in words. `verb` is what the filters do: `refused` or `applied`.
+fn receipt(what: &str, verb: &str, applied: &Value, begun: Instant) -> String {
     let number = |name: &str| applied[name].as_u64();
     let ms = begun.elapsed().as_millis();
     let vms = number("vms").unwrap_or_default();
+    let away = number("unreachable").unwrap_or_default();
     let mut text = match number("of") {
-        None => format!("{what} refused by at least {vms} filter VMs; those of other replicas cannot be seen now."),
-        Some(0) => format!("{what} gone. No filter VM is in contact."),
-        Some(of) => format!("{what} refused by {vms} of {of} filter VMs after {ms} ms."),
+        None => format!("{what} {verb} by at least {vms} filter VMs; those of other replicas cannot be seen now."),
+        Some(0) if away > 0 => "No filter VM is in contact.".to_owned(),
+        Some(0) => "No filter VM is in contact, and none was lately.".to_owned(),
+        Some(of) => format!("{what} {verb} by {vms} of {of} filter VMs after {ms} ms."),
     };
     let left = number("of").unwrap_or(vms).saturating_sub(vms);
-    let away = number("unreachable").unwrap_or_default();
     if away > 0 {
         text.push_str(&format!(" {away} out of contact."));
     }
-    if left > 0 || away > 0 {
+    if verb == "refused" && (left > 0 || away > 0) {
         match applied["refused_everywhere_by"].as_str() {
             Some(by) => text.push_str(&format!(" All refuse by {by} at the latest.")),
-            None => text.push_str(" There is no limit to how long those may serve it."),
+            None => text.push_str(" How long those may still accept it cannot be said."),
         }
     }
     text

@@ -1,83 +1,104 @@
-//! What is worth a look around the configuration: in the Envoy configuration, or the Kubernetes resources, that carry it.
+//! Checks the documents around a configuration: whether requests can get past the filter, and whether the control plane
+//! installs it as it is meant.
+//!
+//! This file walks through the documents; [`envoy`](super::envoy), [`istio`](super::istio) and
+//! [`gateway`](super::gateway) hold what is known of each kind.
 
+use super::backstop;
 use super::find::{looks_like_ours, wasm_plugin};
-use keyward_policy::config::{Config, Mode, Problem};
+use super::finding::{Findings, join, list, text};
+use super::versions::Versions;
+use keyward_policy::config::{Config, Mode};
 use keyward_policy::credential::KeySource;
 use serde_json::Value;
 
-const NO_BACKSTOP: &str =
-    "no RBAC backstop behind the filter: should a worker run without the filter, everything passes";
-const ADD_BACKSTOP: &str =
+pub(super) const NO_BACKSTOP: &str =
+    "there is no RBAC backstop behind the filter: should a worker run without the filter, every request passes";
+pub(super) const ADD_BACKSTOP: &str =
     "add an RBAC filter that asks for `allowed` or `public` in the filter state `wasm.keyward.decision`";
-const FAILS_OPEN: &str = "requests pass unchecked when the filter fails";
+pub(super) const FAILS_OPEN: &str = "requests pass unchecked when the filter fails";
 
-/// Warnings about one document, which has `config` somewhere in it or beside it in the same file.
-pub fn lint_document(document: &Value, config: &Config) -> Vec<Problem> {
-    let mut lint = Lint { config, ours: Vec::new(), warnings: Vec::new() };
-    collect_names(document, &mut lint.ours);
-    lint.walk(document, "");
-    lint.warnings
+/// The checks of one document, which holds the configuration or is beside it.
+pub(super) struct Lint<'c> {
+    /// The configuration.
+    pub config: &'c Config,
+    /// The versions of the control planes.
+    pub versions: &'c Versions,
+    /// Every document of the files.
+    pub all: &'c [Value],
+    /// The names of the filters in this document that are Keyward or its backstop.
+    ours: Vec<String>,
+    /// What was found.
+    pub findings: Findings,
 }
 
-/// Warnings about a whole file.
-pub fn lint_file(documents: &[Value], config: &Config) -> Vec<Problem> {
-    let mut lint = Lint { config, ours: Vec::new(), warnings: Vec::new() };
-    let kind = |document: &Value| document["kind"].as_str().unwrap_or_default().to_owned();
-    let carrier = documents.iter().map(kind).find(|kind| kind == "WasmPlugin" || kind == "EnvoyExtensionPolicy");
-    if carrier.is_some() && config.mode == Mode::Enforce && !documents.iter().any(holds_backstop) {
-        let help = "add one by an EnvoyFilter or an EnvoyPatchPolicy, as the files in deploy/ do";
-        lint.warn("", NO_BACKSTOP, help);
+/// Checks one of `all` documents.
+pub fn lint_document(document: &Value, all: &[Value], config: &Config, versions: &Versions) -> Findings {
+    let mut lint = Lint { config, versions, all, ours: Vec::new(), findings: Findings::default() };
+    collect_names(document, &mut lint.ours);
+    lint.walk(document, "");
+    lint.findings
+}
+
+/// Checks what all documents together have, or have not.
+pub fn lint_file(all: &[Value], config: &Config, versions: &Versions) -> Findings {
+    let mut lint = Lint { config, versions, all, ours: Vec::new(), findings: Findings::default() };
+    let carrier = all
+        .iter()
+        .any(|document| matches!(text(&document["kind"]), "WasmPlugin" | "TrafficExtension" | "EnvoyExtensionPolicy"));
+    if carrier && config.mode == Mode::Enforce && !all.iter().any(|document| any(document, &backstop::is_in_force)) {
+        let help = "add one by an EnvoyFilter or an EnvoyPatchPolicy, as the files in deploy/ do; where it is in a file of \
+                    its own, check both files together: `keyward check FILTER BACKSTOP`";
+        lint.findings.warn("", NO_BACKSTOP, help);
     }
-    let is_envoy = documents.iter().any(|document| has_field(document, "http_filters"));
-    if is_envoy && !config.hide_key {
-        let mut removed = Vec::new();
-        documents.iter().for_each(|document| collect_removed(document, &mut removed));
+    let is_envoy = all.iter().any(|document| any(document, &|value| value.get("http_filters").is_some()));
+    let removed = removed_headers(all);
+    if is_envoy && !config.hide_key && config.mode == Mode::Enforce {
         for source in &config.key_sources {
             let KeySource::Header { name, .. } = source else {
-                lint.warn("hide_key", "a key in a query or a cookie goes on to the upstream", "use `hide_key: true`");
+                let message = "a key in a query or a cookie is sent to the upstream";
+                lint.findings.warn("hide_key", message, "use `hide_key: true`");
                 continue;
             };
             if !removed.iter().any(|have| have.eq_ignore_ascii_case(name)) {
-                let message = format!("nothing removes `{name}`: the key goes on to the upstream");
-                lint.warn("hide_key", message, "add it to `request_headers_to_remove`, or use `hide_key: true`");
+                let message = format!("nothing removes `{name}`: the key is sent to the upstream");
+                lint.findings.warn(
+                    "hide_key",
+                    message,
+                    "add it to `request_headers_to_remove`, or use `hide_key: true`",
+                );
             }
         }
     }
-    lint.warnings
-}
-
-struct Lint<'c> {
-    config: &'c Config,
-    /// The names of the filters that are Keyward or its backstop.
-    ours: Vec<String>,
-    warnings: Vec<Problem>,
+    lint.findings
 }
 
 impl Lint<'_> {
-    fn warn(&mut self, path: &str, message: impl Into<String>, help: &str) {
-        self.warnings.push(Problem { path: path.to_owned(), message: message.into(), help: help.to_owned() });
-    }
-
     fn walk(&mut self, value: &Value, path: &str) {
         match value {
             Value::Object(fields) => {
-                // A cluster's `http_filters` see what goes to the upstream, not what clients ask.
-                let of_cluster = fields
-                    .get("@type")
-                    .and_then(Value::as_str)
-                    .is_some_and(|name| name.ends_with("upstreams.http.v3.HttpProtocolOptions"));
+                // The `http_filters` of a cluster see what goes to the upstream, not what clients ask for.
+                let of_cluster = text(&value["@type"]).ends_with("upstreams.http.v3.HttpProtocolOptions");
                 if fields.contains_key("http_filters") && !of_cluster {
                     self.connection_manager(value, path);
                 }
                 if fields.contains_key("match") && has_action(value) {
                     self.route(value, path);
                 }
+                self.header_changes(value, path);
                 self.per_filter(value, path);
-                match fields.get("kind").and_then(Value::as_str) {
-                    Some("WasmPlugin") => self.wasm_plugin(&value["spec"], &join(path, "spec")),
-                    Some("EnvoyExtensionPolicy") => self.extension_policy(&value["spec"], &join(path, "spec")),
-                    Some("VirtualService") => self.virtual_service(&value["spec"], &join(path, "spec")),
-                    Some("HTTPRoute" | "GRPCRoute") => self.http_route(&value["spec"], &join(path, "spec")),
+                let spec = &value["spec"];
+                let place = join(path, "spec");
+                match text(&value["kind"]) {
+                    "WasmPlugin" => self.wasm_plugin(value, spec, &place),
+                    "TrafficExtension" => self.traffic_extension(value, spec, &place),
+                    "EnvoyFilter" => self.envoy_filter(spec, &place),
+                    "VirtualService" => self.virtual_service(spec, &place),
+                    "EnvoyExtensionPolicy" => self.extension_policy(value, spec, &place),
+                    "EnvoyPatchPolicy" => self.patch_policy(spec, &place),
+                    "Gateway" => self.gateway(value, spec, &place),
+                    "ClientTrafficPolicy" => self.client_traffic_policy(spec, &place),
+                    "HTTPRoute" | "GRPCRoute" => self.http_route(spec, &place),
                     _ => {}
                 }
                 for (name, inner) in fields {
@@ -93,179 +114,79 @@ impl Lint<'_> {
         }
     }
 
-    fn connection_manager(&mut self, manager: &Value, path: &str) {
-        let filters = list(&manager["http_filters"]);
-        let Some(ours) = filters.iter().position(is_keyward) else {
-            return self.warn(
-                &join(path, "http_filters"),
-                "this listener does not run Keyward",
-                "add the filter here too, or make sure that nothing protected is behind it",
-            );
-        };
-        let place = join(path, &format!("http_filters[{ours}]"));
-        let filter = &filters[ours];
-        if filter["disabled"] == true {
-            self.warn(
-                &join(&place, "disabled"),
-                "the filter is off unless a route switches it on",
-                "remove `disabled`",
-            );
+    /// Headers that a route configuration, a virtual host or a route changes.
+    fn header_changes(&mut self, value: &Value, path: &str) {
+        for (index, name) in list(&value["request_headers_to_remove"]).iter().enumerate() {
+            self.removed_header(text(name), &join(path, &format!("request_headers_to_remove[{index}]")));
         }
-        let plugin = wasm_plugin(&filter["typed_config"]).unwrap_or(&Value::Null);
-        if plugin["failure_policy"] == "FAIL_OPEN" || plugin["fail_open"] == true {
-            self.warn(&join(&place, "typed_config.config"), FAILS_OPEN, "use `failure_policy: FAIL_RELOAD`");
-        } else if plugin["failure_policy"] != "FAIL_RELOAD" {
-            self.warn(
-                &join(&place, "typed_config.config.failure_policy"),
-                "a crashed filter stays down until Envoy restarts",
-                "use `FAIL_RELOAD`",
-            );
-        }
-        if plugin["allow_on_headers_stop_iteration"] == true {
-            self.warn(
-                &join(&place, "typed_config.config.allow_on_headers_stop_iteration"),
-                "held requests depend on it being off",
-                "remove it",
-            );
-        }
-        self.backstop(&filters[ours + 1..], path, ours + 1);
-        for field in ["normalize_path", "merge_slashes"] {
-            if manager[field] != true {
-                self.warn(
-                    &join(path, field),
-                    "Envoy leaves paths as they come, and the filter refuses ambiguous ones",
-                    &format!("set `{field}: true`"),
+        let removed = removed_headers(self.all);
+        for (index, added) in list(&value["request_headers_to_add"]).iter().enumerate() {
+            let place = join(path, &format!("request_headers_to_add[{index}].header"));
+            let (name, stamp) = (text(&added["header"]["key"]), text(&added["header"]["value"]));
+            if !stamp.contains("FILTER_STATE(wasm.keyward.") {
+                continue;
+            }
+            let identity = &self.config.identity_headers;
+            let by_filter =
+                [&identity.id, &identity.name].into_iter().flatten().any(|own| own.eq_ignore_ascii_case(name));
+            if !by_filter && !removed.iter().any(|have| have.eq_ignore_ascii_case(name)) {
+                self.findings.warn(
+                    join(&place, "key"),
+                    format!(
+                        "nothing removes `{name}` that a client sends: without a key it reaches the upstream as it is"
+                    ),
+                    "add it to `request_headers_to_remove`",
+                );
+            }
+            if self.config.mode == Mode::Shadow
+                && (stamp.contains("keyward.key_id") || stamp.contains("keyward.key_name"))
+            {
+                self.findings.error(
+                    join(&place, "value"),
+                    "in shadow mode this names the key of requests that would be refused",
+                    "use `wasm.keyward.identity_id` and `wasm.keyward.identity_name`, which exist only for allowed ones",
                 );
             }
         }
-        for (index, upgrade) in list(&manager["upgrade_configs"]).iter().enumerate() {
-            let own = list(&upgrade["filters"]);
-            let place = join(path, &format!("upgrade_configs[{index}].filters"));
-            if !own.is_empty() && !own.iter().any(is_keyward) {
-                self.warn(
-                    &place,
-                    "upgrade requests take this list, and the filter is not in it",
-                    "remove `filters`, or put Keyward and its backstop into it",
-                );
-            } else if !own.is_empty() && self.config.mode == Mode::Enforce && !own.iter().any(enforces) {
-                self.warn(&place, NO_BACKSTOP, ADD_BACKSTOP);
-            }
-        }
     }
 
-    fn backstop(&mut self, behind: &[Value], path: &str, first: usize) {
-        let enforcing = behind.iter().position(enforces);
-        match (self.config.mode, enforcing) {
-            (Mode::Enforce, None) => self.warn(&join(path, "http_filters"), NO_BACKSTOP, ADD_BACKSTOP),
-            (Mode::Enforce, Some(at)) if behind[at]["disabled"] == true => self.warn(
-                &join(path, &format!("http_filters[{}].disabled", first + at)),
-                "the backstop is off unless a route switches it on",
-                "remove `disabled`",
-            ),
-            (Mode::Shadow, Some(at)) => self.warn(
-                &join(path, &format!("http_filters[{}].typed_config.rules", first + at)),
-                "the backstop refuses what shadow mode lets pass",
-                "rename `rules` to `shadow_rules` while the mode is `shadow`",
-            ),
-            _ => {}
-        }
-    }
-
-    fn route(&mut self, route: &Value, path: &str) {
-        for (index, header) in list(&route["match"]["headers"]).iter().enumerate() {
-            self.matched_header(header["name"].as_str(), &join(path, &format!("match.headers[{index}]")));
-        }
-        for (index, parameter) in list(&route["match"]["query_parameters"]).iter().enumerate() {
-            self.matched_parameter(
-                parameter["name"].as_str(),
-                &join(path, &format!("match.query_parameters[{index}]")),
-            );
-        }
-        if !route["route"]["internal_redirect_policy"].is_null() {
-            self.warn(
-                &join(path, "route.internal_redirect_policy"),
-                "a redirected request has lost its key, and is denied",
-                "leave it off on protected routes",
+    /// Notes a header that a route removes from requests.
+    pub(super) fn removed_header(&mut self, name: &str, place: &str) {
+        let is_key = |source: &KeySource| matches!(source, KeySource::Header { name: have, .. } if have.eq_ignore_ascii_case(name));
+        if self.config.mode == Mode::Shadow && self.config.key_sources.iter().any(is_key) {
+            self.findings.error(
+                place,
+                format!("in shadow mode the upstream still needs the key, and this removes `{name}`"),
+                "leave the header in until the mode is `enforce`",
             );
         }
     }
 
-    /// Per-route settings, wherever they stand: on a route, a virtual host, a whole route configuration, a cluster of
-    /// several.
+    /// Checks the settings of filters on a route, a virtual host, a route configuration or one of several clusters.
     fn per_filter(&mut self, value: &Value, path: &str) {
         for (name, config) in value["typed_per_filter_config"].as_object().into_iter().flatten() {
             let place = join(path, &format!("typed_per_filter_config.{name}"));
-            // Routes may come without the listener that they belong to.
+            // Routes may be in another document than the listener that they belong to.
             let is_ours = self.ours.iter().any(|ours| ours == name) || name.to_ascii_lowercase().contains("keyward");
             if !is_ours && !self.ours.is_empty() {
                 continue;
             }
-            let kind = config["@type"].as_str().unwrap_or_default();
             if config["disabled"] == true {
-                self.warn(
-                    &place,
+                self.findings.warn(
+                    place,
                     format!("the filter `{name}` is off here"),
                     "for Keyward use a rule with `access: public` instead, and leave its backstop on",
                 );
-            } else if is_ours && kind.ends_with("RBACPerRoute") {
-                self.warn(&place, format!("`{name}` has other rules here"), "leave the backstop as it is everywhere");
+            } else if is_ours && text(&config["@type"]).ends_with("RBACPerRoute") {
+                let help = "leave the backstop as it is everywhere";
+                self.findings.warn(place, format!("`{name}` has other rules here"), help);
             }
         }
     }
 
-    fn wasm_plugin(&mut self, spec: &Value, path: &str) {
-        if !looks_like_ours(spec, &spec["pluginConfig"]) {
-            return;
-        }
-        let place = join(path, "failStrategy");
-        match spec["failStrategy"].as_str() {
-            Some("FAIL_RELOAD") => {}
-            Some("FAIL_OPEN") => self.warn(&place, FAILS_OPEN, "use `FAIL_RELOAD`"),
-            _ => self.warn(&place, "a crashed filter stays down until the proxy restarts", "use `FAIL_RELOAD`"),
-        }
-    }
-
-    fn extension_policy(&mut self, spec: &Value, path: &str) {
-        for (index, wasm) in list(&spec["wasm"]).iter().enumerate() {
-            if wasm["failOpen"] == true && looks_like_ours(wasm, &wasm["config"]) {
-                self.warn(&join(path, &format!("wasm[{index}].failOpen")), FAILS_OPEN, "use `false`");
-            }
-        }
-    }
-
-    fn virtual_service(&mut self, spec: &Value, path: &str) {
-        for (http, route) in list(&spec["http"]).iter().enumerate() {
-            for (index, condition) in list(&route["match"]).iter().enumerate() {
-                let place = join(path, &format!("http[{http}].match[{index}]"));
-                for field in ["headers", "withoutHeaders"] {
-                    for name in condition[field].as_object().into_iter().flat_map(|fields| fields.keys()) {
-                        self.matched_header(Some(name), &join(&place, &format!("{field}.{name}")));
-                    }
-                }
-                for name in condition["queryParams"].as_object().into_iter().flat_map(|fields| fields.keys()) {
-                    self.matched_parameter(Some(name), &join(&place, &format!("queryParams.{name}")));
-                }
-            }
-        }
-    }
-
-    fn http_route(&mut self, spec: &Value, path: &str) {
-        for (rule, route) in list(&spec["rules"]).iter().enumerate() {
-            for (index, condition) in list(&route["matches"]).iter().enumerate() {
-                let place = join(path, &format!("rules[{rule}].matches[{index}]"));
-                for (at, header) in list(&condition["headers"]).iter().enumerate() {
-                    self.matched_header(header["name"].as_str(), &join(&place, &format!("headers[{at}]")));
-                }
-                for (at, parameter) in list(&condition["queryParams"]).iter().enumerate() {
-                    self.matched_parameter(parameter["name"].as_str(), &join(&place, &format!("queryParams[{at}]")));
-                }
-            }
-        }
-    }
-
-    /// A route is chosen by a header.
-    fn matched_header(&mut self, name: Option<&str>, place: &str) {
-        let name = name.unwrap_or_default().to_ascii_lowercase();
+    /// Notes that a route is chosen by a header.
+    pub(super) fn matched_header(&mut self, name: &str, place: &str) {
+        let name = name.to_ascii_lowercase();
         let identity = &self.config.identity_headers;
         let is_identity = [&identity.id, &identity.name].into_iter().flatten().any(|have| **have == *name);
         let is_source = |source: &KeySource| match source {
@@ -278,9 +199,8 @@ impl Lint<'_> {
         }
     }
 
-    /// A route is chosen by a query parameter.
-    fn matched_parameter(&mut self, name: Option<&str>, place: &str) {
-        let name = name.unwrap_or_default();
+    /// Notes that a route is chosen by a query parameter.
+    pub(super) fn matched_parameter(&mut self, name: &str, place: &str) {
         let is_source = |source: &KeySource| matches!(source, KeySource::Query { name: have } if **have == *name);
         if self.config.key_sources.iter().any(is_source) {
             self.warn_of_match(name, place);
@@ -288,55 +208,48 @@ impl Lint<'_> {
     }
 
     fn warn_of_match(&mut self, name: &str, place: &str) {
-        let message = format!("the filter changes `{name}`, and then Envoy chooses the route anew");
-        self.warn(place, message, "match on something else");
+        let message = format!("the filter changes `{name}`, and then Envoy chooses the route again");
+        self.findings.warn(place, message, "match on something else");
     }
-}
 
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map(Vec::as_slice).unwrap_or_default()
+    /// Notes that a route sends another path to the upstream than the one that was checked.
+    pub(super) fn rewritten(&mut self, place: &str) {
+        self.findings.warn(
+            place,
+            "the upstream gets another path than the one that Keyward checks",
+            "write the rules for the paths that clients send, and make sure that no two of them with different rules lead to \
+             the same path of the upstream",
+        );
+    }
 }
 
 fn has_action(route: &Value) -> bool {
     ["route", "direct_response", "redirect", "non_forwarding_action"].iter().any(|action| !route[*action].is_null())
 }
 
-/// An HTTP filter that is Keyward, or gets its configuration by ECDS under its name.
-fn is_keyward(filter: &Value) -> bool {
-    let discovered = !filter["config_discovery"].is_null()
-        && filter["name"].as_str().is_some_and(|name| name.to_ascii_lowercase().contains("keyward"));
+/// Returns whether an HTTP filter is Keyward, or gets its configuration by ECDS under its name.
+pub(super) fn is_keyward(filter: &Value) -> bool {
+    let discovered =
+        !filter["config_discovery"].is_null() && text(&filter["name"]).to_ascii_lowercase().contains("keyward");
     discovered
         || wasm_plugin(&filter["typed_config"])
             .is_some_and(|plugin| looks_like_ours(plugin, &plugin["configuration"]["value"]))
 }
 
-/// An HTTP filter that is a backstop and refuses.
-fn enforces(filter: &Value) -> bool {
-    filter["typed_config"]["@type"].as_str().is_some_and(|kind| kind.ends_with("filters.http.rbac.v3.RBAC"))
-        && filter["typed_config"]["rules"].to_string().contains("wasm.keyward.decision")
+/// Returns whether a value, or any value in it, passes a test.
+pub(super) fn any(value: &Value, test: &dyn Fn(&Value) -> bool) -> bool {
+    test(value)
+        || match value {
+            Value::Object(fields) => fields.values().any(|inner| any(inner, test)),
+            Value::Array(items) => items.iter().any(|inner| any(inner, test)),
+            _ => false,
+        }
 }
 
-fn holds_backstop(value: &Value) -> bool {
-    match value {
-        Value::Object(fields) => enforces(value) || fields.values().any(holds_backstop),
-        Value::Array(items) => items.iter().any(holds_backstop),
-        _ => false,
-    }
-}
-
-fn has_field(value: &Value, name: &str) -> bool {
-    match value {
-        Value::Object(fields) => fields.contains_key(name) || fields.values().any(|inner| has_field(inner, name)),
-        Value::Array(items) => items.iter().any(|inner| has_field(inner, name)),
-        _ => false,
-    }
-}
-
-/// The names of all filters that are Keyward or its backstop.
 fn collect_names(value: &Value, names: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
-            if is_keyward(value) || enforces(value) {
+            if is_keyward(value) || backstop::is_in_force(value) {
                 names.extend(fields.get("name").and_then(Value::as_str).map(str::to_owned));
             }
             fields.values().for_each(|inner| collect_names(inner, names));
@@ -346,17 +259,19 @@ fn collect_names(value: &Value, names: &mut Vec<String>) {
     }
 }
 
-fn collect_removed<'v>(value: &'v Value, names: &mut Vec<&'v str>) {
-    match value {
-        Value::Object(fields) => {
-            names.extend(list(&value["request_headers_to_remove"]).iter().filter_map(Value::as_str));
-            fields.values().for_each(|inner| collect_removed(inner, names));
+/// The headers that routes remove anywhere.
+fn removed_headers(all: &[Value]) -> Vec<&str> {
+    fn collect<'v>(value: &'v Value, names: &mut Vec<&'v str>) {
+        match value {
+            Value::Object(fields) => {
+                names.extend(list(&value["request_headers_to_remove"]).iter().filter_map(Value::as_str));
+                fields.values().for_each(|inner| collect(inner, names));
+            }
+            Value::Array(items) => items.iter().for_each(|inner| collect(inner, names)),
+            _ => {}
         }
-        Value::Array(items) => items.iter().for_each(|inner| collect_removed(inner, names)),
-        _ => {}
     }
-}
-
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    let mut names = Vec::new();
+    all.iter().for_each(|document| collect(document, &mut names));
+    names
 }

@@ -1,6 +1,8 @@
 //! Reads a text, which may hold several YAML documents, as configurations and what is around them.
 
 use super::find::{Found, find, is_plugin_config};
+use super::lines::Lines;
+use super::normalise::Normalisation;
 use keyward_policy::config::{Config, ConfigErrors};
 use serde_json::Value;
 use std::fmt;
@@ -23,7 +25,7 @@ impl fmt::Display for ReadError {
         match self {
             Self::NotYaml(error) => write!(f, "neither YAML nor JSON: {error}"),
             Self::NoConfiguration => f.write_str(
-                "no Keyward configuration in it\n  help: expected a plugin configuration, or an Envoy, WasmPlugin or \
+                "no Keyward configuration in it\n  help: expected a plugin configuration, or an Envoy, WasmPlugin, TrafficExtension or \
                  EnvoyExtensionPolicy file with one",
             ),
             Self::Several => f.write_str(
@@ -38,13 +40,57 @@ impl fmt::Display for ReadError {
     }
 }
 
-/// The documents of a text and the configurations in them.
+/// A text and the name of its file, for messages.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The name of the file.
+    pub name: &'a str,
+    /// The text.
+    pub text: &'a str,
+}
+
+/// One YAML document.
 #[derive(Debug)]
+pub struct Document {
+    /// Which of several documents it is, such as `document 2`. Empty: it is the only one.
+    pub label: String,
+    /// The document.
+    pub value: Value,
+    /// The lines of its fields.
+    pub lines: Lines,
+}
+
+/// A configuration, and where it was found.
+#[derive(Debug)]
+pub struct Placed {
+    /// The number of the document, from zero.
+    pub document: usize,
+    /// The configuration.
+    pub found: Found,
+}
+
+/// The documents of some texts and the configurations in them.
+#[derive(Debug, Default)]
 pub struct Documents {
     /// Every document that is not empty.
-    pub documents: Vec<Value>,
-    /// Every configuration, with its place in the text.
-    pub found: Vec<Found>,
+    pub all: Vec<Document>,
+    /// Every configuration.
+    pub found: Vec<Placed>,
+}
+
+/// Finds how the proxy normalises paths before the filter sees them.
+fn normalisation(placed: &Placed, all: &[Document]) -> Option<Normalisation> {
+    if let Some((manager, _)) = placed.found.place.split_once(".http_filters[") {
+        let path = manager.replace('[', ".").replace(']', "");
+        let document = &all.get(placed.document)?.value;
+        let manager = path.split('.').try_fold(document, |value, name| match name.parse::<usize>() {
+            Ok(index) => value.get(index),
+            Err(_) => value.get(name),
+        })?;
+        return Some(Normalisation::of_manager(manager));
+    }
+    let policy = all.iter().find(|document| document.value["kind"] == "ClientTrafficPolicy")?;
+    Some(Normalisation::of_client_traffic_policy(&policy.value["spec"]))
 }
 
 /// Reads the YAML documents, or the JSON document, of a text.
@@ -57,46 +103,65 @@ pub fn parse(text: &str) -> Result<Vec<Value>, ReadError> {
     Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
 }
 
-/// Reads a text and finds the configurations in it.
+/// Reads texts that belong together and finds the configurations in them.
 ///
 /// # Errors
-/// [`ReadError::NotYaml`].
-pub fn read(text: &str) -> Result<Documents, ReadError> {
-    // The filter's own parser gets JSON unchanged: it reports repeated fields, which a YAML value no longer shows.
-    if serde_json::from_str::<Value>(text).is_ok_and(|value| is_plugin_config(&value)) {
-        let found = Found { place: String::new(), bytes: text.as_bytes().to_vec() };
-        return Ok(Documents { documents: Vec::new(), found: vec![found] });
-    }
-    let documents = parse(text)?;
-    let mut all = Vec::new();
-    for (index, document) in documents.iter().enumerate() {
-        for found in find(document) {
-            all.push(Found { place: in_document(&documents, index, &found.place), ..found });
+/// [`ReadError::NotYaml`], with the number of the text.
+pub fn read(sources: &[Source<'_>]) -> Result<Documents, (usize, ReadError)> {
+    let mut read = Documents::default();
+    for (number, source) in sources.iter().enumerate() {
+        // The filter's own parser gets JSON unchanged: it reports repeated fields, which a YAML value no longer shows.
+        let json = serde_json::from_str::<Value>(source.text).ok().filter(is_plugin_config);
+        let (values, plain) = match json {
+            Some(value) => (vec![value], true),
+            None => (parse(source.text).map_err(|error| (number, error))?, false),
+        };
+        let mut lines = Lines::read(source.text).into_iter();
+        let count = values.len();
+        for (index, value) in values.into_iter().enumerate() {
+            let label = match (sources.len(), count) {
+                (1, 1) => String::new(),
+                (1, _) => format!("document {}", index + 1),
+                (_, 1) => source.name.to_owned(),
+                _ => format!("{}: document {}", source.name, index + 1),
+            };
+            let found = if plain {
+                vec![Found { place: String::new(), bytes: source.text.as_bytes().to_vec() }]
+            } else {
+                find(&value)
+            };
+            let document = read.all.len();
+            read.found.extend(found.into_iter().map(|found| Placed { document, found }));
+            read.all.push(Document { label, value, lines: lines.next().unwrap_or_default() });
         }
     }
-    // A text that is nothing but the configuration has nothing around it.
-    let alone = documents.len() == 1 && matches!(&all[..], [found] if found.place.is_empty());
-    Ok(Documents { documents: if alone { Vec::new() } else { documents }, found: all })
+    Ok(read)
 }
 
-/// Reads the only configuration of a text.
+/// Reads the only configuration of a text, and how the proxy around it normalises paths. `None` means that the text does
+/// not say.
 ///
 /// # Errors
-/// If there is none or more than one, or the filter would refuse it.
-pub fn read_one(text: &str) -> Result<Config, ReadError> {
-    let Documents { found, .. } = read(text)?;
+/// If there is no configuration or more than one, or the filter would refuse it.
+pub fn read_one(text: &str) -> Result<(Config, Option<Normalisation>), ReadError> {
+    let Documents { found, all } = read(&[Source { name: "", text }]).map_err(|(_, error)| error)?;
     match &found[..] {
-        [one] => Config::parse(&one.bytes).map_err(ReadError::Invalid),
+        [one] => {
+            let config = Config::parse(&one.found.bytes).map_err(ReadError::Invalid)?;
+            Ok((config, normalisation(one, &all)))
+        }
         [] => Err(ReadError::NoConfiguration),
         _ => Err(ReadError::Several),
     }
 }
 
-/// Names a place in one of several documents.
-pub(super) fn in_document(documents: &[Value], index: usize, place: &str) -> String {
-    match (documents.len(), place) {
-        (1, place) => place.to_owned(),
-        (_, "") => format!("document {}", index + 1),
-        (_, place) => format!("document {}: {place}", index + 1),
+impl Document {
+    /// Names a place in this document.
+    pub fn name(&self, place: &str) -> String {
+        match (self.label.as_str(), place) {
+            ("", place) => place.to_owned(),
+            (label, "") => label.to_owned(),
+            (label, place) => format!("{label}: {place}"),
+        }
     }
 }

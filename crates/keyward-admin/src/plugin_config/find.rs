@@ -1,21 +1,22 @@
-//! Finding Keyward's configuration inside the files that carry it.
+//! Finds Keyward's configuration inside the files that carry it.
 
+use super::finding::join;
 use base64::Engine as _;
 use serde_json::Value;
 
-/// One configuration, and where it stands.
+/// A configuration, and its place in a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Like `document 1: static_resources.listeners[0]…configuration`; empty for a file that is the configuration.
+    /// The path of the field, such as `spec.pluginConfig`. Empty: the document is the configuration.
     pub place: String,
-    /// As the filter would get it.
+    /// The configuration as the filter would get it.
     pub bytes: Vec<u8>,
 }
 
-/// Fields that only a plugin configuration of ours has at its top.
+/// Top-level fields by which a plugin configuration of Keyward is known.
 const OUR_FIELDS: [&str; 6] = ["rules", "key_sources", "manifest", "admin", "unmatched", "realm"];
 
-/// Every configuration of ours in a document.
+/// Finds every configuration of Keyward in a document.
 pub fn find(document: &Value) -> Vec<Found> {
     let mut found = Vec::new();
     if is_plugin_config(document) {
@@ -26,7 +27,7 @@ pub fn find(document: &Value) -> Vec<Found> {
     found
 }
 
-/// Whether a document is a plugin configuration and nothing around it.
+/// Returns whether a document is a plugin configuration without anything around it.
 pub fn is_plugin_config(document: &Value) -> bool {
     document.as_object().is_some_and(|fields| {
         !fields.contains_key("kind")
@@ -40,11 +41,17 @@ fn walk(value: &Value, path: &str, found: &mut Vec<Found>) {
     match value {
         Value::Object(fields) => {
             let kind = fields.get("kind").and_then(Value::as_str);
-            if kind == Some("WasmPlugin") {
-                let spec = &value["spec"];
-                if looks_like_ours(spec, &spec["pluginConfig"]) {
-                    let bytes = if spec["pluginConfig"].is_null() { Vec::new() } else { json(&spec["pluginConfig"]) };
-                    found.push(Found { place: join(path, "spec.pluginConfig"), bytes });
+            let istio = match kind {
+                Some("WasmPlugin") => Some("spec"),
+                Some("TrafficExtension") => Some("spec.wasm"),
+                _ => None,
+            };
+            if let Some(spec_path) = istio {
+                let plugin = spec_path.split('.').fold(value, |value, name| &value[name]);
+                let config = &plugin["pluginConfig"];
+                if looks_like_ours(plugin, config) {
+                    let bytes = if config.is_null() { Vec::new() } else { json(config) };
+                    found.push(Found { place: join(path, &format!("{spec_path}.pluginConfig")), bytes });
                 }
                 return;
             }
@@ -79,7 +86,7 @@ fn walk(value: &Value, path: &str, found: &mut Vec<Found>) {
     }
 }
 
-/// The `PluginConfig` of a Wasm HTTP filter, given its typed config.
+/// Returns the `PluginConfig` of a Wasm HTTP filter, given its typed config.
 pub fn wasm_plugin(typed_config: &Value) -> Option<&Value> {
     const WASM: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
     let kind = typed_config.get("@type")?.as_str()?;
@@ -91,7 +98,7 @@ pub fn wasm_plugin(typed_config: &Value) -> Option<&Value> {
     wrapped.then(|| &typed_config["value"]["config"])
 }
 
-/// Whether a wasm plugin is Keyward: by its names, its module, or its configuration.
+/// Returns whether a wasm plugin is Keyward, by its names, its module or its configuration.
 pub fn looks_like_ours(plugin: &Value, config: &Value) -> bool {
     let text = config.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
     if is_plugin_config(text.as_ref().unwrap_or(config)) {
@@ -106,7 +113,7 @@ pub fn looks_like_ours(plugin: &Value, config: &Value) -> bool {
     named.to_string().contains("keyward")
 }
 
-/// What Envoy hands to a plugin for a `configuration` of type `google.protobuf.Any` (measured on 1.40).
+/// Returns what Envoy gives to a plugin for a `configuration` of type `google.protobuf.Any` (measured on 1.40).
 fn unwrap_any(any: &Value) -> Vec<u8> {
     match &any["value"] {
         Value::Null => Vec::new(),
@@ -120,8 +127,4 @@ fn unwrap_any(any: &Value) -> Vec<u8> {
 
 fn json(value: &Value) -> Vec<u8> {
     value.to_string().into_bytes()
-}
-
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }

@@ -1,15 +1,18 @@
-//! What is valid and yet worth a look in the configuration itself.
+//! Checks the configuration itself for what is valid and should be looked at.
 
-use keyward_policy::config::{Config, Mode, Problem, Unmatched};
+use super::finding::{Findings, is_placeholder};
+use crate::catalogue::Catalogue;
+use crate::suggest::nearest;
+use keyward_policy::config::{Config, Mode, Unmatched, Use};
 use keyward_policy::credential::KeySource;
 use keyward_policy::explain;
+use keyward_policy::rule::Access;
 
-/// Warnings about the configuration itself.
-pub fn lint_config(config: &Config) -> Vec<Problem> {
-    let mut warnings = Vec::new();
-    let mut warn = |path: &str, message: String, help: &str| {
-        warnings.push(Problem { path: path.into(), message, help: help.into() })
-    };
+/// Checks a configuration.
+pub fn lint_config(config: &Config, catalogue: Option<&Catalogue>, findings: &mut Findings) {
+    lint_permissions(config, catalogue, findings);
+    lint_keys(config, findings);
+    let mut warn = |path: &str, message: String, help: &str| findings.warn(path, message, help);
     let rules = config.routes.rules();
     for (later, rule) in rules.iter().enumerate() {
         if let Some(earlier) = rules.iter().take(later).position(|earlier| earlier.covers(rule)) {
@@ -37,13 +40,6 @@ pub fn lint_config(config: &Config) -> Vec<Problem> {
     if config.key_sources.iter().any(|source| matches!(source, KeySource::Query { .. })) {
         warn("key_sources", "keys in query parameters end up in logs and browser histories".into(), "prefer a header");
     }
-    if config.admin.as_ref().is_some_and(|admin| admin.token.is_some()) {
-        warn(
-            "admin.token",
-            "the edge token stands in the configuration".into(),
-            "let the cluster's credential_injector add it from a secret",
-        );
-    }
     if config.admin.as_ref().is_some_and(|admin| admin.max_staleness.is_none()) {
         warn(
             "admin.max_staleness",
@@ -60,5 +56,60 @@ pub fn lint_config(config: &Config) -> Vec<Problem> {
              and let the routes do both, as envoy.yaml does",
         );
     }
-    warnings
+}
+
+/// Checks the edge token and the inline keys.
+fn lint_keys(config: &Config, findings: &mut Findings) {
+    let Some(admin) = &config.admin else { return };
+    if let Some(token) = &admin.token {
+        let help = "name a variable of the VM in `admin.token_env`, or let the cluster's credential_injector add the token \
+                    from a secret";
+        if is_placeholder(token) {
+            findings.warn("admin.token", "this is not an edge token: it stands in for one", help);
+        } else {
+            findings.warn("admin.token", "the edge token is in the configuration, which proxies show", help);
+        }
+    }
+    if let Some(manifest) = config.manifest.as_ref().filter(|manifest| manifest.keys.len() > 0) {
+        let when = match manifest.when {
+            Use::Always => "at any time",
+            Use::Fallback => "while no fetched manifest is usable",
+        };
+        findings.warn(
+            "manifest.keys",
+            format!(
+                "inline keys beside `admin` are accepted {when}, also after they were deleted in the admin service, and \
+                 receipts cannot say when a deleted key is refused"
+            ),
+            "remove them, or keep only keys here that the admin service does not have",
+        );
+    }
+}
+
+/// Checks the permissions that rules require and inline keys have.
+fn lint_permissions(config: &Config, catalogue: Option<&Catalogue>, findings: &mut Findings) {
+    let rules = config.routes.rules().iter().enumerate();
+    let required: Vec<(String, &str)> = rules
+        .filter_map(|(index, rule)| match &rule.access {
+            Access::Require(names) => Some((index, names)),
+            _ => None,
+        })
+        .flat_map(|(index, names)| {
+            names.iter().enumerate().map(move |(at, name)| (format!("rules[{index}].require[{at}]"), &**name))
+        })
+        .collect();
+    let built_in = Catalogue::databases_api();
+    let is_built_in = required.iter().any(|(_, name)| built_in.contains(name));
+    let Some(catalogue) = catalogue.or_else(|| is_built_in.then_some(&built_in)) else { return };
+    for (path, name) in required.iter().filter(|(_, name)| !catalogue.contains(name)) {
+        let known = catalogue.permissions().map(|permission| permission.id.as_str());
+        let help = match nearest(name, known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => {
+                "use a permission of the catalogue, or add it there; `--catalogue FILE` names another catalogue".into()
+            }
+        };
+        let message = format!("`{name}` is not a permission of the catalogue: no key can have it");
+        findings.warn(path, message, help);
+    }
 }

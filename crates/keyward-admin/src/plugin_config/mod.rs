@@ -1,9 +1,18 @@
 //! Plugin configurations in deploy files: finding them, reading them, and checking them with what is around them.
 
-pub mod around;
+mod around;
+mod backstop;
+pub mod chain;
 pub mod document;
-pub mod find;
-pub mod lint;
+mod envoy;
+mod find;
+pub mod finding;
+mod gateway;
+mod istio;
+mod lines;
+mod lint;
+pub mod normalise;
 pub mod report;
 #[cfg(test)]
 mod tests;
+pub mod versions;

@@ -1,52 +1,99 @@
-//! What `keyward check` finds in a text: the mistakes that the filter refuses, and warnings.
+//! What `keyward check` finds in files: mistakes, and warnings.
 
-use super::document::{Documents, ReadError, in_document, read};
+use super::document::{Document, Documents, Placed, ReadError, Source, read};
+use super::finding::{Finding, Findings};
+use super::versions::Versions;
 use super::{around, lint};
-use keyward_policy::config::{Config, Problem};
+use crate::catalogue::Catalogue;
+use keyward_policy::config::Config;
 use serde_json::Value;
+
+/// What the files are checked against.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// The versions of the control planes.
+    pub versions: Versions,
+    /// The permissions that can be granted. `None` means that the built-in catalogue is used if the rules use it.
+    pub catalogue: Option<Catalogue>,
+}
 
 /// The findings of one configuration.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Where the configuration is in the text. Empty: the text is the configuration.
+    /// Where the configuration is in the files. Empty: it is the whole file.
     pub place: String,
-    /// Mistakes for which the filter refuses the configuration.
-    pub errors: Vec<Problem>,
+    /// Whether the filter would refuse the configuration.
+    pub refused: bool,
+    /// Mistakes.
+    pub errors: Vec<Finding>,
     /// What is valid and should be looked at.
-    pub warnings: Vec<Problem>,
+    pub warnings: Vec<Finding>,
     /// Number of rules.
     pub rules: usize,
     /// Number of inline keys.
     pub keys: usize,
 }
 
-/// Checks every configuration in a text.
+/// Checks every configuration in files that belong together.
 ///
 /// # Errors
-/// If the text is not YAML, or holds no configuration.
-pub fn check(text: &str) -> Result<Vec<Report>, ReadError> {
-    let Documents { documents, found } = read(text)?;
-    if found.is_empty() {
-        return Err(ReadError::NoConfiguration);
+/// If a text is not YAML, or there is no configuration in any; with the number of the text.
+pub fn check(sources: &[Source<'_>], options: &Options) -> Result<Vec<Report>, (usize, ReadError)> {
+    let read = read(sources)?;
+    if read.found.is_empty() {
+        return Err((0, ReadError::NoConfiguration));
     }
-    Ok(found.into_iter().map(|found| report(found.place, &found.bytes, &documents)).collect())
+    Ok(read.found.iter().map(|placed| report(placed, &read, options)).collect())
 }
 
 /// Checks one configuration, and the documents around it.
-fn report(place: String, bytes: &[u8], around: &[Value]) -> Report {
-    match Config::parse(bytes) {
-        Err(errors) => Report { place, errors: errors.problems().to_vec(), ..Report::default() },
-        Ok(config) => {
-            let mut warnings = lint::lint_config(&config);
-            warnings.extend(around::lint_file(around, &config));
-            for (index, document) in around.iter().enumerate() {
-                let found = around::lint_document(document, &config).into_iter();
-                warnings.extend(
-                    found.map(|problem| Problem { path: in_document(around, index, &problem.path), ..problem }),
-                );
-            }
-            let keys = config.manifest.as_ref().map_or(0, |manifest| manifest.keys.len());
-            Report { place, errors: Vec::new(), warnings, rules: config.routes.rules().len(), keys }
+fn report(placed: &Placed, read: &Documents, options: &Options) -> Report {
+    let Some(document) = read.all.get(placed.document) else { return Report::default() };
+    let place = document.name(&placed.found.place);
+    let locate = |mut finding: Finding| {
+        finding.line = line(document, &placed.found.place, &finding.path);
+        finding
+    };
+    let config = match Config::parse(&placed.found.bytes) {
+        Ok(config) => config,
+        Err(errors) => {
+            let errors = errors.problems().iter().map(|problem| locate(Finding::from(problem))).collect();
+            return Report { place, refused: true, errors, ..Report::default() };
         }
+    };
+    let mut own = Findings::default();
+    lint::lint_config(&config, options.catalogue.as_ref(), &mut own);
+    let mut report = Report {
+        place,
+        rules: config.routes.rules().len(),
+        keys: config.manifest.as_ref().map_or(0, |manifest| manifest.keys.len()),
+        errors: own.errors.into_iter().map(locate).collect(),
+        warnings: own.warnings.into_iter().map(locate).collect(),
+        ..Report::default()
+    };
+    let all: Vec<Value> = read.all.iter().map(|document| document.value.clone()).collect();
+    let whole = around::lint_file(&all, &config, &options.versions);
+    report.errors.extend(whole.errors);
+    report.warnings.extend(whole.warnings);
+    for other in &read.all {
+        let found = around::lint_document(&other.value, &all, &config, &options.versions);
+        let locate = |mut finding: Finding| {
+            finding.line = other.lines.find(&finding.path).map(|(line, _)| line);
+            finding.path = other.name(&finding.path);
+            finding
+        };
+        report.errors.extend(found.errors.into_iter().map(locate));
+        report.warnings.extend(found.warnings.into_iter().map(locate));
     }
+    report
+}
+
+/// Finds the line of a field of a configuration, which may be the `value` of a protobuf `Any`.
+fn line(document: &Document, place: &str, path: &str) -> Option<u32> {
+    let parts = |middle: &[&str]| {
+        let parts = [&[place], middle, &[path]].concat();
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".")
+    };
+    let found = [parts(&[]), parts(&["value"])].into_iter().filter_map(|path| document.lines.find(&path));
+    found.max_by_key(|(_, matched)| *matched).map(|(line, _)| line)
 }

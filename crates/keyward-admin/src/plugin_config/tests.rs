@@ -1,20 +1,32 @@
 //! Each kind of file that carries a configuration, and each thing worth a look.
 
-use super::document::ReadError;
-use super::report::{Report, check as check_text};
+mod faults;
+
+use super::document::{ReadError, Source};
+use super::report::{self, Options, Report};
 
 const CONFIG: &str = r#"{"manifest":{"keys":[]},"rules":[{"path":"/a","access":"public"}]}"#;
+
+fn check_with(text: &str, options: &Options) -> Result<Vec<Report>, ReadError> {
+    report::check(&[Source { name: "file", text }], options).map_err(|(_, error)| error)
+}
+
+fn check_text(text: &str) -> Result<Vec<Report>, ReadError> {
+    check_with(text, &Options::default())
+}
 
 fn check(text: &str) -> Vec<Report> {
     check_text(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
 fn warnings(text: &str) -> Vec<String> {
-    check(text)
-        .into_iter()
-        .flat_map(|report| report.warnings)
-        .map(|warning| format!("{}: {}", warning.path, warning.message))
-        .collect()
+    let warnings = check(text).into_iter().flat_map(|report| report.warnings);
+    warnings.map(|warning| format!("{}: {}", warning.path, warning.message)).collect()
+}
+
+fn errors(text: &str) -> Vec<String> {
+    let errors = check(text).into_iter().flat_map(|report| report.errors);
+    errors.map(|error| format!("{}: {}", error.path, error.message)).collect()
 }
 
 fn indent(text: &str, by: usize) -> String {
@@ -47,24 +59,39 @@ fn manager(plugin: &str, filters_after: &str, more: &str) -> String {
 const BACKSTOP: &str = r#"          - name: backstop
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC
-              rules: {action: ALLOW, policies: {decided: {principals: [{filter_state: {key: wasm.keyward.decision}}]}}}
+              rules: {action: ALLOW, policies: {decided: {principals: [{filter_state: {key: wasm.keyward.decision, string_match: {exact: allowed}}}]}}}
 "#;
 
 /// A backstop beside a resource of Istio's or Envoy Gateway's.
 const PATCH: &str = r#"---
 kind: EnvoyFilter
 spec:
+  priority: 100
   configPatches:
-  - patch:
+  - applyTo: HTTP_FILTER
+    match: {context: GATEWAY, listener: {filterChain: {filter: {subFilter: {name: envoy.filters.http.router}}}}}
+    patch:
+      operation: INSERT_BEFORE
       value:
         name: keyward_backstop
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC
-          rules: {action: ALLOW, policies: {decided: {principals: [{filter_state: {key: wasm.keyward.decision}}]}}}
+          rules_stat_prefix: keyward_backstop_rbac.
+          rules: {action: ALLOW, policies: {decided: {principals: [{filter_state: {key: wasm.keyward.decision, string_match: {exact: allowed}}}]}}}
+"#;
+
+/// What makes Envoy Gateway's filter come back after a crash.
+const RELOAD: &str = r#"---
+kind: EnvoyPatchPolicy
+spec:
+  jsonPatches:
+  - {type: x, name: a/b/c, operation: {op: add, path: /failure_policy, value: FAIL_RELOAD}}
 "#;
 
 fn wasm_plugin(config: &str) -> String {
-    format!("kind: WasmPlugin\nspec:\n  pluginName: keyward\n  failStrategy: FAIL_RELOAD\n  pluginConfig: {config}\n")
+    format!(
+        "kind: WasmPlugin\nspec:\n  pluginName: keyward\n  phase: AUTHN\n  failStrategy: FAIL_RELOAD\n  pluginConfig: {config}\n"
+    )
 }
 
 fn policy(config: &str) -> String {
@@ -81,7 +108,7 @@ fn string_value() -> String {
 fn every_kind_of_file_is_understood() {
     let struct_value = format!(r#"{{"@type": type.googleapis.com/google.protobuf.Struct, value: {CONFIG}}}"#);
     let wasm_plugin = format!("apiVersion: v1\nkind: Service\n---\n{}{PATCH}", wasm_plugin(CONFIG));
-    let policy = format!("{}{PATCH}", policy(CONFIG));
+    let policy = format!("{}{PATCH}{RELOAD}", policy(CONFIG));
     for text in [
         CONFIG.to_owned(),
         "manifest: {keys: []}\nrules:\n- {path: /a, access: public}\n".to_owned(),
@@ -136,7 +163,7 @@ fn ways_around_the_filter_are_pointed_out() {
     let open = manager(&string_value(), BACKSTOP, "").replace("FAIL_RELOAD", "FAIL_OPEN");
     assert!(warnings(&open)[0].contains("pass unchecked"));
     let raw = manager(&string_value(), BACKSTOP, "").replace("normalize_path: true", "normalize_path: false");
-    assert!(warnings(&raw)[0].contains("leaves paths as they come"));
+    assert!(warnings(&raw)[0].contains("does not normalise paths"));
 }
 
 #[test]
@@ -198,7 +225,7 @@ fn a_backstop_that_does_not_fit_the_mode_is_pointed_out() {
     let off = BACKSTOP.replace("- name: backstop", "- name: backstop\n            disabled: true");
     assert!(warnings(&manager(&string_value(), &off, ""))[0].contains("the backstop is off"));
     for alone in [wasm_plugin(CONFIG), policy(CONFIG)] {
-        assert!(warnings(&alone)[0].contains("no RBAC backstop"), "{alone}");
+        assert!(warnings(&alone).iter().any(|warning| warning.contains("no RBAC backstop")), "{alone}");
     }
     let closed = wasm_plugin(CONFIG).replace("  failStrategy: FAIL_RELOAD\n", "");
     assert!(warnings(&format!("{closed}{PATCH}"))[0].contains("stays down"));
@@ -220,8 +247,8 @@ fn resources_that_choose_a_route_by_the_key_are_pointed_out() {
     assert_eq!(
         found,
         [
-            "document 3: spec.http[0].match[0].headers.X-Api-Key: the filter changes `x-api-key`, and then Envoy chooses the route anew",
-            "document 4: spec.rules[0].matches[0].headers[1]: the filter changes `x-api-key-id`, and then Envoy chooses the route anew",
+            "document 3: spec.http[0].match[0].headers.X-Api-Key: the filter changes `x-api-key`, and then Envoy chooses the route again",
+            "document 4: spec.rules[0].matches[0].headers[1]: the filter changes `x-api-key-id`, and then Envoy chooses the route again",
         ]
     );
 }
@@ -231,7 +258,10 @@ fn an_upgrade_list_needs_the_backstop_too() {
     let wasm = r#"{name: keyward, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm, config: {name: keyward}}}"#;
     let upgrade = format!("          upgrade_configs: [{{upgrade_type: websocket, filters: [{wasm}]}}]\n");
     let found = warnings(&manager(&string_value(), BACKSTOP, &upgrade));
-    assert!(found.iter().any(|warning| warning.contains("upgrade_configs[0].filters: no RBAC backstop")), "{found:?}");
+    assert!(
+        found.iter().any(|warning| warning.contains("upgrade_configs[0].filters: there is no RBAC backstop")),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -110,17 +110,18 @@ impl Server {
         watch_for_silence(&stream);
         let caller = Caller { address, trust: place.trust().clone() };
         tokio::select! {
-            () = self.serve_stream(stream, caller, stop) => {}
+            () = self.serve_stream(stream, caller, &place, stop) => {}
             () = place.evicted() => tracing::debug!(peer = %address, "closed an idle connection for another one"),
         }
     }
 
-    async fn serve_stream(&self, mut stream: TcpStream, caller: Caller, mut stop: watch::Receiver<()>) {
+    async fn serve_stream(&self, mut stream: TcpStream, caller: Caller, place: &Place, mut stop: watch::Receiver<()>) {
         match &self.tls {
             None => {
                 let begun = polls::serve(&mut stream, &self.router, &caller, MAX_IDLE, &mut stop).await;
                 // An error means that the client went away, which needs no line in the log.
                 if let Ok(Some((protocol, prefix))) = begun {
+                    place.grow();
                     let stream = Prefixed::new(prefix, stream);
                     Box::pin(self.serve_requests(stream, protocol, caller, stop)).await;
                 }

@@ -63,7 +63,7 @@ pub async fn serve(
                 continue;
             }
         };
-        let Ok(place) = strangers.enter(peer.ip()).await else {
+        let Ok(place) = strangers.enter(peer.ip()) else {
             refused.note(|| {
                 tracing::warn!("limit of {max_connections} open connections reached: another one was closed at once");
             });
@@ -72,6 +72,10 @@ pub async fn serve(
             }
             continue;
         };
+        if server.is_encrypted() {
+            // A handshake needs buffers and much time: those that come wait here, where they cost nothing.
+            place.grow_in_turn().await;
+        }
         let (server, stopped, open) = (Arc::clone(&server), stopped.clone(), open.clone());
         tokio::spawn(async move {
             server.serve(stream, peer.ip(), place, stopped).await;

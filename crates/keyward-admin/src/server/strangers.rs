@@ -1,9 +1,10 @@
 //! Connections that have not shown a token or a session yet, and how many of them there may be.
 //!
-//! Anybody can open a connection, and each costs memory. Those of callers that have proved themselves are limited by the
-//! number of connections alone; of all others only a few may be open at once, and where another one comes, the oldest
-//! is closed. So whoever only opens connections pushes out their own, while a caller who has something to say has said
-//! it long before it is their turn.
+//! Anybody can open a connection, and each costs memory: little while it is silent, and many times as much once something
+//! other than a poll came. Connections of callers that have proved themselves are limited by the number of connections
+//! alone; of all others only so many may be open at once, and where another one comes, the oldest is closed. So whoever
+//! only opens connections pushes out their own, while a caller who has something to say has said it long before it is
+//! their turn.
 
 use crate::app::Trust;
 use crate::app::slowdown::network;
@@ -15,33 +16,40 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// How many connections of strangers may be open.
-pub(super) const MAX_STRANGERS: usize = 512;
+/// How many connections of strangers may be open that are silent, or have only polled.
+const MAX_SILENT: usize = 16_384;
+/// How many connections of strangers may be open that need buffers.
+const MAX_BUSY: usize = 512;
 /// How many of them from one address, or from one /64 network of IPv6.
-pub(super) const MAX_STRANGERS_PER_NETWORK: usize = 448;
-/// How long a connection may take to say something before it can be closed for another one. A fleet that comes back at
-/// once is accepted no faster than it can be answered.
-const MIN_AGE: Duration = Duration::from_millis(100);
+const MAX_BUSY_PER_NETWORK: usize = 448;
+/// How long an encrypted connection may take to say something before it can be closed for another one. A fleet that
+/// comes back at once is accepted no faster than it can be answered.
+const MIN_AGE: Duration = Duration::from_millis(250);
 
 /// The connections that are open.
 pub(super) struct Strangers {
     /// Places for all connections.
     places: Arc<Semaphore>,
-    max_strangers: usize,
-    max_per_network: usize,
-    state: Arc<Mutex<State>>,
+    max_silent: usize,
+    max_busy: usize,
+    max_busy_per_network: usize,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     /// The next connection's number.
     next: u64,
-    /// By number, so that the oldest comes first. Some may have proved themselves meanwhile.
-    waiting: BTreeMap<u64, Arc<Waiting>>,
-    by_network: HashMap<IpAddr, BTreeMap<u64, Arc<Waiting>>>,
+    silent: ByAge,
+    busy: ByAge,
+    busy_by_network: HashMap<IpAddr, ByAge>,
 }
 
-struct Waiting {
+/// Connections by their number, so that the oldest comes first. Some may have proved themselves meanwhile.
+type ByAge = BTreeMap<u64, Arc<Stranger>>;
+
+struct Stranger {
+    number: u64,
     network: IpAddr,
     since: Instant,
     trust: Trust,
@@ -50,9 +58,8 @@ struct Waiting {
 
 /// The place of one connection, given back when dropped.
 pub(super) struct Place {
-    number: u64,
-    waiting: Arc<Waiting>,
-    state: Arc<Mutex<State>>,
+    stranger: Arc<Stranger>,
+    strangers: Arc<Strangers>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -62,72 +69,73 @@ pub(super) struct Full;
 
 impl Strangers {
     /// Makes places for `max_connections` connections altogether.
-    pub fn new(max_connections: usize) -> Self {
+    pub fn new(max_connections: usize) -> Arc<Self> {
         // At least half of the places are left for callers that have proved themselves, unless there are very few.
-        let max_strangers = MAX_STRANGERS.min((max_connections / 2).max(16));
-        Self {
+        let share = (max_connections / 2).max(16);
+        let max_busy = MAX_BUSY.min(share);
+        Arc::new(Self {
             places: Arc::new(Semaphore::new(max_connections)),
-            max_strangers,
-            max_per_network: MAX_STRANGERS_PER_NETWORK.min((max_strangers * 7 / 8).max(16)),
-            state: Arc::default(),
-        }
+            max_silent: MAX_SILENT.min(share),
+            max_busy,
+            max_busy_per_network: MAX_BUSY_PER_NETWORK.min((max_busy * 7 / 8).max(16)),
+            state: Mutex::default(),
+        })
     }
 
-    /// Finds a place for a new connection, and closes the oldest stranger for it where there are too many.
+    /// Finds a place for a new connection, and closes the oldest silent one for it where there are too many.
     ///
     /// # Errors
     /// [`Full`] where all places are taken.
-    pub async fn enter(&self, address: IpAddr) -> Result<Place, Full> {
+    pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Full)?;
-        let network = network(address);
-        while let Some(wait) = self.make_room(network) {
-            tokio::time::sleep(wait).await;
-        }
-        let waiting =
-            Arc::new(Waiting { network, since: Instant::now(), trust: Trust::default(), evicted: Notify::new() });
         let mut state = self.state.lock();
+        while state.silent.len() >= self.max_silent {
+            let Some((_, oldest)) = state.silent.pop_first() else { break };
+            oldest.evict();
+        }
         let number = state.next;
         state.next += 1;
-        state.waiting.insert(number, Arc::clone(&waiting));
-        state.by_network.entry(network).or_default().insert(number, Arc::clone(&waiting));
-        Ok(Place { number, waiting, state: Arc::clone(&self.state), _place: place })
-    }
-
-    /// Closes the oldest stranger, of this network or of all, where there are too many. Returns how long to wait where
-    /// the oldest is still too young.
-    fn make_room(&self, network: IpAddr) -> Option<Duration> {
-        let mut state = self.state.lock();
-        loop {
-            let of_network = state.by_network.get(&network).map_or(0, BTreeMap::len);
-            let oldest = if of_network >= self.max_per_network {
-                state.by_network.get(&network)?.first_key_value()
-            } else if state.waiting.len() >= self.max_strangers {
-                state.waiting.first_key_value()
-            } else {
-                return None;
-            };
-            let (&number, waiting) = oldest?;
-            let waiting = Arc::clone(waiting);
-            let age = waiting.since.elapsed();
-            if !waiting.trust.is_given() {
-                if age < MIN_AGE {
-                    return Some(MIN_AGE.saturating_sub(age));
-                }
-                waiting.evicted.notify_one();
-            }
-            state.forget(number, waiting.network);
-        }
+        let stranger = Arc::new(Stranger {
+            number,
+            network: network(address),
+            since: Instant::now(),
+            trust: Trust::default(),
+            evicted: Notify::new(),
+        });
+        state.silent.insert(number, Arc::clone(&stranger));
+        Ok(Place { stranger, strangers: Arc::clone(self), _place: place })
     }
 }
 
 impl State {
-    fn forget(&mut self, number: u64, network: IpAddr) {
-        self.waiting.remove(&number);
-        if let Some(waiting) = self.by_network.get_mut(&network) {
-            waiting.remove(&number);
-            if waiting.is_empty() {
-                self.by_network.remove(&network);
+    /// Returns the oldest busy connection that would have to make room for another one of `network`.
+    fn oldest_busy(&self, network: IpAddr, limits: &Strangers) -> Option<Arc<Stranger>> {
+        let of_network = self.busy_by_network.get(&network);
+        let connections = match of_network {
+            Some(connections) if connections.len() >= limits.max_busy_per_network => connections,
+            _ if self.busy.len() >= limits.max_busy => &self.busy,
+            _ => return None,
+        };
+        connections.first_key_value().map(|(_, oldest)| Arc::clone(oldest))
+    }
+
+    fn forget(&mut self, stranger: &Stranger) {
+        self.silent.remove(&stranger.number);
+        self.busy.remove(&stranger.number);
+        if let Some(connections) = self.busy_by_network.get_mut(&stranger.network) {
+            connections.remove(&stranger.number);
+            if connections.is_empty() {
+                self.busy_by_network.remove(&stranger.network);
             }
+        }
+    }
+}
+
+impl Stranger {
+    /// Closes the connection, unless its caller has proved itself.
+    fn evict(&self) {
+        if !self.trust.is_given() {
+            self.evicted.notify_one();
         }
     }
 }
@@ -135,18 +143,46 @@ impl State {
 impl Place {
     /// Returns what a request on this connection marks when its caller has proved itself.
     pub fn trust(&self) -> &Trust {
-        &self.waiting.trust
+        &self.stranger.trust
     }
 
     /// Waits until the connection has to make room for another one.
     pub async fn evicted(&self) {
-        self.waiting.evicted.notified().await;
+        self.stranger.evicted.notified().await;
+    }
+
+    /// Counts the connection among those that need buffers, and closes the oldest of them where there are too many.
+    pub fn grow(&self) {
+        let mut state = self.strangers.state.lock();
+        state.forget(&self.stranger);
+        if self.trust().is_given() {
+            return;
+        }
+        while let Some(oldest) = state.oldest_busy(self.stranger.network, &self.strangers) {
+            state.forget(&oldest);
+            oldest.evict();
+        }
+        let (number, network) = (self.stranger.number, self.stranger.network);
+        state.busy.insert(number, Arc::clone(&self.stranger));
+        state.busy_by_network.entry(network).or_default().insert(number, Arc::clone(&self.stranger));
+    }
+
+    /// The same, once the connection that would have to be closed for it has had its time.
+    pub async fn grow_in_turn(&self) {
+        loop {
+            let oldest = self.strangers.state.lock().oldest_busy(self.stranger.network, &self.strangers);
+            let age = oldest.filter(|oldest| !oldest.trust.is_given()).map(|oldest| oldest.since.elapsed());
+            match age {
+                Some(age) if age < MIN_AGE => tokio::time::sleep(MIN_AGE.saturating_sub(age)).await,
+                _ => return self.grow(),
+            }
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.state.lock().forget(self.number, self.waiting.network);
+        self.strangers.state.lock().forget(&self.stranger);
     }
 }
 
@@ -162,56 +198,83 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_oldest_stranger_of_an_address_makes_room() {
+    async fn the_oldest_busy_stranger_of_an_address_makes_room() {
         let strangers = Strangers::new(100_000);
-        let other = strangers.enter(B).await.unwrap();
-        let mut open = Vec::new();
-        for _ in 0..MAX_STRANGERS_PER_NETWORK {
-            open.push(strangers.enter(A).await.unwrap());
-        }
+        let busy = |address: IpAddr| {
+            let place = strangers.enter(address).unwrap();
+            place.grow();
+            place
+        };
+        let (other, silent) = (busy(B), strangers.enter(A).unwrap());
+        let mut open: Vec<Place> = (0..MAX_BUSY_PER_NETWORK).map(|_| busy(A)).collect();
         assert!(!is_evicted(&open[0]).await);
         open[0].trust().give();
-        open.push(strangers.enter(A).await.unwrap());
+        open.push(busy(A));
         // The first has proved itself and stays; it no longer counts.
         assert!(!is_evicted(&open[0]).await && !is_evicted(&open[1]).await);
+        open.push(busy(A));
+        assert!(is_evicted(&open[1]).await && !is_evicted(&open[2]).await);
+        assert!(!is_evicted(&other).await && !is_evicted(&silent).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_encrypted_connection_has_time_to_say_something() {
+        let strangers = Strangers::new(100_000);
+        let mut open = Vec::new();
         let begun = Instant::now();
-        open.push(strangers.enter(A).await.unwrap());
-        assert_eq!(begun.elapsed(), MIN_AGE, "a new connection has time to say something");
-        assert!(is_evicted(&open[1]).await && !is_evicted(&open[2]).await && !is_evicted(&other).await);
+        for _ in 0..MAX_BUSY_PER_NETWORK {
+            let place = strangers.enter(A).unwrap();
+            place.grow_in_turn().await;
+            open.push(place);
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        let next = strangers.enter(A).unwrap();
+        next.grow_in_turn().await;
+        assert_eq!(begun.elapsed(), MIN_AGE);
+        assert!(is_evicted(&open[0]).await && !is_evicted(&open[1]).await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn strangers_of_many_addresses_leave_places_to_others() {
-        let strangers = Strangers::new(64);
-        let mut open = Vec::new();
-        for n in 0..1_000 {
-            open.push(strangers.enter(IpAddr::from([10, 0, (n / 256) as u8, n as u8])).await.unwrap());
-            let mut left = Vec::new();
-            for place in open {
-                if !is_evicted(&place).await {
-                    left.push(place);
+        for grows in [false, true] {
+            let strangers = Strangers::new(64);
+            let mut open = Vec::new();
+            for n in 0..1_000 {
+                let place = strangers.enter(IpAddr::from([10, 0, (n / 256) as u8, n as u8])).unwrap();
+                if grows {
+                    place.grow();
                 }
+                open.push(place);
+                let mut left = Vec::new();
+                for place in open {
+                    if !is_evicted(&place).await {
+                        left.push(place);
+                    }
+                }
+                open = left;
+                assert!(open.len() <= 32);
             }
-            open = left;
-            assert!(open.len() <= 32);
+            for place in &open {
+                place.trust().give();
+            }
+            while let Ok(place) = strangers.enter(A) {
+                place.trust().give();
+                open.push(place);
+            }
+            assert_eq!(open.len(), 64, "callers that have proved themselves may have all places");
         }
-        for place in &open {
-            place.trust().give();
-        }
-        while let Ok(place) = strangers.enter(A).await {
-            place.trust().give();
-            open.push(place);
-        }
-        assert_eq!(open.len(), 64, "callers that have proved themselves may have all places");
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_kept_of_connections_that_are_over() {
         let strangers = Strangers::new(64);
         for n in 0..100 {
-            drop(strangers.enter(if n % 2 == 0 { A } else { B }).await.unwrap());
+            let place = strangers.enter(if n % 2 == 0 { A } else { B }).unwrap();
+            if n % 3 == 0 {
+                place.grow();
+            }
         }
         let state = strangers.state.lock();
-        assert!(state.waiting.is_empty() && state.by_network.is_empty());
+        assert!(state.silent.is_empty() && state.busy.is_empty() && state.busy_by_network.is_empty());
     }
 }

@@ -353,14 +353,16 @@ impl Pool {
 
 impl Tx {
     async fn begin(
-        mut lease: Lease,
+        lease: Lease,
         begin: &'static str,
         deadline: Instant,
         writes: Option<Arc<Writes>>,
         held: Held,
     ) -> Result<Self> {
-        lease.run(deadline, Statement { sql: begin, args: &[], wants_rows: false }, |_| ()).await?;
-        Ok(Self { lease: Some(lease), deadline, writes, held })
+        // A transaction from now on: one whose begin is given up may have begun all the same.
+        let mut tx = Self { lease: Some(lease), deadline, writes, held };
+        tx.execute(begin, &[]).await?;
+        Ok(tx)
     }
 
     async fn run<T>(&mut self, statement: Statement<'_>, take: fn(Answer) -> T) -> Result<T> {

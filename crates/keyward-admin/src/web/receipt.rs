@@ -17,8 +17,10 @@ pub(super) const WAIT: Duration = Duration::from_secs(1);
 /// What VMs do when they apply a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
-    /// They refuse a deleted, disabled or replaced key.
+    /// They refuse a deleted or disabled key.
     Refused,
+    /// They refuse the old key of one that was regenerated.
+    Replaced,
     /// They accept a new key, or one that is enabled again.
     Known,
     /// They use a key's new name or permissions.
@@ -29,13 +31,14 @@ impl Verb {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Refused => "refused",
+            Self::Replaced => "replaced",
             Self::Known => "known",
             Self::Applied => "applied",
         }
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Self::Refused, Self::Known, Self::Applied].into_iter().find(|verb| verb.as_str() == text)
+        [Self::Refused, Self::Replaced, Self::Known, Self::Applied].into_iter().find(|verb| verb.as_str() == text)
     }
 }
 
@@ -57,59 +60,59 @@ impl ReceiptView {
     fn new(verb: Verb, revision: u64, applied: &Applied, took: Option<Duration>, now: Timestamp) -> Self {
         let does = match verb {
             Verb::Refused => "Refused by",
-            Verb::Known => "Known to",
+            Verb::Replaced => "The old key is refused by",
+            Verb::Known => "Works on",
             Verb::Applied => "Applied by",
         };
         let complete = applied.is_complete();
+        let took =
+            took.filter(|_| complete).map(|took| format!(" ({} ms)", took.as_millis().max(1))).unwrap_or_default();
         let headline = match applied.of {
-            None => "This replica of the service cannot see the filters of the others right now.".to_owned(),
-            Some(0) if applied.unreachable == 0 => "No filter is in contact.".to_owned(),
-            Some(of) => {
-                let vms = if of == 1 { "VM" } else { "VMs" };
-                let after = match took {
-                    Some(took) if complete && of > 0 => format!(" after {} ms", took.as_millis().max(1)),
-                    _ if complete => String::new(),
-                    _ => " so far".to_owned(),
-                };
-                format!("{does} {} of {of} filter {vms}{after}.", applied.vms)
-            }
+            None => "This replica of the service cannot see the proxies of the others at the moment.".to_owned(),
+            Some(0) => "No proxy is in contact.".to_owned(),
+            Some(1) if complete => format!("{does} the only proxy worker in contact{took}."),
+            Some(of) if complete => format!("{does} all {of} proxy workers in contact{took}."),
+            Some(of) => format!("{does} {} of {of} proxy workers so far.", applied.vms),
         };
         let (rest, by) = Self::rest(verb, applied, now);
+        let refuses = matches!(verb, Verb::Refused | Verb::Replaced);
         let waiting = !complete || applied.unreachable > 0;
-        Self { kind: if waiting { "warn" } else { "good" }, verb: verb.as_str(), revision, waiting, headline, rest, by }
+        let good = !waiting && !(refuses && applied.refused_everywhere_by.is_none());
+        Self { kind: if good { "good" } else { "warn" }, verb: verb.as_str(), revision, waiting, headline, rest, by }
     }
 
-    /// Returns a sentence about the VMs that have not applied the change.
+    /// Returns a sentence about the VMs that have not applied the change, and the moment that it ends with.
     fn rest(verb: Verb, applied: &Applied, now: Timestamp) -> (Option<String>, Option<String>) {
         let out = applied.unreachable;
         let Some(of) = applied.of else {
-            return (Some("How many have applied the change cannot be told from here.".to_owned()), None);
+            return (Some("How many have applied the change is not known here.".to_owned()), None);
         };
-        let words = match verb {
-            _ if out == 0 && applied.is_complete() => {
-                let none = match verb {
-                    _ if of > 0 => None,
-                    Verb::Refused => Some("There is none that could still let the old key through."),
-                    Verb::Known | Verb::Applied => Some("The first that connects will know it."),
-                };
-                return (none.map(str::to_owned), None);
-            }
-            Verb::Known | Verb::Applied if out == 0 => return (None, None),
+        let key = match verb {
+            Verb::Refused => "this key",
+            Verb::Replaced => "the old key",
             Verb::Known | Verb::Applied => {
-                let text = format!("{out} out of contact will learn of it as soon as they are back.");
-                return (Some(text), None);
+                let text = match (of, out) {
+                    (0, 0) => Some("The first one that connects will know it.".to_owned()),
+                    (_, 0) => None,
+                    (_, 1) => Some("1 that is cut off will learn of it as soon as it is back.".to_owned()),
+                    _ => Some(format!("{out} that are cut off will learn of it as soon as they are back.")),
+                };
+                return (text, None);
             }
-            Verb::Refused if out == 0 => "The others refuse by".to_owned(),
-            Verb::Refused => format!("{out} out of contact {} by", if out == 1 { "refuses" } else { "refuse" }),
         };
+        let who = match out {
+            0 => "The others".to_owned(),
+            1 => "1 that is cut off".to_owned(),
+            _ => format!("{out} that are cut off"),
+        };
+        let all_have = out == 0 && applied.is_complete();
         match applied.refused_everywhere_by {
-            Some(by) if by > now => (Some(words), Some(time_inline(by))),
-            Some(_) => (Some(format!("{out} out of contact had applied it before they were lost.")), None),
-            None => {
-                let text = "At least one of those without contact has no limit of staleness: it keeps what it knew \
-                            until it is back.";
-                (Some(text.to_owned()), None)
-            }
+            Some(_) if all_have && of > 0 => (None, None),
+            Some(_) if all_have => (Some(format!("None is left that could accept {key}.")), None),
+            Some(by) if by > now => (Some(format!("{who} may accept {key} until")), Some(time_inline(by))),
+            Some(_) => (Some(format!("{who} had applied the change before contact was lost.")), None),
+            None if all_have => (Some(format!("Whether every proxy refuses {key} is not known.")), None),
+            None => (Some(format!("{who} may accept {key}; until when is not known.")), None),
         }
     }
 }
@@ -166,47 +169,80 @@ mod tests {
         let later = Some("2027-01-01T00:14:00Z");
         let now = Some("2027-01-01T00:00:00Z");
         for (verb, receipt, took, says) in [
-            (Verb::Refused, applied(6, 6, 0, now), Some(12), "Refused by 6 of 6 filter VMs after 12 ms."),
-            (Verb::Refused, applied(1, 1, 0, now), Some(0), "Refused by 1 of 1 filter VM after 1 ms."),
-            (Verb::Refused, applied(6, 6, 0, now), None, "Refused by 6 of 6 filter VMs."),
+            (Verb::Refused, applied(6, 6, 0, now), Some(12), "Refused by all 6 proxy workers in contact (12 ms)."),
+            (Verb::Refused, applied(1, 1, 0, now), Some(0), "Refused by the only proxy worker in contact (1 ms)."),
+            (Verb::Refused, applied(6, 6, 0, now), None, "Refused by all 6 proxy workers in contact."),
             (
                 Verb::Refused,
                 applied(6, 6, 3, later),
                 Some(12),
-                "Refused by 6 of 6 filter VMs after 12 ms. 3 out of contact refuse by … at the latest",
+                "Refused by all 6 proxy workers in contact (12 ms). 3 that are cut off may accept this key until … at the \
+                 latest",
             ),
             (
                 Verb::Refused,
                 applied(4, 6, 0, later),
-                None,
-                "Refused by 4 of 6 filter VMs so far. The others refuse by … at the latest",
+                Some(12),
+                "Refused by 4 of 6 proxy workers so far. The others may accept this key until … at the latest",
             ),
             (
                 Verb::Refused,
                 applied(6, 6, 1, None),
                 Some(12),
-                "Refused by 6 of 6 filter VMs after 12 ms. At least one of those without contact has no limit of \
-                 staleness: it keeps what it knew until it is back.",
+                "Refused by all 6 proxy workers in contact (12 ms). 1 that is cut off may accept this key; until when is not \
+                 known.",
+            ),
+            (
+                Verb::Refused,
+                applied(6, 6, 0, None),
+                None,
+                "Refused by all 6 proxy workers in contact. Whether every proxy refuses this key is not known.",
+            ),
+            (
+                Verb::Refused,
+                applied(0, 0, 3, later),
+                Some(12),
+                "No proxy is in contact. 3 that are cut off may accept this key until … at the latest",
+            ),
+            (
+                Verb::Refused,
+                applied(2, 2, 1, now),
+                None,
+                "Refused by all 2 proxy workers in contact. 1 that is cut off had applied the change before contact was \
+                 lost.",
             ),
             (
                 Verb::Refused,
                 applied(0, 0, 0, now),
                 Some(0),
-                "No filter is in contact. There is none that could still let the old key through.",
+                "No proxy is in contact. None is left that could accept this key.",
             ),
             (
                 Verb::Refused,
                 applied(0, None, 0, None),
                 None,
-                "This replica of the service cannot see the filters of the others right now. How many have applied \
-                 the change cannot be told from here.",
+                "This replica of the service cannot see the proxies of the others at the moment. How many have applied the \
+                 change is not known here.",
             ),
-            (Verb::Known, applied(2, 2, 0, now), Some(3), "Known to 2 of 2 filter VMs after 3 ms."),
+            (
+                Verb::Replaced,
+                applied(3, 3, 1, later),
+                Some(3),
+                "The old key is refused by all 3 proxy workers in contact (3 ms). 1 that is cut off may accept the old key \
+                 until … at the latest",
+            ),
+            (Verb::Known, applied(3, 3, 0, now), Some(3), "Works on all 3 proxy workers in contact (3 ms)."),
+            (
+                Verb::Known,
+                applied(0, 0, 0, now),
+                None,
+                "No proxy is in contact. The first one that connects will know it.",
+            ),
             (
                 Verb::Applied,
                 applied(2, 2, 1, later),
                 Some(3),
-                "Applied by 2 of 2 filter VMs after 3 ms. 1 out of contact will learn of it as soon as they are back.",
+                "Applied by all 2 proxy workers in contact (3 ms). 1 that is cut off will learn of it as soon as it is back.",
             ),
         ] {
             assert_eq!(words(verb, receipt, took), says);

@@ -8,6 +8,9 @@ use crate::secret::masked;
 use crate::store::keys::KeyRecord;
 use keyward_policy::timestamp::Timestamp;
 
+/// How many permissions of a key a list shows before it folds the others.
+const SHOWN_PERMISSIONS: usize = 3;
+
 /// A state in a word or two. Its colour only repeats the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Tag {
@@ -107,6 +110,18 @@ pub(super) fn permission_label(catalogue: &Catalogue, id: &str) -> String {
 }
 
 impl KeyRow {
+    /// The permissions that a list shows one by one. One alone is not folded away, because the fold is no smaller.
+    pub fn shown(&self) -> &[PermissionTag] {
+        let count =
+            if self.permissions.len() <= SHOWN_PERMISSIONS + 1 { self.permissions.len() } else { SHOWN_PERMISSIONS };
+        &self.permissions[..count]
+    }
+
+    /// The labels of the others.
+    pub fn folded(&self) -> Vec<&str> {
+        self.permissions[self.shown().len()..].iter().map(|permission| &*permission.label).collect()
+    }
+
     pub fn new(web: &Web, key: &KeyRecord) -> Self {
         let now = web.service().clock().now();
         let catalogue = &web.service().settings.catalogue;
@@ -117,7 +132,10 @@ impl KeyRow {
         } else {
             None
         };
-        let permissions = key.permissions.iter();
+        let mut permissions = key.permissions.clone();
+        // What the catalogue no longer has comes last.
+        permissions.sort_by_key(|id| catalogue.permissions().position(|known| known.id == *id).unwrap_or(usize::MAX));
+        let permissions = permissions.iter();
         let begun = key.regenerated_at.unwrap_or(key.created_at);
         Self {
             id: key.id.clone(),

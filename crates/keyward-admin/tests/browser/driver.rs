@@ -288,6 +288,11 @@ impl Browser {
         })
     }
 
+    /// The title, which is there without the script, too.
+    pub(crate) fn title(&self) -> String {
+        self.get("/title").as_str().unwrap_or_default().to_owned()
+    }
+
     pub(crate) fn body_text(&self) -> String {
         self.all("body").first().map(|body| self.text(body)).unwrap_or_default()
     }
@@ -299,6 +304,12 @@ impl Browser {
     #[track_caller]
     pub(crate) fn text_of(&self, css: &str) -> String {
         self.text(&self.find(css))
+    }
+
+    /// The name by which assistive technology calls an element.
+    pub(crate) fn name_of(&self, css: &str) -> String {
+        let element = self.find(css);
+        self.get(&format!("/element/{}/computedlabel", element.0)).as_str().unwrap_or_default().to_owned()
     }
 
     pub(crate) fn property(&self, css: &str, name: &str) -> Value {

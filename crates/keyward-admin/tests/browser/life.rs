@@ -40,7 +40,7 @@ fn a_key_lives_by_mouse(place: Place) {
     assert!(curl.starts_with("curl -s -X GET 'https://host/api/collections/your_collection/records'"), "{curl}");
     assert!(curl.contains(&format!("-H 'X-Api-Key: {key}'")), "{curl}");
     assert!(browser.text_of("dialog").contains("only shown once"));
-    browser.wait_text("dialog .receipt", "Known to 2 of 2 filter VMs after");
+    browser.wait_text("dialog .receipt", "Works on all 2 proxy workers in contact (");
 
     // Closing asks first, because it was not copied.
     browser.click("dialog [data-close]");
@@ -69,12 +69,12 @@ fn a_key_lives_by_mouse(place: Place) {
     page.use_key(&id, &[("records:read", 1_234)]);
     browser.click("#keys a.name");
     browser.wait_text("h1", "CI Bot");
-    assert!(browser.text_of("#usage").contains("Granted but never used"));
+    assert!(browser.text_of("#usage").contains("One permission is not used yet."));
     assert!(browser.text_of("#usage").contains("1\u{202f}234"));
-    assert!(browser.text_of("#known").contains("Known to 2 of 2 VMs"));
+    assert!(browser.text_of("#known").contains("Applied by 2 of 2 workers"));
     browser.click("#usage form button");
     browser.wait_text(".notice", "“Read files” is no longer granted.");
-    browser.wait_text(".notice .receipt", "Applied by 2 of 2 filter VMs after");
+    browser.wait_text(".notice .receipt", "Applied by all 2 proxy workers in contact (");
     assert_eq!(page.keys()[0]["permissions"], serde_json::json!(["records:read"]));
 
     // Edited, disabled, enabled.
@@ -85,7 +85,7 @@ fn a_key_lives_by_mouse(place: Place) {
     assert_eq!(page.keys()[0]["permissions"], serde_json::json!(["records:read", "records:write"]));
     browser.click("#toggle");
     browser.wait_text("h1", "Disabled");
-    browser.wait_text(".notice .receipt", "Refused by 2 of 2 filter VMs after");
+    browser.wait_text(".notice .receipt", "Refused by all 2 proxy workers in contact (");
     assert_eq!(page.keys()[0]["status"], "disabled");
     browser.click("#toggle");
     browser.wait_text("h1", "Active");
@@ -103,7 +103,7 @@ fn a_key_lives_by_mouse(place: Place) {
     browser.wait_text("#dialog-title", "API key regenerated");
     let second = browser.text_of("#key");
     assert_ne!(key, second);
-    browser.wait_text("dialog .receipt", "Refused by 2 of 2 filter VMs after");
+    browser.wait_text("dialog .receipt", "The old key is refused by all 2 proxy workers in contact (");
     browser.click("[data-close]");
     browser.click("[data-ask-leave]");
     browser.wait_gone("dialog[open]");
@@ -113,9 +113,11 @@ fn a_key_lives_by_mouse(place: Place) {
     assert!(browser.text_of("dialog").contains("lose access immediately"));
     browser.click("dialog button.danger");
     browser.wait_text("#dialog-title", "Key deleted");
-    browser.wait_text("dialog .receipt", "Refused by 2 of 2 filter VMs after");
-    page.goto("/settings/keys");
+    browser.wait_text("dialog .receipt", "Refused by all 2 proxy workers in contact (");
+    // The page of the key has nothing more to show.
+    browser.click("dialog [data-close]");
     browser.wait_text("main", "No API keys yet");
+    assert_eq!(page.path(), "/settings/keys");
     assert!(page.keys().is_empty());
     page.goto("/settings/audit?action=key.delete");
     assert!(browser.text_of("#entries").contains("CI Robot"));
@@ -132,10 +134,14 @@ fn search_finds_as_one_types_and_pages_follow_each_other(place: Place) {
     page.goto("/settings/keys");
     assert_eq!(browser.text_of("#count"), "30 keys");
     assert_eq!(browser.all("#keys tbody tr").len(), 25);
+    assert!(browser.text_of(".pager").contains("1–25 of 30"));
     browser.click("a[rel=next]");
     assert_eq!(browser.all("#keys tbody tr").len(), 5);
+    assert!(browser.text_of(".pager").contains("26–30 of 30"));
     browser.click(".pager a");
     assert_eq!(browser.all("#keys tbody tr").len(), 25);
+    browser.fill("#q", "service");
+    browser.wait_text("#count", "More than 25 found");
     browser.fill("#q", "service 07");
     browser.wait_text("#count", "1 found");
     assert!(browser.text_of("#keys").contains("Service 07"));

@@ -15,6 +15,7 @@ mod slow;
 mod support;
 mod tabs;
 mod without_script;
+mod words;
 
 use driver::{Browser, Options};
 use place::Place;
@@ -59,8 +60,19 @@ impl Page {
         self.goto("/");
         self.browser.fill("#token", ADMIN);
         self.browser.click("button[type=submit]");
-        self.browser.find("h1");
+        // The click only begins the way there.
+        self.browser.wait_text("h1", "API Keys");
         assert_eq!(self.path(), "/settings/keys");
+    }
+
+    /// Ends the service and starts it again at another time, and signs in.
+    fn travel_to(&mut self, moment: &str) {
+        self.service.kill();
+        let start = std::mem::replace(&mut self.start, Start::new(self.folder.path()));
+        self.start = start.with("FAKETIME", &format!("@{moment}"));
+        self.service = self.start.serve();
+        self.browser.delete_cookies();
+        self.sign_in();
     }
 
     fn goto(&self, path: &str) {

@@ -159,7 +159,7 @@ fn pictures() {
     wait_for_states(&service.admin(), (4, 2));
     browser.click("dialog button.danger");
     browser.wait_text("#dialog-title", "Key deleted");
-    browser.wait_text("dialog .receipt", "2 out of contact");
+    browser.wait_text("dialog .receipt", "2 that are cut off");
     all(&|pictures| pictures.take("deleted"));
     page.goto("/settings/proxies");
     all(&|pictures| pictures.take("proxies-lost"));

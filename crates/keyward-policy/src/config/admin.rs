@@ -17,6 +17,8 @@ pub struct AdminConfig {
     pub authority: Box<str>,
     /// The edge token, where it is not added by the cluster's `credential_injector`.
     pub token: Option<Box<str>>,
+    /// The name of the VM's environment variable that holds the edge token. Never beside `token`.
+    pub token_env: Option<Box<str>>,
     /// The only store that is accepted; none: the first one seen.
     pub store: Option<Box<str>>,
     /// No contact for that long: no key is accepted. None: no limit.
@@ -30,6 +32,7 @@ impl fmt::Debug for AdminConfig {
             .field("cluster", &self.cluster)
             .field("authority", &self.authority)
             .field("token", &self.token.as_ref().map(|_| "…"))
+            .field("token_env", &self.token_env)
             .field("store", &self.store)
             .field("max_staleness", &self.max_staleness)
             .finish()
@@ -44,12 +47,23 @@ pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<AdminConfig> {
     let authority = word(fields, "authority", "write a host, like `keyward.internal`");
     let store = word(fields, "store", "write the store's identity as `keyward` shows it, like `st_9f…`");
     let token = fields.optional_string("token");
-    if token.is_some_and(|token| token.is_empty() || token.len() > 512 || !header::is_visible_ascii(token.as_bytes())) {
+    if token.is_some_and(|token| !is_token(token)) {
         fields.problem(
             "token",
             "not a token",
             "use 1 to 512 visible ASCII characters, or leave it to the cluster's credential_injector",
         );
+    }
+    let token_env = fields.optional_string("token_env");
+    if token_env.is_some_and(|name| !is_variable(name)) {
+        fields.problem(
+            "token_env",
+            "not the name of an environment variable",
+            "use 1 to 128 letters, digits and `_`, like `KEYWARD_EDGE_TOKEN`",
+        );
+    }
+    if token.is_some() && token_env.is_some() {
+        fields.problem("token_env", "is given beside `token`", "keep one of the two");
     }
     let max_staleness = if fields.get("max_staleness").is_some() && fields.string("max_staleness") == Some("never") {
         None
@@ -65,9 +79,20 @@ pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<AdminConfig> {
         authority: authority.map_or_else(|| cluster.clone(), Into::into),
         cluster,
         token: token.map(Into::into),
+        token_env: token_env.map(Into::into),
         store: store.map(Into::into),
         max_staleness,
     })
+}
+
+/// Returns whether a text can be sent as an edge token: 1 to 512 visible ASCII characters.
+pub fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 512 && header::is_visible_ascii(text.as_bytes())
+}
+
+fn is_variable(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (1..=128).contains(&name.len()) && name.bytes().all(fits) && !name.starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// A text that ends up in a header or names something of Envoy's.

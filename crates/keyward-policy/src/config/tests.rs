@@ -90,6 +90,8 @@ fn defaults_that_depend_on_the_admin_service() {
     assert_eq!(config.manifest.unwrap().when, Use::Fallback);
     let admin = config.admin.unwrap();
     assert_eq!((&*admin.authority, admin.max_staleness), ("c", Some(Duration::from_secs(3600))));
+    let config = good(r#"{"admin":{"cluster":"c","token_env":"KEYWARD_EDGE_TOKEN"}}"#);
+    assert_eq!(config.admin.unwrap().token_env.as_deref(), Some("KEYWARD_EDGE_TOKEN"));
     let config = good(r#"{"admin":{"cluster":"c","max_staleness":"never"}}"#);
     assert_eq!(config.admin.unwrap().max_staleness, None);
     let config = good(&format!(r#"{{{KEYS},"identity_headers":null}}"#));
@@ -182,6 +184,12 @@ fn the_other_fields_are_read_strictly() {
     bad_field(r#""admin":{}"#, "admin: field `cluster` is missing");
     bad_field(r#""admin":{"cluster":"c","max_staleness":"2s"}"#, "admin.max_staleness: shorter than 3s");
     bad_field(r#""admin":{"cluster":"c","token":"a b"}"#, "admin.token: not a token");
+    for name in ["", "A-B", "A=B", "1A", "Ä"] {
+        let admin = format!(r#""admin":{{"cluster":"c","token_env":"{name}"}}"#);
+        bad_field(&admin, "admin.token_env: not the name of an environment variable");
+    }
+    let both = r#""admin":{"cluster":"c","token":"t","token_env":"KEYWARD_EDGE_TOKEN"}"#;
+    bad_field(both, "admin.token_env: is given beside `token`");
     bad_field(r#""mode":"enforce","mode":"shadow""#, "mode: the field is there twice");
     bad(r#"{"manifest":{}}"#, &["manifest: field `keys` is missing"]);
     bad(r#"{"manifest":{"keys":[],"use":"never"}}"#, &["manifest.use: unknown value `never`"]);

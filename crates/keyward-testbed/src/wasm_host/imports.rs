@@ -389,6 +389,27 @@ fn wasi(linker: &mut Linker<State>) -> Result<(), Error> {
         write(&mut call, time, &now.to_le_bytes())?;
         Ok(0)
     })?;
+    linker.func_wrap(module, "environ_sizes_get", |mut call: Call<'_>, entries: u32, size: u32| -> Answer {
+        count(&mut call, "environ_sizes_get");
+        let environment = &call.data().environment;
+        let length: usize = environment.iter().map(|entry| entry.len() + 1).sum();
+        let (number, length) = (environment.len() as u32, u32::try_from(length).unwrap_or(u32::MAX));
+        write(&mut call, entries, &number.to_le_bytes())?;
+        write(&mut call, size, &length.to_le_bytes())?;
+        Ok(0)
+    })?;
+    linker.func_wrap(module, "environ_get", |mut call: Call<'_>, entries: u32, buffer: u32| -> Answer {
+        count(&mut call, "environ_get");
+        let (mut pointers, mut text) = (Vec::new(), Vec::new());
+        for entry in &call.data().environment {
+            pointers.extend((buffer + u32::try_from(text.len()).unwrap_or(u32::MAX)).to_le_bytes());
+            text.extend(entry.as_bytes());
+            text.push(0);
+        }
+        write(&mut call, entries, &pointers)?;
+        write(&mut call, buffer, &text)?;
+        Ok(0)
+    })?;
     linker.func_wrap(module, "random_get", |mut call: Call<'_>, data: u32, size: u32| -> Answer {
         count(&mut call, "random_get");
         let mut bytes = Vec::new();

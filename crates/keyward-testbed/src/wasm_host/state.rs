@@ -12,6 +12,8 @@ pub struct State {
     pub monotonic_ns: u64,
     /// What `vm_config.configuration` would hold.
     pub vm_configuration: Vec<u8>,
+    /// The environment of the VM, entries like `NAME=value`.
+    pub environment: Vec<String>,
     /// What `configuration` holds, as the filter gets it.
     pub plugin_configuration: Vec<u8>,
     /// Properties that the host offers, by their path, segments joined by NUL.

@@ -28,6 +28,8 @@ struct CreateView {
     fields: KeyFields,
     lifetimes: Vec<Choice>,
     expires_in_error: Option<String>,
+    /// Whether the fields hold what somebody has filled in.
+    refilled: bool,
 }
 
 struct Choice {
@@ -47,6 +49,7 @@ fn view(user: &User, sent: &FormFields) -> CreateView {
         fields: KeyFields::new(catalogue, sent.text("name"), &sent.all("permissions"), &[]),
         lifetimes: Lifetime::ALL.into_iter().map(choice).collect(),
         expires_in_error: None,
+        refilled: sent.has("name"),
     }
 }
 

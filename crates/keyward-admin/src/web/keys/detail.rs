@@ -9,12 +9,15 @@ use crate::web::entry::EntryRow;
 use crate::web::failure::Failure;
 use crate::web::form::FormFields;
 use crate::web::user::User;
-use crate::web::view::{KeyRow, PermissionTag, Tag, permission_label, time};
+use crate::web::view::{KeyRow, PermissionTag, Tag, permission_label, time, time_inline};
 use askama::Template;
 use axum::extract::{Path, RawQuery};
 use axum::http::StatusCode;
 use axum::response::Response;
+use keyward_policy::timestamp::Timestamp;
 
+/// How long a permission was granted before the view advises to remove it if it was never used: 7 days.
+const ADVISE_AFTER_MS: i64 = 7 * 24 * 3_600_000;
 /// Entries of the audit log in the view.
 const AUDIT_ENTRIES: u32 = 8;
 
@@ -26,10 +29,16 @@ pub(super) struct KeyView {
     pub problem: Option<String>,
     requests: String,
     requests_count: u64,
+    /// Whether the permissions were granted so long ago that unused ones should be removed.
+    advise: bool,
     unused: Vec<PermissionTag>,
     usage: Vec<UsageRow>,
     edit_nonce: String,
     pub fields: KeyFields,
+    /// Whether the fields hold what somebody has filled in.
+    refilled: bool,
+    /// When an expired key is deleted for good, as markup. `None` means that the key has not expired.
+    purged: Option<String>,
     toggle_nonce: String,
     nodes: Vec<NodeRow>,
     audit: Vec<EntryRow>,
@@ -84,6 +93,13 @@ pub(super) async fn view(user: &User, id: &str, sent: Option<&FormFields>) -> Re
         Some(sent) => KeyFields::new(catalogue, sent.text("name"), &sent.all("permissions"), &key.permissions),
         None => KeyFields::new(catalogue, &key.name, &key.permissions, &key.permissions),
     };
+    let now = service.clock().now();
+    let granted_at =
+        entries.iter().filter(|entry| entry.detail.get("permissions").is_some()).map(|entry| entry.at).max();
+    let granted_for = now.unix_ms() - granted_at.unwrap_or(key.created_at).unix_ms();
+    let expired_at = key.expires_at.filter(|at| *at <= now);
+    let purge_after = i64::try_from(service.settings.purge_after.as_millis()).unwrap_or(i64::MAX);
+    let purged = expired_at.map(|at| Timestamp::from_unix_ms(at.unix_ms().saturating_add(purge_after)));
     let mut row = KeyRow::new(&user.web, key);
     row.state = row.state.or_else(|| Some(Tag::new("good", "Active")));
     Ok(KeyView {
@@ -92,10 +108,13 @@ pub(super) async fn view(user: &User, id: &str, sent: Option<&FormFields>) -> Re
         problem: None,
         requests: grouped(requests_count),
         requests_count,
+        advise: granted_for >= ADVISE_AFTER_MS,
         unused: unused.map(|row| PermissionTag { id: row.id.clone(), label: row.label.clone() }).collect(),
         usage,
         edit_nonce: user.nonce(&format!("edit:{id}")),
         fields,
+        refilled: sent.is_some(),
+        purged: purged.map(time_inline),
         toggle_nonce: user.nonce(&format!("toggle:{id}")),
         nodes: nodes(user, key.revision),
         audit: entries.into_iter().map(|entry| EntryRow::new(catalogue, entry)).collect(),
@@ -146,9 +165,9 @@ fn nodes(user: &User, revision: u64) -> Vec<NodeRow> {
     }
     let view = |(name, know, of, lost): (String, u64, u64, u64)| {
         let name = if name.is_empty() { "(without a name)".to_owned() } else { name };
-        let out = if lost > 0 { format!(", {lost} out of contact") } else { String::new() };
+        let out = if lost > 0 { format!(", {lost} cut off") } else { String::new() };
         let kind = if know == of && lost == 0 { "good" } else { "warn" };
-        NodeRow { name, kind, text: format!("Known to {know} of {of} VMs{out}") }
+        NodeRow { name, kind, text: format!("Applied by {know} of {of} workers{out}") }
     };
     nodes.into_iter().map(view).collect()
 }

@@ -53,6 +53,11 @@ impl KeyFields {
     }
 
     /// Puts each mistake beside its field. Returns the mistakes that belong to none of the fields.
+    /// Whether something is wrong with a field.
+    pub fn are_wrong(&self) -> bool {
+        self.name_error.is_some() || self.permissions_error.is_some()
+    }
+
     pub fn put(&mut self, errors: &[FieldError]) -> Option<String> {
         let mut rest = Vec::new();
         for error in errors {

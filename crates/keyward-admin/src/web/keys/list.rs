@@ -1,5 +1,6 @@
 //! The list of keys.
 
+use super::detail::grouped;
 use crate::web::chrome::{Chrome, Section, render};
 use crate::web::failure::Failure;
 use crate::web::form::FormFields;
@@ -18,7 +19,11 @@ const LIMIT: u32 = 25;
 struct KeysView {
     page: Chrome,
     q: String,
-    total: u64,
+    total: String,
+    /// `26–50 of 10 000`, where that is known and there is more than one page.
+    range: Option<String>,
+    one: bool,
+    none: bool,
     rows: Vec<KeyRow>,
     /// Whether there are newer keys than the ones shown.
     paged: bool,
@@ -32,6 +37,15 @@ pub(in crate::web) async fn list(user: User, RawQuery(query): RawQuery) -> Resul
     let cursor = fields.text("after").parse().ok();
     let service = user.web.service();
     let keys = service.list_keys(&q, cursor, LIMIT).await?;
+    let total = service.feed.state().head.live_count;
+    // The links count along. Without them the place of a page is not known.
+    let first = match cursor {
+        None => Some(1),
+        Some(_) => fields.text("from").parse::<u64>().ok().filter(|from| (1..=total).contains(from)),
+    };
+    let last = first.map(|first| first + keys.keys.len() as u64 - 1);
+    let range = first.zip(last).filter(|(first, last)| q.is_empty() && (*first > 1 || *last < total));
+    let range = range.map(|(first, last)| format!("{}–{} of {}", grouped(first), grouped(last), grouped(total)));
     let href = |after: Option<i64>| {
         let mut query = form_urlencoded::Serializer::new(String::new());
         if !q.is_empty() {
@@ -39,6 +53,9 @@ pub(in crate::web) async fn list(user: User, RawQuery(query): RawQuery) -> Resul
         }
         if let Some(after) = after {
             query.append_pair("after", &after.to_string());
+            if let Some(last) = last {
+                query.append_pair("from", &(last + 1).to_string());
+            }
         }
         match query.finish() {
             query if query.is_empty() => "/settings/keys".to_owned(),
@@ -47,7 +64,10 @@ pub(in crate::web) async fn list(user: User, RawQuery(query): RawQuery) -> Resul
     };
     let view = KeysView {
         rows: keys.keys.iter().map(|key| KeyRow::new(&user.web, key)).collect(),
-        total: service.feed.state().head.live_count,
+        one: total == 1,
+        none: total == 0,
+        total: grouped(total),
+        range,
         paged: cursor.is_some(),
         first_href: href(None),
         next: keys.next.map(|next| href(Some(next))),

@@ -64,12 +64,12 @@ pub(in crate::web) async fn regenerate(Path(id): Path<String>, submission: Submi
         }
         Err(error) => return Err(error.into()),
     };
-    let receipt = user.web.receipt(Verb::Refused, regenerated.key.revision, WAIT).await?;
+    let receipt = user.web.receipt(Verb::Replaced, regenerated.key.revision, WAIT).await?;
     let (curl, curl_note) = curl(regenerated.secret.reveal(), &regenerated.key.permissions);
     let view = SecretView {
         page: user.chrome(Section::Keys, Some("receipts")),
         heading: "API key regenerated",
-        lead: format!("This is the new key of “{}”. The old one:", regenerated.key.name),
+        lead: format!("This is the new key of “{}”.", regenerated.key.name),
         secret: regenerated.secret.reveal().to_owned(),
         curl,
         curl_note,

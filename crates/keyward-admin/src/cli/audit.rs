@@ -1,0 +1,74 @@
+//! `keyward audit`: the audit log, through the admin service.
+
+use super::client::{Client, encode};
+use super::error::{CommandError, end};
+use super::exit::Exit;
+use super::output::{self, Format};
+use clap::Args;
+use serde_json::{Value, json};
+
+/// Show the audit log, newest first (through the admin service)
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// Only actions on the key, token or store with this id
+    #[arg(long, value_name = "ID")]
+    subject: Option<String>,
+    /// Only actions of the token with this name
+    #[arg(long, value_name = "NAME")]
+    actor: Option<String>,
+    /// Only this kind of action, such as key.delete
+    #[arg(long)]
+    action: Option<String>,
+    /// Largest number of entries
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    limit: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &AuditArgs) -> Exit {
+    end(show(args))
+}
+
+fn show(args: &AuditArgs) -> Result<(), CommandError> {
+    let client = Client::admin()?;
+    let mut filter = String::new();
+    for (name, value) in [("subject", &args.subject), ("actor", &args.actor), ("action", &args.action)] {
+        if let Some(value) = value {
+            filter.push_str(&format!("&{name}={}", encode(value)));
+        }
+    }
+    let mut entries: Vec<Value> = Vec::new();
+    let mut cursor = Value::Null;
+    loop {
+        let page = (args.limit - u32::try_from(entries.len()).unwrap_or(args.limit)).min(200);
+        let after = cursor.as_str().map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+        let mut answer = client.get(&format!("/v1/audit?limit={page}{filter}{after}"))?;
+        if let Value::Array(some) = answer["entries"].take() {
+            entries.extend(some);
+        }
+        cursor = answer["next_cursor"].take();
+        if cursor.is_null() || entries.len() >= args.limit as usize {
+            break;
+        }
+    }
+    if Format::choose(args.json) == Format::Json {
+        output::json(&json!({ "entries": entries, "next_cursor": cursor }))?;
+        return Ok(());
+    }
+    let text = |entry: &Value, name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+    let row = |entry: &Value| {
+        let names = ["at", "actor", "action", "subject_name", "subject_id"];
+        let mut cells: Vec<String> = names.iter().map(|name| text(entry, name)).collect();
+        cells.push(entry["detail"].to_string());
+        (cells, None)
+    };
+    let headings = ["at (UTC)", "by", "action", "name", "id", "detail"];
+    output::table(&headings, entries.iter().map(row).collect())?;
+    if !cursor.is_null() {
+        eprintln!("There are more: `--limit` shows more of them.");
+    }
+    Ok(())
+}

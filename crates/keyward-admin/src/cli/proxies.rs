@@ -1,0 +1,83 @@
+//! `keyward proxies`: proxies and their VMs, through the admin service.
+
+use super::client::{Client, encode};
+use super::error::{CommandError, end};
+use super::exit::Exit;
+use super::output::{self, Format};
+use anstyle::AnsiColor;
+use clap::Subcommand;
+use serde_json::{Value, json};
+use ureq::http::Method;
+
+/// List proxies and what they have applied, and forget VMs that do not come back (through the admin service)
+#[derive(Debug, Subcommand)]
+pub enum ProxiesCommand {
+    /// List the VMs of every proxy, and what they have applied
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget a VM that does not come back, so that receipts no longer count it
+    Forget {
+        /// The VM, as `keyward proxies list` names it
+        #[arg(value_name = "VM")]
+        vm: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the command.
+pub fn run(command: ProxiesCommand) -> Exit {
+    end(act(command))
+}
+
+fn act(command: ProxiesCommand) -> Result<(), CommandError> {
+    let client = Client::admin()?;
+    match command {
+        ProxiesCommand::List { json } => {
+            let answer = client.get("/v1/proxies")?;
+            if Format::choose(json) == Format::Json {
+                output::json(&answer)?;
+                return Ok(());
+            }
+            let mut rows = Vec::new();
+            for node in answer["nodes"].as_array().into_iter().flatten() {
+                for vm in node["vms"].as_array().into_iter().flatten() {
+                    rows.push(row(node, vm));
+                }
+            }
+            if rows.is_empty() {
+                output::line("No proxy has asked for keys yet.")?;
+            } else {
+                let headings =
+                    ["node", "vm", "state", "applied", "behind", "last contact (UTC)", "without contact until"];
+                output::table(&headings, rows)?;
+            }
+        }
+        ProxiesCommand::Forget { vm, json } => {
+            client.call(Method::DELETE, &format!("/v1/proxies/{}", encode(&vm)), None)?;
+            match Format::choose(json) {
+                Format::Json => output::json(&json!({ "vm": vm, "forgotten": true }))?,
+                Format::Human => output::line(&format!("`{vm}` is forgotten."))?,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn row(node: &Value, vm: &Value) -> output::Row {
+    let text = |value: &Value, none: &str| value.as_str().unwrap_or(none).to_owned();
+    let cells = vec![
+        text(&node["node"], ""),
+        text(&vm["vm"], ""),
+        text(&vm["state"], "").replace('_', " "),
+        vm["applied_revision"].to_string(),
+        vm["lag"].to_string(),
+        text(&vm["last_contact_at"], ""),
+        text(&vm["refuses_by"], "no limit"),
+    ];
+    (cells, (vm["state"] == "unreachable").then_some(AnsiColor::Yellow))
+}

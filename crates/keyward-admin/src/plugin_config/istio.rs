@@ -1,0 +1,281 @@
+//! What is known of Istio's resources.
+
+use super::around::{FAILS_OPEN, Lint, any};
+use super::backstop;
+use super::find::looks_like_ours;
+use super::finding::{is_placeholder, is_placeholder_digest, join, list, text};
+use super::versions::Version;
+use keyward_policy::config::{CorsPreflight, Mode};
+use serde_json::Value;
+
+/// The first version whose `failStrategy` can be `FAIL_RELOAD`.
+const FAIL_RELOAD_SINCE: Version = Version(1, 27);
+/// The first version with TrafficExtension.
+const TRAFFIC_EXTENSION_SINCE: Version = Version(1, 30);
+
+impl Lint<'_> {
+    /// Checks a WasmPlugin.
+    pub(super) fn wasm_plugin(&mut self, resource: &Value, spec: &Value, path: &str) {
+        if looks_like_ours(spec, &spec["pluginConfig"]) {
+            self.installation(resource, spec, path);
+            self.plugin(spec, path);
+        }
+    }
+
+    /// Checks a TrafficExtension.
+    pub(super) fn traffic_extension(&mut self, resource: &Value, spec: &Value, path: &str) {
+        let wasm = &spec["wasm"];
+        if !looks_like_ours(wasm, &wasm["pluginConfig"]) {
+            return;
+        }
+        if let Some(version) = self.versions.istio.filter(|version| *version < TRAFFIC_EXTENSION_SINCE) {
+            self.findings.error(
+                "kind",
+                format!("Istio {version} does not have TrafficExtension"),
+                format!("use a WasmPlugin, or Istio {TRAFFIC_EXTENSION_SINCE} or later"),
+            );
+        }
+        self.installation(resource, spec, path);
+        self.plugin(wasm, &join(path, "wasm"));
+    }
+
+    /// Checks where the filter is installed: which listeners, in which place of the chain.
+    fn installation(&mut self, resource: &Value, spec: &Value, path: &str) {
+        let (gateway, sidecar) = (self.is_for_gateway(spec), self.has_context("SIDECAR_INBOUND"));
+        for (index, condition) in list(&spec["match"]).iter().enumerate() {
+            let place = join(path, &format!("match[{index}].mode"));
+            match text(&condition["mode"]) {
+                "SERVER" if gateway && !sidecar => self.findings.error(
+                    place,
+                    "`SERVER` never matches a gateway, whose listeners count as CLIENT: the filter is not installed, and the \
+                     backstop refuses every request",
+                    "remove `mode`; SERVER is for sidecars",
+                ),
+                "CLIENT" if sidecar && !gateway => self.findings.error(
+                    place,
+                    "`CLIENT` is for requests that the application sends: those that it receives are not checked",
+                    "use `mode: SERVER`",
+                ),
+                _ => {}
+            }
+        }
+        match text(&spec["phase"]) {
+            "AUTHN" => {}
+            phase => {
+                let now = if phase.is_empty() { "no phase is stated" } else { "this phase is a later one" };
+                self.findings.warn(
+                    join(path, "phase"),
+                    format!("{now}: Istio's authentication and authorisation, and other plugins, run before Keyward"),
+                    "use `phase: AUTHN`",
+                );
+            }
+        }
+        self.coverage(resource, spec, path);
+    }
+
+    /// Compares the pods and the ports of the filter with those of the backstop.
+    fn coverage(&mut self, resource: &Value, spec: &Value, path: &str) {
+        let backstops: Vec<(&Value, &Value)> = self
+            .all
+            .iter()
+            .filter(|document| document["kind"] == "EnvoyFilter")
+            .flat_map(|document| list(&document["spec"]["configPatches"]).iter().map(move |patch| (document, patch)))
+            .filter(|(_, patch)| backstop::is_in_force(&patch["patch"]["value"]))
+            .collect();
+        if backstops.is_empty() {
+            return;
+        }
+        let same = |other: &Value| {
+            let namespace = |resource: &Value| text(&resource["metadata"]["namespace"]).to_owned();
+            let selector = (&spec["selector"]["matchLabels"], &other["spec"]["workloadSelector"]["labels"]);
+            let targets = (&spec["targetRefs"], &other["spec"]["targetRefs"]);
+            namespace(resource) == namespace(other) && selector.0 == selector.1 && targets.0 == targets.1
+        };
+        if !backstops.iter().any(|(document, _)| same(document)) {
+            self.findings.warn(
+                join(path, if spec["targetRefs"].is_null() { "selector" } else { "targetRefs" }),
+                "the backstop selects other pods than the filter: those of the filter may be without it",
+                "give the EnvoyFilter the same namespace and the same labels or targetRefs",
+            );
+        }
+        let port = |patch: &Value| patch["match"]["listener"]["portNumber"].as_u64();
+        let covered: Vec<Option<u64>> = backstops.iter().map(|(_, patch)| port(patch)).collect();
+        let ports: Vec<(usize, usize, u64)> = list(&spec["match"])
+            .iter()
+            .enumerate()
+            .flat_map(|(at, condition)| {
+                let ports = list(&condition["ports"]).iter().enumerate();
+                ports.filter_map(move |(index, port)| Some((at, index, port["number"].as_u64()?)))
+            })
+            .collect();
+        for (at, index, number) in &ports {
+            if !covered.iter().any(|port| port.is_none_or(|port| port == *number)) {
+                self.findings.error(
+                    join(path, &format!("match[{at}].ports[{index}].number")),
+                    format!("no backstop covers port {number}"),
+                    format!("add a patch with `listener.portNumber: {number}` to the EnvoyFilter"),
+                );
+            }
+        }
+        if ports.is_empty() && covered.iter().all(Option::is_some) {
+            self.findings.error(
+                join(path, "match"),
+                "the filter is on every port, and the backstop only on some: the others have none",
+                "name the same ports here, or remove `portNumber` from the backstop",
+            );
+        }
+        // A backstop for one virtual host only is what a gateway that is shared by host needs.
+        if !ports.is_empty()
+            && backstops.iter().any(|(_, patch)| patch["applyTo"] == "HTTP_FILTER" && port(patch).is_none())
+        {
+            self.findings.error(
+                join(path, "match"),
+                "the backstop is on every port, and the filter only on some: the others answer 403",
+                "add `listener.portNumber` to the backstop",
+            );
+        }
+    }
+
+    /// Checks module, digest and behaviour after a crash.
+    fn plugin(&mut self, plugin: &Value, path: &str) {
+        let place = join(path, "failStrategy");
+        match (text(&plugin["failStrategy"]), self.versions.istio) {
+            ("FAIL_RELOAD", Some(version)) if version < FAIL_RELOAD_SINCE => self.findings.error(
+                place,
+                format!(
+                    "Istio {version} does not know `FAIL_RELOAD`: the API server refuses this resource, and the backstop \
+                     then refuses every request"
+                ),
+                format!("use Istio {FAIL_RELOAD_SINCE} or later, or `FAIL_CLOSE` with a restart after each crash"),
+            ),
+            ("FAIL_RELOAD", _) => {}
+            ("FAIL_OPEN", _) => self.findings.warn(place, FAILS_OPEN, "use `FAIL_RELOAD`"),
+            (_, Some(version)) if version < FAIL_RELOAD_SINCE => self.findings.warn(
+                place,
+                "a crashed filter stays down until the proxy restarts",
+                format!("`FAIL_RELOAD` exists since Istio {FAIL_RELOAD_SINCE}"),
+            ),
+            _ => self.findings.warn(
+                place,
+                "a crashed filter stays down until the proxy restarts",
+                format!("use `FAIL_RELOAD`, which exists since Istio {FAIL_RELOAD_SINCE}"),
+            ),
+        }
+        let (url, digest) = (text(&plugin["url"]), text(&plugin["sha256"]));
+        let image =
+            url.strip_prefix("oci://").or_else(|| (!url.contains("://")).then_some(url)).filter(|url| !url.is_empty());
+        let in_url = image.and_then(|image| image.split_once("@sha256:")).map(|(_, digest)| digest);
+        const DIGEST: &str = "the manifest digest of the image is what `cargo xtask dist` prints";
+        if is_placeholder(url) || in_url.is_some_and(is_placeholder_digest) {
+            self.findings.warn(join(path, "url"), "this is not the digest of an image", DIGEST);
+        }
+        if image.is_some() && !digest.is_empty() {
+            let help = format!("write `url: oci://…@sha256:<manifest digest>` and remove `sha256`; {DIGEST}");
+            let message = if is_placeholder_digest(digest) {
+                "this is not a digest; for an image it is compared with the digest of the manifest, not with the hash of the \
+                 module's file"
+            } else {
+                "for an image this is compared with the digest of the manifest: the hash of the module's file never matches"
+            };
+            self.findings.warn(join(path, "sha256"), message, help);
+        }
+        if url.starts_with("http") && is_placeholder_digest(digest) {
+            let message = "the module is fetched without its hash";
+            self.findings.warn(join(path, "sha256"), message, "put the SHA-256 of `keyward.wasm` here");
+        }
+    }
+
+    /// Checks an EnvoyFilter that adds the backstop.
+    pub(super) fn envoy_filter(&mut self, spec: &Value, path: &str) {
+        for (index, patch) in list(&spec["configPatches"]).iter().enumerate() {
+            let place = join(path, &format!("configPatches[{index}]"));
+            let value = &patch["patch"]["value"];
+            if !backstop::is_in_force(value) {
+                continue;
+            }
+            let value_place = join(&place, "patch.value");
+            for fault in backstop::faults(value) {
+                self.findings.error(join(&value_place, &fault.path), fault.message, fault.help);
+            }
+            if self.config.mode == Mode::Shadow {
+                self.findings.warn(
+                    join(&value_place, "typed_config.rules"),
+                    "the backstop refuses what shadow mode lets pass",
+                    "rename `rules` to `shadow_rules` while the mode is `shadow`",
+                );
+            }
+            if patch["applyTo"] == "HTTP_FILTER" {
+                let next = text(&patch["match"]["listener"]["filterChain"]["filter"]["subFilter"]["name"]);
+                if text(&patch["patch"]["operation"]) != "INSERT_BEFORE" || next != "envoy.filters.http.router" {
+                    self.findings.error(
+                        join(&place, "patch.operation"),
+                        "the backstop is not put right before the router: in front of Keyward it refuses every request",
+                        "use `INSERT_BEFORE` with `subFilter: {name: envoy.filters.http.router}`",
+                    );
+                }
+            }
+            if text(&value["typed_config"]["rules_stat_prefix"]).is_empty() {
+                self.findings.warn(
+                    join(&value_place, "typed_config"),
+                    "its counter `rbac.denied` is also that of AuthorizationPolicy, so an alert on it means nothing",
+                    "add `rules_stat_prefix: \"keyward_backstop_rbac.\"`",
+                );
+            }
+            if spec["priority"].is_null() {
+                self.findings.warn(
+                    path,
+                    "without `priority` another EnvoyFilter may put a filter between this one and the router",
+                    "add `priority: 100`",
+                );
+            }
+        }
+    }
+
+    /// Checks a VirtualService.
+    pub(super) fn virtual_service(&mut self, spec: &Value, path: &str) {
+        for (index, route) in list(&spec["http"]).iter().enumerate() {
+            let place = join(path, &format!("http[{index}]"));
+            for (at, condition) in list(&route["match"]).iter().enumerate() {
+                let place = join(&place, &format!("match[{at}]"));
+                for field in ["headers", "withoutHeaders"] {
+                    for name in condition[field].as_object().into_iter().flat_map(|fields| fields.keys()) {
+                        self.matched_header(name, &join(&place, &format!("{field}.{name}")));
+                    }
+                }
+                for name in condition["queryParams"].as_object().into_iter().flat_map(|fields| fields.keys()) {
+                    self.matched_parameter(name, &join(&place, &format!("queryParams.{name}")));
+                }
+            }
+            for field in ["uri", "uriRegexRewrite"] {
+                if !route["rewrite"][field].is_null() {
+                    self.rewritten(&join(&place, &format!("rewrite.{field}")));
+                }
+            }
+            for (at, name) in list(&route["headers"]["request"]["remove"]).iter().enumerate() {
+                self.removed_header(text(name), &join(&place, &format!("headers.request.remove[{at}]")));
+            }
+            if !route["corsPolicy"].is_null() && self.config.cors_preflight == CorsPreflight::Deny {
+                self.findings.warn(
+                    join(&place, "corsPolicy"),
+                    "Istio's CORS filter runs behind Keyward, which denies preflights",
+                    "set `cors_preflight: pass` in the plugin configuration",
+                );
+            }
+        }
+    }
+
+    /// Whether the resource selects a gateway, as far as the files show it.
+    fn is_for_gateway(&self, spec: &Value) -> bool {
+        let named = |text: &str| text.contains("gateway") || text.contains("ingress");
+        let labels = spec["selector"]["matchLabels"].as_object().into_iter().flatten();
+        list(&spec["targetRefs"]).iter().any(|target| target["kind"] == "Gateway")
+            || labels.into_iter().any(|(name, value)| named(name) || named(text(value)))
+            || self.has_context("GATEWAY")
+    }
+
+    fn has_context(&self, context: &str) -> bool {
+        self.all.iter().any(|document| {
+            document["kind"] == "EnvoyFilter" && any(document, &|value| value["match"]["context"] == *context)
+        })
+    }
+}

@@ -1,0 +1,155 @@
+//! What the page says is true, at the right time and in the right place.
+
+use crate::Page;
+use crate::driver::ESCAPE;
+use crate::place::{NOON_IN_BERLIN, Place, everywhere};
+use crate::support::wait_for_states;
+use serde_json::json;
+
+#[test]
+fn unused_permissions_are_advised_against_once_they_had_time_to_be_used() {
+    let Some(mut page) = Page::open(NOON_IN_BERLIN) else { return };
+    let id = page.make("Fresh", &["records:read", "files:read"]);
+    page.use_key(&id, &[("records:read", 1)]);
+    let path = format!("/settings/keys/{id}");
+    page.goto(&path);
+    assert!(page.browser.text_of("#usage").contains("One permission is not used yet."));
+    assert!(!page.browser.is_there("#usage .notice"));
+    page.travel_to("2026-12-01 11:14:00");
+    page.goto(&path);
+    assert!(page.browser.text_of("#usage").contains("not used yet"), "not quite 7 days");
+    page.travel_to("2026-12-01 12:15:00");
+    page.goto(&path);
+    assert!(page.browser.text_of("#usage .notice").contains("Granted but never used."));
+    // One that was granted just now has its 7 days.
+    let change = json!({"permissions": ["records:read", "files:read", "files:write"]});
+    page.service.admin().patch(&format!("/v1/keys/{id}"), &change).ok(200);
+    page.goto(&path);
+    assert!(page.browser.text_of("#usage").contains("2 permissions are not used yet."));
+}
+
+#[test]
+fn an_expiry_is_near_in_the_last_fifth_and_an_expired_key_says_when_it_is_deleted() {
+    let Some(mut page) = Page::open(NOON_IN_BERLIN) else { return };
+    let body = json!({"name": "Week", "permissions": ["records:read"], "expires_in": "7d"});
+    let id = page.service.admin().post("/v1/keys", &body).ok(201)["id"].as_str().unwrap().to_owned();
+    let expires = |page: &Page| {
+        page.goto("/settings/keys");
+        let warns = page.browser.is_there("#keys td:nth-of-type(4) .tag");
+        (page.browser.text_of("#keys td:nth-of-type(4)"), warns)
+    };
+    assert_eq!(expires(&page), ("in 7 days".to_owned(), false));
+    page.travel_to("2026-11-30 12:00:00");
+    assert_eq!(expires(&page), ("Expires in 24 hours".to_owned(), true));
+    page.travel_to("2026-12-04 12:00:00");
+    assert_eq!(expires(&page), ("Expired 3 days ago".to_owned(), true));
+    page.goto(&format!("/settings/keys/{id}"));
+    let expired = page.browser.wait_text("#enabled", "Expired");
+    // It expired on the first of December, and is kept for 30 days.
+    assert!(expired.contains("deleted for good on 31 Dec 2026, 12:"), "{expired}");
+    assert!(!page.browser.is_there("#toggle"), "there is nothing to disable");
+}
+
+everywhere!(a_mistake_is_gone_when_it_is_mended);
+fn a_mistake_is_gone_when_it_is_mended(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let browser = &page.browser;
+    browser.click(".head a.primary");
+    browser.click("dialog button[type=submit]");
+    browser.wait_text("#name-error", "Give the key a name.");
+    browser.wait_text("#permissions-error", "Choose at least one permission.");
+    browser.fill("#name", "M");
+    assert!(!browser.is_shown(&browser.all("#name-error")[0]));
+    assert!(browser.is_shown(&browser.all("#permissions-error")[0]));
+    browser.click("[for='permission-records:read']");
+    assert!(!browser.is_shown(&browser.all("#permissions-error")[0]));
+    assert_eq!(browser.text_of("[data-chosen]"), "1 of 5 chosen");
+    // Nothing is wrong before it was filled in.
+    browser.fill("#name", "");
+    assert!(!browser.is_shown(&browser.all("#name-error")[0]));
+}
+
+everywhere!(what_was_typed_survives_escape_but_not_cancel);
+fn what_was_typed_survives_escape_but_not_cancel(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let browser = &page.browser;
+    let leaves = || {
+        browser.eval(
+            "const event = new Event('beforeunload', {cancelable: true}); dispatchEvent(event); return !event.defaultPrevented",
+        )
+    };
+    browser.click(".head a.primary");
+    browser.wait_focus("dialog #name");
+    assert_eq!(leaves(), true);
+    browser.fill("#name", "Half a key");
+    browser.click("[for='permission-files:read']");
+    browser.click("label[for=expires-60d]");
+    assert_eq!(leaves(), false, "Back asks first");
+    browser.press(ESCAPE);
+    browser.wait_gone("dialog[open]");
+    browser.click(".head a.primary");
+    browser.wait_focus("dialog #name");
+    assert_eq!(browser.property("#name", "value"), "Half a key");
+    assert_eq!(browser.property("[id='permission-files:read']", "checked"), true);
+    assert_eq!(browser.property("#expires-60d", "checked"), true);
+    browser.click("dialog [data-close]");
+    browser.wait_gone("dialog[open]");
+    browser.click(".head a.primary");
+    browser.wait_focus("dialog #name");
+    assert_eq!(browser.property("#name", "value"), "");
+    assert!(page.keys().is_empty());
+}
+
+everywhere!(receipts_and_copies_are_announced);
+fn receipts_and_copies_are_announced(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let browser = &page.browser;
+    let _filters = [page.service.vm("a").follow(), page.service.vm("b").follow()];
+    wait_for_states(&page.service.admin(), (2, 0));
+    browser.click(".head a.primary");
+    browser.fill("#name", "Heard");
+    browser.click("[for='permission-records:read']");
+    browser.eval("window.announcer = document.querySelector('dialog [data-announcer]')");
+    browser.click("dialog button[type=submit]");
+    browser.wait_text("#dialog-title", "API key created");
+    // The region was there before its text: otherwise it is not read.
+    let announced = "return window.announcer.isConnected && window.announcer.textContent";
+    keyward_testbed::wait::until("the receipt is announced", crate::driver::PATIENCE, || {
+        browser.eval(announced).as_str().is_some_and(|text| text.starts_with("Works on all 2")).then_some(())
+    });
+    assert_eq!(browser.name_of("[data-copy=key]"), "Copy the key");
+    assert_eq!(browser.name_of("[data-copy=curl]"), "Copy the command");
+    browser.click("[data-copy=curl]");
+    browser.wait_text("[data-copied]", "Command copied; it contains the key.");
+    assert_eq!(browser.name_of("[data-copy=curl]"), "Copied the command");
+    browser.click("[data-copy=key]");
+    browser.wait_text("[data-copied]", "Copied. Store it safely.");
+    assert_eq!(browser.name_of("[data-copy=curl]"), "Copy the command");
+    assert_eq!(browser.eval("return document.querySelector('dialog [data-close]').getAttribute('role')"), "button");
+}
+
+everywhere!(a_new_key_is_not_taken_for_the_old_one);
+fn a_new_key_is_not_taken_for_the_old_one(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let id = page.make("Turned", &["records:read"]);
+    page.goto(&format!("/settings/keys/{id}/regenerate"));
+    page.browser.click("button.danger");
+    page.browser.wait_text("h1", "API key regenerated");
+    assert_eq!(page.browser.text_of(".lead"), "This is the new key of “Turned”.");
+}
+
+everywhere!(the_list_folds_permissions_in_the_order_of_the_catalogue);
+fn the_list_folds_permissions_in_the_order_of_the_catalogue(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    page.make("Some", &["files:read", "records:read"]);
+    page.make("All", &["files:write", "files:read", "records:delete", "records:write", "records:read"]);
+    page.goto("/settings/keys");
+    let chips = page.browser.eval(
+        "return [...document.querySelectorAll('#keys tr:has(.chips)')].map((row) => [...row.querySelectorAll('.chip')].map((e) => e.textContent))",
+    );
+    let folded = "+2 more: Read files, Upload files";
+    assert_eq!(
+        chips,
+        json!([["Read records", "Create & update records", "Delete records", folded], ["Read records", "Read files"]])
+    );
+}
