@@ -1,6 +1,7 @@
 //! The head of a request, read in place from the header map that the proxy hands over.
 
 use keyward_policy::decide::RequestHead;
+pub use keyward_policy::header::is_read_as;
 use smallvec::SmallVec;
 
 /// One header: name and value.
@@ -59,13 +60,6 @@ impl<'a> Headers<'a> {
         }
         head
     }
-}
-
-/// Returns whether an upstream may read this header as the one called `name`: many treat `_` and `-` alike (RFC 3875,
-/// 4.1.18).
-pub fn is_read_as(header: &[u8], name: &str) -> bool {
-    let dashed = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    header.len() == name.len() && header.iter().zip(name.as_bytes()).all(|(a, b)| dashed(a) == dashed(b))
 }
 
 /// Takes `length` bytes and the NUL behind them from `data`.

@@ -3,7 +3,7 @@
 use crate::head::serialize;
 use keyward_policy::config::Config;
 use keyward_policy::credential::KeySource;
-use keyward_policy::decision::{Code, Decision, Problem};
+use keyward_policy::decision::{Code, Decision, ProblemDetails};
 
 /// One local reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Replies {
 
     /// Makes the problem details of a code (RFC 9457).
     fn problem(&self, code: Code, decision: Option<&Decision<'_>>) -> Reply {
-        let problem = Problem::new(code);
+        let problem = ProblemDetails::new(code);
         let problem = match decision {
             Some(decision) => problem.with_permissions(decision),
             None => problem,
@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn deny(code: Code) -> Decision<'static> {
-        Decision { code, key: None, required: &[], rule: None }
+        Decision { code, key: None, required: &[], rule: None, is_unmatched: false }
     }
 
     fn headers(reply: &Reply) -> Vec<(String, String)> {

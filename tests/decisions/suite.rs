@@ -224,8 +224,15 @@ fn request(
     }
     let host = fields.iter().position(|(name, _)| name == b"host").map(|at| fields.remove(at).1);
     // Up to here the key was not looked up, or not found.
-    const WITHOUT_KEY: [&str; 6] =
-        ["public", "path_ambiguous", "key_missing", "key_malformed", "manifest_unavailable", "key_unknown"];
+    const WITHOUT_KEY: [&str; 7] = [
+        "public",
+        "path_ambiguous",
+        "host_ambiguous",
+        "key_missing",
+        "key_malformed",
+        "manifest_unavailable",
+        "key_unknown",
+    ];
     let found = key.filter(|_| !WITHOUT_KEY.contains(&case.code.as_str()));
     Ok(Request {
         name: format!("{}: {line} {key:?} {headers:?}", case.name),

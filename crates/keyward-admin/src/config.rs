@@ -175,7 +175,7 @@ impl Config {
             );
         }
         if let Some(prefix) = env.text("KEYWARD_KEY_PREFIX") {
-            match crate::service::check_prefix(&prefix) {
+            match crate::service::keys::check_prefix(&prefix) {
                 Ok(()) => settings.key_prefix = prefix,
                 Err(error) => env.wrong("KEYWARD_KEY_PREFIX", error.message),
             }

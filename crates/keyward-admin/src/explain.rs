@@ -15,6 +15,7 @@ use keyward_policy::rule::Access;
 use keyward_policy::table::KeyTable;
 use keyward_policy::timestamp::Timestamp;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// The secret of a key that was chosen by its id or name.
 const STAND_IN: &str = "explain-stand-in";
@@ -89,7 +90,7 @@ impl Explainer {
                 self.fetched = Some(one);
                 true
             }
-            (None, Some(inline)) => only(&inline.keys, id_or_name).map(|one| inline.keys = one).is_some(),
+            (None, Some(inline)) => only(&inline.keys, id_or_name).map(|one| inline.keys = Arc::new(one)).is_some(),
             (None, None) => false,
         };
         if found {

@@ -1,21 +1,21 @@
 //! The checksum over the live keys of a store.
 //!
-//! A wrapping sum of one 64-bit contribution per live key: order plays no part, and both sides keep
-//! it as they go, by adding what comes and subtracting what goes.
+//! It is a wrapping sum of one 64-bit contribution for each live key. The order of the keys plays no part, and both sides
+//! keep the sum up to date by adding and subtracting contributions.
 
 use crate::manifest::LiveKey;
 use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
 use std::fmt;
 
-/// What one live key adds to the checksum: splitmix64(revision XOR h), where h is the first 8
+/// Returns what one live key adds to the checksum: splitmix64(revision XOR h), where h is the first 8
 /// bytes, big-endian, of SHA-256 over `id \n name \n sha256 \n expires_at or empty \n disabled 0/1
-/// \n permissions sorted, joined by commas`, each exactly as it stands on the wire.
+/// \n permissions sorted, joined by commas`, each exactly as it is on the wire.
 pub fn contribution(key: &LiveKey<'_>) -> u64 {
     contribution_of(key, &sorted(&key.permissions))
 }
 
-/// The same where the permissions are sorted already; duplicates stay.
+/// Returns the contribution of a key whose permissions are sorted already. Duplicates stay.
 pub(crate) fn contribution_of(key: &LiveKey<'_>, sorted: &[&str]) -> u64 {
     let mut text = Vec::with_capacity(256);
     write_text(&mut text, key, sorted);
@@ -24,12 +24,12 @@ pub(crate) fn contribution_of(key: &LiveKey<'_>, sorted: &[&str]) -> u64 {
     contribution_from(key.revision, u64::from_be_bytes([a, b, c, d, e, f, g, h]))
 }
 
-/// The same where the digest is there already: h is its first word.
+/// Returns the contribution of a key whose text is hashed already. `h` is the first word of the digest.
 pub(crate) fn contribution_from(revision: u64, h: u64) -> u64 {
     splitmix64(revision ^ h)
 }
 
-/// What is hashed of a key, with sorted permissions. Hashing it piece by piece takes twice as long.
+/// Writes the text that is hashed of a key, with sorted permissions. Hashing it piece by piece takes twice as long.
 pub(crate) fn write_text(text: &mut Vec<u8>, key: &LiveKey<'_>, sorted: &[&str]) {
     for field in [&*key.id, &*key.name, &*key.sha256, key.expires_at.as_deref().unwrap_or_default()] {
         text.extend_from_slice(field.as_bytes());
@@ -44,7 +44,7 @@ pub(crate) fn write_text(text: &mut Vec<u8>, key: &LiveKey<'_>, sorted: &[&str])
     }
 }
 
-/// Permissions in the order of the checksum.
+/// Returns permissions in the order of the checksum.
 pub(crate) fn sorted<'a>(permissions: &'a [Cow<'_, str>]) -> Vec<&'a str> {
     let mut sorted: Vec<&str> = Vec::with_capacity(permissions.len());
     for permission in permissions {
@@ -55,7 +55,7 @@ pub(crate) fn sorted<'a>(permissions: &'a [Cow<'_, str>]) -> Vec<&'a str> {
     sorted
 }
 
-/// One step of the SplitMix64 generator, from the state `x` (Steele, Lea and Flood, 2014; the
+/// Does one step of the SplitMix64 generator, from the state `x` (Steele, Lea and Flood, 2014; the
 /// constants are the reference ones).
 pub const fn splitmix64(x: u64) -> u64 {
     let mut z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -64,27 +64,27 @@ pub const fn splitmix64(x: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The sum, kept as keys come and go.
+/// The sum over the live keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Checksum(u64);
 
 impl Checksum {
-    /// From its 64 bits.
+    /// Makes it from its 64 bits.
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
-    /// Its 64 bits.
+    /// Returns its 64 bits.
     pub const fn bits(self) -> u64 {
         self.0
     }
 
-    /// A key became live.
+    /// Adds the contribution of a key that became live.
     pub fn add(&mut self, contribution: u64) {
         self.0 = self.0.wrapping_add(contribution);
     }
 
-    /// A key is no longer live.
+    /// Subtracts the contribution of a key that is no longer live.
     pub fn remove(&mut self, contribution: u64) {
         self.0 = self.0.wrapping_sub(contribution);
     }
@@ -96,7 +96,7 @@ impl Checksum {
     }
 }
 
-/// 16 lower-case hex digits.
+/// Writes 16 lower-case hex digits.
 impl fmt::Display for Checksum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)

@@ -4,10 +4,10 @@
 //! result.
 
 mod admin;
-mod fields;
 mod inline;
 pub(crate) mod json;
 mod key_sources;
+mod object;
 mod problem;
 pub(crate) mod protobuf;
 pub mod route_metadata;
@@ -16,84 +16,90 @@ pub(crate) mod rules;
 mod tests;
 
 pub use admin::{AdminConfig, is_token};
-pub use inline::{Inline, Use};
-pub use problem::{ConfigErrors, Problem};
+pub use inline::{Inline, MAX_INLINE_BYTES, Use};
+pub use object::MAX_FIELDS;
+pub use problem::{ConfigErrors, MAX_PROBLEMS, Problem};
+pub use rules::{MAX_RULES, MAX_RULES_BYTES};
 
 use crate::credential::KeySource;
 use crate::header;
-use crate::path::CanonicalPath;
+use crate::path::{CanonicalPath, PathSettings};
 use crate::route::Routes;
 use crate::rule::Access;
-use fields::{Fields, Reader};
 use json::Json;
+use object::ObjectReader;
+use problem::Problems;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// The largest configuration that is read, in bytes. Every thread of the proxy holds a copy; more keys than fit here
-/// belong into the admin service.
+/// The limit of bytes in a configuration. Every thread of the proxy holds a copy; more keys than fit here belong into the
+/// admin service.
 pub const MAX_CONFIG_BYTES: usize = 8 << 20;
 
-/// The longest `startup_wait`.
+/// The limit of `startup_wait`.
 pub const MAX_STARTUP_WAIT: Duration = Duration::from_secs(60);
 
 /// A plugin configuration, valid as a whole.
 #[derive(Debug)]
 pub struct Config {
-    /// For `WWW-Authenticate`, and sent with every poll.
+    /// The realm, for `WWW-Authenticate` and for every poll.
     pub realm: Box<str>,
-    /// Where requests may carry a key. Never empty.
+    /// The places where requests may carry a key. There is at least one.
     pub key_sources: Vec<KeySource>,
-    /// Keys that came with the configuration.
+    /// The keys that come with the configuration.
     pub manifest: Option<Inline>,
-    /// Where keys are fetched from.
+    /// The admin service that keys are fetched from.
     pub admin: Option<AdminConfig>,
+    /// How the upstream reads paths that are refused by default.
+    pub paths: PathSettings,
     /// The rules, compiled.
-    pub routes: Routes,
-    /// What a request without a rule needs.
+    pub routes: Arc<Routes>,
+    /// What a request needs that no rule matches.
     pub unmatched: Unmatched,
-    /// Whether the route's metadata may take the rules' place.
+    /// Whether the route's metadata may take the place of the rules.
     pub route_metadata: bool,
-    /// The headers that tell the upstream who called.
+    /// The headers that tell the upstream which key was used.
     pub identity_headers: IdentityHeaders,
-    /// Whether the credential is removed before the upstream.
+    /// Whether the credential is removed before the request goes to the upstream.
     pub hide_key: bool,
-    /// What becomes of CORS preflights.
+    /// How CORS preflights are treated.
     pub cors_preflight: CorsPreflight,
-    /// How long a request with a well-formed key is held before the first complete manifest.
+    /// How long a request with a well-formed key waits for the first complete manifest.
     pub startup_wait: Duration,
-    /// A path that the filter answers itself; canonical.
+    /// The canonical path that the filter answers itself, with whether it is ready.
     pub readiness_path: Option<Box<str>>,
     /// Whether decisions are enforced.
     pub mode: Mode,
 }
 
-/// What a request without a rule needs.
+/// What a request needs that no rule matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unmatched {
-    /// Nobody may.
+    /// It is denied.
     #[default]
     Deny,
-    /// A valid key.
+    /// It needs a valid key.
     Authenticated,
-    /// Nothing.
+    /// It needs nothing.
     Public,
 }
 
-/// The headers that tell the upstream who called; in lower case. None: switched off.
+/// The headers that tell the upstream which key was used, in lower case. `None` means that the header is switched off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityHeaders {
-    /// Carries the key's id.
+    /// The header with the key's id.
     pub id: Option<Box<str>>,
-    /// Carries the key's name, percent-encoded outside visible ASCII.
+    /// The header with the key's name, percent-encoded outside visible ASCII.
     pub name: Option<Box<str>>,
 }
 
-/// What becomes of CORS preflights.
+/// How CORS preflights are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CorsPreflight {
     /// They are requests like any other.
     #[default]
     Deny,
-    /// They pass where the request that they announce could.
+    /// They pass where the request that they announce could pass.
     Pass,
 }
 
@@ -103,7 +109,7 @@ pub enum Mode {
     /// Denied requests are refused.
     #[default]
     Enforce,
-    /// Decisions are only counted and recorded.
+    /// Decisions are only counted and recorded; every request passes.
     Shadow,
 }
 
@@ -111,7 +117,7 @@ impl Config {
     /// Reads a configuration: JSON text, or a serialized `google.protobuf.Struct`.
     ///
     /// # Errors
-    /// [`ConfigErrors`] names every problem, with its path and how to mend it.
+    /// Returns [`ConfigErrors`] with every problem, its place and how to mend it.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigErrors> {
         if bytes.len() > MAX_CONFIG_BYTES {
             return Err(ConfigErrors::one(Problem {
@@ -121,9 +127,22 @@ impl Config {
             }));
         }
         let json = decode(bytes).map_err(ConfigErrors::one)?;
-        let mut reader = Reader::default();
-        let config = read(&mut reader, &json);
-        reader.finish(config)
+        let mut problems = Problems::default();
+        let config = read(&mut problems, &json);
+        problems.finish(config)
+    }
+
+    /// Takes over the compiled rules and inline keys of another configuration where they are equal to this one's.
+    /// Root contexts of a VM that differ in something else then hold them once.
+    pub fn share_with(&mut self, other: &Self) {
+        if self.routes == other.routes {
+            self.routes = Arc::clone(&other.routes);
+        }
+        if let (Some(ours), Some(theirs)) = (&mut self.manifest, &other.manifest)
+            && ours.digest == theirs.digest
+        {
+            ours.keys = Arc::clone(&theirs.keys);
+        }
     }
 
     /// Whether any request could need a key.
@@ -155,14 +174,15 @@ fn decode(bytes: &[u8]) -> Result<Json, Problem> {
     }
 }
 
-fn read(reader: &mut Reader, json: &Json) -> Option<Config> {
-    let mut fields = Fields::of(reader, "", json)?;
+fn read(problems: &mut Problems, json: &Json) -> Option<Config> {
+    let mut fields = ObjectReader::of(problems, "", json)?;
     let realm = fields.string("realm").filter(|realm| check_realm(&mut fields, realm)).unwrap_or("default").into();
     let key_sources = key_sources::read(&mut fields);
     let has_admin = fields.has("admin");
     let manifest = fields.object("manifest", |inner| inline::read(inner, has_admin));
     let admin = fields.object("admin", admin::read);
-    let routes = rules::read(&mut fields);
+    let paths = fields.object("paths", path_settings).unwrap_or_default();
+    let routes = Arc::new(rules::read(&mut fields, paths));
     let unmatched = fields.choice(
         "unmatched",
         &[("deny", Unmatched::Deny), ("authenticated", Unmatched::Authenticated), ("public", Unmatched::Public)],
@@ -181,6 +201,7 @@ fn read(reader: &mut Reader, json: &Json) -> Option<Config> {
         key_sources,
         manifest: manifest.flatten(),
         admin: admin.flatten(),
+        paths,
         routes,
         unmatched: unmatched.unwrap_or_default(),
         route_metadata,
@@ -202,7 +223,16 @@ fn read(reader: &mut Reader, json: &Json) -> Option<Config> {
     Some(config)
 }
 
-fn check_realm(fields: &mut Fields<'_, '_>, realm: &str) -> bool {
+fn path_settings(fields: &mut ObjectReader<'_, '_>) -> PathSettings {
+    let mut choice = |name, accepted| fields.choice(name, &[("refuse", false), (accepted, true)]).unwrap_or(false);
+    PathSettings {
+        encoded_slash_in_segment: choice("encoded_slash", "segment"),
+        literal_semicolon: choice("semicolon", "literal"),
+        literal_encoded_delimiters: choice("encoded_delimiters", "literal"),
+    }
+}
+
+fn check_realm(fields: &mut ObjectReader<'_, '_>, realm: &str) -> bool {
     let quotable = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
     let well_formed = (1..=100).contains(&realm.len()) && realm.bytes().all(quotable);
     if !well_formed {
@@ -211,7 +241,7 @@ fn check_realm(fields: &mut Fields<'_, '_>, realm: &str) -> bool {
     well_formed
 }
 
-fn identity_headers(fields: &mut Fields<'_, '_>, sources: &[KeySource]) -> IdentityHeaders {
+fn identity_headers(fields: &mut ObjectReader<'_, '_>, sources: &[KeySource]) -> IdentityHeaders {
     let default = IdentityHeaders { id: Some("x-api-key-id".into()), name: Some("x-api-key-name".into()) };
     if fields.is_null("identity_headers") {
         return IdentityHeaders { id: None, name: None };
@@ -220,7 +250,7 @@ fn identity_headers(fields: &mut Fields<'_, '_>, sources: &[KeySource]) -> Ident
         let id = identity_header(inner, "id", default.id.clone(), sources);
         let name = identity_header(inner, "name", default.name.clone(), sources);
         if id.is_some() && id == name {
-            inner.problem("name", "the same header as `id`", "give the name a header of its own, or null");
+            inner.problem("name", "the same header as `id`", "give the name another header, or null");
         }
         IdentityHeaders { id, name }
     });
@@ -244,7 +274,7 @@ const RESERVED_HEADERS: [&str; 12] = [
 ];
 
 fn identity_header(
-    fields: &mut Fields<'_, '_>,
+    fields: &mut ObjectReader<'_, '_>,
     field: &'static str,
     default: Option<Box<str>>,
     sources: &[KeySource],
@@ -258,13 +288,13 @@ fn identity_header(
     if !header::is_name(name) {
         fields.problem(
             field,
-            format!("`{name}` is no header name"),
+            format!("`{name}` is not a header name"),
             "use letters, digits and `-`, like `x-api-key-id`",
         );
     } else if RESERVED_HEADERS.contains(&&*lower) {
         fields.problem(
             field,
-            format!("`{lower}` has a meaning of its own"),
+            format!("`{lower}` already has a meaning"),
             "use a header that nothing else sets, like `x-api-key-id`",
         );
     } else if sources.iter().any(is_source) {
@@ -273,7 +303,7 @@ fn identity_header(
     Some(lower.into())
 }
 
-fn startup_wait(fields: &mut Fields<'_, '_>) -> Duration {
+fn startup_wait(fields: &mut ObjectReader<'_, '_>) -> Duration {
     let wait = fields.duration("startup_wait");
     if wait.is_some_and(|wait| wait > MAX_STARTUP_WAIT) {
         fields.problem(
@@ -285,14 +315,14 @@ fn startup_wait(fields: &mut Fields<'_, '_>) -> Duration {
     wait.unwrap_or(Duration::from_secs(2))
 }
 
-fn readiness_path(fields: &mut Fields<'_, '_>) -> Option<Box<str>> {
+fn readiness_path(fields: &mut ObjectReader<'_, '_>) -> Option<Box<str>> {
     let text = fields.optional_string("readiness_path")?;
     match CanonicalPath::parse(text.as_bytes()) {
         Ok(path) if path.as_str() == text && !text.contains(['*', '{', '}']) => Some(text.into()),
         _ => {
             fields.problem(
                 "readiness_path",
-                format!("`{text}` is no plain path"),
+                format!("`{text}` is not a plain path"),
                 "write one path, decoded and without a query, like `/keyward/ready`",
             );
             None

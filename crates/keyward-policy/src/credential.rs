@@ -1,47 +1,48 @@
-//! The credential of a request: where it may stand, and what counts as one.
+//! The credential of a request: where it may be, and what counts as one.
 
 use crate::header::is_visible_ascii;
 use crate::path;
 use crate::path::hex_digit;
 use std::borrow::Cow;
 
-/// The longest key that is looked up, in bytes.
+/// The limit of bytes in a key.
 pub const MAX_KEY_BYTES: usize = 512;
 
 /// A place where requests may carry a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
-    /// A header of its own, or behind a scheme.
+    /// A header, whose value is the key, or the key after a scheme.
     Header {
-        /// In lower case.
+        /// The name in lower case.
         name: Box<str>,
-        /// `Bearer` and the like, compared without case; a value with another scheme is no credential.
+        /// The scheme, like `Bearer`, compared without case. A value with another scheme is not a credential. `None` means
+        /// that the whole value is the key.
         scheme: Option<Box<str>>,
     },
-    /// A query parameter; the name is compared decoded.
+    /// A query parameter.
     Query {
-        /// Decoded.
+        /// The name, decoded.
         name: Box<str>,
     },
     /// A cookie.
     Cookie {
-        /// With case.
+        /// The name, compared with case.
         name: Box<str>,
     },
 }
 
-/// What a request shows of credentials.
+/// What the key sources of a request contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credential<'a> {
-    /// None in any source.
+    /// No source contains a credential.
     Missing,
-    /// Something that cannot be one key.
+    /// A source contains something that cannot be one key.
     Malformed(Malformed),
-    /// One well-formed key, and the number of its source in the configuration.
+    /// One source contains one well-formed key.
     Presented {
         /// The bytes of the key.
         key: Cow<'a, [u8]>,
-        /// Which source, counted from zero.
+        /// The place of the source in the configuration, counted from zero.
         source: usize,
     },
 }
@@ -49,18 +50,18 @@ pub enum Credential<'a> {
 /// Why a credential cannot be one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Malformed {
-    /// A repeated header, parameter or cookie, a comma, or two sources.
+    /// There is a repeated header, parameter or cookie, a comma, or a key in two sources.
     MoreThanOne,
-    /// No bytes.
+    /// It has no bytes.
     Empty,
-    /// Over [`MAX_KEY_BYTES`].
+    /// It is longer than [`MAX_KEY_BYTES`].
     TooLong,
-    /// A space, a control byte, or a byte beyond ASCII.
+    /// It contains a space, a control byte, or a byte beyond ASCII.
     NotVisibleAscii,
 }
 
 impl Malformed {
-    /// For people; never holds anything of the key.
+    /// Describes it in words, without anything of the key.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::MoreThanOne => "more than one credential",
@@ -87,7 +88,7 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Looks at one header. The name is in lower case, as Envoy has it.
+    /// Takes the credentials of one header.
     pub(crate) fn header(&mut self, sources: &[KeySource], name: &[u8], value: &'a [u8]) {
         for (number, source) in sources.iter().enumerate() {
             match source {
@@ -116,7 +117,7 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Looks at the query of a `:path`.
+    /// Takes the credentials of the query of a `:path`.
     pub(crate) fn query(&mut self, sources: &[KeySource], path: &'a [u8]) {
         for (number, source) in sources.iter().enumerate() {
             if let KeySource::Query { name: want } = source {
@@ -151,7 +152,7 @@ impl<'a> Collector<'a> {
     }
 }
 
-/// What stands behind `scheme` and at least one space; an empty key where nothing does.
+/// Returns what follows `scheme` and at least one space. `None` means another scheme; a scheme alone has an empty key.
 #[inline(never)]
 pub fn after_scheme<'v>(value: &'v [u8], scheme: &str) -> Option<&'v [u8]> {
     let (head, rest) = value.split_at_checked(scheme.len())?;
@@ -159,7 +160,7 @@ pub fn after_scheme<'v>(value: &'v [u8], scheme: &str) -> Option<&'v [u8]> {
     (ends && head.eq_ignore_ascii_case(scheme.as_bytes())).then(|| rest.trim_ascii())
 }
 
-/// The pairs of a `cookie` header.
+/// Returns the pairs of a `cookie` header.
 fn cookies(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     value.split(|byte| *byte == b';').map(|pair| {
         let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
@@ -205,7 +206,7 @@ fn decode_form(text: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// The `:path` without any parameter that is a key; nothing where there is none to remove.
+/// Returns the `:path` without the parameters that carry a key. `None` means that there is none to remove.
 pub fn remove_from_path(sources: &[KeySource], path: &[u8]) -> Option<Vec<u8>> {
     let is_key = |pair: &[u8]| {
         sources.iter().any(|source| matches!(source, KeySource::Query { name } if is_parameter(pair, name)))
@@ -221,8 +222,8 @@ pub fn remove_from_path(sources: &[KeySource], path: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// A `cookie` header without any cookie that is a key; nothing where there is none to remove, an empty value where
-/// none is left.
+/// Returns a `cookie` header without the cookies that carry a key. `None` means that there is none to remove; an empty
+/// value means that no cookie is left.
 pub fn remove_from_cookies(sources: &[KeySource], value: &[u8]) -> Option<Vec<u8>> {
     let is_key = |name: &[u8]| {
         sources.iter().any(|source| matches!(source, KeySource::Cookie { name: want } if name == want.as_bytes()))

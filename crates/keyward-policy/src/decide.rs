@@ -3,22 +3,23 @@
 //! | # | case | code |
 //! | --- | --- | --- |
 //! | 1 | the path has more than one reading | `path_ambiguous` |
-//! | 2 | the route is public, or the request is a preflight that may pass | `public` |
-//! | 3 | no credential | `key_missing` |
-//! | 4 | a credential that cannot be one key | `key_malformed` |
-//! | 5 | no usable manifest | `manifest_unavailable` |
-//! | 6 | no such key | `key_unknown` |
-//! | 7 | the key is disabled, over its lifetime, or asks for what this build does not know | `key_disabled` `key_expired` `key_unsupported` |
-//! | 8 | nobody may use the route | `route_denied` |
-//! | 9 | a required permission is not granted | `permission_missing` |
-//! | 10 | otherwise | `allowed` |
+//! | 2 | a rule names hosts, and the host has more than one reading | `host_ambiguous` |
+//! | 3 | the route is public, or the request is a preflight that may pass | `public` |
+//! | 4 | no credential | `key_missing` |
+//! | 5 | a credential that cannot be one key | `key_malformed` |
+//! | 6 | no usable manifest | `manifest_unavailable` |
+//! | 7 | no such key | `key_unknown` |
+//! | 8 | the key is disabled, expired, or asks for a feature that this build does not know | `key_disabled` `key_expired` `key_unsupported` |
+//! | 9 | nobody may use the route | `route_denied` |
+//! | 10 | a required permission is not granted | `permission_missing` |
+//! | 11 | otherwise | `allowed` |
 
 use crate::config::{CorsPreflight, Unmatched};
 use crate::credential::{Collector, Credential, KeySource};
 use crate::decision::{Code, Decision};
 use crate::digest::Digest;
-use crate::header::is_token_byte;
-use crate::host;
+use crate::header::{is_read_as, is_token_byte};
+use crate::host::{self, AmbiguousHost};
 use crate::key::KeyRef;
 use crate::media_type::ContentType;
 use crate::path::{AmbiguousPath, CanonicalPath};
@@ -28,7 +29,7 @@ use crate::rule::Access;
 use crate::timestamp::Timestamp;
 use std::borrow::Cow;
 
-/// The head of a request, as bytes: nothing in it was checked.
+/// The head of a request, as bytes. Nothing in it has been checked.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestHead<'a> {
     /// `:method`.
@@ -37,7 +38,7 @@ pub struct RequestHead<'a> {
     pub path: &'a [u8],
     /// `:authority`.
     pub host: &'a [u8],
-    /// The headers in their order, repeated ones each for itself.
+    /// The headers in their order; a repeated header is there as often as it was sent.
     pub headers: &'a [(&'a [u8], &'a [u8])],
 }
 
@@ -47,7 +48,7 @@ pub fn decide<'a>(policy: &Policy<'a>, head: &RequestHead<'_>, now: Timestamp) -
     decide_traced(policy, head, now, &mut ())
 }
 
-/// Like [`decide`], and tells `trace` of each check on the way.
+/// Decides as [`decide`] does, and reports each check to `trace`.
 pub fn decide_traced<'a>(
     policy: &Policy<'a>,
     head: &RequestHead<'_>,
@@ -56,7 +57,7 @@ pub fn decide_traced<'a>(
 ) -> Decision<'a> {
     let config = policy.config;
 
-    let path = match CanonicalPath::parse(head.path) {
+    let path = match CanonicalPath::parse_with(head.path, config.paths) {
         Ok(path) => path,
         Err(why) => {
             trace.step(Step::PathAmbiguous(why));
@@ -67,7 +68,17 @@ pub fn decide_traced<'a>(
 
     let seen = Seen::of(head, &config.key_sources);
     // Most rules name no host.
-    let host = if config.routes.names_hosts() { host::normalize(head.host) } else { Cow::Borrowed("") };
+    let host = if config.routes.names_hosts() {
+        match host::parse(head.host) {
+            Ok(host) => host,
+            Err(why) => {
+                trace.step(Step::HostAmbiguous(why));
+                return Decision::new(Code::HostAmbiguous);
+            }
+        }
+    } else {
+        Cow::Borrowed("")
+    };
     let query = RouteQuery { path: &path, method: head.method, host: &host, content_type: seen.content_type };
     let matched = config.routes.find(&query);
     trace.step(Step::Rule(matched));
@@ -76,6 +87,7 @@ pub fn decide_traced<'a>(
     let decision = Decision {
         required: access.required(),
         rule: matched.map(|found| found.number),
+        is_unmatched: matched.is_none() && policy.route == RouteMetadata::Absent,
         ..Decision::new(Code::Public)
     };
     if *access == Access::Public {
@@ -129,7 +141,7 @@ pub fn decide_traced<'a>(
     Decision { code, ..decision }
 }
 
-/// What the route asks: a deny rule before all, then the route's metadata, then the rule, then `unmatched`.
+/// Returns what the route asks for: a deny rule comes first, then the route's metadata, the rule, and `unmatched`.
 fn access<'a>(policy: &Policy<'a>, matched: Option<RouteMatch<'a>>) -> &'a Access {
     let rule = matched.map(|found| &found.rule.access);
     match (rule, policy.route) {
@@ -144,8 +156,8 @@ fn access<'a>(policy: &Policy<'a>, matched: Option<RouteMatch<'a>>) -> &'a Acces
     }
 }
 
-/// Whether a preflight passes, given the rule that the announced request would meet. As for any request, the route's
-/// metadata takes the rule's place, except that a deny rule always wins.
+/// Whether a preflight passes, given the rule that the announced request would match. As for any request, the route's
+/// metadata takes the place of the rule, except that a deny rule always wins.
 fn may_announce(rule: Option<&Access>, route: RouteMetadata<'_>) -> bool {
     match (rule, route) {
         (Some(Access::Deny), _) | (_, RouteMetadata::Invalid | RouteMetadata::Access(Access::Deny)) => false,
@@ -154,7 +166,7 @@ fn may_announce(rule: Option<&Access>, route: RouteMetadata<'_>) -> bool {
     }
 }
 
-/// What one pass over the headers finds.
+/// What one pass over the headers has found.
 #[derive(Debug)]
 struct Seen<'a> {
     credential: Credential<'a>,
@@ -182,6 +194,10 @@ impl<'a> Seen<'a> {
                     seen.requested_method = Some(value);
                     seen.requested_methods += 1;
                 }
+                // A CGI-like upstream reads `content_type` as the same header (RFC 3875, 4.1.18).
+                name if name.len() == 12 && is_read_as(name, "content-type") => {
+                    seen.content_type = ContentType::Unclear;
+                }
                 _ => {}
             }
             credentials.header(sources, name, value);
@@ -191,8 +207,7 @@ impl<'a> Seen<'a> {
         seen
     }
 
-    /// The method that a CORS preflight asks for, if this request, by OPTIONS, is one (Fetch standard, CORS-preflight
-    /// fetch).
+    /// The method that a CORS preflight announces, if this OPTIONS request is one (Fetch standard, CORS-preflight fetch).
     #[cold]
     fn preflight(&self) -> Option<&'a [u8]> {
         let is_preflight = self.has_origin && self.requested_methods == 1;
@@ -207,6 +222,7 @@ impl<'a> Seen<'a> {
 #[allow(missing_docs, reason = "the fields are the words of the decision table")]
 pub enum Step<'s> {
     PathAmbiguous(AmbiguousPath),
+    HostAmbiguous(AmbiguousHost),
     Path(&'s CanonicalPath<'s>),
     Rule(Option<RouteMatch<'s>>),
     Access { access: &'s Access, route: RouteMetadata<'s> },
@@ -217,13 +233,13 @@ pub enum Step<'s> {
     Key(&'s KeyRef<'s>),
 }
 
-/// Hears of each check. The decision does not depend on it.
+/// Receives each check on the way to a decision. The decision does not depend on it.
 pub trait Trace {
-    /// A check was made.
+    /// Takes one check.
     fn step(&mut self, step: Step<'_>);
 }
 
-/// Nobody listens: costs nothing.
+/// Ignores all checks, at no cost.
 impl Trace for () {
     fn step(&mut self, _: Step<'_>) {}
 }

@@ -1,18 +1,18 @@
-//! The SHA-256 of a key: all that the edge and the store ever hold of it.
+//! The SHA-256 of a key, which is all that the edge and the store hold of it.
 
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 use wide::u8x16;
 
-/// The places of the first digits of pairs.
+/// The places of the first digit of each pair.
 const EVEN: u8x16 = u8x16::new([0, 2, 4, 6, 8, 10, 12, 14, 0, 2, 4, 6, 8, 10, 12, 14]);
-/// The places of the second ones.
+/// The places of the second digit of each pair.
 const ODD: u8x16 = u8x16::new([1, 3, 5, 7, 9, 11, 13, 15, 1, 3, 5, 7, 9, 11, 13, 15]);
 
 /// SHA-256 over the bytes of a key.
 ///
-/// It is a verifier, not a secret, but whoever holds it can test guesses against it, so `Debug`
-/// shows nothing and there is no `Display`.
+/// It is a verifier and not a secret. But guesses can be tested against it, so `Debug` shows nothing and there is no
+/// `Display`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
@@ -25,7 +25,7 @@ impl Digest {
     /// Reads 64 hex digits, in either case.
     ///
     /// # Errors
-    /// [`InvalidDigest`] for any other length or character.
+    /// Returns [`InvalidDigest`] for any other length or character.
     pub fn from_hex(text: &str) -> Result<Self, InvalidDigest> {
         let (parts, rest) = text.as_bytes().as_chunks::<16>();
         if parts.len() != 4 || !rest.is_empty() {
@@ -54,12 +54,12 @@ impl Digest {
         Self(bytes)
     }
 
-    /// The 32 bytes.
+    /// Returns the 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// 64 lower-case hex digits, for the manifest and for nothing else.
+    /// Writes 64 lower-case hex digits, for the manifest and for nothing else.
     pub fn to_hex(&self) -> String {
         hex::encode(self.0)
     }

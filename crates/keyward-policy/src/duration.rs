@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Reads `250ms`, `2s`, `15m`, `1h`, `30d`: a whole number and one unit.
 ///
 /// # Errors
-/// [`InvalidDuration`] for a missing or unknown unit, a sign, a fraction, or more than 64 bits of milliseconds.
+/// Returns [`InvalidDuration`] for a missing or unknown unit, a sign, a fraction, or more than 64 bits of milliseconds.
 pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits).ok_or(InvalidDuration)?;
@@ -22,7 +22,8 @@ pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
     number.checked_mul(unit_ms).map(Duration::from_millis).ok_or(InvalidDuration)
 }
 
-/// Writes a duration so that [`parse`] reads it again, in the largest unit that fits; finer than a millisecond is cut.
+/// Writes a duration in the largest unit that fits, so that [`parse`] reads it again. What is finer than a millisecond is
+/// cut off.
 pub fn format(duration: Duration) -> String {
     let ms = duration.as_millis();
     for (unit_ms, unit) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")] {

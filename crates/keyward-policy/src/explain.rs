@@ -1,6 +1,6 @@
-//! A decision in words: the rule that matched, each check, and what came of it.
+//! A decision in words: the rule that matched, each check, and the outcome.
 //!
-//! Made by listening to [`decide_traced`], so it cannot disagree with the filter.
+//! It is made from the steps of [`decide_traced`], so it cannot disagree with the filter.
 
 use crate::credential::{Credential, KeySource};
 use crate::decide::{RequestHead, Step, Trace, decide_traced};
@@ -9,27 +9,28 @@ use crate::policy::{Policy, RouteMetadata, Unavailable};
 use crate::rule::{Access, Rule};
 use crate::timestamp::Timestamp;
 use serde::Serialize;
+use std::borrow::Cow;
 
-/// A decision and the way to it.
+/// A decision and the checks that led to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explanation {
     /// The code, like `permission_missing`.
     pub code: &'static str,
     /// Whether the request may go on.
     pub allowed: bool,
-    /// The HTTP status of the reply; 200 where there is none.
+    /// The HTTP status of the reply. 200 means that the request may go on.
     pub status: u16,
-    /// What the client reads.
-    pub detail: &'static str,
+    /// The sentence that the client reads.
+    pub detail: Cow<'static, str>,
     /// The rule that matched.
     pub rule: Option<ExplainedRule>,
     /// The key that was found.
     pub key: Option<ExplainedKey>,
     /// The permissions that the route requires.
     pub required: Vec<String>,
-    /// Those that the key lacks.
+    /// The permissions among them that the key does not have.
     pub missing: Vec<String>,
-    /// Each check in its order; the last one settled it.
+    /// The checks in their order. The last one settled the decision.
     pub checks: Vec<Check>,
 }
 
@@ -38,29 +39,29 @@ pub struct Explanation {
 pub struct ExplainedRule {
     /// Its place in `rules`, counted from zero.
     pub number: usize,
-    /// Like `GET, HEAD /api/collections/{collection}/records`.
+    /// The requests that it is for, like `GET, HEAD /api/collections/{collection}/records`.
     pub matches: String,
-    /// Like `require records:read`.
+    /// What it asks for, like `require records:read`.
     pub asks: String,
 }
 
 /// A key, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ExplainedKey {
-    /// Its id.
+    /// The id of the key.
     pub id: String,
-    /// Its name.
+    /// The name of the key.
     pub name: String,
 }
 
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at: `path`, `rule`, `route`, `preflight`, `credential`, `manifest`, `key`, `lifetime`, `permissions`.
+    /// What was checked: `path`, `host`, `rule`, `route`, `preflight`, `credential`, `manifest`, `key`, `lifetime`, `permissions`.
     pub name: &'static str,
-    /// Whether the request got past it.
+    /// Whether the request passed the check.
     pub passed: bool,
-    /// What was found.
+    /// What the check found.
     pub finding: String,
 }
 
@@ -86,7 +87,7 @@ pub fn explain(policy: &Policy<'_>, head: &RequestHead<'_>, now: Timestamp) -> E
         checks.push(Check { name: "lifetime", passed: in_force, finding });
         if in_force {
             let finding = match decision.code {
-                Code::RouteDenied => "nobody may use this route".to_owned(),
+                Code::RouteDenied => "this route is denied to every key".to_owned(),
                 Code::PermissionMissing => format!("missing {}", missing.join(", ")),
                 _ if required.is_empty() => "any valid key will do".to_owned(),
                 _ => format!("granted {}", required.join(", ")),
@@ -98,7 +99,7 @@ pub fn explain(policy: &Policy<'_>, head: &RequestHead<'_>, now: Timestamp) -> E
         code: decision.code.as_str(),
         allowed: decision.allows(),
         status: decision.code.status(),
-        detail: decision.code.detail(),
+        detail: decision.detail(&policy.config.key_sources),
         rule,
         key: decision.key.map(|key| ExplainedKey { id: key.id.to_string(), name: key.name.to_owned() }),
         missing: if decision.code == Code::PermissionMissing { missing } else { Vec::new() },
@@ -123,6 +124,7 @@ impl Trace for Listener<'_> {
     fn step(&mut self, step: Step<'_>) {
         match step {
             Step::PathAmbiguous(why) => self.add("path", false, why.to_string()),
+            Step::HostAmbiguous(why) => self.add("host", false, why.to_string()),
             Step::Path(path) => self.add("path", true, format!("reads `{}`", path.as_str())),
             Step::Rule(Some(found)) => {
                 let matches = matches(found.rule);
@@ -141,11 +143,11 @@ impl Trace for Listener<'_> {
             }
             Step::Preflight { method, passes } => {
                 let method = String::from_utf8_lossy(method);
-                let finding = if passes { "may be allowed" } else { "is not allowed to anyone" };
+                let finding = if passes { "may be allowed" } else { "is denied to every key" };
                 self.add("preflight", true, format!("a {method} here {finding}"));
             }
             Step::Credential(credential) => match credential {
-                Credential::Missing => self.add("credential", false, "none in any key source"),
+                Credential::Missing => self.add("credential", false, "no key source contains one"),
                 Credential::Malformed(why) => self.add("credential", false, why.as_str()),
                 Credential::Presented { source, .. } => {
                     let place = self.sources.get(*source).map(describe_source).unwrap_or_default();
@@ -175,7 +177,7 @@ fn describe_source(source: &KeySource) -> String {
     }
 }
 
-/// What a rule is for, like `GET, HEAD /api/health on internal.example.com`.
+/// Describes the requests that a rule is for, like `GET, HEAD /api/health on internal.example.com`.
 pub fn matches(rule: &Rule) -> String {
     let mut text = rule.methods.as_ref().map_or("any method".to_owned(), |methods| methods.join(", "));
     text.push(' ');
@@ -191,12 +193,12 @@ pub fn matches(rule: &Rule) -> String {
     text
 }
 
-/// What a route asks for, like `require records:read`.
+/// Describes what a route asks for, like `require records:read`.
 pub fn asks(access: &Access) -> String {
     match access {
         Access::Public => "public: no key needed".to_owned(),
         Access::Authenticated => "any valid key".to_owned(),
-        Access::Deny => "deny: nobody may".to_owned(),
+        Access::Deny => "deny: refused to every key".to_owned(),
         Access::Require(permissions) => format!("require {}", permissions.join(", ")),
     }
 }

@@ -3,7 +3,7 @@
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use std::borrow::Cow;
 
-/// Whether a byte may stand in a token: a method, a header's name, half of a media type (RFC 9110, 5.6.2).
+/// Whether a byte may be part of a token: a method, a header's name, half of a media type (RFC 9110, 5.6.2).
 pub fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
@@ -13,12 +13,18 @@ pub fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= 256 && text.bytes().all(is_token_byte)
 }
 
-/// Whether every byte prints: 0x21 to 0x7e, no space.
+/// Whether every byte is visible ASCII: 0x21 to 0x7e, without space.
 pub fn is_visible_ascii(value: &[u8]) -> bool {
     value.iter().all(u8::is_ascii_graphic)
 }
 
-/// What a header value cannot hold unharmed: control bytes, spaces (lost at the ends) and the escape itself.
+/// Whether an upstream may read this header as the one called `name`: many treat `_` and `-` alike (RFC 3875, 4.1.18).
+pub fn is_read_as(header: &[u8], name: &str) -> bool {
+    let dashed = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    header.len() == name.len() && header.iter().zip(name.as_bytes()).all(|(a, b)| dashed(a) == dashed(b))
+}
+
+/// The characters that a header value could lose or change: control bytes, spaces (lost at the ends) and the escape itself.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 
 /// Writes a text as a header value: percent-encoded outside visible ASCII, so that it decodes to the same text.

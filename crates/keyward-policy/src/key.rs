@@ -1,26 +1,26 @@
-//! A key as the decision sees it.
+//! A key as a decision uses it.
 
 use crate::permission::PermissionSet;
 use crate::timestamp::Timestamp;
 
-/// What the table knows of one key.
+/// One key in a table, without its digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyRef<'a> {
-    /// Safe to log and to show.
+    /// The id, which is safe to log and to show.
     pub id: KeyId<'a>,
-    /// What people call it.
+    /// The name, for people.
     pub name: &'a str,
-    /// What is granted.
+    /// The permissions that the key grants.
     pub permissions: &'a PermissionSet,
-    /// The key is refused from this moment on; none: never expires.
+    /// The moment from which on the key is refused. `None` means that the key never expires.
     pub expires_at: Option<Timestamp>,
-    /// Refused until enabled again.
+    /// Whether the key is refused until it is enabled again.
     pub disabled: bool,
-    /// Its record carries a `must` that this build does not know.
+    /// Whether its record carries a `must` that this build does not know.
     pub unsupported: bool,
 }
 
-/// The id of a key: ten bytes where it has the shape that the admin service gives, any text elsewhere.
+/// The id of a key. An id of the admin service takes ten bytes; other texts are kept as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyId<'a> {
     /// `key_` and 16 lower-case base32 characters (RFC 4648), packed.
@@ -42,12 +42,12 @@ impl<'a> KeyId<'a> {
         (1..=MAX_ID_CHARACTERS).contains(&text.chars().count()) && !text.chars().any(char::is_control)
     }
 
-    /// Packs an id where its shape allows.
+    /// Packs an id if it has the shape of the admin service's ids.
     pub fn parse(text: &'a str) -> Self {
         pack(text).map_or(Self::Text(text), Self::Packed)
     }
 
-    /// The text of the id; `buffer` gives a packed one its place.
+    /// Returns the text of the id. A packed one is written to `buffer`.
     pub fn as_str<'b>(&'b self, buffer: &'b mut [u8; 20]) -> &'b str {
         match self {
             Self::Text(text) => text,
@@ -67,7 +67,7 @@ impl<'a> KeyId<'a> {
     }
 }
 
-/// The same text whether packed or not.
+/// Writes the text of the id, whether it is packed or not.
 impl std::fmt::Display for KeyId<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str(&mut [0; 20]))

@@ -1,24 +1,25 @@
-//! The media type of a request body, as far as rules ask for it.
+//! The media type of a request body, as rules compare it.
 
-/// What a request says of its body.
+/// The media type that a request gives for its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ContentType<'a> {
-    /// No `content-type` header.
+    /// There is no `content-type` header.
     #[default]
     Absent,
-    /// One header; its value.
+    /// The value of the one header.
     One(&'a [u8]),
-    /// Repeated, so nothing can be said of it.
-    Repeated,
+    /// The header is there more than once, or under a name that some upstreams read as `content-type`. No rule that
+    /// names types matches it.
+    Unclear,
 }
 
 impl<'a> ContentType<'a> {
     /// Takes one more `content-type` header.
     pub fn add(&mut self, value: &'a [u8]) {
-        *self = if matches!(self, Self::Absent) { Self::One(value) } else { Self::Repeated };
+        *self = if matches!(self, Self::Absent) { Self::One(value) } else { Self::Unclear };
     }
 
-    /// Whether this is gRPC, whose clients want their errors in trailers.
+    /// Whether this is gRPC, whose clients read errors from trailers.
     pub fn is_grpc(self) -> bool {
         matches!(self, Self::One(value) if value.len() >= 16 && value.get(..16).is_some_and(|s| s.eq_ignore_ascii_case(b"application/grpc")))
     }
@@ -27,14 +28,14 @@ impl<'a> ContentType<'a> {
 /// A media type that a rule names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MediaType {
-    /// No `content-type` header.
+    /// The request has no `content-type` header.
     None,
     /// `type/subtype` in lower case.
     Named(Box<str>),
 }
 
 impl MediaType {
-    /// Reads `type/subtype`, or `none` for an absent header. Nothing for the rest, parameters included.
+    /// Reads `type/subtype`, or `none` for an absent header. Returns `None` for anything else, parameters included.
     pub fn parse(text: &str) -> Option<Self> {
         if text == "none" {
             return Some(Self::None);
@@ -44,7 +45,7 @@ impl MediaType {
         (token(kind) && token(subtype)).then(|| Self::Named(text.to_ascii_lowercase().into()))
     }
 
-    /// As the configuration writes it.
+    /// The type as the configuration writes it.
     pub fn as_str(&self) -> &str {
         match self {
             Self::None => "none",
@@ -52,8 +53,8 @@ impl MediaType {
         }
     }
 
-    /// Whether a request carries this type, compared without case and parameters. A repeated or
-    /// comma-joined header is never this type.
+    /// Whether a request carries this type, compared without case and parameters. A repeated or comma-joined header
+    /// never does.
     pub fn matches(&self, content_type: ContentType<'_>) -> bool {
         match (self, content_type) {
             (Self::None, ContentType::Absent) => true,
@@ -81,17 +82,17 @@ mod tests {
         {
             assert!(!json.matches(ContentType::One(value.as_bytes())), "{value}");
         }
-        assert!(!json.matches(ContentType::Absent) && !json.matches(ContentType::Repeated));
+        assert!(!json.matches(ContentType::Absent) && !json.matches(ContentType::Unclear));
     }
 
     #[test]
     fn none_is_an_absent_header_and_no_other() {
         assert!(MediaType::None.matches(ContentType::Absent));
         assert!(!MediaType::None.matches(ContentType::One(b"")));
-        assert!(!MediaType::None.matches(ContentType::Repeated));
+        assert!(!MediaType::None.matches(ContentType::Unclear));
         let mut twice = ContentType::One(b"application/json");
         twice.add(b"application/json");
-        assert_eq!(twice, ContentType::Repeated);
+        assert_eq!(twice, ContentType::Unclear);
     }
 
     #[test]

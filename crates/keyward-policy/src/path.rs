@@ -1,36 +1,57 @@
 //! Request paths in the one form that rules are compared with.
 //!
-//! A path that two programs could read differently is not compared at all: it is refused. What is
-//! left has exactly one reading, whether or not the proxy in front normalised it.
+//! A path that two programs could read differently is not compared at all: it is refused. What is left has exactly one
+//! reading, whether or not the proxy in front normalised it. [`PathSettings`] let through what the operator knows the
+//! upstream to read in one way.
 
 use std::borrow::Cow;
 use std::fmt;
 
+/// How the upstream reads what is refused by default. Each field is the operator's word for one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PathSettings {
+    /// Whether `%2F` is part of a segment. The text of the path keeps it encoded, as `%2F`.
+    pub encoded_slash_in_segment: bool,
+    /// Whether `;`, plain or encoded, is a character like any other.
+    pub literal_semicolon: bool,
+    /// Whether `%23` and `%3F` are a `#` and a `?` that are part of a segment.
+    pub literal_encoded_delimiters: bool,
+}
+
 /// A path without its query, percent-decoded once, known to be unambiguous.
 ///
-/// Decoded segments hold no slash, so the text splits at `/` without loss.
+/// Decoded segments hold no slash (an encoded one stays `%2F`), so the text splits at `/` without loss. No other text
+/// holds `%2F`, because a path that still has `%` and two hex digits after decoding is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CanonicalPath<'a> {
-    /// UTF-8. Kept as bytes, since every request would pay for looking at them once more.
+    /// UTF-8. It is kept as bytes, because every request would pay for checking it once more.
     text: Cow<'a, [u8]>,
 }
 
 impl<'a> CanonicalPath<'a> {
-    /// Reads a `:path`: a leading slash, then segments up to a `?` or the end.
+    /// Reads a `:path` with the default settings: a leading slash, then segments up to a `?` or the end.
     ///
     /// # Errors
-    /// [`AmbiguousPath`] says which reading could differ.
+    /// Returns [`AmbiguousPath`], which says which reading could differ.
     pub fn parse(path: &'a [u8]) -> Result<Self, AmbiguousPath> {
+        Self::parse_with(path, PathSettings::default())
+    }
+
+    /// Reads a `:path`.
+    ///
+    /// # Errors
+    /// Returns [`AmbiguousPath`], which says which reading could differ.
+    pub fn parse_with(path: &'a [u8], settings: PathSettings) -> Result<Self, AmbiguousPath> {
         match plain(path) {
             Some(plain) => Ok(Self { text: Cow::Borrowed(plain) }),
-            None => Self::parse_any(path),
+            None => Self::parse_any(path, settings),
         }
     }
 
-    /// As [`parse`](Self::parse), for paths of every kind. Apart, so that the code of ordinary requests stays small.
+    /// Reads paths of every kind. It is a separate function so that the code of ordinary requests stays small.
     #[cold]
     #[inline(never)]
-    fn parse_any(path: &'a [u8]) -> Result<Self, AmbiguousPath> {
+    fn parse_any(path: &'a [u8], settings: PathSettings) -> Result<Self, AmbiguousPath> {
         let path = without_query(path);
         if path.first() != Some(&b'/') {
             return Err(AmbiguousPath::NoLeadingSlash);
@@ -39,14 +60,14 @@ impl<'a> CanonicalPath<'a> {
         for byte in path {
             match byte {
                 b'\\' => return Err(AmbiguousPath::Backslash),
-                b';' => return Err(AmbiguousPath::Semicolon),
+                b';' if !settings.literal_semicolon => return Err(AmbiguousPath::Semicolon),
                 b'#' => return Err(AmbiguousPath::Delimiter),
                 0..=0x1f | 0x7f => return Err(AmbiguousPath::ControlByte),
                 b'%' => encoded = true,
                 _ => {}
             }
         }
-        let text = if encoded { decode(path)? } else { Cow::Borrowed(path) };
+        let text = if encoded { decode(path, settings)? } else { Cow::Borrowed(path) };
         if std::str::from_utf8(&text).is_err() {
             return Err(AmbiguousPath::InvalidUtf8);
         }
@@ -57,26 +78,27 @@ impl<'a> CanonicalPath<'a> {
                 // One trailing slash is an empty last segment; `/` alone has none.
                 b"" if segments.rest.is_some() => return Err(AmbiguousPath::EmptySegment),
                 b"." | b".." => return Err(AmbiguousPath::DotSegment),
+                _ if encoded => check_encoded_slashes(segment)?,
                 _ => {}
             }
         }
         Ok(path)
     }
 
-    /// The decoded path. A trailing slash is kept.
+    /// Returns the decoded path. A trailing slash is kept.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.text).unwrap_or_default()
     }
 
-    /// The decoded segments, UTF-8 each; `/` has none, and a trailing slash makes the last one empty.
+    /// Returns the decoded segments, each of them UTF-8. `/` has none; a trailing slash makes the last one empty.
     pub fn segments(&self) -> Segments<'_> {
         let rest = self.text.get(1..).unwrap_or_default();
         Segments { rest: (!rest.is_empty()).then_some(rest) }
     }
 }
 
-/// The path without its query, if it is one that nothing has to be done to: ASCII, nothing encoded, nothing in it that
-/// could have a second reading.
+/// Returns the path without its query if it can be used as it is: ASCII, nothing encoded, nothing that could have a second
+/// reading.
 fn plain(path: &[u8]) -> Option<&[u8]> {
     if path.first() != Some(&b'/') {
         return None;
@@ -94,7 +116,7 @@ fn plain(path: &[u8]) -> Option<&[u8]> {
     Some(path)
 }
 
-/// The segments that are left of a path.
+/// An iterator over the segments that are left of a path.
 #[derive(Debug, Clone, Copy)]
 pub struct Segments<'p> {
     rest: Option<&'p [u8]>,
@@ -112,18 +134,21 @@ impl<'p> Iterator for Segments<'p> {
     }
 }
 
-/// The part of a `:path` before the first `?`.
+/// Returns the part of a `:path` before the first `?`.
 pub fn without_query(path: &[u8]) -> &[u8] {
     path.split(|byte| *byte == b'?').next().unwrap_or_default()
 }
 
-/// The part of a `:path` after the first `?`, if there is one.
+/// Returns the part of a `:path` after the first `?`, if there is one.
 pub fn query(path: &[u8]) -> Option<&[u8]> {
     let at = path.iter().position(|byte| *byte == b'?')?;
     path.get(at + 1..)
 }
 
-fn decode(path: &[u8]) -> Result<Cow<'_, [u8]>, AmbiguousPath> {
+/// Stands for an encoded slash while a path is decoded. No path holds this byte.
+const SLASH: u8 = 0;
+
+fn decode(path: &[u8], settings: PathSettings) -> Result<Cow<'_, [u8]>, AmbiguousPath> {
     let mut out = Vec::with_capacity(path.len());
     let mut bytes = path.iter();
     while let Some(byte) = bytes.next() {
@@ -134,22 +159,52 @@ fn decode(path: &[u8]) -> Result<Cow<'_, [u8]>, AmbiguousPath> {
         let (high, low) = (bytes.next().and_then(hex_digit), bytes.next().and_then(hex_digit));
         let (Some(high), Some(low)) = (high, low) else { return Err(AmbiguousPath::BadPercent) };
         match high << 4 | low {
+            b'/' if settings.encoded_slash_in_segment => out.push(SLASH),
             b'/' => return Err(AmbiguousPath::EncodedSlash),
             b'\\' => return Err(AmbiguousPath::Backslash),
-            b';' => return Err(AmbiguousPath::Semicolon),
-            b'?' | b'#' => return Err(AmbiguousPath::Delimiter),
+            b';' if !settings.literal_semicolon => return Err(AmbiguousPath::Semicolon),
+            b'?' | b'#' if !settings.literal_encoded_delimiters => return Err(AmbiguousPath::Delimiter),
             0..=0x1f | 0x7f => return Err(AmbiguousPath::ControlByte),
             byte => out.push(byte),
         }
     }
-    // Whoever decodes a second time would see something else.
+    // A program that decodes a second time would see something else.
     let twice = out
         .windows(3)
         .any(|three| matches!(three, [b'%', high, low] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit()));
-    if twice { Err(AmbiguousPath::EncodedTwice) } else { Ok(Cow::Owned(out)) }
+    if twice {
+        return Err(AmbiguousPath::EncodedTwice);
+    }
+    while let Some(at) = out.iter().position(|byte| *byte == SLASH) {
+        out.splice(at..=at, *ENCODED_SLASH);
+    }
+    Ok(Cow::Owned(out))
 }
 
-/// The value of one hex digit.
+/// How the text of a path, and a pattern, writes a slash within a segment.
+pub(crate) const ENCODED_SLASH: &[u8; 3] = b"%2F";
+
+/// Checks what stands between encoded slashes: an upstream that splits there must not find a segment to resolve or merge.
+fn check_encoded_slashes(segment: &[u8]) -> Result<(), AmbiguousPath> {
+    let mut rest = segment;
+    let mut found = false;
+    loop {
+        let slash = rest.windows(ENCODED_SLASH.len()).position(|window| window == ENCODED_SLASH);
+        found |= slash.is_some();
+        let (part, after) = rest.split_at_checked(slash.unwrap_or(rest.len())).unwrap_or_default();
+        match part {
+            b"" if found => return Err(AmbiguousPath::EmptySegment),
+            b"." | b".." => return Err(AmbiguousPath::DotSegment),
+            _ => {}
+        }
+        if slash.is_none() {
+            return Ok(());
+        }
+        rest = after.get(ENCODED_SLASH.len()..).unwrap_or_default();
+    }
+}
+
+/// Returns the value of one hex digit.
 pub(crate) fn hex_digit(digit: &u8) -> Option<u8> {
     char::from(*digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
@@ -157,7 +212,7 @@ pub(crate) fn hex_digit(digit: &u8) -> Option<u8> {
 /// Why a path has more than one reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AmbiguousPath {
-    /// No path at all (CONNECT), `*`, or a relative one.
+    /// There is no path (CONNECT), or it is `*` or relative.
     NoLeadingSlash,
     /// `//`, which some programs merge.
     EmptySegment,
@@ -279,6 +334,46 @@ mod tests {
         assert_eq!(split("/a/"), ["a", ""]);
     }
 
+    const ALL: PathSettings =
+        PathSettings { encoded_slash_in_segment: true, literal_semicolon: true, literal_encoded_delimiters: true };
+
+    #[test]
+    fn settings_let_through_what_they_name_and_nothing_else() {
+        let with = |path: &str, settings| {
+            CanonicalPath::parse_with(path.as_bytes(), settings).map(|path| path.as_str().to_owned())
+        };
+        let [slash, semicolon, delimiters] = [
+            PathSettings { encoded_slash_in_segment: true, ..PathSettings::default() },
+            PathSettings { literal_semicolon: true, ..PathSettings::default() },
+            PathSettings { literal_encoded_delimiters: true, ..PathSettings::default() },
+        ];
+        for settings in [slash, ALL] {
+            assert_eq!(
+                with("/projects/group%2fname%2Fx/files", settings).as_deref(),
+                Ok("/projects/group%2Fname%2Fx/files")
+            );
+            for path in ["/a%2F..%2Fb", "/%2e%2e%2Fb", "/a%2F.", "/a%2F%2e"] {
+                assert_eq!(with(path, settings), Err(AmbiguousPath::DotSegment), "{path}");
+            }
+            for path in ["/%2F", "/a%2F", "/%2Fa/b", "/a%2F%2Fb"] {
+                assert_eq!(with(path, settings), Err(AmbiguousPath::EmptySegment), "{path}");
+            }
+            assert_eq!(with("/a%252Fb", settings), Err(AmbiguousPath::EncodedTwice));
+            assert_eq!(with("/a%5Cb", settings), Err(AmbiguousPath::Backslash));
+            assert_eq!(with("/a%00b", settings), Err(AmbiguousPath::ControlByte));
+        }
+        for settings in [semicolon, ALL] {
+            assert_eq!(with("/Patient;x=1/a%3bb", settings).as_deref(), Ok("/Patient;x=1/a;b"));
+        }
+        for settings in [delimiters, ALL] {
+            assert_eq!(with("/a%23b/c%3Fd?e", settings).as_deref(), Ok("/a#b/c?d"));
+            assert_eq!(with("/a#b", settings), Err(AmbiguousPath::Delimiter));
+        }
+        assert_eq!(with("/a%2Fb", semicolon), Err(AmbiguousPath::EncodedSlash));
+        assert_eq!(with("/a;b", slash), Err(AmbiguousPath::Semicolon));
+        assert_eq!(with("/a%3Fb", semicolon), Err(AmbiguousPath::Delimiter));
+    }
+
     /// What is decided at a glance is what is decided by looking closely, wherever in the path it is.
     #[test]
     fn every_byte_and_every_doubtful_pair_is_seen_everywhere() {
@@ -291,7 +386,8 @@ mod tests {
                     let mut path = plain[..length].to_vec();
                     path[at..at + bytes.len()].copy_from_slice(&bytes);
                     let text = String::from_utf8_lossy(&path);
-                    assert_eq!(CanonicalPath::parse(&path), CanonicalPath::parse_any(&path), "{text}");
+                    let closely = CanonicalPath::parse_any(&path, PathSettings::default());
+                    assert_eq!(CanonicalPath::parse(&path), closely, "{text}");
                 }
             }
         }
@@ -321,7 +417,26 @@ mod tests {
         ) {
             for path in [path.clone(), format!("/{path}"), format!("{start}/{path}")] {
                 let path = path.as_bytes();
-                prop_assert_eq!(CanonicalPath::parse(path), CanonicalPath::parse_any(path));
+                prop_assert_eq!(CanonicalPath::parse(path), CanonicalPath::parse_any(path, PathSettings::default()));
+            }
+        }
+
+        /// The settings never change the reading of a path that is let through without them, and no two paths that
+        /// an upstream tells apart get the same text.
+        #[test]
+        fn settings_only_add_paths(path in "/[a/.%2eEfF35bBcC;#?]{0,14}") {
+            let settled = CanonicalPath::parse_with(path.as_bytes(), ALL);
+            if let Ok(plain) = CanonicalPath::parse(path.as_bytes()) {
+                prop_assert_eq!(&Ok(plain), &settled);
+            }
+            if let Ok(settled) = settled {
+                let raw = without_query(path.as_bytes());
+                let slashes = |text: &[u8]| text.iter().filter(|byte| **byte == b'/').count();
+                prop_assert_eq!(slashes(settled.as_str().as_bytes()), slashes(raw), "an encoded slash splits nothing");
+                let decoded = settled.as_str().replace("%2F", "/");
+                prop_assert!(!decoded.contains("//") && !decoded.split('/').any(|part| part == "." || part == ".."));
+                let once: Vec<u8> = percent_encoding::percent_decode(raw).collect();
+                prop_assert_eq!(decoded.as_bytes(), &once[..]);
             }
         }
 

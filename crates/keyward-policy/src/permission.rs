@@ -1,6 +1,6 @@
-//! What a key may do, as a set of machine names like `records:read`.
+//! The permissions of a key: a set of machine names like `records:read`.
 
-/// A set of permission names, sorted, each once.
+/// A set of permission names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct PermissionSet {
     sorted: Box<[Box<str>]>,
@@ -16,17 +16,17 @@ impl PermissionSet {
         self.sorted.binary_search_by(|have| (**have).cmp(permission)).is_ok()
     }
 
-    /// The names, sorted.
+    /// Returns the names, sorted.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
         self.sorted.iter().map(AsRef::as_ref)
     }
 
-    /// How many there are.
+    /// Returns the number of names.
     pub fn len(&self) -> usize {
         self.sorted.len()
     }
 
-    /// Whether nothing is granted.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.sorted.is_empty()
     }

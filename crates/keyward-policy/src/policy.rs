@@ -69,7 +69,7 @@ impl<'a> Keys<'a> {
     /// | not usable | none | inline; others are unknowable | inline |
     /// | no admin service | none | inline | inline |
     pub fn choose(config: &'a Config, fetched: Option<Result<&'a KeyTable, Unavailable>>) -> Self {
-        let inline = config.manifest.as_ref().map(|manifest| (&manifest.keys, manifest.when));
+        let inline = config.manifest.as_ref().map(|manifest| (&*manifest.keys, manifest.when));
         match (fetched, inline) {
             (Some(Ok(fetched)), Some((inline, Use::Always))) => Self::FetchedThenInline { fetched, inline },
             (Some(Ok(fetched)), _) => Self::Table(fetched),
@@ -132,7 +132,7 @@ mod tests {
         let always = config(r#","manifest":{"use":"always","keys":[]}"#);
         let fallback = config(r#","manifest":{"use":"fallback","keys":[]}"#);
         let is = |config: &Config, keys: Keys<'_>| {
-            let own = |table: &KeyTable| config.manifest.as_ref().is_some_and(|own| std::ptr::eq(table, &own.keys));
+            let own = |table: &KeyTable| config.manifest.as_ref().is_some_and(|own| std::ptr::eq(table, &*own.keys));
             match keys {
                 Keys::Table(table) if own(table) => "inline",
                 Keys::Table(_) => "fetched",

@@ -7,7 +7,7 @@
 
 use wide::u32x4;
 
-/// How many texts are hashed together.
+/// The number of texts that are hashed together.
 pub(crate) const LANES: usize = 4;
 
 const BLOCK: usize = 64;
@@ -31,9 +31,9 @@ const START: [u32; 8] =
 /// Up to four texts with their padding.
 #[derive(Default)]
 pub(crate) struct Texts {
-    /// One after the other, in whole blocks.
+    /// The texts one after the other, in whole blocks.
     bytes: Vec<u8>,
-    /// How many blocks each has.
+    /// The number of blocks of each text.
     blocks: [usize; LANES],
     count: usize,
 }
@@ -54,8 +54,7 @@ impl Texts {
         *blocks = (end - start) / BLOCK;
     }
 
-    /// The first 64 bits of each digest, big-endian as they stand in it; for a text that is not there, nothing of
-    /// meaning.
+    /// Returns the first 64 bits of each digest, big-endian. The value for a text that was not added has no meaning.
     #[inline(never)]
     pub(crate) fn first_words(&self) -> [u64; LANES] {
         let mut done = [0; LANES];
@@ -72,7 +71,8 @@ impl Texts {
         done
     }
 
-    /// The words of each text's block of this number, side by side; of a text that is over, any words.
+    /// Returns the words of the block with this number of each text, side by side. For a text that has ended, the words
+    /// have no meaning.
     fn words(&self, number: usize) -> [u32x4; 16] {
         let (bytes, _) = self.bytes.as_chunks::<BLOCK>();
         let mut words = [[0; LANES]; 16];

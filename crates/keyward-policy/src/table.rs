@@ -26,8 +26,10 @@ mod side;
 mod slab;
 mod staged;
 
-pub use base::MAX_TABLE_BYTES;
-pub use invalid::{InvalidRecord, RecordProblem, TableFull};
+pub use base::{MAX_ALL_TABLES_BYTES, MAX_TABLE_BYTES};
+pub use invalid::{
+    InvalidRecord, MAX_ID_BYTES, MAX_KEY_PERMISSIONS, MAX_NAME_BYTES, MAX_PERMISSION_BYTES, RecordProblem, TableFull,
+};
 pub use key_table::KeyTable;
 pub use record::Record;
 pub use staged::Staged;

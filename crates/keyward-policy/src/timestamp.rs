@@ -1,40 +1,41 @@
-//! Points in time, as the wire writes them.
+//! Points in time, as they are written on the wire.
 
 use std::fmt;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Milliseconds since 1970-01-01T00:00:00Z.
+/// A point in time, in milliseconds since 1970-01-01T00:00:00Z.
 ///
-/// Finer fractions are cut off, which can only make an expiry come earlier.
+/// Finer fractions are cut off, which can only make an expiry earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From milliseconds since the epoch.
+    /// Makes it from milliseconds since the epoch.
     pub const fn from_unix_ms(ms: i64) -> Self {
         Self(ms)
     }
 
-    /// Milliseconds since the epoch.
+    /// Returns the milliseconds since the epoch.
     pub const fn unix_ms(self) -> i64 {
         self.0
     }
 
-    /// From nanoseconds since the epoch, the unit of Envoy's clock.
+    /// Makes it from nanoseconds since the epoch, the unit of Envoy's clock.
     pub const fn from_unix_ns(ns: u64) -> Self {
         Self((ns / 1_000_000) as i64)
     }
 
-    /// Reads RFC 3339 with any offset.
+    /// Reads a time of RFC 3339 with any offset.
     ///
     /// # Errors
-    /// [`InvalidTimestamp`] for anything else.
+    /// Returns [`InvalidTimestamp`] for anything else.
     pub fn parse(text: &str) -> Result<Self, InvalidTimestamp> {
         let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| InvalidTimestamp)?;
         let ms = at.unix_timestamp_nanos().div_euclid(1_000_000);
         i64::try_from(ms).map(Self).map_err(|_| InvalidTimestamp)
     }
+
     /// Reads an HTTP date as services write it today: `Tue, 24 Nov 2026 03:11:00 GMT` (RFC 9110, IMF-fixdate).
     pub fn parse_http(text: &str) -> Option<Self> {
         const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
@@ -45,7 +46,7 @@ impl Timestamp {
     }
 }
 
-/// RFC 3339 in UTC, with a fraction only where there is one.
+/// Writes RFC 3339 in UTC, with a fraction only if there is one.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)

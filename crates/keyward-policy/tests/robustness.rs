@@ -1,7 +1,7 @@
 //! Bytes from outside that are almost right: configurations and manifest pages with a few bytes changed, cut out or put
 //! in. Whatever they are, nothing panics, and nothing that is not right counts.
 
-#![allow(clippy::unwrap_used, reason = "a test that goes wrong is to stop")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that goes wrong is to stop")]
 
 use keyward_policy::checksum::{Checksum, contribution};
 use keyward_policy::config::Config;
@@ -13,6 +13,9 @@ use keyward_policy::timestamp::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::time::Duration;
+
+#[path = "../../../fuzz/properties.rs"]
+mod properties;
 
 /// One change of some bytes: at a place (in thousandths of the whole), so many bytes less, these instead.
 type Edit = (usize, usize, Vec<u8>);
@@ -105,6 +108,42 @@ fn as_struct(fields: &[(&str, &[u8])]) -> Vec<u8> {
             field
         })
         .collect()
+}
+
+/// The inputs in `fuzz/corpus` for a target.
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    files.into_iter().map(|file| std::fs::read(file).unwrap()).collect()
+}
+
+/// What the fuzz targets check, with the corpus and a fixed set of changes to it.
+#[test]
+fn the_fuzz_targets_hold_on_their_corpus_and_near_it() {
+    let targets: [(&str, fn(&[u8])); 5] = [
+        ("configuration", properties::configuration),
+        ("page", properties::page),
+        ("head", properties::head),
+        ("path", properties::path),
+        ("host", properties::host),
+    ];
+    for (target, check) in targets {
+        for input in corpus(target) {
+            check(&input);
+            let settings = ProptestConfig {
+                rng_seed: proptest::test_runner::RngSeed::Fixed(1),
+                ..ProptestConfig::with_cases(500)
+            };
+            let mut runner = proptest::test_runner::TestRunner::new(settings);
+            let outcome = runner.run(&edits(), |edits| {
+                check(&edited(&input, &edits));
+                Ok(())
+            });
+            outcome.unwrap_or_else(|error| panic!("{target}: {error}"));
+        }
+    }
 }
 
 proptest! {

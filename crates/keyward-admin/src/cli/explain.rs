@@ -16,6 +16,7 @@ use keyward_policy::table::KeyTable;
 use keyward_policy::timestamp::Timestamp;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Explain what the filter decides for one request: the rule, each check, the decision
 #[derive(Debug, Args)]
@@ -136,7 +137,7 @@ fn read_manifest(file: &Path) -> Result<KeyTable, CommandError> {
     };
     let config = Config::parse(block.to_string().as_bytes())
         .map_err(|errors| invalid(&format!("neither a manifest page nor a `manifest:` block\n{errors}")))?;
-    config.manifest.map(|manifest| manifest.keys).ok_or_else(|| invalid(&"no keys in it"))
+    config.manifest.and_then(|manifest| Arc::into_inner(manifest.keys)).ok_or_else(|| invalid(&"no keys in it"))
 }
 
 fn read_route_metadata(text: &str) -> Result<Access, CommandError> {

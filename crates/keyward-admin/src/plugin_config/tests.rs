@@ -129,7 +129,7 @@ fn mistakes_are_the_filters_own_words() {
     let reports = check(r#"{"rules":[],"mode":"enforce","mode":"shadow","manifest":{}}"#);
     let errors: Vec<String> =
         reports[0].errors.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
-    assert_eq!(errors, ["manifest: field `keys` is missing", "mode: the field is there twice"]);
+    assert_eq!(errors, ["manifest: field `keys` is missing", "mode: the field is given twice"]);
     let reports = check("kind: WasmPlugin\nspec: {pluginName: keyward}\n");
     assert_eq!(reports[0].errors[0].message, "there is no configuration");
 }

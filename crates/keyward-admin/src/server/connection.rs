@@ -1,11 +1,12 @@
 //! One connection: which protocol it speaks, and serving it until its end.
 
 use super::activity::{Activity, CountedBody};
+use super::caller::{Caller, Protocol};
 use super::polls;
 use super::prefixed::Prefixed;
 use super::strangers::Place;
 use super::tls::Tls;
-use crate::app::{MAX_HEAD_BYTES, Peer, Trust};
+use crate::app::MAX_HEAD_BYTES;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
@@ -47,41 +48,12 @@ const MAX_STREAMS_OF_STRANGERS: usize = 8;
 /// How many bytes of bodies an HTTP/2 connection may send before somebody reads them.
 const WINDOW_BYTES: u32 = 64 << 10;
 
-/// The protocol of a connection.
-///
-/// It is told before anything is taken from the connection, and not by a server that takes either: that one hands the
-/// first bytes over again, and doubles the buffer of each connection by it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Protocol {
-    /// HTTP/1.1, or something that will be refused as such.
-    Http1,
-    /// HTTP/2.
-    Http2,
-}
-
 /// What serves connections.
 pub(super) struct Server {
     router: Router,
     tls: Option<Tls>,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
-}
-
-/// What is known of a caller before its first request.
-#[derive(Clone)]
-pub(super) struct Caller {
-    /// The address at the other end.
-    pub address: IpAddr,
-    /// Marked once the caller has proved itself.
-    pub trust: Trust,
-}
-
-impl Caller {
-    /// Tells the handlers of a request about its connection.
-    pub fn introduce<B>(&self, request: &mut Request<B>) {
-        request.extensions_mut().insert(Peer(self.address));
-        request.extensions_mut().insert(self.trust.clone());
-    }
 }
 
 impl Server {

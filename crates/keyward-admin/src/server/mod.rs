@@ -1,6 +1,7 @@
 //! Connections: accepted, encrypted where wanted, limited, watched for silence, and ended with grace.
 
 mod activity;
+mod caller;
 mod connection;
 mod polls;
 mod prefixed;

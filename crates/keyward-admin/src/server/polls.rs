@@ -7,7 +7,7 @@
 //! without a word about the connection. Bytes are looked at before they are taken, so that whatever else comes is left
 //! to the library from its first byte on, for as long as the connection lasts.
 
-use super::connection::{Caller, Protocol};
+use super::caller::{Caller, Protocol};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};

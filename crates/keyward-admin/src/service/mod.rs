@@ -2,18 +2,15 @@
 
 pub mod error;
 pub mod feed;
-mod keys;
-mod manifest;
+pub mod keys;
+pub mod manifest;
 pub mod proxies;
 pub mod tokens;
 mod upkeep;
-mod usage;
+pub mod usage;
 pub mod validate;
 
 pub use error::{Error, FieldError, Result};
-pub use keys::{CreateKey, EditKey, IssuedKey, KeyPage, check_prefix};
-pub use manifest::Poll;
-pub use usage::KeyDetail;
 
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;

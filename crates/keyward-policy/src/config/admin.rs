@@ -1,31 +1,31 @@
-//! `admin`: where keys are fetched from.
+//! `admin`: the admin service that keys are fetched from.
 
-use super::fields::Fields;
+use super::object::ObjectReader;
 use crate::header;
 use std::fmt;
 use std::time::Duration;
 
-/// The shortest `max_staleness`: a poll, its retry and a slow answer have to fit in.
+/// The lower limit of `max_staleness`. A poll, its retry and a slow answer have to fit in.
 pub const MIN_MAX_STALENESS: Duration = Duration::from_secs(3);
 
-/// The admin service, as the filter reaches it.
+/// How the filter reaches the admin service.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AdminConfig {
-    /// Envoy's cluster.
+    /// The Envoy cluster of the service.
     pub cluster: Box<str>,
-    /// `:authority` of the callouts.
+    /// The `:authority` of the requests.
     pub authority: Box<str>,
-    /// The edge token, where it is not added by the cluster's `credential_injector`.
+    /// The edge token. `None` means that the cluster's `credential_injector` adds it.
     pub token: Option<Box<str>>,
     /// The name of the VM's environment variable that holds the edge token. Never beside `token`.
     pub token_env: Option<Box<str>>,
-    /// The only store that is accepted; none: the first one seen.
+    /// The only store whose keys are accepted. `None` means the first store that answers.
     pub store: Option<Box<str>>,
-    /// No contact for that long: no key is accepted. None: no limit.
+    /// How long the filter may be without contact before it accepts no key. `None` means no limit.
     pub max_staleness: Option<Duration>,
 }
 
-/// Without the token.
+/// Writes everything but the token.
 impl fmt::Debug for AdminConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AdminConfig")
@@ -40,7 +40,7 @@ impl fmt::Debug for AdminConfig {
 }
 
 /// Reads `admin`.
-pub(super) fn read(fields: &mut Fields<'_, '_>) -> Option<AdminConfig> {
+pub(super) fn read(fields: &mut ObjectReader<'_, '_>) -> Option<AdminConfig> {
     fields.missing("cluster", "name the Envoy cluster that reaches the admin service");
     let cluster =
         word(fields, "cluster", "name an Envoy cluster, in Istio like `outbound|8081||keyward.ns.svc.cluster.local`");
@@ -95,8 +95,8 @@ fn is_variable(name: &str) -> bool {
     (1..=128).contains(&name.len()) && name.bytes().all(fits) && !name.starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// A text that ends up in a header or names something of Envoy's.
-fn word<'j>(fields: &mut Fields<'_, 'j>, name: &'static str, help: &str) -> Option<&'j str> {
+/// Reads a text that goes into a header or names a resource of Envoy.
+fn word<'j>(fields: &mut ObjectReader<'_, 'j>, name: &'static str, help: &str) -> Option<&'j str> {
     let text = fields.optional_string(name)?;
     if text.is_empty() || text.len() > 512 || !header::is_visible_ascii(text.as_bytes()) {
         fields.problem(name, "not 1 to 512 visible ASCII characters", help);

@@ -1,4 +1,4 @@
-//! JSON as it was written: fields in order, and repeated ones all kept, so that they can be refused.
+//! JSON as it was written: fields keep their order, and repeated fields are all kept, so that they can be refused.
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
@@ -8,7 +8,7 @@ use std::fmt;
 pub(crate) enum Json {
     Null,
     Bool(bool),
-    /// No field of the configuration is a number, so its value does not matter.
+    /// A number. No field of the configuration is one, so its value is not kept.
     Number,
     String(String),
     Array(Vec<Json>),
@@ -16,7 +16,7 @@ pub(crate) enum Json {
 }
 
 impl Json {
-    /// For error messages.
+    /// Names the kind of value, for error messages.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",

@@ -1,11 +1,11 @@
-//! `key_sources`: where requests may carry a key.
+//! `key_sources`: the places where requests may carry a key.
 
-use super::fields::Fields;
+use super::object::ObjectReader;
 use crate::credential::KeySource;
 use crate::header;
 
 /// Reads `key_sources`; the default is the header `x-api-key`.
-pub(super) fn read(fields: &mut Fields<'_, '_>) -> Vec<KeySource> {
+pub(super) fn read(fields: &mut ObjectReader<'_, '_>) -> Vec<KeySource> {
     let default = || vec![KeySource::Header { name: "x-api-key".into(), scheme: None }];
     let mut sources: Vec<KeySource> = Vec::new();
     let list = fields.objects("key_sources", |entry| {
@@ -36,7 +36,7 @@ pub(super) fn read(fields: &mut Fields<'_, '_>) -> Vec<KeySource> {
     }
 }
 
-fn read_one(entry: &mut Fields<'_, '_>) -> Option<KeySource> {
+fn read_one(entry: &mut ObjectReader<'_, '_>) -> Option<KeySource> {
     let (header, query, cookie) = (entry.string("header"), entry.string("query"), entry.string("cookie"));
     let scheme = entry.string("scheme");
     let given = ["header", "query", "cookie"].into_iter().filter(|kind| entry.get(kind).is_some()).count();
@@ -56,7 +56,11 @@ fn read_one(entry: &mut Fields<'_, '_>) -> Option<KeySource> {
                 "remove it, or use `{header: authorization, scheme: Bearer}`",
             );
         } else if scheme.is_empty() || !scheme.bytes().all(header::is_token_byte) {
-            entry.problem("scheme", format!("`{scheme}` is no authentication scheme"), "use one word, like `Bearer`");
+            entry.problem(
+                "scheme",
+                format!("`{scheme}` is not an authentication scheme"),
+                "use one word, like `Bearer`",
+            );
         }
     }
     let plain = |text: &str| (1..=100).contains(&text.len()) && text.chars().all(|c| !c.is_control());
@@ -65,13 +69,13 @@ fn read_one(entry: &mut Fields<'_, '_>) -> Option<KeySource> {
         if !header::is_name(name) {
             entry.problem(
                 "header",
-                format!("`{name}` is no header name"),
+                format!("`{name}` is not a header name"),
                 "use letters, digits and `-`, like `x-api-key`",
             );
         } else if matches!(&*lower, "cookie" | "host" | "content-type" | "content-length") {
             entry.problem(
                 "header",
-                format!("`{lower}` has a meaning of its own"),
+                format!("`{lower}` already has a meaning"),
                 "use a header for the key alone; for cookies use `{cookie: name}`",
             );
         }
@@ -90,7 +94,7 @@ fn read_one(entry: &mut Fields<'_, '_>) -> Option<KeySource> {
     Some(KeySource::Cookie { name: name.into() })
 }
 
-/// Whether one credential could be found through both.
+/// Whether the same credential could be found in both sources.
 fn overlaps(a: &KeySource, b: &KeySource) -> bool {
     match (a, b) {
         (KeySource::Header { name: a, scheme: a_scheme }, KeySource::Header { name: b, scheme: b_scheme }) => {

@@ -48,7 +48,7 @@ struct List {
     values: Vec<Value>,
 }
 
-/// Reads a serialized Struct; nothing where the bytes are none.
+/// Reads a serialized Struct. Returns `None` if the bytes are not one.
 pub(crate) fn parse(bytes: &[u8]) -> Option<Json> {
     Struct::decode(bytes).ok().map(Json::from)
 }

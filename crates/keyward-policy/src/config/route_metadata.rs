@@ -1,4 +1,4 @@
-//! What a route asks for in its own metadata, under `filter_metadata.keyward`.
+//! What a route asks for in its metadata, under `filter_metadata.keyward`.
 
 use super::json::Json;
 use super::protobuf::Struct;
@@ -7,7 +7,7 @@ use crate::rule::Access;
 use prost::Message;
 use std::fmt;
 
-/// The namespace in `filter_metadata`.
+/// The namespace of Keyward in `filter_metadata`.
 pub const NAMESPACE: &str = "keyward";
 
 /// `envoy.config.core.v3.Metadata`, as far as it is read.
@@ -66,20 +66,20 @@ pub fn parse_field(name: &str, value: &str) -> Result<Access, InvalidRouteMetada
     }
 }
 
-/// Why a route's metadata has no one meaning.
+/// Why a route's metadata has no single meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InvalidRouteMetadata {
-    /// The bytes are no `Metadata`.
+    /// The bytes are not a `Metadata` message, or Keyward's namespace is given twice.
     NotMetadata,
-    /// A field that is neither `require` nor `access`.
+    /// A field is neither `require` nor `access`.
     UnknownField,
-    /// More than one field.
+    /// There is more than one field.
     TwoFields,
-    /// A value that is no string.
+    /// The value is not a string.
     NotAString,
-    /// Nothing in it, or an empty or impossible permission name.
+    /// There is no field, or a permission name is empty or impossible.
     Empty,
-    /// An `access` that is not `public`, `authenticated` or `deny`.
+    /// `access` is not `public`, `authenticated` or `deny`.
     UnknownAccess,
 }
 
@@ -89,7 +89,7 @@ impl fmt::Display for InvalidRouteMetadata {
             Self::NotMetadata => "the route's metadata cannot be read",
             Self::UnknownField => "filter_metadata.keyward has an unknown field: use `require` or `access`",
             Self::TwoFields => "filter_metadata.keyward has more than one field: use `require` or `access`",
-            Self::NotAString => "filter_metadata.keyward has a value that is no string",
+            Self::NotAString => "filter_metadata.keyward has a value that is not a string",
             Self::Empty => "filter_metadata.keyward has an empty value: write permission names, joined by commas",
             Self::UnknownAccess => "filter_metadata.keyward.access is not `public`, `authenticated` or `deny`",
         })

@@ -1,24 +1,44 @@
-//! `rules`: which route asks for what.
+//! `rules`: what each route asks for.
 
-use super::fields::Fields;
+use super::object::ObjectReader;
 use crate::header;
 use crate::host::HostPattern;
 use crate::media_type::MediaType;
+use crate::path::PathSettings;
 use crate::pattern::Pattern;
 use crate::route::Routes;
 use crate::rule::{Access, Rule};
 
 pub(super) const PERMISSION_HELP: &str = "use 1 to 100 visible ASCII characters without commas, like `records:read`";
 
+/// The limit of rules in one configuration.
+pub const MAX_RULES: usize = 10_000;
+
+/// The limit of memory that compiled rules may take in a VM, in bytes of [`Rule::compiled_bytes`].
+pub const MAX_RULES_BYTES: usize = 6 << 20;
+
 /// Reads `rules` and compiles them.
-pub(super) fn read(fields: &mut Fields<'_, '_>) -> Routes {
-    Routes::new(fields.objects("rules", read_rule).unwrap_or_default())
+pub(super) fn read(fields: &mut ObjectReader<'_, '_>, paths: PathSettings) -> Routes {
+    let help = "put what the routes have in common into fewer rules with `{name}`, `_*` and `**`, or split the routes over several listeners";
+    if let Some(count) = fields.list_len("rules").filter(|count| *count > MAX_RULES) {
+        fields.problem("rules", format!("{count} rules, and at most {MAX_RULES} are read"), help);
+        return Routes::default();
+    }
+    let rules = fields.objects("rules", |entry| read_rule(entry, paths)).unwrap_or_default();
+    let bytes: usize = rules.iter().map(Rule::compiled_bytes).sum();
+    if bytes > MAX_RULES_BYTES {
+        let message =
+            format!("compiled, the rules take {bytes} bytes in every VM, and at most {MAX_RULES_BYTES} are allowed");
+        fields.problem("rules", message, help);
+        return Routes::default();
+    }
+    Routes::new(rules)
 }
 
-fn read_rule(entry: &mut Fields<'_, '_>) -> Option<Rule> {
-    entry.missing("path", "a rule is for a path; `/**` is every path");
+fn read_rule(entry: &mut ObjectReader<'_, '_>, paths: PathSettings) -> Option<Rule> {
+    entry.missing("path", "a rule is for a path; `/**` means every path");
     let path_text = entry.string("path");
-    let path = path_text.and_then(|text| match Pattern::parse(text) {
+    let path = path_text.and_then(|text| match Pattern::parse_with(text, paths) {
         Ok(pattern) => Some(pattern),
         Err(why) => {
             entry.problem("path", format!("`{text}`: {why}"), why.help());
@@ -35,16 +55,16 @@ fn read_rule(entry: &mut Fields<'_, '_>) -> Option<Rule> {
         methods,
         hosts,
         content_type,
-        // The rule is refused anyway where this is missing.
+        // A configuration with this missing is refused as a whole.
         access: access.unwrap_or(Access::Deny),
     })
 }
 
-fn read_methods(entry: &mut Fields<'_, '_>) -> Option<Box<[Box<str>]>> {
+fn read_methods(entry: &mut ObjectReader<'_, '_>) -> Option<Box<[Box<str>]>> {
     let list = entry.strings("methods", "leave it out for every method")?;
     for (place, method) in &list {
         if method.is_empty() || !method.bytes().all(header::is_token_byte) {
-            entry.problem(place, format!("`{method}` is no method"), "write it like `GET`");
+            entry.problem(place, format!("`{method}` is not a method"), "write it like `GET`");
         } else if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
             let help = format!("methods are compared with case: write `{}`", method.to_ascii_uppercase());
             entry.problem(place, format!("`{method}` is not in upper case"), help);
@@ -53,7 +73,7 @@ fn read_methods(entry: &mut Fields<'_, '_>) -> Option<Box<[Box<str>]>> {
     Some(list.into_iter().map(|(_, method)| method.into()).collect())
 }
 
-fn read_hosts(entry: &mut Fields<'_, '_>) -> Option<Box<[HostPattern]>> {
+fn read_hosts(entry: &mut ObjectReader<'_, '_>) -> Option<Box<[HostPattern]>> {
     let list = entry.strings("hosts", "leave it out for every host")?;
     let mut hosts = Vec::with_capacity(list.len());
     for (place, text) in list {
@@ -62,14 +82,14 @@ fn read_hosts(entry: &mut Fields<'_, '_>) -> Option<Box<[HostPattern]>> {
             Err(why) => entry.problem(
                 &place,
                 format!("`{text}`: {why}"),
-                "leave out scheme, port and path; leave `hosts` out for every host",
+                "leave out scheme, port and path, write names in ASCII (`xn--…`) and addresses in their usual spelling",
             ),
         }
     }
     Some(hosts.into())
 }
 
-fn read_content_types(entry: &mut Fields<'_, '_>) -> Option<Box<[MediaType]>> {
+fn read_content_types(entry: &mut ObjectReader<'_, '_>) -> Option<Box<[MediaType]>> {
     let list = entry.strings("content_type", "leave it out for every type")?;
     let mut types = Vec::with_capacity(list.len());
     for (place, text) in list {
@@ -77,22 +97,26 @@ fn read_content_types(entry: &mut Fields<'_, '_>) -> Option<Box<[MediaType]>> {
             Some(kind) => types.push(kind),
             None => entry.problem(
                 &place,
-                format!("`{text}` is no media type"),
-                "write it like `application/json`, without parameters; `none` is an absent header",
+                format!("`{text}` is not a media type"),
+                "write it like `application/json`, without parameters; `none` means that there is no such header",
             ),
         }
     }
     Some(types.into())
 }
 
-fn read_access(entry: &mut Fields<'_, '_>) -> Option<Access> {
+fn read_access(entry: &mut ObjectReader<'_, '_>) -> Option<Access> {
     let require =
         entry.strings("require", "name at least one permission; for any valid key use `access: authenticated`");
     let access = entry.choice("access", &ACCESS_WORDS);
     if let Some(require) = &require {
+        if require.len() > MAX_REQUIRED {
+            let message = format!("{} permissions, and at most {MAX_REQUIRED} are allowed", require.len());
+            entry.problem("require", message, "require one permission that stands for all of them");
+        }
         for (place, permission) in require {
             if !is_permission(permission) {
-                entry.problem(place, format!("`{permission}` is no permission name"), PERMISSION_HELP);
+                entry.problem(place, format!("`{permission}` is not a permission name"), PERMISSION_HELP);
             }
         }
     }
@@ -110,8 +134,8 @@ fn read_access(entry: &mut Fields<'_, '_>) -> Option<Access> {
         _ => {}
     }
     let required = require.map(|list| {
-        let mut names: Vec<Box<str>> = Vec::with_capacity(list.len());
-        for (_, name) in list {
+        let mut names: Vec<Box<str>> = Vec::with_capacity(list.len().min(MAX_REQUIRED));
+        for (_, name) in list.into_iter().take(MAX_REQUIRED) {
             if !names.iter().any(|have| **have == *name) {
                 names.push(name.into());
             }
@@ -120,6 +144,9 @@ fn read_access(entry: &mut Fields<'_, '_>) -> Option<Access> {
     });
     required.or_else(|| access.map(AccessWord::access))
 }
+
+/// The limit of permissions that one rule may require.
+const MAX_REQUIRED: usize = 100;
 
 /// The words of `access`.
 #[derive(Debug, Clone, Copy)]

@@ -120,7 +120,7 @@ fn every_mistake_is_named_at_once() {
             "hide_key: expected true or false, found a string",
             "manifest.keys[0].sha256: not 64 hex digits (2 characters)",
             "manifest.keys[1].extra: unknown field",
-            "manifest.keys[1].id: `a` is there twice",
+            "manifest.keys[1].id: `a` is given twice",
             "manifest.keys[1].sha256: not 64 hex digits (2 characters)",
             "mode: unknown value `strict`",
             "rules[0].require: the list is empty",
@@ -137,7 +137,7 @@ fn rules_are_read_strictly() {
     bad_rule(r#""path":"/a""#, "rules[0]: the rule asks for nothing");
     bad_rule(r#""path":"/a","access":"public","require":["a"]"#, "rules[0]: `require` and `access` exclude each other");
     bad_rule(r#""path":"/a","access":"open""#, "rules[0].access: unknown value `open`");
-    bad_rule(r#""path":"/a","require":["a,b"]"#, "rules[0].require[0]: `a,b` is no permission name");
+    bad_rule(r#""path":"/a","require":["a,b"]"#, "rules[0].require[0]: `a,b` is not a permission name");
     bad_rule(r#""path":"/a","require":"a""#, "rules[0].require: expected a list, found a string");
     bad_rule(r#""path":"/a","access":"deny","methods":["get"]"#, "rules[0].methods[0]: `get` is not in upper case");
     bad_rule(r#""path":"/a","access":"deny","methods":[]"#, "rules[0].methods: the list is empty");
@@ -147,7 +147,7 @@ fn rules_are_read_strictly() {
     );
     bad_rule(
         r#""path":"/a","access":"deny","content_type":["json"]"#,
-        "rules[0].content_type[0]: `json` is no media type",
+        "rules[0].content_type[0]: `json` is not a media type",
     );
     bad_rule(r#""path":"/a/*","access":"deny""#, "rules[0].path: `/a/*`: a `*` stands where it has no meaning");
     bad_rule(r#""path":"/a","access":"deny","method":"GET""#, "rules[0].method: unknown field");
@@ -163,8 +163,8 @@ fn the_other_fields_are_read_strictly() {
         r#""key_sources":[{"header":"a","query":"b"}]"#,
         "key_sources[0]: a source is exactly one of `header`, `query` and `cookie`",
     );
-    bad_field(r#""key_sources":[{"header":"a b"}]"#, "key_sources[0].header: `a b` is no header name");
-    bad_field(r#""key_sources":[{"header":"cookie"}]"#, "key_sources[0].header: `cookie` has a meaning of its own");
+    bad_field(r#""key_sources":[{"header":"a b"}]"#, "key_sources[0].header: `a b` is not a header name");
+    bad_field(r#""key_sources":[{"header":"cookie"}]"#, "key_sources[0].header: `cookie` already has a meaning");
     bad_field(
         r#""key_sources":[{"query":"q","scheme":"Bearer"}]"#,
         "key_sources[0].scheme: only a header has a scheme",
@@ -175,12 +175,12 @@ fn the_other_fields_are_read_strictly() {
     );
     bad_field(r#""unmatched":"allow""#, "unmatched: unknown value `allow`");
     bad_field(r#""identity_headers":{"id":"x-api-key"}"#, "identity_headers.id: `x-api-key` is also a key source");
-    bad_field(r#""identity_headers":{"id":"Host"}"#, "identity_headers.id: `host` has a meaning of its own");
+    bad_field(r#""identity_headers":{"id":"Host"}"#, "identity_headers.id: `host` already has a meaning");
     bad_field(r#""identity_headers":{"id":"x-a","name":"X-A"}"#, "identity_headers.name: the same header as `id`");
-    bad_field(r#""startup_wait":"2""#, "startup_wait: `2` is no duration");
+    bad_field(r#""startup_wait":"2""#, "startup_wait: `2` is not a duration");
     bad_field(r#""startup_wait":"2m""#, "startup_wait: longer than 1m");
-    bad_field(r#""readiness_path":"ready""#, "readiness_path: `ready` is no plain path");
-    bad_field(r#""readiness_path":"/a?b""#, "readiness_path: `/a?b` is no plain path");
+    bad_field(r#""readiness_path":"ready""#, "readiness_path: `ready` is not a plain path");
+    bad_field(r#""readiness_path":"/a?b""#, "readiness_path: `/a?b` is not a plain path");
     bad_field(r#""admin":{}"#, "admin: field `cluster` is missing");
     bad_field(r#""admin":{"cluster":"c","max_staleness":"2s"}"#, "admin.max_staleness: shorter than 3s");
     bad_field(r#""admin":{"cluster":"c","token":"a b"}"#, "admin.token: not a token");
@@ -190,7 +190,7 @@ fn the_other_fields_are_read_strictly() {
     }
     let both = r#""admin":{"cluster":"c","token":"t","token_env":"KEYWARD_EDGE_TOKEN"}"#;
     bad_field(both, "admin.token_env: is given beside `token`");
-    bad_field(r#""mode":"enforce","mode":"shadow""#, "mode: the field is there twice");
+    bad_field(r#""mode":"enforce","mode":"shadow""#, "mode: the field is given twice");
     bad(r#"{"manifest":{}}"#, &["manifest: field `keys` is missing"]);
     bad(r#"{"manifest":{"keys":[],"use":"never"}}"#, &["manifest.use: unknown value `never`"]);
 }
@@ -244,6 +244,100 @@ fn a_serialized_struct_is_never_taken_for_json() {
         let outcome = Config::parse(&protobuf::encode(&json));
         assert_eq!(outcome.is_ok(), length <= 100, "{length}");
     }
+}
+
+#[test]
+fn what_is_wrong_throughout_is_reported_in_part() {
+    let unknown: Vec<String> = (0..40_000).map(|n| format!(r#""f{n}":1"#)).collect();
+    bad(&format!("{{{KEYS},{}}}", unknown.join(",")), &[": 40001 fields, and at most 64 are read"]);
+    let rule = r#"{"path":"a","access":"deny"}"#;
+    let got = problems(&format!(r#"{{{KEYS},"rules":[{}]}}"#, vec![rule; 9_000].join(",")));
+    assert_eq!(got.lines().count(), MAX_PROBLEMS + 1);
+    assert!(got.ends_with(": 8900 more mistakes are not listed\n"), "{got}");
+    let long = "x".repeat(1 << 20);
+    for text in
+        [format!(r#"{{{KEYS},"{long}":1}}"#), format!(r#"{{{KEYS},"mode":"{long}","rules":[{{"path":"{long}"}}]}}"#)]
+    {
+        assert!(problems(&text).len() < 5_000);
+    }
+}
+
+/// Rules with so many segments each, all of them different.
+fn rules(count: usize, segments: usize) -> String {
+    let path = |n: usize| (0..segments).map(|at| format!("/s{n}x{at}")).collect::<String>();
+    let rules: Vec<String> = (0..count).map(|n| format!(r#"{{"path":"{}","require":["a"]}}"#, path(n))).collect();
+    format!(r#"{{{KEYS},"rules":[{}]}}"#, rules.join(","))
+}
+
+#[test]
+fn rules_have_a_limit_of_number_and_of_memory() {
+    assert_eq!(good_alone(&rules(MAX_RULES, 4)).routes.rules().len(), MAX_RULES);
+    bad(&rules(MAX_RULES + 1, 1), &["rules: 10001 rules, and at most 10000 are read"]);
+    let errors = problems(&rules(3_000, 63));
+    assert!(errors.starts_with("rules: compiled, the rules take ") && errors.lines().count() == 1, "{errors}");
+    bad(
+        &format!(r#"{{{KEYS},"rules":[{{"path":"/a","require":[{}]}}]}}"#, vec![r#""a""#; 101].join(",")),
+        &["rules[0].require: 101 permissions, and at most 100 are allowed"],
+    );
+}
+
+#[track_caller]
+fn good_alone(text: &str) -> Config {
+    Config::parse(text.as_bytes()).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+#[test]
+fn inline_keys_have_a_limit_of_memory() {
+    let key =
+        |n: usize| format!(r#"{{"id":"key number {n}","sha256":"{}"}}"#, Digest::of_key(&n.to_le_bytes()).to_hex());
+    let keys =
+        |count: usize| format!(r#"{{"manifest":{{"keys":[{}]}}}}"#, (0..count).map(key).collect::<Vec<_>>().join(","));
+    assert_eq!(good_alone(&keys(20_000)).manifest.unwrap().keys.len(), 20_000);
+    let got = problems(&keys(70_000));
+    assert!(got.contains("with this key the keys take over 8388608 bytes") && got.lines().count() == 1, "{got}");
+    let many = format!(
+        r#"{{"manifest":{{"keys":[{{"id":"a","sha256":"{}","permissions":[{}]}}]}}}}"#,
+        Digest::of_key(b"k").to_hex(),
+        (0..300).map(|n| format!(r#""p{n}""#)).collect::<Vec<_>>().join(",")
+    );
+    bad(&many, &["manifest.keys[0].permissions: has more than 256 entries"]);
+}
+
+#[test]
+fn equal_parts_are_shared_and_others_are_not() {
+    let sha256 = Digest::of_key(b"k").to_hex();
+    let config = |realm: &str, path: &str, name: &str| {
+        good_alone(&format!(
+            r#"{{"realm":"{realm}","manifest":{{"keys":[{{"id":"a","name":"{name}","sha256":"{sha256}"}}]}},"rules":[{{"path":"{path}","access":"deny"}}]}}"#
+        ))
+    };
+    let first = config("one", "/a", "n");
+    for (realm, path, name) in [("two", "/a", "n"), ("one", "/b", "n"), ("one", "/a", "m")] {
+        let mut next = config(realm, path, name);
+        next.share_with(&first);
+        assert_eq!(Arc::ptr_eq(&next.routes, &first.routes), path == "/a");
+        let keys = |config: &Config| Arc::clone(&config.manifest.as_ref().unwrap().keys);
+        assert_eq!(Arc::ptr_eq(&keys(&next), &keys(&first)), name == "n");
+        assert_eq!(&*next.realm, realm);
+    }
+}
+
+#[test]
+fn paths_are_read_as_the_upstream_does() {
+    let config = good(&format!(
+        r#"{{{KEYS},"paths":{{"encoded_slash":"segment","semicolon":"literal","encoded_delimiters":"literal"}},
+            "rules":[{{"path":"/a%2fb;c#d","access":"deny"}},{{"path":"/v1/{{name}}:cancel","access":"public"}}]}}"#
+    ));
+    let all =
+        PathSettings { encoded_slash_in_segment: true, literal_semicolon: true, literal_encoded_delimiters: true };
+    assert_eq!(config.paths, all);
+    assert_eq!(good(&format!(r#"{{{KEYS},"paths":{{"semicolon":"refuse"}}}}"#)).paths, PathSettings::default());
+    bad_field(r#""paths":{"encoded_slash":"literal"}"#, "paths.encoded_slash: unknown value `literal`");
+    bad_field(r#""paths":{"slash":"segment"}"#, "paths.slash: unknown field");
+    bad_rule(
+        r#""path":"/a;b","access":"deny""#,
+        "rules[0].path: `/a;b`: the path pattern has a semicolon, so it would never match",
+    );
 }
 
 #[test]

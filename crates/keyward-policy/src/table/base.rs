@@ -1,4 +1,4 @@
-//! Where the keys stand: entries, indexes, sets and side records, kept in agreement.
+//! The base of a table: entries, indexes, permission sets and side records, kept in agreement.
 
 use super::entry::{Entry, Flags, INLINE_NAME, Rest};
 use super::hash::hash_text;
@@ -12,11 +12,22 @@ use crate::checksum::{Checksum, splitmix64};
 use crate::digest::Digest;
 use crate::key::{KeyId, KeyRef};
 use crate::timestamp::Timestamp;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What one table may take, by its own estimate: two of them, one in use and one being built, leave room to spare in the
-/// 1 GiB that Envoy allows a VM.
-pub const MAX_TABLE_BYTES: usize = 384 << 20;
+/// The limit of memory for one table, by its own estimate.
+pub const MAX_TABLE_BYTES: usize = 384 * MEBIBYTE;
 
+/// The unit of the limits. Unit tests fill tables up to the limits, so it is smaller there.
+const MEBIBYTE: usize = if cfg!(test) { 1 << 16 } else { 1 << 20 };
+
+/// The limit of memory for all tables of a VM together, by their own estimate: those in use, those that are being built
+/// and those that are on their way out, of every admin service. Envoy allows a VM 1 GiB.
+pub const MAX_ALL_TABLES_BYTES: usize = 768 * MEBIBYTE;
+
+/// What all tables take. A VM runs on one thread and shares this with no other VM.
+static ALL_TABLES_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// The keys themselves: entries, indexes, permission sets and side records.
 #[derive(Default)]
 pub(super) struct Base {
     entries: Slab<Entry>,
@@ -26,27 +37,35 @@ pub(super) struct Base {
     by_id: Index,
     len: usize,
     bytes_aside: usize,
+    /// What this table has added to [`ALL_TABLES_BYTES`].
+    bytes_counted: usize,
     checksum: Checksum,
 }
 
+impl Drop for Base {
+    fn drop(&mut self) {
+        ALL_TABLES_BYTES.fetch_sub(self.bytes_counted, Ordering::Relaxed);
+    }
+}
+
 impl Base {
-    /// Room for `keys` keys altogether, made in steps, so that growth never shows.
+    /// Makes room for `keys` keys altogether, in steps that take little time each.
     pub(super) fn reserve(&mut self, keys: usize) {
         self.by_digest.reserve(keys);
         self.by_id.reserve(keys);
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// The checksum over all keys, as `live.checksum` states it.
+    /// Returns the checksum over all keys, as `live.checksum` states it.
     pub(super) fn checksum(&self) -> Checksum {
         self.checksum
     }
 
-    /// The key with this digest. Allocates nothing.
+    /// Returns the key with this digest. Allocates nothing.
     pub(super) fn get(&self, digest: &Digest) -> Option<KeyRef<'_>> {
         self.number_of_digest(digest).and_then(|number| self.view(self.entries.get(number)?))
     }
@@ -56,12 +75,12 @@ impl Base {
         self.number_of_id(id).is_some()
     }
 
-    /// What the key with this id adds to the checksum.
+    /// Returns what the key with this id adds to the checksum.
     pub(super) fn contribution_of(&self, id: &str) -> Option<u64> {
         self.number_of_id(id).and_then(|number| self.entries.get(number)).map(Entry::contribution)
     }
 
-    /// Takes a key in, in place of whatever had its id. Where that cannot be, nothing changes.
+    /// Takes a key in, in place of the key with its id. Changes nothing if that cannot be done.
     pub(super) fn upsert(&mut self, record: &Record<'_>) -> Result<(), InvalidRecord> {
         let id = KeyId::parse(record.id);
         let old = self.number_of(&id);
@@ -69,7 +88,10 @@ impl Base {
             return Err(record.invalid(RecordProblem::DigestTaken));
         }
         let full = || record.invalid(RecordProblem::Full);
-        if self.bytes() + record.name.len() + record.id.len() > MAX_TABLE_BYTES {
+        let permissions: usize = record.permissions.iter().map(|name| name.len() + 24).sum();
+        let more = 168 + record.name.len() + record.id.len() + permissions;
+        let all = ALL_TABLES_BYTES.load(Ordering::Relaxed);
+        if self.bytes() + more > MAX_TABLE_BYTES || all + more > MAX_ALL_TABLES_BYTES {
             return Err(full());
         }
         let set = self.permissions.hold(&record.permissions).ok_or_else(full)?;
@@ -92,28 +114,29 @@ impl Base {
                 self.by_id.insert(id_hash(&id), number, |n| entry_id_hash(entries, sides, n));
                 self.len += 1;
                 self.checksum.add(record.contribution);
+                self.count_bytes();
                 Ok(())
             }
         }
     }
 
-    /// Takes the key with this id out; false where there is none.
+    /// Takes the key with this id out. Returns whether there was one.
     pub(super) fn remove(&mut self, id: &str) -> bool {
         let number = self.number_of_id(id);
         number.is_some_and(|number| self.remove_number(number))
     }
 
-    /// Every key, in no particular order.
+    /// Returns every key, in no particular order.
     pub(super) fn iter(&self) -> impl Iterator<Item = KeyRef<'_>> {
         self.entries.iter().filter(|entry| entry.is_live()).filter_map(|entry| self.view(entry))
     }
 
-    /// The id of the key with this digest, if it has one.
+    /// Returns the id of the key with this digest.
     pub(super) fn holder(&self, digest: &Digest) -> Option<KeyId<'_>> {
         self.number_of_digest(digest).and_then(|number| entry_id(&self.sides, self.entries.get(number)?))
     }
 
-    /// What stands at this place, as a record that another base takes; None for a free place, and past the last.
+    /// Returns what is at this place. `None` means that it is past the last one.
     pub(super) fn at(&self, number: u32) -> Option<At<'_>> {
         let entry = self.entries.get(number)?;
         if entry.is_gone() {
@@ -127,7 +150,7 @@ impl Base {
         Some(At::Key { view, digest: Digest::from_bytes(digest), contribution: entry.contribution() })
     }
 
-    /// Notes that an id is gone; what had it here is.
+    /// Notes that the key with this id is deleted, and takes it out here.
     pub(super) fn put_gone(&mut self, id: &str) -> Result<(), TableFull> {
         self.remove(id);
         let parsed = KeyId::parse(id);
@@ -145,18 +168,19 @@ impl Base {
         let (entries, sides) = (&self.entries, &self.sides);
         self.by_id.insert(id_hash(&parsed), number, |n| entry_id_hash(entries, sides, n));
         self.len += 1;
+        self.count_bytes();
         Ok(())
     }
 
-    /// Whether an id is gone, or here; None: neither.
+    /// Whether a key with this id is here. `None` means that it is neither here nor noted as deleted.
     pub(super) fn says_of(&self, id: &str) -> Option<bool> {
         let number = self.number_of_id(id)?;
         self.entries.get(number).map(Entry::is_live)
     }
 
-    /// Frees a part of what takes time to free; false once nothing of that is left. The keys are of no use any more.
+    /// Frees a part of what takes time to free. Returns false once nothing of that is left. The keys cannot be used any more.
     pub(super) fn dismantle(&mut self) -> bool {
-        /// As many as take about as long to free as one chunk of names.
+        /// The number that takes about as long to free as one chunk of names.
         const CHUNKS: usize = 64;
         self.sides.drop_chunk()
             || self.permissions.drop_chunk()
@@ -165,12 +189,23 @@ impl Base {
             || self.by_id.dismantle()
     }
 
-    /// About what the table takes, for the limit.
+    /// Returns about what the table takes, for the limits.
     pub(super) fn bytes(&self) -> usize {
         self.len * 64 + self.bytes_aside + self.permissions.bytes()
     }
 
-    /// How many places there are for keys, free ones too.
+    /// Brings what this table takes up to date in the sum over all tables.
+    fn count_bytes(&mut self) {
+        let bytes = self.bytes();
+        if bytes >= self.bytes_counted {
+            ALL_TABLES_BYTES.fetch_add(bytes - self.bytes_counted, Ordering::Relaxed);
+        } else {
+            ALL_TABLES_BYTES.fetch_sub(self.bytes_counted - bytes, Ordering::Relaxed);
+        }
+        self.bytes_counted = bytes;
+    }
+
+    /// Returns the number of places for keys, free ones included.
     #[cfg(test)]
     pub(super) fn places(&self) -> usize {
         self.entries.iter().count()
@@ -191,7 +226,7 @@ impl Base {
         self.by_id.find(id_hash(id), same)
     }
 
-    /// The entry for a record, with its side record made where it needs one. None: no room.
+    /// Makes the entry for a record, and its side record if it needs one. `None` means that there is no room.
     fn make_entry(&mut self, record: &Record<'_>, id: &KeyId<'_>, set: u32) -> Option<Entry> {
         let flags = Flags { disabled: record.disabled, unsupported: record.unsupported };
         let (packed, text) = match id {
@@ -229,6 +264,7 @@ impl Base {
         self.entries.remove(number);
         self.len -= 1;
         self.checksum.remove(entry.contribution());
+        self.count_bytes();
         true
     }
 
@@ -256,7 +292,7 @@ impl Base {
     }
 }
 
-/// What stands at a place.
+/// What is at a place.
 pub(super) enum At<'a> {
     Free,
     Gone(KeyId<'a>),
@@ -279,20 +315,20 @@ fn entry_id<'a>(sides: &'a Slab<Side>, entry: &Entry) -> Option<KeyId<'a>> {
     Some(KeyId::Packed(entry.id))
 }
 
-/// Digests are random already: their first 8 bytes are the hash.
+/// Returns the hash of a digest: its first 8 bytes, because digests are random already.
 fn digest_hash(digest: &Digest) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = *digest.as_bytes();
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// Bytes 1 to 15.
+/// Returns bytes 1 to 15 of a digest.
 fn digest_tail(digest: &Digest) -> [u8; 15] {
     let [_, tail @ ..] = *digest.as_bytes();
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, ..] = tail;
     [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o]
 }
 
-/// As [`digest_hash`] but for byte 0, which only the index knows.
+/// Returns the hash of an entry's digest without byte 0, which only the index knows.
 fn entry_digest_hash(entries: &Slab<Entry>, number: u32) -> u64 {
     entries.get(number).map_or(0, |entry| {
         let [b, c, d, e, f, g, h, ..] = entry.digest;

@@ -3,14 +3,14 @@
 //! | bytes | |
 //! | --- | --- |
 //! | 15 | digest, bytes 1 to 15; byte 0 is the tag in the index |
-//! | 8 | contribution to the checksum, for the day the key goes |
+//! | 8 | contribution to the checksum, to be subtracted when the key is deleted |
 //! | 4 | expiry in seconds since the epoch; 0: never |
 //! | 3 | number of the permission set (20 bits) and flags (4 bits) |
 //! | 10 | id, packed |
 //! | 12 | name, filled up with 0xff, which UTF-8 never holds |
 //!
-//! A name of more bytes, an id of another shape and an expiry with a fraction or outside of 32 bits go to a
-//! [`Side`](super::side::Side), whose number then stands in the name's place.
+//! A longer name, an id of another shape and an expiry with a fraction or outside of 32 bits are kept in a
+//! [`Side`](super::side::Side), whose number then takes the place of the name.
 
 use super::slab::Place;
 
@@ -18,13 +18,13 @@ const DISABLED: u8 = 1;
 const UNSUPPORTED: u8 = 2;
 const ASIDE: u8 = 4;
 const LIVE: u8 = 8;
-/// Where `LIVE` is not set; a free place has neither.
+/// The entry notes a deleted key. `LIVE` is not set then; a free place has neither.
 const GONE: u8 = UNSUPPORTED;
 
-/// How many permission sets a table can tell apart.
+/// The limit of permission sets in a table.
 pub(super) const MAX_SETS: u32 = 1 << 20;
 
-/// How many bytes a name may have to stand in the entry itself.
+/// The limit of bytes in a name that is kept in the entry itself.
 pub(super) const INLINE_NAME: usize = 12;
 
 // Arrays of bytes only: alignment 1, so that nothing is lost between fields or entries.
@@ -40,18 +40,18 @@ pub(super) struct Entry {
 
 const _: () = assert!(size_of::<Entry>() == 52);
 
-/// What the flags say of a key.
+/// The flags of a key.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Flags {
     pub(super) disabled: bool,
     pub(super) unsupported: bool,
 }
 
-/// Where name, id and expiry are to be found.
+/// Where the name, the id and the expiry are.
 pub(super) enum Rest<'a> {
-    /// In the entry; the expiry in seconds.
+    /// They are in the entry. The expiry is in seconds.
     Here { name: &'a str, expires_s: Option<u32> },
-    /// In the side record of this number.
+    /// They are in the side record with this number.
     Aside(u32),
 }
 
@@ -99,7 +99,7 @@ impl Entry {
         bits
     }
 
-    /// An entry that says of an id that it is gone. Only among staged changes.
+    /// Makes an entry that notes a deleted key. It exists only among staged changes.
     pub(super) fn gone(id: [u8; 10], aside: Option<u32>) -> Self {
         let rest = aside.map_or(Rest::Here { name: "", expires_s: None }, Rest::Aside);
         let mut entry = Self::new([0; 15], 0, 0, Flags { disabled: false, unsupported: false }, id, rest);

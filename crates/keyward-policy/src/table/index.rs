@@ -1,7 +1,7 @@
 //! A hash index of 24-bit numbers: four bytes a slot, open addressing, grown a 256th at a time.
 //!
-//! A slot holds the upper 8 bits of the hash as a tag and a number + 1; 0 is an empty slot. What the numbers stand for
-//! is kept elsewhere, so look-ups are given a comparison and moves a way to the hash. The index consists of shards
+//! A slot holds the upper 8 bits of the hash as a tag and a number + 1; 0 is an empty slot. What the numbers refer to
+//! is kept elsewhere, so look-ups get a comparison, and moves get a function that returns the hash. The index consists of shards
 //! that grow on their own: at a million keys one holds four thousand, and rehashing it takes well under a millisecond,
 //! while a single table would stop its worker for the time of all of them.
 
@@ -9,7 +9,7 @@ use std::ops::Range;
 
 const SHARDS: usize = 256;
 
-/// Numbers are below this: 24 bits hold the number + 1.
+/// The limit of numbers: 24 bits hold the number + 1.
 pub(super) const MAX_NUMBERS: u32 = (1 << 24) - 1;
 
 /// A shard gets the room that is sized ahead when it outgrows this: pages of a load come to that at different times, while
@@ -21,9 +21,9 @@ const MAX_RESERVED: usize = 2_000_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// None until the first insertion.
+    /// It is empty until the first insertion.
     shards: Box<[Shard]>,
-    /// How many numbers a shard is to have room for once it gets its first.
+    /// The number of entries that a shard makes room for once it gets its first.
     reserved_per_shard: usize,
 }
 
@@ -34,12 +34,12 @@ struct Shard {
 }
 
 impl Index {
-    /// Sizes shards for `numbers` altogether; each makes its room when it is next written to.
+    /// Sizes the shards for `numbers` altogether. Each makes its room when it is next written to.
     pub(super) fn reserve(&mut self, numbers: usize) {
         self.reserved_per_shard = numbers.min(MAX_RESERVED).div_ceil(SHARDS);
     }
 
-    /// The number under `hash` for which `is_it` holds.
+    /// Returns the number under `hash` for which `is_it` holds.
     pub(super) fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         let shard = self.shards.get(shard_of(hash))?;
         let tag = (hash >> 56) as u32;
@@ -57,7 +57,7 @@ impl Index {
         None
     }
 
-    /// The upper 8 bits of the hash that `number` was put under; the lower 56 are given.
+    /// Returns the upper 8 bits of the hash that `number` was put under. The lower 56 are given.
     pub(super) fn tag_of(&self, hash: u64, number: u32) -> Option<u8> {
         let shard = self.shards.get(shard_of(hash))?;
         let mut slots = shard.probe(hash).into_iter().filter_map(|slots| shard.slots.get(slots)).flatten();
@@ -84,7 +84,7 @@ impl Index {
         }
     }
 
-    /// Frees some of the shards; false where there are none left. What was in them is not found any more.
+    /// Frees some of the shards. Returns false if there are none left. What was in them is not found any more.
     pub(super) fn dismantle(&mut self) -> bool {
         const AT_ONCE: usize = 32;
         let full = self.shards.iter_mut().filter(|shard| !shard.slots.is_empty());
@@ -102,13 +102,13 @@ impl Shard {
         (((hash & 0xffff_ffff) * self.slots.len() as u64) >> 32) as usize
     }
 
-    /// The slots in probing order: from the home to the end, then from the start.
+    /// Returns the slots in probing order: from the home to the end, then from the start.
     fn probe(&self, hash: u64) -> [Range<usize>; 2] {
         let home = self.home(hash);
         [home..self.slots.len(), 0..home]
     }
 
-    /// Grows where one more would fill over seven eighths: probing gets long beyond that.
+    /// Grows if one more would fill over seven eighths, because probing gets long beyond that.
     fn make_room(&mut self, reserved: usize, hash_of: impl Fn(u32) -> u64) {
         let used = self.used as usize;
         if (used + 1) * 8 <= self.slots.len() * 7 {

@@ -1,4 +1,4 @@
-//! The table itself: a base, and committed changes above it.
+//! The table itself: a base, and an overlay of committed changes.
 
 use super::base::Base;
 use super::invalid::{InvalidRecord, RecordProblem};
@@ -11,44 +11,50 @@ use crate::manifest::{Change, LiveKey};
 use crate::sha256x4::LANES;
 use std::fmt;
 
-/// The live keys of a store, or of a plugin config: at most 16,777,215, within [`MAX_TABLE_BYTES`].
+/// The live keys of a store, or the inline keys of a configuration: at most 16,777,215 keys, within
+/// [`MAX_TABLE_BYTES`](super::base::MAX_TABLE_BYTES).
 ///
 /// Changes go in one by one ([`upsert`](Self::upsert), [`remove`](Self::remove)), or as [`Staged`] ones that all become
 /// visible at one moment.
 #[derive(Default)]
 pub struct KeyTable {
     pub(super) base: Base,
-    /// Committed changes that are not in the base yet. They are what counts.
+    /// Committed changes that are not in the base yet. They take precedence over it.
     pub(super) overlay: Option<Box<Overlay>>,
 }
 
 impl KeyTable {
-    /// An empty table.
+    /// Makes an empty table.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Room for `keys` keys altogether, made in steps, so that growth never shows.
+    /// Makes room for `keys` keys altogether, in steps that take little time each.
     pub fn reserve(&mut self, keys: usize) {
         self.base.reserve(keys);
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     pub fn len(&self) -> usize {
         self.overlay.as_ref().map_or_else(|| self.base.len(), |overlay| overlay.len())
     }
 
-    /// Whether there are none.
+    /// Returns about what the keys take in memory. It is a figure of the keys alone, the same on every machine.
+    pub fn bytes(&self) -> usize {
+        self.base.bytes()
+    }
+
+    /// Whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The checksum over all keys, as `live.checksum` states it.
+    /// Returns the checksum over all keys, as `live.checksum` states it.
     pub fn checksum(&self) -> Checksum {
         self.overlay.as_ref().map_or_else(|| self.base.checksum(), |overlay| overlay.checksum())
     }
 
-    /// The key with this digest. Allocates nothing.
+    /// Returns the key with this digest. Allocates nothing.
     pub fn get(&self, digest: &Digest) -> Option<KeyRef<'_>> {
         let Some(overlay) = &self.overlay else { return self.base.get(digest) };
         overlay.get(digest).or_else(|| self.base.get(digest).filter(|view| !overlay.hides(view)))
@@ -60,20 +66,19 @@ impl KeyTable {
         overlaid.unwrap_or_else(|| self.base.contains_id(id))
     }
 
-    /// Takes a key in, in place of whatever had its id; the digest that one had stops working.
+    /// Takes a key in, in place of the key with its id. The digest of that one stops working.
     ///
     /// # Errors
-    /// [`InvalidRecord`] where `sha256` or `expires_at` cannot be read, where another id holds the digest, or where
-    /// there is no room. The table is unchanged then.
+    /// Returns [`InvalidRecord`] if `sha256` or `expires_at` cannot be read, if a field is beyond its limit, if another id
+    /// holds the digest, or if there is no room. The table is unchanged then.
     pub fn upsert(&mut self, key: &LiveKey<'_>) -> Result<(), InvalidRecord> {
         self.take(&Record::read(key)?)
     }
 
-    /// Takes changes in, in their order, as [`upsert`](Self::upsert) and [`remove`](Self::remove) would, in less time
-    /// for each.
+    /// Takes changes in, in their order, as [`upsert`](Self::upsert) and [`remove`](Self::remove) would, but in less time.
     ///
     /// # Errors
-    /// As for `upsert`, for the first change that cannot be taken in; some of those before it may be in.
+    /// Returns an error as `upsert` does, for the first change that cannot be taken in. Some of those before it may be in.
     pub fn apply(&mut self, changes: &[Change<'_>]) -> Result<(), InvalidRecord> {
         for run in changes.chunk_by(|one, next| one.live().is_some() == next.live().is_some()) {
             for changes in run.chunks(LANES) {
@@ -96,7 +101,7 @@ impl KeyTable {
         self.base.upsert(record)
     }
 
-    /// Takes the key with this id out; false where there is none.
+    /// Takes the key with this id out. Returns whether there was one.
     pub fn remove(&mut self, id: &str) -> bool {
         while self.settle(usize::MAX) {}
         let was_there = self.contains_id(id);
@@ -107,7 +112,7 @@ impl KeyTable {
         was_there
     }
 
-    /// Moves about `changes` committed changes to where they stay; true while there are more. Nothing of it is visible.
+    /// Moves about `changes` committed changes into the base. Returns true while there are more. None of it is visible.
     pub fn settle(&mut self, changes: usize) -> bool {
         let Some(overlay) = &mut self.overlay else { return false };
         match overlay.settle(&mut self.base, changes) {
@@ -118,13 +123,13 @@ impl KeyTable {
         false
     }
 
-    /// Frees a part of a table that has served its time; false once the rest can be dropped at once. A million names
-    /// that stand aside would otherwise be freed in one callback.
+    /// Frees a part of a table that is no longer used. Returns false once the rest can be dropped at once. Otherwise a
+    /// million names would be freed in one callback.
     pub fn dismantle(&mut self) -> bool {
         self.base.dismantle()
     }
 
-    /// Every key, in no particular order.
+    /// Returns every key, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = KeyRef<'_>> {
         let overlay = self.overlay.as_deref();
         let shown = move |view: &KeyRef<'_>| overlay.is_none_or(|overlay| !overlay.hides(view));
@@ -132,7 +137,7 @@ impl KeyTable {
     }
 }
 
-/// The number of keys, and nothing of them.
+/// Writes the number of keys and nothing else.
 impl fmt::Debug for KeyTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyTable").field("len", &self.len()).finish_non_exhaustive()

@@ -6,25 +6,25 @@ use crate::checksum::Checksum;
 use crate::digest::Digest;
 use crate::key::KeyRef;
 
-/// Staged changes that are visible, and on their way into the base.
+/// Staged changes that are visible and on their way into the base.
 pub(super) struct Overlay {
     changed: Base,
     len: usize,
     checksum: Checksum,
     /// What a change replaces leaves the base before anything comes in, since a digest may move from one id to another.
     swept: bool,
-    /// The next place.
+    /// The next place to be moved.
     next: u32,
 }
 
-/// How far the changes have come.
+/// How many of the changes are in the base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Settled {
-    /// All are in the base.
+    /// All of them are.
     All,
-    /// There are more.
+    /// Some of them are.
     Some,
-    /// The base takes no more: the rest stays up here, where it counts as well.
+    /// The base takes no more. The rest stays in the overlay, where it is found as well.
     Full,
 }
 
@@ -45,17 +45,17 @@ impl Overlay {
         self.changed.get(digest)
     }
 
-    /// Whether a key with this id is there, if the changes say.
+    /// Whether a key with this id exists. `None` means that the changes do not mention it.
     pub(super) fn contains_id(&self, id: &str) -> Option<bool> {
         self.changed.says_of(id)
     }
 
-    /// Whether a key of the base counts no more.
+    /// Whether a key of the base is replaced or deleted.
     pub(super) fn hides(&self, view: &KeyRef<'_>) -> bool {
         self.changed.says_of(view.id.as_str(&mut [0; 20])).is_some()
     }
 
-    /// Takes a key out of what is still up here.
+    /// Takes a key out of the overlay.
     pub(super) fn remove(&mut self, id: &str) {
         if let Some(contribution) = self.changed.contribution_of(id).filter(|_| self.changed.says_of(id) == Some(true))
         {
@@ -69,7 +69,8 @@ impl Overlay {
         self.changed.iter()
     }
 
-    /// Moves about `changes` into the base. Nothing leaves here before all is there, so it does not show how far it is.
+    /// Moves about `changes` of them into the base. The overlay keeps all of them until the last one is moved, so the
+    /// progress is not visible.
     pub(super) fn settle(&mut self, base: &mut Base, changes: usize) -> Settled {
         for _ in 0..changes.max(1) {
             match self.changed.at(self.next) {

@@ -1,4 +1,4 @@
-//! Permission sets, each kept once however many keys hold it.
+//! Permission sets, each of which is kept once for all keys that have it.
 
 use super::entry::MAX_SETS;
 use super::hash::hash_text;
@@ -12,7 +12,7 @@ pub(super) struct PermissionSets {
     slab: Slab<Interned>,
     index: Index,
     bytes: usize,
-    /// The set that was asked for last: keys that follow each other often have the same.
+    /// The set that was asked for last. Keys that follow each other often have the same.
     last: u32,
 }
 
@@ -43,7 +43,8 @@ impl PermissionSets {
         }
     }
 
-    /// One more holder of the set of these names, which are sorted, each once. None: there are too many sets.
+    /// Returns the number of the set of these names, which are sorted and different, for one more holder. `None` means that
+    /// there are too many sets.
     pub(super) fn hold(&mut self, names: &[&str]) -> Option<u32> {
         let same = |number| self.get(number).is_some_and(|set| set.iter().eq(names.iter().copied()));
         let hash = || hash(names.iter().copied());
@@ -65,17 +66,17 @@ impl PermissionSets {
         Some(number)
     }
 
-    /// Drops some of the sets, whoever holds them; false where there are none.
+    /// Drops some of the sets, even if they have holders. Returns false if there are none.
     pub(super) fn drop_chunk(&mut self) -> bool {
         self.slab.drop_chunk()
     }
 
-    /// About what the sets take.
+    /// Returns about what the sets take in memory.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// One holder less; a set that nobody holds is dropped.
+    /// Counts one holder less. A set without holders is dropped.
     pub(super) fn release(&mut self, number: u32) {
         if let Some(Interned::Used { holders, set }) = self.slab.get_mut(number) {
             *holders -= 1;

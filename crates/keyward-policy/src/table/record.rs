@@ -1,6 +1,8 @@
 //! A live key whose fields have been read, ready to be put into a table.
 
-use super::invalid::{InvalidRecord, RecordProblem};
+use super::invalid::{
+    InvalidRecord, MAX_ID_BYTES, MAX_KEY_PERMISSIONS, MAX_NAME_BYTES, MAX_PERMISSION_BYTES, RecordProblem,
+};
 use crate::checksum::{contribution_from, contribution_of, sorted, write_text};
 use crate::digest::Digest;
 use crate::key::KeyRef;
@@ -14,7 +16,7 @@ pub struct Record<'a> {
     pub(super) revision: u64,
     pub(super) id: &'a str,
     pub(super) name: &'a str,
-    /// Sorted, each once.
+    /// The permissions, sorted and different.
     pub(super) permissions: Vec<&'a str>,
     pub(super) digest: Digest,
     pub(super) expires_at: Option<Timestamp>,
@@ -27,7 +29,7 @@ impl<'a> Record<'a> {
     /// Reads the fields. This build knows nothing that a record could carry in `must`.
     ///
     /// # Errors
-    /// [`InvalidRecord`] where `sha256` or `expires_at` cannot be read.
+    /// Returns [`InvalidRecord`] where `sha256` or `expires_at` cannot be read, or a field is beyond its limit.
     pub fn read(key: &'a LiveKey<'_>) -> Result<Self, InvalidRecord> {
         let mut record = Self::read_fields(key)?;
         record.complete(contribution_of(key, &record.permissions));
@@ -37,7 +39,7 @@ impl<'a> Record<'a> {
     /// Reads the live keys among up to [`LANES`] changes, which takes less time for each than one by one.
     ///
     /// # Errors
-    /// As [`read`](Self::read), for the first key that cannot be read.
+    /// Returns an error as [`read`](Self::read) does, for the first key that cannot be read.
     #[inline(never)]
     pub(super) fn read_together(changes: &'a [Change<'_>]) -> Result<Vec<Self>, InvalidRecord> {
         let mut records = Vec::with_capacity(LANES);
@@ -53,9 +55,12 @@ impl<'a> Record<'a> {
         Ok(records)
     }
 
-    /// All but the contribution; permissions sorted, duplicates stay.
+    /// Reads all but the contribution. Permissions are sorted; duplicates stay.
     fn read_fields(key: &'a LiveKey<'_>) -> Result<Self, InvalidRecord> {
         let invalid = |problem| InvalidRecord { revision: key.revision, id: (&*key.id).into(), problem };
+        if let Some(problem) = over_limit(key) {
+            return Err(invalid(problem));
+        }
         let digest = Digest::from_hex(&key.sha256).map_err(|_| invalid(RecordProblem::Digest))?;
         let expires_at = key.expires_at.as_deref().map(Timestamp::parse).transpose();
         let expires_at = expires_at.map_err(|_| invalid(RecordProblem::Expiry))?;
@@ -77,7 +82,7 @@ impl<'a> Record<'a> {
         self.permissions.dedup();
     }
 
-    /// Of a key in one base, for another one.
+    /// Makes the record of a key in one base, for another base.
     pub(super) fn of_view(id: &'a str, view: &KeyRef<'a>, digest: Digest, contribution: u64) -> Self {
         Self {
             revision: 0,
@@ -92,8 +97,23 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The error that says so of this record.
+    /// Makes the error for this record.
     pub(super) fn invalid(&self, problem: RecordProblem) -> InvalidRecord {
         InvalidRecord { revision: self.revision, id: self.id.into(), problem }
+    }
+}
+
+/// Returns the first limit that a key exceeds. What a service may send is bounded here, before anything is sorted or kept.
+fn over_limit(key: &LiveKey<'_>) -> Option<RecordProblem> {
+    if key.id.len() > MAX_ID_BYTES {
+        Some(RecordProblem::LongId)
+    } else if key.name.len() > MAX_NAME_BYTES {
+        Some(RecordProblem::LongName)
+    } else if key.permissions.len() > MAX_KEY_PERMISSIONS {
+        Some(RecordProblem::ManyPermissions)
+    } else if key.permissions.iter().any(|name| name.len() > MAX_PERMISSION_BYTES) {
+        Some(RecordProblem::LongPermission)
+    } else {
+        None
     }
 }

@@ -1,4 +1,4 @@
-//! What does not fit into an entry.
+//! The fields of a key that do not fit into its entry.
 
 use super::slab::Place;
 use crate::timestamp::Timestamp;
@@ -7,7 +7,7 @@ use crate::timestamp::Timestamp;
 pub(super) enum Side {
     Used {
         name: Box<str>,
-        /// None where the id stands packed in the entry.
+        /// `None` means that the id is packed in the entry.
         id: Option<Box<str>>,
         expires_at: Option<Timestamp>,
     },

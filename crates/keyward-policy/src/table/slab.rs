@@ -3,18 +3,18 @@
 //! A `Vec` that doubles would copy everything at once, in one callback, and would leave a hole that nothing of its
 //! size ever fills again. Chunks of one size are allocated one at a time, and those of a dropped table serve the next.
 
-/// How many places a chunk has.
+/// The number of places in a chunk.
 const CHUNK: usize = 1_024;
 
-/// What can stand in a slab. A free place holds the number of the next free one.
+/// What a slab can contain. A free place holds the number of the next free one.
 pub(super) trait Place: Sized {
-    /// A free place before `next`.
+    /// Makes a free place before `next`.
     fn free(next: u32) -> Self;
-    /// The number that [`free`](Self::free) was given.
+    /// Returns the number that [`free`](Self::free) was given.
     fn next(&self) -> u32;
 }
 
-/// Places with numbers from 0; a number stays with its content until that is taken out.
+/// Places with numbers from 0. A content keeps its number until it is taken out.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
     chunks: Vec<Vec<T>>,
@@ -31,7 +31,7 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T: Place> Slab<T> {
-    /// Puts `content` into a free place below `limit`, or gives it back where there is none.
+    /// Puts `content` into a free place below `limit`, or returns it if there is none.
     pub(super) fn insert(&mut self, content: T, limit: u32) -> Result<u32, T> {
         if let Some(place) = self.get_mut(self.free) {
             let next = place.next();
@@ -65,7 +65,7 @@ impl<T: Place> Slab<T> {
         }
     }
 
-    /// Drops one chunk; false where there is none.
+    /// Drops one chunk. Returns false if there is none.
     pub(super) fn drop_chunk(&mut self) -> bool {
         self.chunks.pop().is_some()
     }
@@ -80,7 +80,7 @@ impl<T: Place> Slab<T> {
         self.chunks.get_mut(number / CHUNK)?.get_mut(number % CHUNK)
     }
 
-    /// Every place, free ones too.
+    /// Returns every place, free ones included.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.chunks.iter().flatten()
     }

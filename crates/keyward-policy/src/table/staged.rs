@@ -1,8 +1,8 @@
 //! Changes that are collected beside a table and become visible at one moment.
 //!
-//! What a filter missed may come in several pages. Applied page by page they would show, in between, keys as they never
-//! were together; so they wait here, and the table answers from them once they are complete. Moving them into the
-//! table's base, which takes time, happens afterwards and in parts, behind what is visible.
+//! What a filter missed may come in several pages. Applied page by page, they would show combinations of keys that never
+//! existed. So they are collected here, and the table uses them once they are complete. They are moved into the base of
+//! the table afterwards, in parts, because that takes time.
 
 use super::base::Base;
 use super::invalid::{InvalidRecord, RecordProblem, TableFull};
@@ -13,10 +13,10 @@ use crate::checksum::Checksum;
 use crate::key::KeyId;
 use std::fmt;
 
-/// Changes to one table, which must not change itself until they are committed or dropped.
+/// Changes to one table. The table must not change until they are committed or dropped.
 #[derive(Default)]
 pub struct Staged {
-    /// The keys that come, and what is said to be gone.
+    /// The keys that are new or changed, and the ids of those that are deleted.
     changed: Base,
     /// What the changes add to the table's length and checksum.
     more: usize,
@@ -25,27 +25,27 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// How many keys are changed.
+    /// Returns the number of changed keys.
     pub fn len(&self) -> usize {
         self.changed.len()
     }
 
-    /// Whether nothing is changed.
+    /// Whether no key is changed.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many keys `table` holds after these changes, and its checksum then.
+    /// Returns the number of keys in `table` after these changes, and its checksum then.
     pub fn outcome(&self, table: &KeyTable) -> (usize, Checksum) {
         let mut checksum = table.checksum();
         checksum.add(self.checksum.bits());
         ((table.len() + self.more).saturating_sub(self.fewer), checksum)
     }
 
-    /// Stages a key, in place of whatever has its id.
+    /// Stages a key, in place of the key with its id.
     ///
     /// # Errors
-    /// [`InvalidRecord`] where another id holds the digest, or there is no room. Nothing is staged then.
+    /// Returns [`InvalidRecord`] if another id holds the digest, or if there is no room. Nothing is staged then.
     pub fn upsert(&mut self, table: &KeyTable, record: &Record<'_>) -> Result<(), InvalidRecord> {
         let holder = table.base.holder(&record.digest);
         let holder = holder.filter(|id| self.changed.says_of(id.as_str(&mut [0; 20])).is_none());
@@ -60,10 +60,10 @@ impl Staged {
         Ok(())
     }
 
-    /// Stages a deletion; one of a key that the table does not hold changes nothing.
+    /// Stages a deletion. Deleting a key that the table does not hold changes nothing.
     ///
     /// # Errors
-    /// [`TableFull`] where there is no room. Nothing is staged then.
+    /// Returns [`TableFull`] if there is no room. Nothing is staged then.
     pub fn remove(&mut self, table: &KeyTable, id: &str) -> Result<(), TableFull> {
         let before = self.contribution_of(table, id);
         if table.base.contains_id(id) {
@@ -75,7 +75,7 @@ impl Staged {
         Ok(())
     }
 
-    /// What the key with this id adds to the checksum now, here or in the table.
+    /// Returns what the key with this id adds to the checksum now, here or in the table.
     fn contribution_of(&self, table: &KeyTable, id: &str) -> Option<u64> {
         match self.changed.says_of(id) {
             Some(true) => self.changed.contribution_of(id),
@@ -92,7 +92,7 @@ impl Staged {
     }
 }
 
-/// How many changes, and nothing of them.
+/// Writes the number of changes and nothing else.
 impl fmt::Debug for Staged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Staged").field("len", &self.len()).finish_non_exhaustive()
@@ -103,7 +103,7 @@ impl KeyTable {
     /// Makes all staged changes visible, in constant time. [`settle`](Self::settle) then has work to do.
     ///
     /// # Errors
-    /// [`TableFull`] where what was committed before did not fit. Nothing changes then.
+    /// Returns [`TableFull`] if the changes committed before did not fit. Nothing changes then.
     pub fn commit(&mut self, staged: Staged) -> Result<(), TableFull> {
         while self.settle(usize::MAX) {}
         if self.overlay.is_some() {

@@ -3,7 +3,8 @@
 use super::SecretView;
 use super::fields::KeyFields;
 use crate::lifetime::{InvalidLifetime, Lifetime};
-use crate::service::{CreateKey, Error, FieldError};
+use crate::service::keys::CreateKey;
+use crate::service::{Error, FieldError};
 use crate::web::chrome::{Chrome, Section, render};
 use crate::web::claim::Finished;
 use crate::web::example::curl;

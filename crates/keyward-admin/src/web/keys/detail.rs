@@ -1,8 +1,8 @@
 //! The view of one key.
 
 use super::fields::KeyFields;
-use crate::service::KeyDetail;
 use crate::service::proxies::ContactState;
+use crate::service::usage::KeyDetail;
 use crate::store::audit::AuditFilter;
 use crate::web::chrome::{Chrome, Section, render};
 use crate::web::entry::EntryRow;

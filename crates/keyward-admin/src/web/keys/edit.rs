@@ -1,7 +1,8 @@
 //! Changing a key: its name, its permissions, and whether it is disabled.
 
 use super::detail;
-use crate::service::{EditKey, Error};
+use crate::service::Error;
+use crate::service::keys::EditKey;
 use crate::web::chrome::render;
 use crate::web::claim::Finished;
 use crate::web::failure::Failure;

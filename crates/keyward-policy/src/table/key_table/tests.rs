@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::key::KeyId;
-use crate::table::{MAX_TABLE_BYTES, Staged};
+use crate::table::{
+    MAX_ALL_TABLES_BYTES, MAX_ID_BYTES, MAX_KEY_PERMISSIONS, MAX_NAME_BYTES, MAX_PERMISSION_BYTES, MAX_TABLE_BYTES,
+    Staged,
+};
 use crate::timestamp::Timestamp;
 use proptest::prelude::*;
 use std::borrow::Cow;
@@ -275,11 +278,65 @@ fn a_record_that_cannot_be_read_changes_nothing_and_is_named() {
     }
 }
 
+/// A key as large as a key may be, but for its id.
+fn large(n: u64) -> LiveKey<'static> {
+    let permission = |at: usize| format!("{n}.{at}.{}", "p".repeat(MAX_PERMISSION_BYTES - 20)).into();
+    LiveKey {
+        name: "n".repeat(MAX_NAME_BYTES).into(),
+        permissions: (0..MAX_KEY_PERMISSIONS).map(permission).collect(),
+        ..numbered(n)
+    }
+}
+
 #[test]
-fn a_table_takes_only_what_leaves_room_for_a_second_one() {
+fn a_key_has_limits() {
     let mut table = KeyTable::new();
-    let name: Cow<'static, str> = "n".repeat(1 << 20).into();
-    let refused = (0..1_000).find_map(|n| table.upsert(&LiveKey { name: name.clone(), ..numbered(n) }).err());
+    table.upsert(&large(1)).unwrap();
+    let before = (table.len(), table.checksum());
+    let refused = [
+        (LiveKey { id: "i".repeat(MAX_ID_BYTES + 1).into(), ..numbered(2) }, RecordProblem::LongId),
+        (LiveKey { name: "n".repeat(MAX_NAME_BYTES + 1).into(), ..numbered(2) }, RecordProblem::LongName),
+        (LiveKey { name: "n".repeat(4 << 20).into(), ..numbered(2) }, RecordProblem::LongName),
+        (
+            LiveKey { permissions: vec!["p".into(); MAX_KEY_PERMISSIONS + 1], ..numbered(2) },
+            RecordProblem::ManyPermissions,
+        ),
+        (LiveKey { permissions: vec!["p".into(); 690_000], ..numbered(2) }, RecordProblem::ManyPermissions),
+        (
+            LiveKey { permissions: vec!["p".repeat(MAX_PERMISSION_BYTES + 1).into()], ..numbered(2) },
+            RecordProblem::LongPermission,
+        ),
+    ];
+    for (key, problem) in refused {
+        let error = table.upsert(&key).unwrap_err();
+        assert_eq!(error.problem, problem);
+        assert!(error.to_string().len() < 300, "{error}");
+        let changes = [Change::Live(numbered(3)), Change::Live(key)];
+        assert_eq!(KeyTable::new().apply(&changes).unwrap_err().problem, problem);
+        assert_eq!((table.len(), table.checksum()), before);
+    }
+}
+
+/// Fills a table until it refuses; how many keys it holds then.
+fn fill(table: &mut KeyTable, from: u64) -> usize {
+    let refused = (from..from + 100_000).find_map(|n| table.upsert(&large(n)).err());
     assert_eq!(refused.map(|error| error.problem), Some(RecordProblem::Full));
-    assert!(table.len() > 300 && table.base.bytes() <= MAX_TABLE_BYTES);
+    table.len()
+}
+
+#[test]
+fn tables_take_only_what_leaves_room_for_others() {
+    let (mut first, mut second, mut third) = (KeyTable::new(), KeyTable::new(), KeyTable::new());
+    let held = fill(&mut first, 0);
+    assert!(held > 100 && first.bytes() <= MAX_TABLE_BYTES);
+    fill(&mut second, 100_000);
+    let third_held = fill(&mut third, 200_000);
+    let all = first.bytes() + second.bytes() + third.bytes();
+    assert!(third_held < held / 10 && all <= MAX_ALL_TABLES_BYTES, "{third_held} of {held}, {all} bytes");
+    // What a table gives up is there for the others.
+    drop(second);
+    assert!(fill(&mut third, 300_000) > third_held);
+    let ids: Vec<String> = first.iter().map(|key| key.id.to_string()).collect();
+    assert!(ids.iter().all(|id| first.remove(id)) && first.bytes() == 0);
+    assert!(fill(&mut first, 400_000) > held / 2);
 }

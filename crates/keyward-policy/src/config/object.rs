@@ -1,64 +1,49 @@
-//! Taking the fields of an object one by one, collecting what is wrong instead of stopping at it.
+//! Reading the fields of a JSON object one by one, collecting what is wrong instead of stopping at it.
 //!
 //! The small functions are kept out of line: copied into each reader, they made the largest function of the filter.
 
 use super::json::Json;
-use super::problem::{ConfigErrors, Problem};
+use super::problem::Problems;
 use crate::duration;
 use std::time::Duration;
 
-/// Collects problems.
-#[derive(Debug, Default)]
-pub(super) struct Reader {
-    problems: Vec<Problem>,
-}
+/// The limit of fields in one object. No object of the configuration has half as many.
+pub const MAX_FIELDS: usize = 64;
 
-impl Reader {
-    #[inline(never)]
-    fn problem(&mut self, path: String, message: impl Into<String>, help: impl Into<String>) {
-        self.problems.push(Problem { path, message: message.into(), help: help.into() });
-    }
-
-    /// The value, if nothing was wrong.
-    #[inline(never)]
-    pub(super) fn finish<T>(self, value: Option<T>) -> Result<T, ConfigErrors> {
-        match value {
-            Some(value) if self.problems.is_empty() => Ok(value),
-            _ => Err(ConfigErrors::all(self.problems)),
-        }
-    }
-}
-
-/// The fields of one object. Each is asked for by name; [`finish`](Fields::finish) reports those that nobody asked for.
-pub(super) struct Fields<'r, 'j> {
-    reader: &'r mut Reader,
+/// The fields of one object. Each is asked for by name; [`finish`](ObjectReader::finish) reports the others as unknown.
+pub(super) struct ObjectReader<'r, 'j> {
+    problems: &'r mut Problems,
     path: String,
     fields: &'j [(String, Json)],
     known: Vec<&'static str>,
 }
 
-impl<'r, 'j> Fields<'r, 'j> {
-    /// The fields of `json`, which has to be an object.
+impl<'r, 'j> ObjectReader<'r, 'j> {
+    /// Starts to read `json`. Returns `None`, and says so, if it is not an object of at most [`MAX_FIELDS`].
     #[inline(never)]
-    pub(super) fn of(reader: &'r mut Reader, path: &str, json: &'j Json) -> Option<Self> {
+    pub(super) fn of(problems: &'r mut Problems, path: &str, json: &'j Json) -> Option<Self> {
         let Json::Object(fields) = json else {
-            reader.problem(
+            problems.add(
                 path.to_owned(),
                 format!("expected an object, found {}", json.kind()),
                 "write `name: value` pairs",
             );
             return None;
         };
-        let fields = Self { reader, path: path.to_owned(), fields, known: Vec::new() };
-        for (index, (name, _)) in fields.fields.iter().enumerate() {
-            if fields.fields.iter().take(index).any(|(earlier, _)| earlier == name) {
-                fields.reader.problem(join(path, name), "the field is there twice", "keep one of them");
+        if fields.len() > MAX_FIELDS {
+            let message = format!("{} fields, and at most {MAX_FIELDS} are read", fields.len());
+            problems.add(path.to_owned(), message, "keep the documented fields alone");
+            return None;
+        }
+        for (index, (name, _)) in fields.iter().enumerate() {
+            if fields.iter().take(index).any(|(earlier, _)| earlier == name) {
+                problems.add(join(path, name), "the field is given twice", "keep one of them");
             }
         }
-        Some(fields)
+        Some(Self { problems, path: path.to_owned(), fields, known: Vec::new() })
     }
 
-    /// The value of a field, if it is there.
+    /// Returns the value of a field, if it is there.
     #[inline(never)]
     pub(super) fn get(&mut self, name: &'static str) -> Option<&'j Json> {
         if !self.known.contains(&name) {
@@ -79,7 +64,7 @@ impl<'r, 'j> Fields<'r, 'j> {
         self.get(name) == Some(&Json::Null)
     }
 
-    /// Where a field is, for messages.
+    /// Returns the place of a field, for messages.
     #[inline(never)]
     pub(super) fn path_of(&self, name: &str) -> String {
         if name.is_empty() { self.path.clone() } else { join(&self.path, name) }
@@ -89,7 +74,7 @@ impl<'r, 'j> Fields<'r, 'j> {
     #[inline(never)]
     pub(super) fn problem(&mut self, name: &str, message: impl Into<String>, help: impl Into<String>) {
         let path = self.path_of(name);
-        self.reader.problem(path, message, help);
+        self.problems.add(path, message, help);
     }
 
     #[inline(never)]
@@ -97,7 +82,7 @@ impl<'r, 'j> Fields<'r, 'j> {
         self.problem(name, format!("expected {expected}, found {}", found.kind()), help);
     }
 
-    /// A text.
+    /// Reads a text.
     #[inline(never)]
     pub(super) fn string(&mut self, name: &'static str) -> Option<&'j str> {
         match self.get(name)? {
@@ -109,13 +94,13 @@ impl<'r, 'j> Fields<'r, 'j> {
         }
     }
 
-    /// A text that may be null.
+    /// Reads a text that may be null.
     #[inline(never)]
     pub(super) fn optional_string(&mut self, name: &'static str) -> Option<&'j str> {
         if self.is_null(name) { None } else { self.string(name) }
     }
 
-    /// True or false.
+    /// Reads true or false.
     #[inline(never)]
     pub(super) fn bool(&mut self, name: &'static str) -> Option<bool> {
         match self.get(name)? {
@@ -127,7 +112,7 @@ impl<'r, 'j> Fields<'r, 'j> {
         }
     }
 
-    /// A duration.
+    /// Reads a duration.
     #[inline(never)]
     pub(super) fn duration(&mut self, name: &'static str) -> Option<Duration> {
         let text = self.string(name)?;
@@ -135,14 +120,14 @@ impl<'r, 'j> Fields<'r, 'j> {
         if read.is_err() {
             self.problem(
                 name,
-                format!("`{text}` is no duration"),
+                format!("`{text}` is not a duration"),
                 "write a whole number and one of ms, s, m, h, d, like `15m`",
             );
         }
         read.ok()
     }
 
-    /// One of a few words.
+    /// Reads one of a few words.
     pub(super) fn choice<T: Copy>(&mut self, name: &'static str, choices: &[(&'static str, T)]) -> Option<T> {
         let text = self.string(name)?;
         let found = choices.iter().find(|(word, _)| *word == text);
@@ -154,7 +139,7 @@ impl<'r, 'j> Fields<'r, 'j> {
         found.map(|(_, value)| *value)
     }
 
-    /// A list of texts with their places, like `methods[2]`. A list that is there but empty is a problem.
+    /// Reads a list of texts with their places, like `methods[2]`. A list that is there must not be empty.
     #[inline(never)]
     pub(super) fn strings(&mut self, name: &'static str, empty_help: &str) -> Option<Vec<(String, &'j str)>> {
         let items = self.list(name)?;
@@ -173,7 +158,7 @@ impl<'r, 'j> Fields<'r, 'j> {
         Some(strings)
     }
 
-    /// A list.
+    /// Reads a list.
     #[inline(never)]
     pub(super) fn list(&mut self, name: &'static str) -> Option<&'j [Json]> {
         match self.get(name)? {
@@ -185,34 +170,47 @@ impl<'r, 'j> Fields<'r, 'j> {
         }
     }
 
-    /// An object, read by `read`. Null is like absent.
-    pub(super) fn object<T>(&mut self, name: &'static str, read: impl FnOnce(&mut Fields<'_, 'j>) -> T) -> Option<T> {
+    /// Returns the length of a list, if the field is one.
+    #[inline(never)]
+    pub(super) fn list_len(&mut self, name: &'static str) -> Option<usize> {
+        match self.get(name)? {
+            Json::Array(items) => Some(items.len()),
+            _ => None,
+        }
+    }
+
+    /// Reads an object with `read`. Null is like absent.
+    pub(super) fn object<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&mut ObjectReader<'_, 'j>) -> T,
+    ) -> Option<T> {
         let json = self.get(name).filter(|json| **json != Json::Null)?;
         let path = self.path_of(name);
-        let mut inner = Fields::of(self.reader, &path, json)?;
+        let mut inner = ObjectReader::of(self.problems, &path, json)?;
         let value = read(&mut inner);
         inner.finish();
         Some(value)
     }
 
-    /// A list of objects, each read by `read`; those that could not be read are left out.
+    /// Reads a list of objects, each with `read`. Those that could not be read are left out.
     pub(super) fn objects<T>(
         &mut self,
         name: &'static str,
-        mut read: impl FnMut(&mut Fields<'_, 'j>) -> Option<T>,
+        mut read: impl FnMut(&mut ObjectReader<'_, 'j>) -> Option<T>,
     ) -> Option<Vec<T>> {
         let items = self.list(name)?;
         let mut values = Vec::with_capacity(items.len());
         for (index, json) in items.iter().enumerate() {
             let path = self.path_of(&format!("{name}[{index}]"));
-            let Some(mut inner) = Fields::of(self.reader, &path, json) else { continue };
+            let Some(mut inner) = ObjectReader::of(self.problems, &path, json) else { continue };
             values.extend(read(&mut inner));
             inner.finish();
         }
         Some(values)
     }
 
-    /// Reports a field that has to be there and is not.
+    /// Reports a required field that is missing.
     #[inline(never)]
     pub(super) fn missing(&mut self, name: &'static str, help: &str) {
         if self.get(name).is_none() {
@@ -220,17 +218,19 @@ impl<'r, 'j> Fields<'r, 'j> {
         }
     }
 
-    /// Reports the fields that nobody asked for.
+    /// Reports the fields that were not asked for.
     #[inline(never)]
     pub(super) fn finish(self) {
-        let Self { reader, path, fields, known } = self;
+        let Self { problems, path, fields, known } = self;
         for (name, _) in fields.iter().filter(|(name, _)| !known.contains(&&**name)) {
-            let near = known.iter().map(|word| (strsim::osa_distance(word, name), *word)).min();
+            // A name much longer than any field is near to none.
+            let near =
+                known.iter().filter(|_| name.len() <= 64).map(|word| (strsim::osa_distance(word, name), *word)).min();
             let help = match near {
                 Some((distance, word)) if distance <= 2 => format!("did you mean `{word}`?"),
                 _ => format!("known here: {}", known.join(", ")),
             };
-            reader.problem(join(&path, name), "unknown field", help);
+            problems.add(join(&path, name), "unknown field", help);
         }
     }
 }
