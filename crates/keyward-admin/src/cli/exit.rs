@@ -1,4 +1,4 @@
-//! How a command ends, for scripts.
+//! The exit codes of commands.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `keyward manifest`: the live keys as a `manifest:` block.
+//! `keyward manifest`: prints the live keys as a `manifest:` block.
 
 use super::client::Client;
 use super::error::{CommandError, end};
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// Print the live keys, as digests, as the `manifest:` block of a plugin configuration
 #[derive(Debug, Args)]
 pub struct ManifestArgs {
-    /// JSON instead of YAML
+    /// Print JSON instead of YAML
     #[arg(long)]
     json: bool,
 }
@@ -25,7 +25,7 @@ pub fn run(args: &ManifestArgs) -> Exit {
 
 fn print(as_json: bool) -> Result<(), CommandError> {
     let mut keys: Vec<Map<String, Value>> = fetch(&Client::edge_or_admin()?)?.into_values().collect();
-    // By name, so that versions of the block differ where the keys do.
+    // Sorted by name, so that two versions of the block differ only where the keys do.
     keys.sort_by(|a, b| {
         a["name"].as_str().cmp(&b["name"].as_str()).then_with(|| a["id"].as_str().cmp(&b["id"].as_str()))
     });
@@ -39,7 +39,7 @@ fn print(as_json: bool) -> Result<(), CommandError> {
     }
     output::line("manifest:\n  keys:")?;
     for key in keys {
-        // JSON is YAML too: quoted like this nothing in a name can be misread.
+        // JSON is YAML too, and quotes every name.
         let fields: Vec<String> = ["id", "name", "sha256", "permissions", "expires_at", "disabled"]
             .iter()
             .filter_map(|name| Some(format!("{name}: {}", key.get(*name)?)))
@@ -49,7 +49,7 @@ fn print(as_json: bool) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// The live keys by id, verified against the service's count and checksum.
+/// Fetches the live keys by id, and verifies them by the service's count and checksum.
 fn fetch(client: &Client) -> Result<BTreeMap<String, Map<String, Value>>, CommandError> {
     let path = if client.edge { "/v1/manifest" } else { "/v1/export" };
     let mut keys = BTreeMap::new();
@@ -57,9 +57,8 @@ fn fetch(client: &Client) -> Result<BTreeMap<String, Map<String, Value>>, Comman
     let (mut since, mut base) = (0, 0);
     loop {
         let bytes = client.get_bytes(&format!("{path}?since={since}&base={base}&limit=2000"))?;
-        let page: Page<'_> = serde_json::from_slice(&bytes).map_err(|error| {
-            CommandError::failed(format!("the service answers with a page that cannot be read: {error}"))
-        })?;
+        let page: Page<'_> = serde_json::from_slice(&bytes)
+            .map_err(|error| CommandError::failed(format!("the service sent a page that cannot be read: {error}")))?;
         for change in &page.keys {
             match change {
                 Change::Deleted { id, .. } => {
@@ -81,7 +80,7 @@ fn fetch(client: &Client) -> Result<BTreeMap<String, Map<String, Value>>, Comman
             sums.values().for_each(|one| sum.add(*one));
             if page.live.checksum.as_deref() != Some(&*sum.to_string()) || page.live.count != keys.len() as u64 {
                 return Err(CommandError::failed(
-                    "what the service sent does not add up to its own count and checksum",
+                    "the keys that the service sent do not match its own count and checksum",
                 ));
             }
             return Ok(keys);

@@ -1,4 +1,4 @@
-//! `keyward serve`: opens everything, runs it, and closes it in the other order.
+//! `keyward serve`: opens database and listener, runs the service, and closes them in the reverse order.
 
 use super::error::{CommandError, block_on, end};
 use super::exit::Exit;
@@ -35,12 +35,12 @@ const MAX_STOP: Duration = Duration::from_secs(22);
 #[command(after_help = environment())]
 pub struct ServeArgs {}
 
-/// Runs the command: until it is told to stop.
+/// Runs the command until a signal stops it.
 pub fn run(_: &ServeArgs) -> Exit {
     end(start())
 }
 
-/// The variables, for `--help`.
+/// Returns the variables, for `--help`.
 fn environment() -> String {
     let lines: Vec<String> = VARIABLES.iter().map(|(name, what)| format!("  {name:<26} {what}")).collect();
     format!("Environment:\n{}", lines.join("\n"))

@@ -1,4 +1,4 @@
-//! `keyward token`: works on the database, so that it needs no token itself.
+//! `keyward token`: tokens of the admin service. It works on the database, so it needs no token itself.
 
 use super::error::{CommandError, block_on, end};
 use super::exit::Exit;
@@ -15,30 +15,30 @@ use keyward_policy::duration;
 use keyward_policy::timestamp::Timestamp;
 use serde_json::json;
 
-/// Make, list and revoke tokens of the admin service (works on its database)
+/// Create, list and revoke tokens of the admin service (works on its database)
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
-    /// Make a token; it is shown once
+    /// Create a token; it is shown once
     Create {
-        /// What to call it; audit entries carry the name
+        /// The name of the token, which audit entries carry
         #[arg(value_name = "NAME", required_unless_present = "name_option")]
         name: Option<String>,
-        /// The same as an option
+        /// The name of the token, as an option
         #[arg(long = "name", value_name = "NAME", conflicts_with = "name")]
         name_option: Option<String>,
-        /// admin: keys, proxies, audit log; edge: what filters need
+        /// admin: for people, who manage keys; edge: for proxies, which fetch them
         #[arg(long, value_parser = ["admin", "edge"])]
         role: String,
-        /// When it ends, like 90d; never, where not given
+        /// When the token expires, such as 90d; without it, never
         #[arg(long, value_name = "DURATION")]
         expires_in: Option<String>,
-        /// JSON instead of words
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// List the tokens that are not revoked
     List {
-        /// JSON instead of a table
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
@@ -47,10 +47,10 @@ pub enum TokenCommand {
         /// Name or id
         #[arg(value_name = "NAME|ID", required_unless_present = "name_option")]
         token: Option<String>,
-        /// The name as an option
+        /// The name of the token, as an option
         #[arg(long = "name", value_name = "NAME", conflicts_with = "token")]
         name_option: Option<String>,
-        /// JSON instead of words
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
@@ -76,7 +76,7 @@ pub(super) fn store_failed(error: store::Error) -> CommandError {
     }
 }
 
-/// Who stands behind a command that works on the database.
+/// Names the person who runs a command that works on the database, for the audit log.
 pub(super) fn operator() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
     if user.is_empty() { "command line".to_owned() } else { format!("{user} (command line)") }
@@ -150,7 +150,10 @@ async fn act(store: &Store, command: TokenCommand) -> Result<(), CommandError> {
                         ];
                         (cells, token.expires_at.is_some_and(|at| at <= by.at).then_some(AnsiColor::Red))
                     };
-                    output::table(&["name", "role", "id", "created", "expires"], tokens.iter().map(row).collect())?;
+                    output::table(
+                        &["name", "role", "id", "created (UTC)", "expires (UTC)"],
+                        tokens.iter().map(row).collect(),
+                    )?;
                 }
             }
         }
@@ -180,5 +183,5 @@ fn view(token: &TokenRecord) -> serde_json::Value {
 }
 
 fn ends(token: &TokenRecord) -> String {
-    token.expires_at.map_or("without end".to_owned(), |at| format!("valid until {at}"))
+    token.expires_at.map_or("without expiry".to_owned(), |at| format!("valid until {at}"))
 }

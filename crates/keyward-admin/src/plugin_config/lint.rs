@@ -70,7 +70,7 @@ fn lint_keys(config: &Config, findings: &mut Findings) {
             findings.warn("admin.token", "the edge token is in the configuration, which proxies show", help);
         }
     }
-    if let Some(manifest) = config.manifest.as_ref().filter(|manifest| manifest.keys.len() > 0) {
+    if let Some(manifest) = config.manifest.as_ref().filter(|manifest| !manifest.keys.is_empty()) {
         let when = match manifest.when {
             Use::Always => "at any time",
             Use::Fallback => "while no fetched manifest is usable",

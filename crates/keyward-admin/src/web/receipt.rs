@@ -77,7 +77,7 @@ impl ReceiptView {
         let (rest, by) = Self::rest(verb, applied, now);
         let refuses = matches!(verb, Verb::Refused | Verb::Replaced);
         let waiting = !complete || applied.unreachable > 0;
-        let good = !waiting && !(refuses && applied.refused_everywhere_by.is_none());
+        let good = !(waiting || refuses && applied.refused_everywhere_by.is_none());
         Self { kind: if good { "good" } else { "warn" }, verb: verb.as_str(), revision, waiting, headline, rest, by }
     }
 
