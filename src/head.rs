@@ -44,6 +44,13 @@ impl<'a> Headers<'a> {
         &self.0
     }
 
+    /// Returns the proxy's id of the request. `None` means that it has none, or one that is no part of a URI as it stands.
+    pub fn request_id(&self) -> Option<&'a str> {
+        let (_, id) = self.as_slice().iter().find(|(name, _)| *name == b"x-request-id")?;
+        let unreserved = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+        std::str::from_utf8(id).ok().filter(|id| (1..=128).contains(&id.len()) && id.as_bytes().iter().all(unreserved))
+    }
+
     /// Returns the head of the request for the policy core. A part that is missing is empty.
     pub fn head(&self) -> RequestHead<'_> {
         let mut head = RequestHead { method: b"", path: b"", host: b"", headers: self.as_slice() };
@@ -122,6 +129,16 @@ mod tests {
         for header in ["x-api-key", "x-api-key-ids", "xxapixkeyxid", ""] {
             assert!(!is_read_as(header.as_bytes(), "x-api-key-id"), "{header}");
         }
+    }
+
+    #[test]
+    fn the_request_id_is_a_word_or_none() {
+        let id = |value: &str| Headers::parse(&serialize(&[("x-request-id", value)])).request_id().map(str::to_owned);
+        assert_eq!(id("8f0c6c0a-3b2f-4d0b-9d3f-0a1b2c3d4e5f").as_deref(), Some("8f0c6c0a-3b2f-4d0b-9d3f-0a1b2c3d4e5f"));
+        for value in ["", "a b", "a/b", "a%20", "\"", "é", &"a".repeat(129)] {
+            assert_eq!(id(value), None, "{value}");
+        }
+        assert_eq!(Headers::parse(&serialize(&[("x", "y")])).request_id(), None);
     }
 
     #[test]

@@ -94,9 +94,29 @@ pub fn is_empty() -> bool {
     with(|holding| holding.waiting.is_empty())
 }
 
-/// Takes all waiting requests out. Those that go on waiting are given back by [`put_back`].
-pub fn take() -> VecDeque<Held> {
-    with(|holding| std::mem::take(&mut holding.waiting))
+/// Takes out the requests that are to be decided again: those whose `startup_wait` is over at `now_ns`, and those whose
+/// configuration does not wait for keys any more. Those that go on waiting are given back by [`put_back`].
+///
+/// Deciding costs a few microseconds, and a load of a million keys has thousands of pages: a thousand requests decided
+/// after each of them would make the load take several times as long.
+pub fn take_due(now_ns: u64, still_loading: impl Fn(&Plugin) -> bool) -> VecDeque<Held> {
+    with(|holding| {
+        // Most requests that wait have the same configuration, whose state is looked at once.
+        let mut last: Option<(Rc<Plugin>, bool)> = None;
+        let mut is_due = |held: &Held| {
+            let loading = match &last {
+                Some((plugin, loading)) if Rc::ptr_eq(plugin, &held.plugin) => *loading,
+                _ => last.insert((Rc::clone(&held.plugin), still_loading(&held.plugin))).1,
+            };
+            !loading || now_ns >= held.deadline_ns
+        };
+        if !holding.waiting.iter().any(&mut is_due) {
+            return VecDeque::new();
+        }
+        let (due, waiting) = std::mem::take(&mut holding.waiting).into_iter().partition(is_due);
+        holding.waiting = waiting;
+        due
+    })
 }
 
 /// Lets a request that was taken out go on waiting.

@@ -110,13 +110,17 @@ fn answer_readiness(config: &Config, keys: &Keys<'_>) -> Outcome {
 #[inline(never)]
 fn may_come(plugin: &Plugin, source: Option<&Fetched<'_>>, code: Code) -> bool {
     // Without inline keys, an unknown key was looked up among the fetched keys.
-    (code != Code::KeyUnknown || plugin.config.manifest.is_some())
-        && source.is_some_and(|source| source.table().err() == Some(Unavailable::NotYetLoaded))
+    (code != Code::KeyUnknown || plugin.config.manifest.is_some()) && source.is_some_and(is_loading)
+}
+
+/// Returns whether the first keys are still to be loaded.
+fn is_loading(source: &Fetched<'_>) -> bool {
+    source.table().err() == Some(Unavailable::NotYetLoaded)
 }
 
 #[inline(never)]
 fn refuse(plugin: &Plugin, headers: &Headers<'_>, decision: &Decision<'_>) -> Outcome {
-    plugin.replies.with(decision, content_type(headers).is_grpc(), send);
+    send(&plugin.replies.denial(decision, content_type(headers).is_grpc(), headers.request_id()));
     Outcome::Answered
 }
 
@@ -213,13 +217,16 @@ pub fn deny_unconfigured() {
 /// Decides the held requests again: those whose keys have arrived are let go on or answered, and so are those whose
 /// `startup_wait` is over. The effective context is `root_id` afterwards.
 pub fn decide_held(root_id: u32) {
-    // Taken out, so that a request which ends meanwhile finds nothing borrowed.
-    let waiting = hold::take();
-    if waiting.is_empty() {
+    if hold::is_empty() {
         return;
     }
     let now = host::monotonic_ns();
-    for mut held in waiting {
+    // Taken out, so that a request which ends meanwhile finds nothing borrowed.
+    let due = hold::take_due(now, |plugin| plugin.source.as_ref().is_some_and(|source| is_loading(&source.borrow())));
+    if due.is_empty() {
+        return;
+    }
+    for mut held in due {
         if !host::set_effective_context(held.context_id) {
             continue; // The client left.
         }

@@ -7,21 +7,55 @@ use crate::source::{Fetched, Source};
 use keyward_policy::config::Config;
 use keyward_policy::decision::Code;
 use keyward_policy::policy::Keys;
-use std::cell::Cell;
-use std::rc::Rc;
+use std::cell::{Cell, RefCell};
+use std::ops::Deref;
+use std::rc::{Rc, Weak};
 
 /// A valid configuration and what was made from it.
-pub struct Plugin {
+pub struct Compiled {
     /// The compiled configuration.
     pub config: Config,
     /// The local replies of this configuration.
     pub replies: Replies,
+}
+
+impl Compiled {
+    /// Takes a configuration into use. Its rules and inline keys are shared with those of other root contexts of the VM
+    /// where they are equal: while Envoy drains an old listener, the root contexts of each push exist side by side.
+    pub fn new(mut config: Config) -> Rc<Self> {
+        IN_USE.with_borrow_mut(|in_use| {
+            in_use.retain(|compiled| compiled.strong_count() > 0);
+            in_use.iter().filter_map(Weak::upgrade).for_each(|other| config.share_with(&other.config));
+            let new = Rc::new(Self { replies: Replies::new(&config), config });
+            in_use.push(Rc::downgrade(&new));
+            new
+        })
+    }
+}
+
+thread_local! {
+    /// The configurations of the VM's root contexts.
+    static IN_USE: RefCell<Vec<Weak<Compiled>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What the requests of one root context share.
+pub struct Plugin {
+    /// The configuration.
+    pub compiled: Rc<Compiled>,
     /// The counters of the VM.
     pub counters: Rc<Counters>,
     /// The fetched keys. `None` means that the configuration names no admin service.
     pub source: Option<Source>,
     /// Whether an invalid route metadata was logged already: it is logged once, not at every request.
     pub complained: Cell<bool>,
+}
+
+impl Deref for Plugin {
+    type Target = Compiled;
+
+    fn deref(&self) -> &Compiled {
+        &self.compiled
+    }
 }
 
 impl Plugin {

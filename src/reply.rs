@@ -20,55 +20,35 @@ pub struct Reply {
     pub grpc_status: i32,
 }
 
-/// The replies of one configuration. Those that do not depend on the request are made once.
+/// What makes the replies of one configuration.
 #[derive(Debug)]
 pub struct Replies {
     challenges: Vec<String>,
-    ready: Vec<(Code, Reply)>,
+    sources: Vec<KeySource>,
 }
 
 impl Replies {
-    /// Makes the replies for a configuration.
+    /// Makes them for a configuration.
     pub fn new(config: &Config) -> Self {
-        let mut replies = Self { challenges: challenges(config), ready: Vec::new() };
-        replies.ready = Code::ALL.into_iter().map(|code| (code, replies.problem(code, None))).collect();
-        replies
+        Self { challenges: challenges(config), sources: config.key_sources.clone() }
     }
 
-    /// Passes the reply for a decision to `send`.
-    pub fn with<R>(&self, decision: &Decision<'_>, is_grpc: bool, send: impl FnOnce(&Reply) -> R) -> R {
+    /// Returns the reply to a denied request: problem details (RFC 9457), or for gRPC the code and the sentence.
+    pub fn denial(&self, decision: &Decision<'_>, is_grpc: bool, request_id: Option<&str>) -> Reply {
         let code = decision.code;
-        if is_grpc {
-            return send(&Reply {
-                status: code.status(),
-                details: details(code),
-                headers: serialize(&self.headers(code, None)),
-                body: code.detail().into(),
-                grpc_status: code.grpc_status(),
-            });
-        }
-        match self.ready.iter().find(|(have, _)| *have == code) {
-            Some((_, reply)) if code != Code::PermissionMissing => send(reply),
-            _ => send(&self.problem(code, Some(decision))),
-        }
-    }
-
-    /// Makes the problem details of a code (RFC 9457).
-    fn problem(&self, code: Code, decision: Option<&Decision<'_>>) -> Reply {
-        let problem = ProblemDetails::new(code);
-        let problem = match decision {
-            Some(decision) => problem.with_permissions(decision),
-            None => problem,
+        let (content_type, body, grpc_status) = if is_grpc {
+            (None, format!("{code}: {}", decision.detail(&self.sources)).into_bytes(), code.grpc_status())
+        } else {
+            let problem = ProblemDetails::of(decision, &self.sources);
+            let problem = match request_id {
+                Some(id) => problem.with_instance(id),
+                None => problem,
+            };
+            // It holds strings and numbers alone, so this cannot fail.
+            (Some("application/problem+json"), serde_json::to_vec(&problem).unwrap_or_default(), -1)
         };
-        // It holds strings and numbers alone, so this cannot fail.
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
-        Reply {
-            status: code.status(),
-            details: details(code),
-            headers: serialize(&self.headers(code, Some("application/problem+json"))),
-            body,
-            grpc_status: -1,
-        }
+        let headers = serialize(&self.headers(code, content_type));
+        Reply { status: code.status(), details: format!("keyward_{code}"), headers, body, grpc_status }
     }
 
     fn headers(&self, code: Code, content_type: Option<&'static str>) -> Vec<(&str, &str)> {
@@ -93,10 +73,6 @@ pub fn readiness(ready: bool) -> Reply {
         body: format!("{{\"status\":\"{word}\"}}").into_bytes(),
         grpc_status: -1,
     }
-}
-
-fn details(code: Code) -> String {
-    format!("keyward_{code}")
 }
 
 /// Returns one challenge for each way to send a key that HTTP has a scheme for (RFC 9110, 11.6.1). `ApiKey` is not a
@@ -157,28 +133,36 @@ mod tests {
     fn every_denial_is_a_problem_that_names_itself() {
         let replies = replies("");
         for code in Code::ALL.into_iter().filter(|code| !code.allows()) {
-            replies.with(&deny(code), false, |reply| {
-                let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
-                assert_eq!(body["type"], format!("urn:keyward:{code}"));
-                assert_eq!(body["code"], code.as_str());
-                assert_eq!(body["status"], code.status());
-                assert_eq!(body.get("missing").is_some(), code == Code::PermissionMissing);
-                assert_eq!(reply.details, format!("keyward_{code}"));
-                let headers = headers(reply);
-                let has = |name: &str| headers.iter().any(|(have, _)| have == name);
-                assert!(has("content-type") && has("cache-control"));
-                assert_eq!(has("www-authenticate"), code.status() == 401, "{code}");
-                assert_eq!(has("retry-after"), code.status() == 503, "{code}");
-            });
+            let reply = replies.denial(&deny(code), false, None);
+            let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+            assert_eq!(body["type"], format!("urn:keyward:{code}"));
+            assert_eq!(body["code"], code.as_str());
+            assert_eq!(body["status"], code.status());
+            assert_eq!(body.get("missing").is_some(), code == Code::PermissionMissing);
+            assert_eq!(body.get("instance"), None);
+            assert_eq!(reply.details, format!("keyward_{code}"));
+            let headers = headers(&reply);
+            let has = |name: &str| headers.iter().any(|(have, _)| have == name);
+            assert!(has("content-type") && has("cache-control"));
+            assert_eq!(has("www-authenticate"), code.status() == 401, "{code}");
+            assert_eq!(has("retry-after"), code.status() == 503, "{code}");
         }
     }
 
     #[test]
-    fn grpc_gets_the_plain_detail_and_its_own_status() {
-        replies("").with(&deny(Code::KeyMissing), true, |reply| {
-            assert_eq!((reply.grpc_status, &*reply.body), (16, Code::KeyMissing.detail().as_bytes()));
-            assert!(!headers(reply).iter().any(|(name, _)| name == "content-type"));
-        });
+    fn a_denial_names_the_request_and_where_a_key_belongs() {
+        let reply = replies("").denial(&deny(Code::KeyMissing), false, Some("r-1"));
+        let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!(body["instance"], "r-1");
+        assert!(body["detail"].as_str().unwrap().contains("`x-api-key`"), "{body}");
+    }
+
+    #[test]
+    fn grpc_gets_the_code_with_the_sentence_and_its_own_status() {
+        let reply = replies("").denial(&deny(Code::KeyMissing), true, Some("r-1"));
+        let message = String::from_utf8(reply.body.clone()).unwrap();
+        assert!(reply.grpc_status == 16 && message.starts_with("key_missing: Send an API key"), "{message}");
+        assert!(!headers(&reply).iter().any(|(name, _)| name == "content-type"));
     }
 
     #[test]

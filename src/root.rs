@@ -2,8 +2,7 @@
 
 use crate::host;
 use crate::http;
-use crate::plugin::{self, Plugin};
-use crate::reply::Replies;
+use crate::plugin::{self, Compiled, Plugin};
 use crate::requests;
 use crate::source::Source;
 use keyward_policy::config::Config;
@@ -68,12 +67,13 @@ impl RootContext for Root {
         if let Some(source) = self.source() {
             source.detach();
         }
+        let compiled = Compiled::new(config);
+        let config = &compiled.config;
         let plugin = Rc::new(Plugin {
-            replies: Replies::new(&config),
             counters: plugin::counters(),
             source: config.admin.as_ref().map(|admin| Source::attach(admin, &config.realm)),
             complained: Cell::new(false),
-            config,
+            compiled,
         });
         requests::configured(self.context_id, &plugin);
         self.plugin = Some(plugin);

@@ -3,14 +3,18 @@
 //! The listeners do not normalise paths, so that the filter sees them as they are written in the corpus.
 
 use crate::suite::{self, Request, Suite};
+use keyward_testbed::admin_stand_in::AdminStandIn;
 use keyward_testbed::envoy::Envoy;
 use keyward_testbed::envoy_config::{self, Encoding, Listener};
 use keyward_testbed::http1::{self, Client, Response};
 use keyward_testbed::upstream::{Received, Upstream};
+use keyward_testbed::wait;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 const RUNNER: &str = "envoy";
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Chooses a route with metadata.
 const ROUTE: &str = "x-corpus-route";
 
@@ -29,7 +33,14 @@ fn a_real_envoy_decides_the_corpus() {
             listener
         })
         .collect();
-    let envoy = Envoy::start(&envoy_config::bootstrap(&listeners, vec![]));
+    let stand_ins: Vec<(String, AdminStandIn)> = suites.iter().filter_map(stand_in).collect();
+    let clusters = stand_ins.iter().map(|(name, admin)| envoy_config::cluster(name, admin.address())).collect();
+    let envoy = Envoy::start(&envoy_config::bootstrap(&listeners, clusters));
+    // Each worker and the main thread fetch.
+    let loads = 3 * stand_ins.len() as u64;
+    wait::until("all keys are fetched", PATIENCE, || {
+        (envoy.stat("wasmcustom.keyward_manifest_loads") >= loads).then_some(())
+    });
     let (mut asked, mut failures) = (0, Vec::new());
     for suite in &suites {
         let address = envoy.listener(&suite.name);
@@ -52,6 +63,15 @@ fn a_real_envoy_decides_the_corpus() {
         assert!(connections > 0, "worker {worker} was never asked");
     }
     crate::report(RUNNER, asked, &failures);
+}
+
+/// An admin service with the keys that the filter has fetched, under the name of the cluster that the file names.
+fn stand_in(suite: &Suite) -> Option<(String, AdminStandIn)> {
+    let keys = suite.fetched.clone()?;
+    let cluster = suite.plugin["admin"]["cluster"].as_str()?.to_owned();
+    let admin = AdminStandIn::with_pages_of(usize::MAX);
+    admin.put_all(keys);
+    Some((cluster, admin))
 }
 
 /// One route for each metadata of the suite, chosen by a header.

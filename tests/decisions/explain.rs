@@ -1,6 +1,7 @@
 //! The corpus through `keyward explain`: what a person asks before a rollout gets the same answer as a request.
 
 use crate::suite::{self, Request};
+use keyward_testbed::protobuf::encode_route_metadata;
 use keyward_testbed::{artifacts, workspace};
 use serde_json::Value;
 use std::path::Path;
@@ -42,7 +43,7 @@ fn arguments(config: &Path, request: &Request) -> Option<Vec<String>> {
     }
     if let Some(fields) = &request.route {
         // The command refuses as a mistake what the filter has to deny.
-        keyward_policy::config::route_metadata::parse(&crate::native::encode_metadata(fields)).ok()?;
+        keyward_policy::config::route_metadata::parse(&encode_route_metadata(fields)).ok()?;
         let [(name, value)] = fields.as_object()?.iter().collect::<Vec<_>>()[..] else { return None };
         add("route-metadata", format!("{name}={}", value.as_str()?));
     }
@@ -57,7 +58,22 @@ fn check(arguments: &[String], request: &Request) -> Result<(), String> {
     if explained["code"] != expected {
         return Err(format!("expected {expected}, got {explained}"));
     }
+    let id = request.expected.key_id.as_deref();
+    if explained["key"]["id"].as_str() != id {
+        return Err(format!("{expected}: expected the key {id:?}, got {}", explained["key"]));
+    }
+    if let Some(missing) = &request.expected.missing
+        && explained["missing"] != serde_json::json!(missing)
+    {
+        return Err(format!("{expected}: expected {missing:?} to be missing, got {}", explained["missing"]));
+    }
     let allowed = expected == "allowed" || expected == "public";
+    let checks = explained["checks"].as_array().ok_or("no checks")?;
+    let failed: Vec<&Value> = checks.iter().filter(|check| check["passed"] == false).collect();
+    // The check that decided is the last one, and the only one that failed.
+    if failed.len() != usize::from(!allowed) || (!allowed && checks.last() != failed.first().copied()) {
+        return Err(format!("{expected}, and yet the checks are {}", explained["checks"]));
+    }
     if output.status.code() != Some(if allowed { 0 } else { 2 }) {
         return Err(format!("{expected}, and yet {}", output.status));
     }

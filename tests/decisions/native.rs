@@ -3,8 +3,11 @@
 use crate::suite::{self, Request, Suite};
 use keyward_policy::config::Config;
 use keyward_policy::decide::{RequestHead, decide};
+use keyward_policy::manifest::{Change, Page};
 use keyward_policy::policy::{Keys, Policy, RouteMetadata, Unavailable};
+use keyward_policy::table::KeyTable;
 use keyward_policy::timestamp::Timestamp;
+use keyward_testbed::protobuf::encode_route_metadata;
 
 const RUNNER: &str = "native";
 
@@ -14,9 +17,10 @@ fn the_policy_core_decides_the_corpus() {
     for suite in suite::load() {
         let config = Config::parse(suite.plugin.to_string().as_bytes());
         let config = config.unwrap_or_else(|errors| panic!("{}.toml: {errors}", suite.name));
+        let table = suite.page().map(|page| table(&page));
         for request in suite::requests_for(&suite, RUNNER) {
             asked += 1;
-            if let Err(difference) = check(&config, &suite, request) {
+            if let Err(difference) = check(&config, table.as_ref(), &suite, request) {
                 failures.push(difference);
             }
         }
@@ -24,11 +28,13 @@ fn the_policy_core_decides_the_corpus() {
     crate::report(RUNNER, asked, &failures);
 }
 
-fn check(config: &Config, suite: &Suite, request: &Request) -> Result<(), String> {
-    let route =
-        request.route.as_ref().map(|fields| keyward_policy::config::route_metadata::parse(&encode_metadata(fields)));
+fn check(config: &Config, table: Option<&KeyTable>, suite: &Suite, request: &Request) -> Result<(), String> {
+    let route = request
+        .route
+        .as_ref()
+        .map(|fields| keyward_policy::config::route_metadata::parse(&encode_route_metadata(fields)));
     let route = route.as_ref().filter(|_| config.route_metadata).map_or(RouteMetadata::Absent, RouteMetadata::from);
-    let policy = Policy { config, keys: keys_without_contact(config), route };
+    let policy = Policy { config, keys: keys(config, table, suite.stale), route };
     let headers: Vec<(&[u8], &[u8])> = request.headers.iter().map(|(name, value)| (&name[..], &value[..])).collect();
     let head = RequestHead {
         method: request.method.as_bytes(),
@@ -46,29 +52,20 @@ fn check(config: &Config, suite: &Suite, request: &Request) -> Result<(), String
     Ok(())
 }
 
-/// The keys of a filter that has not reached its admin service yet.
-pub fn keys_without_contact(config: &Config) -> Keys<'_> {
-    Keys::choose(config, config.admin.as_ref().map(|_| Err(Unavailable::NotYetLoaded)))
+fn table(page: &Page<'_>) -> KeyTable {
+    let mut table = KeyTable::new();
+    for key in page.keys.iter().filter_map(Change::live) {
+        table.upsert(key).unwrap();
+    }
+    table
 }
 
-/// `envoy.config.core.v3.Metadata` with the namespace `keyward`, as Envoy serializes it for the filter.
-pub fn encode_metadata(fields: &serde_json::Value) -> Vec<u8> {
-    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-        assert!(bytes.len() < 128, "one byte of length is enough for tests");
-        [&[number << 3 | 2, bytes.len() as u8], bytes].concat()
-    }
-    fn value(value: &serde_json::Value) -> Vec<u8> {
-        match value {
-            serde_json::Value::Null => vec![1 << 3, 0],
-            serde_json::Value::Bool(value) => vec![4 << 3, u8::from(*value)],
-            serde_json::Value::Number(number) => [&[2 << 3 | 1], &number.as_f64().unwrap().to_le_bytes()[..]].concat(),
-            serde_json::Value::String(text) => field(3, text.as_bytes()),
-            other => panic!("{other} in metadata"),
-        }
-    }
-    let entries = fields.as_object().unwrap().iter();
-    let object: Vec<u8> = entries
-        .flat_map(|(name, content)| field(1, &[field(1, name.as_bytes()), field(2, &value(content))].concat()))
-        .collect();
-    field(1, &[field(1, b"keyward"), field(2, &object)].concat())
+/// The keys that answer where `table` was fetched.
+fn keys<'a>(config: &'a Config, table: Option<&'a KeyTable>, stale: bool) -> Keys<'a> {
+    let fetched = match table {
+        Some(_) if stale => Err(Unavailable::Stale),
+        Some(table) => Ok(table),
+        None => Err(Unavailable::NotYetLoaded),
+    };
+    Keys::choose(config, config.admin.as_ref().map(|_| fetched))
 }

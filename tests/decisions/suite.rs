@@ -1,4 +1,8 @@
-//! What may stand in a corpus file.
+//! What a file of the decision corpus holds, and how to add a case.
+//!
+//! To add a case, append a `[[case]]` to the file whose configuration fits, or copy a file: every `*.toml` beside this one
+//! runs by itself. Then `cargo test --test decisions native` says within seconds whether the policy core agrees, and
+//! `cargo test --test decisions` whether the compiled module, `keyward explain` and a real Envoy do.
 //!
 //! ```toml
 //! # The plugin configuration, as YAML or JSON; "envoy.yaml" takes the one of the shipped file.
@@ -6,11 +10,17 @@
 //! rules:
 //! - {path: /a, require: ["a:read"]}
 //! '''
-//! # Keys by a short name. Their text is `{name}` below, their id `key_<name>`. Without permissions: none.
+//! # Inline keys by a short name. The text of each is `{name}` below, its id is `key_<name>`. The fields are those of
+//! # `manifest.keys`; a key without `permissions` has none.
 //! [keys]
 //! reader = { permissions = ["a:read"] }
 //!
-//! # Every request with every key and every list of headers, and for all the same code.
+//! # Keys that the filter has fetched, likewise; the configuration has to have `admin` then. `must` lists what a filter has
+//! # to know to honour the key. Without this table the filter has not reached its admin service yet.
+//! [fetched]
+//! writer = { permissions = ["a:write"], must = ["resources"] }
+//!
+//! # Every request with every key and every list of headers, and for all of them the same code.
 //! [[case]]
 //! name = "a key with the permission may"
 //! request = ["GET /a", "HEAD /a"]
@@ -19,18 +29,26 @@
 //! code = "allowed"
 //! ```
 //!
-//! A case may also say: `id` (the key that must be recognised; by default `key`, where the code comes after the
+//! `contact = "stale"` at the top of a file means that the last contact with the admin service is longer ago than
+//! `max_staleness`.
+//!
+//! A case may also have: `id` (the key that must be recognised; by default `key`, where the code comes after the
 //! look-up), `missing` (permissions), `now`, `route` (the route's metadata), `envoy` (the status that Envoy gives
-//! before the filter sees the request), `not` (runners that cannot run it) with `because`.
+//! before the filter sees the request), `not` (runners that cannot run it: native, wasm, explain, envoy) with `because`.
 
+use keyward_policy::checksum::{Checksum, contribution};
+use keyward_policy::decision::Code;
+use keyward_policy::manifest::{Change, FORMAT, Live, LiveKey, Page};
 use keyward_testbed::{envoy_config, workspace};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
+/// The runners, as `not` names them.
+const RUNNERS: [&str; 4] = ["native", "wasm", "explain", "envoy"];
 /// When the corpus takes place, for the runners that can choose.
 const NOW: &str = "2026-06-01T00:00:00Z";
-/// Every suite has to have at least this many requests together: a glob that finds nothing is no success.
+/// The least number of requests of all files together. A glob that finds nothing is no success.
 pub const LEAST_REQUESTS: usize = 300;
 
 /// One file.
@@ -38,7 +56,24 @@ pub struct Suite {
     pub name: String,
     /// The whole plugin configuration, keys and all.
     pub plugin: Value,
+    /// The keys that the filter has fetched. `None` means that it has not reached its admin service.
+    pub fetched: Option<Vec<LiveKey<'static>>>,
+    /// The last contact is longer ago than `max_staleness`.
+    pub stale: bool,
     pub requests: Vec<Request>,
+}
+
+impl Suite {
+    /// The fetched keys as the admin service sends them.
+    pub fn page(&self) -> Option<Page<'static>> {
+        let keys = self.fetched.clone()?;
+        let mut sum = Checksum::default();
+        keys.iter().for_each(|key| sum.add(contribution(key)));
+        let head = keys.len() as u64;
+        let live = Live { count: head, checksum: Some(sum.to_string().into()) };
+        let keys = keys.into_iter().map(Change::Live).collect();
+        Some(Page { format: FORMAT, store: "st_1".into(), since: 0, revision: head, head, more: false, keys, live })
+    }
 }
 
 /// One request and what is to become of it.
@@ -69,7 +104,29 @@ struct File {
     config: String,
     #[serde(default)]
     keys: BTreeMap<String, Value>,
+    fetched: Option<BTreeMap<String, Fetched>>,
+    contact: Option<Contact>,
     case: Vec<Case>,
+}
+
+/// A fetched key.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fetched {
+    #[serde(default)]
+    permissions: Vec<String>,
+    expires_at: Option<String>,
+    #[serde(default)]
+    disabled: bool,
+    #[serde(default)]
+    must: Vec<String>,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Contact {
+    Fresh,
+    Stale,
 }
 
 #[derive(Deserialize)]
@@ -94,7 +151,7 @@ struct Case {
 }
 
 #[derive(Deserialize, Clone)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a text, or a list of texts")]
 enum OneOrMore<T> {
     One(T),
     More(Vec<T>),
@@ -161,11 +218,40 @@ fn suite(name: &str, text: &str) -> Result<Suite, String> {
         let manifest = fields.entry("manifest").or_insert_with(|| json!({}));
         manifest["keys"] = json!(keys);
     }
+    if file.fetched.is_some() && !fields.contains_key("admin") {
+        return Err("`fetched` needs `admin` in `config`".to_owned());
+    }
+    if file.contact.is_some() && file.fetched.is_none() {
+        return Err("`contact` needs `[fetched]`: without it there was no contact".to_owned());
+    }
+    let names: Vec<&str> =
+        file.keys.keys().chain(file.fetched.iter().flatten().map(|(name, _)| name)).map(|name| &**name).collect();
     let mut requests = Vec::new();
     for case in &file.case {
-        expand(case, &file.keys, &mut requests).map_err(|error| format!("{}: {error}", case.name))?;
+        expand(case, &names, &mut requests).map_err(|error| format!("case \"{}\": {error}", case.name))?;
     }
-    Ok(Suite { name: name.to_owned(), plugin, requests })
+    let stale = file.contact == Some(Contact::Stale);
+    for request in &mut requests {
+        // The command takes no fetched keys, and no proxy is waited for until it is stale.
+        let cannot = [(file.fetched.is_some(), "explain"), (stale, "envoy")];
+        request.not.extend(cannot.iter().filter(|(cannot, _)| *cannot).map(|(_, runner)| (*runner).to_owned()));
+    }
+    let fetched =
+        file.fetched.map(|keys| keys.into_iter().zip(1..).map(|(key, revision)| live(key, revision)).collect());
+    Ok(Suite { name: name.to_owned(), plugin, fetched, stale, requests })
+}
+
+fn live((name, fields): (String, Fetched), revision: u64) -> LiveKey<'static> {
+    LiveKey {
+        revision,
+        id: format!("key_{name}").into(),
+        sha256: keyward_policy::digest::Digest::of_key(key_text(&name).as_bytes()).to_hex().into(),
+        name: name.into(),
+        permissions: fields.permissions.into_iter().map(Into::into).collect(),
+        expires_at: fields.expires_at.map(Into::into),
+        disabled: fields.disabled,
+        must: fields.must.into_iter().map(Into::into).collect(),
+    }
 }
 
 fn key(name: &str, fields: &Value) -> Value {
@@ -177,9 +263,19 @@ fn key(name: &str, fields: &Value) -> Value {
     key
 }
 
-fn expand(case: &Case, keys: &BTreeMap<String, Value>, requests: &mut Vec<Request>) -> Result<(), String> {
+fn expand(case: &Case, keys: &[&str], requests: &mut Vec<Request>) -> Result<(), String> {
     if !case.not.is_empty() && case.because.is_none() {
         return Err("`not` needs a `because`".to_owned());
+    }
+    if let Some(unknown) = case.not.iter().find(|runner| !RUNNERS.contains(&&***runner)) {
+        return Err(format!("no runner `{unknown}`; there are {}", RUNNERS.join(", ")));
+    }
+    if !Code::ALL.iter().any(|code| code.as_str() == case.code) {
+        let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        return Err(format!("no code `{}`; there are {}", case.code, codes.join(", ")));
+    }
+    if case.request.as_slice().is_empty() {
+        return Err("`request` is empty".to_owned());
     }
     let each_key: Vec<Option<&String>> = match case.key.as_slice() {
         [] => vec![None],
@@ -203,23 +299,18 @@ fn expand(case: &Case, keys: &BTreeMap<String, Value>, requests: &mut Vec<Reques
     Ok(())
 }
 
-fn request(
-    case: &Case,
-    line: &str,
-    key: Option<&str>,
-    headers: &[&String],
-    keys: &BTreeMap<String, Value>,
-) -> Result<Request, String> {
-    let (method, target) = line.split_once(' ').ok_or_else(|| format!("`{line}` is no method and target"))?;
+fn request(case: &Case, line: &str, key: Option<&str>, headers: &[&String], keys: &[&str]) -> Result<Request, String> {
+    let (method, target) =
+        line.split_once(' ').ok_or_else(|| format!("`{line}` has to be a method, a space and a target"))?;
     let mut fields: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     if let Some(key) = key {
-        if !keys.contains_key(key) {
-            return Err(format!("no key `{key}`"));
+        if !keys.contains(&key) {
+            return Err(format!("no key `{key}` in this file; it has {}", keys.join(", ")));
         }
         fields.push((b"x-api-key".to_vec(), key_text(key).into_bytes()));
     }
     for header in headers {
-        let (name, value) = header.split_once(':').ok_or_else(|| format!("`{header}` is no header"))?;
+        let (name, value) = header.split_once(':').ok_or_else(|| format!("`{header}` has to be `name: value`"))?;
         fields.push((name.as_bytes().to_vec(), bytes(value.trim_matches(' '), keys)?));
     }
     let host = fields.iter().position(|(name, _)| name == b"host").map(|at| fields.remove(at).1);
@@ -253,9 +344,9 @@ fn request(
 }
 
 /// Puts in key texts and bytes.
-fn bytes(text: &str, keys: &BTreeMap<String, Value>) -> Result<Vec<u8>, String> {
+fn bytes(text: &str, keys: &[&str]) -> Result<Vec<u8>, String> {
     let mut text = text.to_owned();
-    for name in keys.keys() {
+    for name in keys {
         text = text.replace(&format!("{{{name}}}"), &key_text(name));
     }
     let mut out = Vec::new();
@@ -268,4 +359,32 @@ fn bytes(text: &str, keys: &BTreeMap<String, Value>) -> Result<Vec<u8>, String> 
     }
     out.extend(rest.as_bytes());
     Ok(out)
+}
+
+#[test]
+fn a_wrong_file_gets_an_error_that_says_how_to_mend_it() {
+    let file = |head: &str, case: &str| format!("{head}\nconfig = '{{rules: [{{path: /a, require: [a]}}]}}'\n{case}");
+    let case = |more: &str| format!("[keys]\nreader = {{}}\n[[case]]\nname = \"it\"\n{more}");
+    for (text, expected) in [
+        (file("", &case("request = 'GET /a'\ncode = 'allowd'")), "case \"it\": no code `allowd`; there are "),
+        (file("", &case("request = 'GET /a'\ncode = 'allowed'\nkey = 'x'")), "no key `x` in this file; it has reader"),
+        (file("", &case("request = '/a'\ncode = 'allowed'")), "`/a` has to be a method, a space and a target"),
+        (file("", &case("request = 3\ncode = 'allowed'")), "a text, or a list of texts"),
+        (file("", &case("request = []\ncode = 'allowed'")), "`request` is empty"),
+        (file("", &case("request = 'GET /a'\ncode = 'allowed'\nheaders = 'x'")), "`x` has to be `name: value`"),
+        (
+            file("", &case("request = 'GET /a'\ncode = 'allowed'\nnot = ['wsam']\nbecause = 'x'")),
+            "no runner `wsam`; there are native",
+        ),
+        (file("", &case("request = 'GET /a'\ncode = 'allowed'\nnot = ['wasm']")), "`not` needs a `because`"),
+        (
+            file("", "[fetched]\na = {}\n[[case]]\nname = 'it'\nrequest = 'GET /a'\ncode = 'allowed'"),
+            "`fetched` needs `admin`",
+        ),
+        (file("contact = 'stale'", &case("request = 'GET /a'\ncode = 'allowed'")), "`contact` needs `[fetched]`"),
+        (file("", "[[case]]\nname = 'it'\nrequst = 'GET /a'\ncode = 'allowed'"), "unknown field `requst`"),
+    ] {
+        let error = suite("wrong", &text).err().unwrap_or_else(|| panic!("nothing is wrong with\n{text}"));
+        assert!(error.contains(expected), "{error}\n  does not say: {expected}");
+    }
 }

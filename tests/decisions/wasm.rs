@@ -4,6 +4,7 @@
 use crate::suite::{self, Request};
 use keyward_policy::timestamp::Timestamp;
 use keyward_testbed::artifacts;
+use keyward_testbed::protobuf::encode_route_metadata;
 use keyward_testbed::wasm_host::{Fields, Outcome, State, WasmModule, WasmVm};
 use serde_json::Value;
 
@@ -15,9 +16,23 @@ fn the_compiled_module_decides_the_corpus() {
     let (mut asked, mut failures) = (0, Vec::new());
     for suite in suite::load() {
         let mut state = State::at(0);
-        state.clusters.push("keyward_admin".to_owned());
+        let cluster = suite.plugin.pointer("/admin/cluster").and_then(Value::as_str);
+        state.clusters.extend(cluster.map(str::to_owned));
         let vm = module.start(suite.plugin.to_string().as_bytes(), state);
         let mut vm = vm.unwrap_or_else(|state| panic!("{}.toml: {}", suite.name, state.log_text()));
+        if let Some(page) = suite.page() {
+            fetch(&mut vm, &serde_json::to_vec(&page).unwrap());
+            assert_eq!(
+                vm.state().metric("keyward_manifest_loads"),
+                1,
+                "{}.toml: {}",
+                suite.name,
+                vm.state().log_text()
+            );
+        }
+        if suite.stale {
+            vm.tick(MAX_STALENESS_NS);
+        }
         for request in suite::requests_for(&suite, RUNNER) {
             asked += 1;
             if let Err(difference) = check(&mut vm, &suite.plugin, request) {
@@ -33,12 +48,22 @@ fn the_compiled_module_decides_the_corpus() {
     crate::report(RUNNER, asked, &failures);
 }
 
+/// Longer than any file's `max_staleness`.
+const MAX_STALENESS_NS: u64 = 2 * 3_600 * 1_000_000_000;
+
+/// Answers the first request for keys.
+fn fetch(vm: &mut WasmVm, page: &[u8]) {
+    vm.tick(5_000_000);
+    let call = vm.state().calls.last().expect("the module asks for keys").id;
+    vm.answer_call(call, vec![(b":status".to_vec(), b"200".to_vec())], page);
+}
+
 fn check(vm: &mut WasmVm, plugin: &Value, request: &Request) -> Result<(), String> {
     let now = Timestamp::parse(&request.now).unwrap();
     vm.state_mut().now_ns = u64::try_from(now.unix_ms()).unwrap() * 1_000_000;
     vm.state_mut().properties.clear();
     if let Some(fields) = &request.route {
-        let metadata = crate::native::encode_metadata(fields);
+        let metadata = encode_route_metadata(fields);
         vm.state_mut().properties.insert(b"xds\0route_metadata".to_vec(), metadata);
     }
     let code = request.expected.code.as_str();

@@ -2,7 +2,6 @@
 
 mod deploy;
 mod failures;
-mod generated;
 mod grpc;
 mod headers;
 mod identity;

@@ -2,6 +2,7 @@
 
 use crate::setup::{ADMIN, Edge, assert_denied, manifest};
 use keyward_testbed::envoy_config::Listener;
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 /// Spellings of `/denied/x`, which nobody may have, that begin with what everybody may.
@@ -56,7 +57,7 @@ fn plugin() -> Value {
 fn eager(target: &str) -> String {
     let mut path = target.split('?').next().unwrap().to_owned();
     for _ in 0..3 {
-        path = percent_decoded(&path).replace('\\', "/");
+        path = percent_decode_str(&path).decode_utf8_lossy().replace('\\', "/");
         path = path.split('/').map(|segment| segment.split(';').next().unwrap()).collect::<Vec<_>>().join("/");
         path = path.replace('\0', "");
     }
@@ -71,25 +72,6 @@ fn eager(target: &str) -> String {
         }
     }
     format!("/{}", segments.join("/"))
-}
-
-fn percent_decoded(text: &str) -> String {
-    let mut out = Vec::new();
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let code = after.get(..2).and_then(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
-        match (first, code) {
-            (b'%', Some(code)) => {
-                out.push(code);
-                rest = &after[2..];
-            }
-            _ => {
-                out.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 fn no_spelling_gets_through(change: impl FnOnce(&mut Listener)) {
@@ -113,14 +95,30 @@ fn no_spelling_gets_through(change: impl FnOnce(&mut Listener)) {
             );
         }
     }
+    // What is denied is denied by its rule, and not because nothing works.
+    let (response, received) = edge.ask("GET", "/denied/x", &[("x-api-key", ADMIN)]);
+    assert_denied(&response, &received, 403, "route_denied");
     // And the door is really open for what is public.
     let (response, received) = edge.ask("GET", "/public/x", &[]);
     assert_eq!((response.status, received.len()), (200, 1));
 }
 
+/// The spellings that have one reading, which is that of a denied path.
+const PLAINLY_DENIED: &[&str] = &["/denied/x", "/%64enied/x", "/denie%64/x"];
+
 #[test]
 fn no_spelling_gets_through_without_normalisation() {
     no_spelling_gets_through(|_| {});
+    // The filter itself refuses each of them, and says why.
+    let edge = Edge::with(&plugin(), |_| {});
+    for spelling in SPELLINGS {
+        let (response, received) = edge.ask("GET", spelling, &[("x-api-key", ADMIN)]);
+        if PLAINLY_DENIED.contains(spelling) {
+            assert_denied(&response, &received, 403, "route_denied");
+        } else {
+            assert_denied(&response, &received, 400, "path_ambiguous");
+        }
+    }
 }
 
 #[test]

@@ -8,6 +8,8 @@ use serde_json::json;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a large configuration is pushed.
+const PUSHES: usize = 20;
 
 #[test]
 fn a_bad_configuration_is_refused_and_the_old_one_stays() {
@@ -78,4 +80,44 @@ fn both_encodings_of_the_configuration_are_read() {
         let response = http1::get(envoy.listener(name), "/a", &[("x-api-key", READER)]).unwrap();
         assert_eq!(response.status, 200, "{name}");
     }
+}
+
+/// Envoy keeps the root context of every push until its old listener has drained, ten minutes by default.
+#[test]
+fn many_pushes_of_a_large_configuration_do_not_fill_the_memory() {
+    let upstream = Upstream::start();
+    let folder = workspace::scratch("pushes");
+    let file = folder.path().join("lds.json");
+    let tail = "/abcdefgh".repeat(50);
+    let rules: Vec<_> = (0..800).map(|n| json!({"path": format!("/r{n}{tail}"), "require": ["a:read"]})).collect();
+    let push = |number: usize| {
+        let mut plugin = plugin();
+        plugin["realm"] = json!(format!("push-{number}"));
+        plugin["rules"].as_array_mut().unwrap().extend(rules.iter().cloned());
+        envoy_config::write_lds(&file, &number.to_string(), &[listener(&plugin, &upstream)]);
+        plugin
+    };
+    let first = listener(&push(0), &upstream);
+    let envoy = Envoy::start(&envoy_config::bootstrap_with_lds(&file, &[first]));
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", envoy.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    };
+    let mut settled = 0;
+    for number in 1..=PUSHES {
+        push(number);
+        wait::until("the push is in use", PATIENCE, || {
+            let response = http1::get(envoy.find_listener(LISTENER)?, "/a", &[]).ok()?;
+            let challenge = response.header("www-authenticate")?;
+            challenge.contains(&format!("push-{number}\"")).then_some(())
+        });
+        if number == PUSHES / 5 {
+            settled = resident();
+        }
+    }
+    // Each push that is not shared adds more than ten megabytes.
+    let grown = resident().saturating_sub(settled);
+    assert!(grown < 60, "{grown} MB more after {settled} MB");
+    assert_eq!(envoy.stat("listener_manager.lds.update_rejected"), 0);
 }

@@ -2,6 +2,7 @@
 //! would switch the filter off.
 
 use crate::plugin::*;
+use keyward_testbed::protobuf::{Kind, Message as _, Struct, StructValue};
 use proptest::prelude::*;
 
 #[test]
@@ -22,23 +23,12 @@ fn nesting_without_end_is_refused() {
         assert!(start_bytes(text.as_bytes()).is_err());
     }
     // A Struct in a Struct in a Struct.
-    let mut message = Vec::new();
+    let mut message = Struct::default();
     for _ in 0..300 {
-        let wrap = |tag: u8, inner: &[u8]| {
-            let mut out = vec![tag];
-            let mut length = inner.len();
-            while length > 127 {
-                out.push((length as u8 & 0x7f) | 0x80);
-                length >>= 7;
-            }
-            out.push(length as u8);
-            out.extend_from_slice(inner);
-            out
-        };
-        let value = wrap(0x12, &wrap(0x2a, &message));
-        message = wrap(0x0a, &[b"\x0a\x05rules".as_slice(), &value].concat());
+        let value = StructValue { kind: Some(Kind::Struct(message)) };
+        message = Struct { fields: [("rules".to_owned(), value)].into() };
     }
-    assert!(start_bytes(&message).is_err());
+    assert!(start_bytes(&message.encode_to_vec()).is_err());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Requests that come before the first keys: they wait, but not for ever, not too many, and not for nothing.
 
 use crate::plugin::*;
+use keyward_testbed::wasm_host::WasmVm;
 use serde_json::json;
 
 const MAX_HELD: usize = 1_000;
@@ -59,6 +60,28 @@ fn a_vm_holds_a_thousand_requests_and_no_more() {
     load(&mut vm);
     for (_, stream) in held.iter().enumerate().filter(|(number, _)| *number != 500) {
         assert_passed(&vm.outcome(*stream), Some("key_fetched"));
+    }
+}
+
+#[test]
+fn requests_that_wait_are_decided_when_the_load_is_complete_and_not_after_each_page() {
+    const PAGES: u64 = 50;
+    let mut vm = start(&with_admin());
+    let held: Vec<u32> = (0..MAX_HELD).map(|_| ask(&mut vm, "/a", Some("kw_nobody")).stream).collect();
+    let decided = |vm: &WasmVm| vm.state().counts.get("proxy_set_effective_context").copied().unwrap_or(0);
+    let before = decided(&vm);
+    for number in 0..PAGES {
+        let call = poll(&mut vm);
+        vm.answer_call(call.id, ok(), filler(number, PAGES).to_string().as_bytes());
+    }
+    let looks = decided(&vm) - before;
+    assert!(looks < MAX_HELD as u64, "{PAGES} pages, and {looks} looks at requests that wait");
+    assert_held(&vm.outcome(held[0]));
+    let call = poll(&mut vm);
+    let last = last_page(PAGES);
+    vm.answer_call(call.id, ok(), last.to_string().as_bytes());
+    for stream in held {
+        assert_refused(&vm.outcome(stream), 401, "key_unknown");
     }
 }
 

@@ -99,23 +99,48 @@ pub fn ok() -> Fields {
 
 /// A whole store of one key.
 pub fn page() -> Value {
-    let key = LiveKey {
-        revision: 1,
-        id: "key_fetched".into(),
+    page_of(0, 1, "key_fetched", FETCHED, None)
+}
+
+/// Page `number` of a load that goes on, with one key.
+pub fn filler(number: u64, head: u64) -> Value {
+    let mut page = page_of(number, head + 1, &format!("key_{number}"), &format!("kw_{number}"), None);
+    page["more"] = json!(true);
+    page["live"].as_object_mut().unwrap().remove("checksum");
+    page
+}
+
+/// The page that completes a load of `fillers` pages by [`filler`].
+pub fn last_page(fillers: u64) -> Value {
+    let mut sum = Checksum::default();
+    (0..fillers).for_each(|number| {
+        sum.add(contribution(&key(number + 1, &format!("key_{number}"), &format!("kw_{number}"))));
+    });
+    page_of(fillers, fillers + 1, "key_fetched", FETCHED, Some(sum))
+}
+
+fn key(revision: u64, id: &str, text: &str) -> LiveKey<'static> {
+    LiveKey {
+        revision,
+        id: id.to_owned().into(),
         name: "Fetched".into(),
-        sha256: Digest::of_key(FETCHED.as_bytes()).to_hex().into(),
+        sha256: Digest::of_key(text.as_bytes()).to_hex().into(),
         permissions: vec!["a:read".into()],
         expires_at: None,
         disabled: false,
         must: Vec::new(),
-    };
-    let mut sum = Checksum::default();
+    }
+}
+
+/// A page with the key of revision `since + 1`; `others` is the checksum of the pages before.
+fn page_of(since: u64, head: u64, id: &str, text: &str, others: Option<Checksum>) -> Value {
+    let key = key(since + 1, id, text);
+    let mut sum = others.unwrap_or_default();
     sum.add(contribution(&key));
-    let live = Live { count: 1, checksum: Some(sum.to_string().into()) };
-    let keys = vec![Change::Live(key)];
-    let store = "st_1".into();
-    serde_json::to_value(Page { format: FORMAT, store, since: 0, revision: 1, head: 1, more: false, keys, live })
-        .unwrap()
+    let live = Live { count: head, checksum: Some(sum.to_string().into()) };
+    let (store, revision) = ("st_1".into(), since + 1);
+    let page = Page { format: FORMAT, store, since, revision, head, more: false, keys: vec![Change::Live(key)], live };
+    serde_json::to_value(page).unwrap()
 }
 
 /// Answers the first request for keys.

@@ -98,8 +98,7 @@ fn compiler_flags() -> Result<String> {
     let registries = fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten();
     let mut flags: Vec<String> =
         registries.map(|folder| format!("--remap-path-prefix={}=", folder.path().display())).collect();
-    // The policy core is compiled for speed; at LLVM's own threshold of 225 inlining alone adds tens of
-    // kilobytes to it.
+    // At LLVM's own threshold of 225, inlining adds tens of kilobytes.
     flags.push("-Cllvm-args=-inline-threshold=25".to_owned());
     flags.push("-Ctarget-feature=+simd128".to_owned());
     Ok(format!("target.{WASM_TARGET}.rustflags={}", serde_json::to_string(&flags)?))

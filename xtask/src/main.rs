@@ -12,12 +12,14 @@ mod helm;
 mod module;
 mod nextest;
 mod oci;
+mod oracle;
 mod order;
 mod prerequisites;
 mod python;
 mod sbom;
 mod sh;
 mod sim;
+mod soak;
 mod test;
 mod unused;
 mod up;
@@ -50,6 +52,10 @@ enum Command {
     Helm(helm::Arguments),
     /// Simulate the synchronisation with many seeds
     Sim(sim::Arguments),
+    /// Send requests while everything changes and fails, and compare each decision
+    Soak(soak::Arguments),
+    /// Compare decisions with a reference that was written from the documentation alone
+    Oracle(oracle::Arguments),
 }
 
 fn main() -> std::process::ExitCode {
@@ -62,6 +68,8 @@ fn main() -> std::process::ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Helm(arguments) => helm::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
+        Command::Oracle(arguments) => oracle::run(&arguments),
     };
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,

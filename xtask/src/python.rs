@@ -27,7 +27,7 @@ pub fn install(package: &str) -> Result<()> {
     sh::run(pip()?.args(["install", "--quiet", package]))
 }
 
-/// Installs a package, pinned as `name==version`, into a folder of its own instead of the environment.
+/// Installs a package, pinned as `name==version`, into a folder of its own, without the packages that it depends on.
 ///
 /// # Errors
 /// When there is no Python 3, or the package cannot be had.

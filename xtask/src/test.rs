@@ -1,7 +1,9 @@
 //! `cargo xtask test`: every check and every test, with everything they need.
 
 use crate::{build, deny, envoy, helm, nextest, prerequisites, sh, unused, workspace};
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 #[derive(clap::Args)]
@@ -9,6 +11,9 @@ pub struct Arguments {
     /// Only the tests, not formatting, lints and documentation
     #[arg(long)]
     tests_only: bool,
+    /// Only the tests that run an Envoy, with other versions of it: `all`, or versions joined by commas
+    #[arg(long, value_name = "VERSIONS")]
+    envoy: Option<String>,
     /// Passed on to the test runner, for instance a part of a test's name
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     filter: Vec<String>,
@@ -16,6 +21,9 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let began = Instant::now();
+    if let Some(named) = &arguments.envoy {
+        return run_with(&envoy::versions(named)?, &arguments.filter);
+    }
     step("what the tests need", prerequisites::install)?;
     let envoy = step("Envoy", envoy::find_or_install)?;
     let nextest = step("the test runner", nextest::find_or_install)?;
@@ -33,20 +41,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             lint(&[&["--package", "keyward-filter", "--target", build::WASM_TARGET][..], &features[..]].concat())
         })?;
     }
-    let module = step("the module", build::shipped_module)?;
-    let failpoint = step("the module that crashes for tests", build::failpoint_module)?;
-    step("the command", || sh::run(sh::cargo().args(["build", "--package", "keyward-admin"])))?;
-    step("tests", || {
-        let mut command = nextest;
-        command
-            .args(["run", "--workspace", "--no-fail-fast"])
-            .args(&arguments.filter)
-            .env("ENVOY_BIN", &envoy)
-            .env("KEYWARD_WASM", &module)
-            .env("KEYWARD_FAILPOINT_WASM", &failpoint)
-            .env("KEYWARD_BIN", workspace::target().join("debug/keyward"));
-        sh::run(&mut command)
-    })?;
+    let built = Built::build()?;
+    step("tests", || built.run(nextest, &envoy, &["--workspace"], &arguments.filter))?;
     if !arguments.tests_only {
         step("examples in the documentation", || sh::run(sh::cargo().args(["test", "--workspace", "--doc"])))?;
         step("documentation", || {
@@ -56,6 +52,50 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     println!("\nall passed in {} s", began.elapsed().as_secs());
     Ok(())
+}
+
+/// Runs the tests that start an Envoy with each of these versions.
+fn run_with(versions: &[&str], filter: &[String]) -> Result<()> {
+    prerequisites::install()?;
+    let built = Built::build()?;
+    let mut failed = Vec::new();
+    for version in versions {
+        let suites = ["--package", "keyward-filter", "--test", "e2e", "--test", "decisions", "--test", "oracle"];
+        let result = step(&format!("tests with Envoy {version}"), || {
+            built.run(nextest::find_or_install()?, &envoy::install(version)?, &suites, filter)
+        });
+        failed.extend(result.is_err().then_some(*version));
+    }
+    ensure!(failed.is_empty(), "tests failed with Envoy {}", failed.join(", "));
+    println!("\nall passed with Envoy {}", versions.join(", "));
+    Ok(())
+}
+
+/// What the tests run besides themselves.
+struct Built {
+    module: PathBuf,
+    failpoint: PathBuf,
+}
+
+impl Built {
+    fn build() -> Result<Self> {
+        let module = step("the module", build::shipped_module)?;
+        let failpoint = step("the module that crashes for tests", build::failpoint_module)?;
+        step("the command", || sh::run(sh::cargo().args(["build", "--package", "keyward-admin"])))?;
+        Ok(Self { module, failpoint })
+    }
+
+    fn run(&self, mut nextest: Command, envoy: &Path, suites: &[&str], filter: &[String]) -> Result<()> {
+        nextest
+            .args(["run", "--no-fail-fast"])
+            .args(suites)
+            .args(filter)
+            .env("ENVOY_BIN", envoy)
+            .env("KEYWARD_WASM", &self.module)
+            .env("KEYWARD_FAILPOINT_WASM", &self.failpoint)
+            .env("KEYWARD_BIN", workspace::target().join("debug/keyward"));
+        sh::run(&mut nextest)
+    }
 }
 
 fn lint(what: &[&str]) -> Result<()> {

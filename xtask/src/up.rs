@@ -34,8 +34,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     demo::port_is_free(arguments.admin_port, "the admin service", "--admin-port")?;
     let envoy = envoy::find_or_install()?;
     build::shipped_module()?;
-    let keyward = build::command()?;
-    sh::run(sh::cargo().args(["build", "--release", "--package", "records-api"]))?;
+    // Not as they are shipped: optimising the service alone takes minutes, and a try-out has one user. The tests run the
+    // same programs, so `cargo xtask test` finds them built.
+    sh::run(sh::cargo().args(["build", "--package", "keyward-admin", "--package", "records-api"]))?;
+    let keyward = workspace::target().join("debug/keyward");
 
     let folder = workspace::root().join("target/up");
     fs::create_dir_all(&folder)?;
@@ -66,7 +68,7 @@ fn start(
     folder: &Path,
 ) -> Result<String> {
     let Arguments { port, envoy_admin_port, upstream_port, admin_port } = *arguments;
-    let mut upstream = sh::command(workspace::target().join("release/records-api"));
+    let mut upstream = sh::command(workspace::target().join("debug/records-api"));
     upstream.args(["--listen", &demo::address(upstream_port).to_string()]);
     children.start("the sample upstream", &mut upstream, &folder.join("records-api.log"))?;
     children.wait_for("the sample upstream", || answers(upstream_port, "/api/health"))?;
@@ -166,9 +168,10 @@ demo key             {key}
 Try it:
   curl -s http://127.0.0.1:{port}/api/collections/posts/records -H 'X-Api-Key: {key}' -H 'Accept: application/json'
   curl -s http://127.0.0.1:{port}/api/collections/posts/records
-  KEYWARD_ADMIN_TOKEN={admin_token} KEYWARD_URL=http://127.0.0.1:{admin_port} target/dist/keyward key list
+  KEYWARD_ADMIN_TOKEN={admin_token} KEYWARD_URL=http://127.0.0.1:{admin_port} {} key list
 
 Keyward is ready. Ctrl-C stops it.",
         workspace::shown(folder),
+        workspace::shown(&workspace::target().join("debug/keyward")),
     );
 }

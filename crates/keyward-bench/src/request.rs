@@ -23,7 +23,7 @@ use keyward_testbed::{http1, wait, workspace};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
-use variants::Variant;
+use variants::{Variant, YARDSTICK};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -63,9 +63,6 @@ struct Measured {
 
 /// How long a million keys may take to come.
 const PATIENCE: Duration = Duration::from_secs(300);
-
-/// The variant that everything is told as a multiple of.
-const YARDSTICK: &str = "empty wasm filter";
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     cpu::step_aside()?;
@@ -146,13 +143,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// The variants in an order that differs from round to round, so that none always follows the same one.
 fn order(count: usize, round: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
-    let mut state = 0x2545_f491_4f6c_dd1d_u64 ^ (round as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    for last in (1..count).rev() {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        order.swap(last, (state % (last as u64 + 1)) as usize);
-    }
+    fastrand::Rng::with_seed(round as u64).shuffle(&mut order);
     order
 }
 

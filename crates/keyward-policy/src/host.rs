@@ -81,10 +81,9 @@ fn check(host: &[u8]) -> Result<(), AmbiguousHost> {
 
 /// Whether this is four decimal numbers up to 255 without leading zeros.
 fn is_canonical_ipv4(text: &[u8]) -> bool {
-    let is_octet = |part: &[u8]| match part {
-        [b'0'..=b'9'] | [b'1'..=b'9', b'0'..=b'9'] => true,
-        [b'1', b'0'..=b'9', b'0'..=b'9'] | [b'2', b'0'..=b'4', b'0'..=b'9'] | [b'2', b'5', b'0'..=b'5'] => true,
-        _ => false,
+    let is_octet = |part: &[u8]| {
+        let is_short = matches!(part, [b'0'..=b'9'] | [b'1'..=b'9', b'0'..=b'9'] | [b'1', b'0'..=b'9', b'0'..=b'9']);
+        is_short || matches!(part, [b'2', b'0'..=b'4', b'0'..=b'9'] | [b'2', b'5', b'0'..=b'5'])
     };
     let mut octets = 0;
     text.split(|byte| *byte == b'.').all(|part| {

@@ -16,6 +16,7 @@ pub mod envoy_config;
 pub mod http1;
 pub mod http2;
 pub mod postgres;
+pub mod protobuf;
 pub mod service;
 pub mod upstream;
 pub mod wait;

@@ -8,16 +8,11 @@ mod imports;
 mod memory;
 mod state;
 
-pub use state::{HttpCall, LocalReply, Log, Metric, MetricKind, State};
+pub use state::{Fields, HttpCall, LocalReply, Log, Metric, MetricKind, State};
 
+use state::ROOT;
 use std::path::Path;
 use wasmi::{Engine, Error, Instance, Linker, Module, Store, WasmParams, WasmResults};
-
-/// The root context's id.
-const ROOT: u32 = 1;
-
-/// Header fields as bytes, pseudo-headers among them.
-pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// A compiled module, to start VMs from.
 #[derive(Debug)]

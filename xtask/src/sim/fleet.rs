@@ -5,8 +5,8 @@
 //! after the other, changes come when they come, and a VM that is told asks again. Where the two differ by more than a
 //! tenth, the arithmetic of `docs/scale.md` is wrong, and the command fails.
 
-use super::random::Random;
 use anyhow::{Result, bail};
+use fastrand::Rng;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
@@ -238,7 +238,7 @@ enum Event {
 /// One replica and the VMs that poll it.
 struct Replica<'a> {
     fleet: &'a Fleet,
-    random: Random,
+    random: Rng,
     now: f64,
     events: BinaryHeap<Reverse<(At, Event)>>,
     revision: u64,
@@ -269,10 +269,10 @@ struct Vm {
 
 impl<'a> Replica<'a> {
     fn new(fleet: &'a Fleet, seed: u64) -> Self {
-        let mut random = Random::new(seed);
+        let mut random = Rng::with_seed(seed);
         let waiters = fleet.waiters() as usize;
         // Their waits began at any time.
-        let events = (0..waiters).map(|vm| Reverse((At(random.share() * WAIT_S), Event::Poll(vm)))).collect();
+        let events = (0..waiters).map(|vm| Reverse((At(random.f64() * WAIT_S), Event::Poll(vm)))).collect();
         Self {
             fleet,
             random,
@@ -378,7 +378,7 @@ impl<'a> Replica<'a> {
             self.idle_processors -= 1;
             let mean = if news { self.fleet.told_us } else { self.fleet.renewed_us } / 1e6;
             // Half of it always, the rest by chance.
-            let takes = mean / 2.0 + self.random.exponential(mean / 2.0);
+            let takes = mean / 2.0 + exponential(&mut self.random, mean / 2.0);
             self.busy_s += takes;
             self.bytes += if news { self.fleet.told_bytes } else { self.fleet.told_bytes / 2.0 };
             let revision = self.revision;
@@ -427,7 +427,7 @@ impl Following {
         let lasts = (400.0 / rate).min(3_600.0);
         let mut next = replica.now;
         while next < begin + lasts {
-            next += replica.random.exponential(1.0 / rate);
+            next += exponential(&mut replica.random, 1.0 / rate);
             replica.run_until(next.min(begin + lasts));
             if next < begin + lasts {
                 replica.happen(Event::Change);
@@ -455,7 +455,7 @@ impl Following {
 
 /// Some VMs load all keys from one replica at once; when the last one has them.
 fn simulate_load(fleet: &Fleet, seed: u64) -> f64 {
-    let mut random = Random::new(seed ^ 0x10ad);
+    let mut random = Rng::with_seed(seed ^ 0x10ad);
     let pages = fleet.keys.div_ceil(fleet.page);
     let page_bytes = fleet.page as f64 * fleet.key_bytes;
     // What each VM has still to fetch, and when processors and network are free again.
@@ -466,7 +466,7 @@ fn simulate_load(fleet: &Fleet, seed: u64) -> f64 {
     while let Some(Reverse((At(asked), left, vm))) = asks.pop() {
         let processor = free.pop().map_or(0.0, |Reverse(At(at))| at);
         let mean = fleet.page_us / 1e6;
-        let made = asked.max(processor) + mean / 2.0 + random.exponential(mean / 2.0);
+        let made = asked.max(processor) + mean / 2.0 + exponential(&mut random, mean / 2.0);
         free.push(Reverse(At(made)));
         network_free = network_free.max(made) + page_bytes / fleet.bytes_a_second();
         let applied = network_free + fleet.round_trip_ms / 2e3 + fleet.apply_us / 1e6;
@@ -476,6 +476,11 @@ fn simulate_load(fleet: &Fleet, seed: u64) -> f64 {
         }
     }
     last
+}
+
+/// An exponentially distributed time: until something that happens once in `mean` on average.
+fn exponential(random: &mut Rng, mean: f64) -> f64 {
+    -mean * (1.0 - random.f64()).ln()
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 //! `--fleet`, a large fleet, to check the arithmetic of `docs/scale.md`.
 
 mod fleet;
-mod random;
 
 use crate::sh;
 use anyhow::Result;

@@ -28,7 +28,7 @@ use utoipa_axum::routes;
         description = "Creates, lists, regenerates and deletes API keys, and serves the manifest that filters fetch.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    components(schemas(Problem, crate::service::FieldError)),
+    components(schemas(Problem, crate::service::FieldError, usage::KeyUsageBody)),
     tags(
         (name = "keys", description = "Calls for tokens with the role `admin`"),
         (name = "proxies", description = "Calls for tokens with the role `admin`"),

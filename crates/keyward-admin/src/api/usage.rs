@@ -49,7 +49,8 @@ pub(super) struct UsageBody {
     /// Number of the batch. It rises with each batch of the VM, and a repeated number is counted once.
     #[schema(maximum = 1000000000000000u64)]
     seq: u64,
-    #[schema(max_items = 10000)]
+    /// Each entry is a `KeyUsageBody`. Any other entry is passed over and counted in the answer.
+    #[schema(max_items = 10000, value_type = Vec<Value>)]
     keys: Vec<KeyUsageBody>,
 }
 

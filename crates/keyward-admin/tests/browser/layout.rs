@@ -262,6 +262,6 @@ fn a_frame_that_scrolls_can_be_scrolled_by_keyboard(place: Place) {
             assert_eq!(frame[2], json!(0), "{path}");
         }
         let tables = page.browser.eval("return document.querySelectorAll('.table-frame').length");
-        assert!(tables != json!(0) || !path.ends_with("audit"), "{path}: {}", Value::from(tables));
+        assert!(tables != json!(0) || !path.ends_with("audit"), "{path}: {tables}");
     }
 }

@@ -49,6 +49,8 @@ pub(crate) const NEW_YEAR_IN_TOKYO: Place =
 /// The local day is the last of February, in UTC it is the day after.
 pub(crate) const EVENING_IN_LOS_ANGELES: Place =
     Place { zone: "America/Los_Angeles", begins: Some("2027-03-01 04:45:00"), fonts: LIBERATION };
+/// For the pictures of the documentation.
+pub(crate) const PICTURES: Place = Place { zone: "Europe/Berlin", begins: Some("2026-11-24 11:15:00"), fonts: ROBOTO };
 /// For tests with an Envoy, whose clock nobody moves.
 pub(crate) const NOW: Place = Place { zone: "Europe/Berlin", begins: None, fonts: DEJAVU };
 

@@ -1,7 +1,7 @@
 //! The pictures of the documentation: `cargo test -p keyward-admin --test browser -- --ignored pictures`. Where there is
 //! a `pngquant` on the PATH it makes them a third of their size.
 
-use crate::place::NOON_IN_BERLIN;
+use crate::place::PICTURES;
 use crate::support::wait_for_states;
 use crate::{Browser, Options, Page};
 use base64::Engine as _;
@@ -40,7 +40,7 @@ impl Pictures<'_> {
 #[test]
 #[ignore = "writes the pictures in docs/images"]
 fn pictures() {
-    let Some(page) = Page::signed_out(NOON_IN_BERLIN, Options::default()) else { return };
+    let Some(page) = Page::signed_out(PICTURES, Options::default()) else { return };
     let (browser, service) = (&page.browser, &page.service);
     let folder = workspace::root().join("docs/images");
     std::fs::create_dir_all(&folder).expect("docs/images");
@@ -58,15 +58,15 @@ fn pictures() {
     page.sign_in();
     all(&|pictures| pictures.take("keys-empty"));
 
-    let mut edge = service.vm("7f2c-0");
+    let mut edge = service.vm("vm_9f86d081884c7d65");
     let mut filters = Vec::new();
     for (node, name) in [
-        ("edge-1", "7f2c-0"),
-        ("edge-1", "7f2c-1"),
-        ("edge-1", "7f2c-2"),
-        ("edge-2", "b41e-0"),
-        ("edge-2", "b41e-1"),
-        ("edge-2", "b41e-2"),
+        ("gateway-7d9f8c5b6d-x2x4k", "vm_9f86d081884c7d65"),
+        ("gateway-7d9f8c5b6d-x2x4k", "vm_60303ae22b998861"),
+        ("gateway-7d9f8c5b6d-x2x4k", "vm_2c26b46b68ffc68f"),
+        ("gateway-7d9f8c5b6d-zq8mt", "vm_fcde2b2edba56bf4"),
+        ("gateway-7d9f8c5b6d-zq8mt", "vm_08f271887ce94707"),
+        ("gateway-7d9f8c5b6d-zq8mt", "vm_3608bca1e44ea6c4"),
     ] {
         edge.node = node.to_owned();
         edge.name = name.to_owned();
@@ -129,6 +129,8 @@ fn pictures() {
     browser.click("[for='permission-records:read']");
     browser.click("[for='permission-files:read']");
     all(&|pictures| pictures.take("create"));
+    // In the narrow window the footer lies over it until somebody scrolls.
+    browser.resize(1440, 900);
     browser.click("label[for=expires-never]");
     browser.fill("#name", "");
     browser.click("[for='permission-records:read']");

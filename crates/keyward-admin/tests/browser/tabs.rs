@@ -21,7 +21,7 @@ fn one_tab_sees_what_the_other_does_and_neither_undoes_it(place: Place) {
     let masked = page.keys()[0]["masked"].clone();
     browser.switch_to(&first);
     browser.click("button.danger");
-    browser.wait_text(".notice", "The key was changed since you opened this");
+    browser.wait_text(".notice", "The key was changed after you opened this");
     assert_eq!(page.keys()[0]["masked"], masked, "nothing was regenerated");
     browser.wait_text("#dialog-title", "Regenerate “Renamed”?");
     browser.click("button.danger");

@@ -32,6 +32,8 @@ pub struct Variants {
     _stores: [AdminStandIn; 2],
 }
 
+/// The variant that everything is told as a multiple of.
+pub const YARDSTICK: &str = "empty wasm filter";
 const BARE: &str = "no filter";
 const BACKSTOP: &str = "no filter, backstop";
 const BACKSTOP_AND_ROUTE: &str = "no filter, backstop, header changes by the route";
@@ -68,7 +70,7 @@ pub fn all(upstream: Upstream, others: &[PathBuf]) -> Result<Variants> {
     add(BACKSTOP_AND_ROUTE, None, &[open_backstop()], Route, few.clone());
 
     for (name, module) in
-        [(super::YARDSTICK, empty("empty-filter")?), ("empty wasm filter, trimmed", empty("empty-filter-trimmed")?)]
+        [(YARDSTICK, empty("empty-filter")?), ("empty wasm filter, trimmed", empty("empty-filter-trimmed")?)]
     {
         let filters = [wasm(name, &module, &json!({})), open_backstop()];
         add(name, Some(BACKSTOP_AND_ROUTE), &filters, Route, few.clone());

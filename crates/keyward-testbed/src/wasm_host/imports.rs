@@ -1,8 +1,7 @@
 //! The host calls of proxy-wasm 0.2, as far as the module uses them.
 
 use super::memory::{Call, decode_fields, encode_fields, give, read, read_text, write};
-use super::state::{HttpCall, LocalReply, Log, Metric, MetricKind};
-use super::{Fields, State};
+use super::state::{Fields, HttpCall, LocalReply, Log, Metric, MetricKind, ROOT, State};
 use wasmi::{Error, Linker, Module};
 
 const OK: u32 = 0;
@@ -203,7 +202,7 @@ fn streams(linker: &mut Linker<State>) -> Result<(), Error> {
     linker.func_wrap(env, "proxy_set_effective_context", |mut call: Call<'_>, context: u32| -> Answer {
         count(&mut call, "proxy_set_effective_context");
         let state = call.data_mut();
-        if context != super::ROOT && !state.streams.contains_key(&context) {
+        if context != ROOT && !state.streams.contains_key(&context) {
             return Ok(BAD_ARGUMENT);
         }
         state.effective = context;

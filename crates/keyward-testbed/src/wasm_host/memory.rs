@@ -1,6 +1,6 @@
 //! Reading from and writing to the module's memory.
 
-use super::{Fields, State};
+use super::state::{Fields, State};
 use wasmi::{Caller, Error, Extern, Memory};
 
 /// A host call in progress.

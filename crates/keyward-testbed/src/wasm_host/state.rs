@@ -1,7 +1,12 @@
 //! What the host knows, and what it has written down.
 
-use super::Fields;
 use std::collections::BTreeMap;
+
+/// The id of the root context.
+pub const ROOT: u32 = 1;
+
+/// Header fields as bytes, pseudo-headers among them.
+pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// The host's side of one VM.
 #[derive(Debug, Default)]
@@ -90,7 +95,7 @@ pub struct LocalReply {
 /// A call to a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpCall {
-    /// For [`super::WasmVm::answer_call`].
+    /// What a call's answer reads.
     pub id: u32,
     /// Which cluster.
     pub cluster: String,
@@ -114,7 +119,7 @@ pub(super) struct Stream {
 impl State {
     /// A host whose wall clock stands at `now_ns`.
     pub fn at(now_ns: u64) -> Self {
-        Self { now_ns, effective: super::ROOT, ..Self::default() }
+        Self { now_ns, effective: ROOT, ..Self::default() }
     }
 
     /// The value of a metric; 0 where it is not defined.

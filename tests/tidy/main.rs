@@ -1,5 +1,9 @@
 //! That the repository is what its documents say: files exist, codes and counters are described, limits are kept.
 
+mod documents;
+mod imports;
+
+use documents::quoted;
 use keyward_policy::decision::Code;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -46,9 +50,13 @@ fn every_source_file_says_what_it_is_and_is_small_enough_to_read() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What stands between backticks.
-fn quoted(text: &str) -> impl Iterator<Item = &str> {
-    text.split('`').skip(1).step_by(2)
+/// The folders that hold the source of a crate.
+fn source_folders() -> Vec<PathBuf> {
+    let roots = files(".rs").into_iter().filter(|file| file.ends_with("src/lib.rs") || file.ends_with("src/main.rs"));
+    let mut folders: Vec<PathBuf> = roots.filter_map(|file| file.parent().map(Path::to_path_buf)).collect();
+    folders.dedup();
+    assert!(folders.len() > 5, "only {folders:?}");
+    folders
 }
 
 #[test]
@@ -58,12 +66,12 @@ fn documents_name_files_that_exist() {
         let text = read(&document);
         // Fenced blocks hold commands and output, not names.
         let prose: String = text.split("```").step_by(2).collect();
-        for name in quoted(&prose) {
+        for name in quoted(&text) {
             let looks_like_a_path = ["src/", "crates/", "tests/", "docs/", "xtask/", "examples/", "deploy/"]
                 .iter()
                 .any(|start| name.starts_with(start))
                 && !name.contains([' ', '*', '{', '<', '…']);
-            let name = name.split(':').next().unwrap_or(name);
+            let name = name.split(':').next().unwrap_or(&name);
             if looks_like_a_path && !root().join(name).exists() {
                 missing.push(format!("{}: {name}", document.display()));
             }

@@ -1,0 +1,36 @@
+//! `cargo xtask oracle`: generated requests through a real Envoy against the reference decision in `tests/oracle`.
+
+use crate::{build, envoy, sh};
+use anyhow::Result;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// How many requests
+    #[arg(long, default_value_t = 1_000_000)]
+    requests: u64,
+    /// The seed of a run that is to be repeated, as it was printed
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let envoy = envoy::find_or_install()?;
+    let module = build::shipped_module()?;
+    let mut command = sh::cargo();
+    command.args([
+        "test",
+        "--package",
+        "keyward-filter",
+        "--test",
+        "oracle",
+        "--",
+        "--nocapture",
+        "the_filter_decides",
+    ]);
+    command.env("ENVOY_BIN", envoy).env("KEYWARD_WASM", module);
+    command.env("KEYWARD_REQUESTS", arguments.requests.to_string());
+    if let Some(seed) = arguments.seed {
+        command.env("KEYWARD_SEED", seed.to_string());
+    }
+    sh::run(&mut command)
+}

@@ -1,0 +1,29 @@
+//! `cargo xtask soak`: requests while keys change, configurations are pushed, the service is killed and workers trap.
+
+use crate::{build, envoy, sh, workspace};
+use anyhow::Result;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// How long it takes, in minutes
+    #[arg(long, default_value_t = 30)]
+    minutes: u64,
+    /// The seed of a run that is to be repeated, as it was printed
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let envoy = envoy::find_or_install()?;
+    let failpoint = build::failpoint_module()?;
+    sh::run(sh::cargo().args(["build", "--package", "keyward-admin"]))?;
+    let mut command = sh::cargo();
+    command.args(["test", "--package", "keyward-filter", "--test", "oracle", "--", "--nocapture", "--ignored", "soak"]);
+    command.env("ENVOY_BIN", envoy).env("KEYWARD_FAILPOINT_WASM", failpoint);
+    command.env("KEYWARD_BIN", workspace::target().join("debug/keyward"));
+    command.env("KEYWARD_SOAK_SECONDS", (arguments.minutes * 60).to_string());
+    if let Some(seed) = arguments.seed {
+        command.env("KEYWARD_SEED", seed.to_string());
+    }
+    sh::run(&mut command)
+}
