@@ -3,16 +3,20 @@
 mod bench;
 mod build;
 mod children;
+mod control_planes;
 mod demo;
 mod deny;
+mod dist;
 mod envoy;
 mod helm;
 mod module;
 mod nextest;
+mod oci;
 mod oracle;
 mod order;
 mod prerequisites;
 mod python;
+mod sbom;
 mod sh;
 mod sim;
 mod soak;
@@ -34,6 +38,10 @@ struct Arguments {
 enum Command {
     /// Build the wasm module and the `keyward` command into target/dist
     Build(build::Arguments),
+    /// Give the deploy files to the real control planes: builds them first, which takes half an hour once
+    ControlPlanes(control_planes::Arguments),
+    /// Write what a release consists of into target/dist: module, OCI image, bill of materials, checksums
+    Dist(dist::Arguments),
     /// Build everything and run it: admin service, a sample upstream, and Envoy with the filter in front
     Up(up::Arguments),
     /// Install what the tests need and run every check and every test
@@ -53,6 +61,8 @@ enum Command {
 fn main() -> std::process::ExitCode {
     let result = match Arguments::parse().command {
         Command::Build(arguments) => build::run(&arguments),
+        Command::ControlPlanes(arguments) => control_planes::run(&arguments),
+        Command::Dist(arguments) => dist::run(&arguments),
         Command::Up(arguments) => up::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),

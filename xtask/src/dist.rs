@@ -1,0 +1,86 @@
+//! `cargo xtask dist`: what a release consists of, in `target/dist`.
+//!
+//! The same source gives the same bytes everywhere: no time, no user and no folder of the machine is in any of it.
+
+use crate::{build, oci, sbom, workspace};
+use anyhow::{Context as _, Result};
+use std::fs;
+use std::path::Path;
+
+/// The image layout's folder in `target/dist`.
+const IMAGE: &str = "image";
+const BILL_OF_MATERIALS: &str = "keyward.wasm.cdx.json";
+const CHECKSUMS: &str = "SHA256SUMS";
+const REPOSITORY: &str = "registry.example.com/keyward";
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Where the image will be pushed to; only for the lines that are printed
+    #[arg(long, default_value = REPOSITORY)]
+    repository: String,
+}
+
+impl Default for Arguments {
+    fn default() -> Self {
+        Self { repository: REPOSITORY.to_owned() }
+    }
+}
+
+/// Writes the module, its image, its bill of materials and the checksums of all files.
+///
+/// # Errors
+/// When the module cannot be built or a file cannot be written.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let module = build::shipped_module()?;
+    let bytes = fs::read(&module).with_context(|| format!("cannot read {}", workspace::shown(&module)))?;
+    let dist = workspace::dist();
+    let version = env!("CARGO_PKG_VERSION");
+    let image = oci::write_layout(&dist.join(IMAGE), &bytes, version)?;
+    write(&dist.join(BILL_OF_MATERIALS), sbom::of_module(&bytes)?.as_bytes())?;
+    write(&dist.join(CHECKSUMS), checksums(&dist)?.as_bytes())?;
+    println!("{}", announcement(&arguments.repository, version, &oci::sha256(&bytes), &image));
+    Ok(())
+}
+
+/// A line for each file of the release, as `sha256sum --check` reads them.
+fn checksums(dist: &Path) -> Result<String> {
+    let mut names = vec!["keyward.wasm".to_owned(), BILL_OF_MATERIALS.to_owned()];
+    names.extend(oci::files(&dist.join(IMAGE))?.iter().map(|name| format!("{IMAGE}/{name}")));
+    names.sort_unstable();
+    let mut text = String::new();
+    for name in names {
+        let bytes = fs::read(dist.join(&name)).with_context(|| format!("cannot read {name}"))?;
+        text.push_str(&format!("{}  {name}\n", oci::sha256(&bytes)));
+    }
+    Ok(text)
+}
+
+fn announcement(repository: &str, version: &str, file: &str, image: &str) -> String {
+    format!(
+        "
+target/dist/keyward.wasm           the module, for plain Envoy and for file:// and http(s):// addresses
+target/dist/{IMAGE}                  the module as an OCI image, for oci:// addresses
+target/dist/{BILL_OF_MATERIALS}  what it is made of (CycloneDX)
+target/dist/{CHECKSUMS}             checksums: (cd target/dist && sha256sum --check {CHECKSUMS})
+
+Digest of the image's manifest (oci://)            {image}
+Digest of the module's file (file://, http(s)://)  {file}
+
+Push the image:
+  skopeo copy oci:target/dist/{IMAGE}:{version} docker://{repository}:{version}
+
+deploy/istio, WasmPlugin:
+  url: oci://{repository}@sha256:{image}
+
+deploy/istio, TrafficExtension:
+    url: oci://{repository}@sha256:{image}
+
+deploy/envoy-gateway, EnvoyExtensionPolicy:
+        url: {repository}:{version}
+        sha256: {image}"
+    )
+}
+
+fn write(file: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(file, bytes).with_context(|| format!("cannot write {}", workspace::shown(file)))
+}

@@ -1,0 +1,119 @@
+//! The module's bill of materials: which crates it was compiled from, in CycloneDX's JSON.
+
+use crate::{oci, sh};
+use anyhow::{Context as _, Result};
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+const FILTER: &str = "keyward-filter";
+const WASM_TARGET: &str = "wasm32-unknown-unknown";
+
+/// The bill of materials of `module`. It has neither a time nor a serial number, so that two builds give the same one.
+///
+/// # Errors
+/// When Cargo does not say what the module depends on.
+pub fn of_module(module: &[u8]) -> Result<String> {
+    let mut command = sh::cargo();
+    command.args(["metadata", "--format-version", "1", "--locked", "--filter-platform", WASM_TARGET]);
+    let metadata: Value = serde_json::from_str(&sh::read(&mut command)?).context("Cargo's metadata is no JSON")?;
+    let graph = Graph::read(&metadata).context("Cargo's metadata has another form than expected")?;
+    let filter = graph.filter.as_str();
+    let reached = graph.reached();
+    let components: Vec<Value> = reached.iter().filter(|id| **id != filter).map(|id| graph.component(id)).collect();
+    let dependencies: Vec<Value> = reached
+        .iter()
+        .map(|id| {
+            let on: BTreeSet<String> = graph.direct(id).map(|id| graph.reference(id)).collect();
+            json!({"ref": graph.reference(id), "dependsOn": on})
+        })
+        .collect();
+    let mut subject = graph.component(filter);
+    subject["name"] = json!("keyward.wasm");
+    subject["type"] = json!("application");
+    subject["hashes"] = json!([{"alg": "SHA-256", "content": oci::sha256(module)}]);
+    let document = json!({
+        "$schema": "http://cyclonedx.org/schema/bom-1.5.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "version": 1,
+        "metadata": {"component": subject},
+        "components": components,
+        "dependencies": dependencies,
+    });
+    Ok(format!("{document:#}\n"))
+}
+
+/// What `cargo metadata` says of packages.
+struct Graph<'a> {
+    filter: String,
+    packages: BTreeMap<&'a str, &'a Value>,
+    /// What a package is linked with: no dependencies of tests or of build scripts.
+    dependencies: BTreeMap<&'a str, Vec<&'a str>>,
+}
+
+impl<'a> Graph<'a> {
+    fn read(metadata: &'a Value) -> Option<Self> {
+        let mut packages = BTreeMap::new();
+        let mut filter = None;
+        for package in metadata.get("packages")?.as_array()? {
+            let id = package.get("id")?.as_str()?;
+            if package.get("name")?.as_str()? == FILTER {
+                filter = Some(id.to_owned());
+            }
+            packages.insert(id, package);
+        }
+        let mut dependencies = BTreeMap::new();
+        for node in metadata.pointer("/resolve/nodes")?.as_array()? {
+            let mut on = Vec::new();
+            for dependency in node.get("deps")?.as_array()? {
+                let kinds = dependency.get("dep_kinds")?.as_array()?;
+                if kinds.iter().any(|kind| kind.get("kind").is_some_and(Value::is_null)) {
+                    on.push(dependency.get("pkg")?.as_str()?);
+                }
+            }
+            dependencies.insert(node.get("id")?.as_str()?, on);
+        }
+        Some(Self { filter: filter?, packages, dependencies })
+    }
+
+    fn direct(&self, id: &str) -> impl Iterator<Item = &'a str> {
+        self.dependencies.get(id).into_iter().flatten().copied()
+    }
+
+    /// The filter and all that it depends on.
+    fn reached(&self) -> BTreeSet<&str> {
+        let mut reached = BTreeSet::new();
+        let mut open = vec![self.filter.as_str()];
+        while let Some(id) = open.pop() {
+            if reached.insert(id) {
+                open.extend(self.direct(id));
+            }
+        }
+        reached
+    }
+
+    fn text(&self, id: &str, field: &str) -> &str {
+        self.packages.get(id).and_then(|package| package.get(field)).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The package URL.
+    fn reference(&self, id: &str) -> String {
+        format!("pkg:cargo/{}@{}", self.text(id, "name"), self.text(id, "version"))
+    }
+
+    fn component(&self, id: &str) -> Value {
+        let reference = self.reference(id);
+        let mut component = Map::new();
+        component.insert("type".to_owned(), json!("library"));
+        component.insert("bom-ref".to_owned(), json!(reference));
+        component.insert("name".to_owned(), json!(self.text(id, "name")));
+        component.insert("version".to_owned(), json!(self.text(id, "version")));
+        component.insert("purl".to_owned(), json!(reference));
+        let licence = self.text(id, "license");
+        if !licence.is_empty() {
+            // Older crates write the slash that SPDX's `OR` replaced.
+            component.insert("licenses".to_owned(), json!([{"expression": licence.replace('/', " OR ")}]));
+        }
+        Value::Object(component)
+    }
+}
