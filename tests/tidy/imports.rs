@@ -137,7 +137,7 @@ fn scan(tokens: &[TokenTree], own: &Module, modules: &BTreeMap<Module, PathBuf>,
                 let word = word.to_string();
                 let child: Module = own.iter().cloned().chain([word.clone()]).collect();
                 if ["crate", "super", "self"].contains(&&*word) || modules.contains_key(&child) {
-                    collect(tokens, at, own.clone(), own, paths);
+                    collect(tokens, at, own.clone(), paths);
                 }
             }
             TokenTree::Group(group) => scan(&group.stream().into_iter().collect::<Vec<_>>(), own, modules, paths),
@@ -148,7 +148,7 @@ fn scan(tokens: &[TokenTree], own: &Module, modules: &BTreeMap<Module, PathBuf>,
 }
 
 /// Reads the path that begins at `at`; a group of paths at its end gives several.
-fn collect(tokens: &[TokenTree], mut at: usize, mut path: Module, own: &Module, paths: &mut Vec<Module>) {
+fn collect(tokens: &[TokenTree], mut at: usize, mut path: Module, paths: &mut Vec<Module>) {
     loop {
         match tokens.get(at) {
             Some(TokenTree::Ident(word)) => match word.to_string().as_str() {
@@ -162,7 +162,7 @@ fn collect(tokens: &[TokenTree], mut at: usize, mut path: Module, own: &Module, 
             Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => {
                 let inner: Vec<TokenTree> = group.stream().into_iter().collect();
                 for part in inner.split(|token| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',')) {
-                    collect(part, 0, path.clone(), own, paths);
+                    collect(part, 0, path.clone(), paths);
                 }
                 return;
             }
