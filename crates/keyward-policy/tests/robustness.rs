@@ -119,10 +119,13 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     files.into_iter().map(|file| std::fs::read(file).unwrap()).collect()
 }
 
+/// A property of the fuzz targets, and the name of its corpus.
+type Target = (&'static str, fn(&[u8]));
+
 /// What the fuzz targets check, with the corpus and a fixed set of changes to it.
 #[test]
 fn the_fuzz_targets_hold_on_their_corpus_and_near_it() {
-    let targets: [(&str, fn(&[u8])); 5] = [
+    let targets: [Target; 5] = [
         ("configuration", properties::configuration),
         ("page", properties::page),
         ("head", properties::head),
