@@ -363,13 +363,14 @@ fn ask(
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     while !over.load(Ordering::Relaxed) {
         let number = rng.usize(..clients.len());
+        // First of all: what is changed from here on is seen as a change.
+        let before = (worlds.of(number), worlds.trapping.load(Ordering::SeqCst));
         // A connection of a listener that was replaced goes on with the old configuration until it is closed.
         let changes = worlds.changes.load(Ordering::SeqCst);
         if opened[number] != changes {
             clients[number] = Client::new(addresses[number]);
             opened[number] = changes;
         }
-        let before = (worlds.of(number), worlds.trapping.load(Ordering::SeqCst));
         let mut setting = before.0[0].clone();
         if setting.keys.is_empty() {
             setting.keys.push(Key {
