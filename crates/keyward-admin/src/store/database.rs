@@ -256,8 +256,9 @@ async fn open_sqlite(url: &str, opening: Opening) -> Result<Database> {
         options.acquire_timeout(PATIENCE).idle_timeout(None).max_lifetime(None)
     };
     let Some(path) = sqlite_path(url)? else {
-        // Another connection would be another database, and so would a connection opened anew.
-        let write = one().connect_with(options).await?;
+        // Another connection would be another database, and so would a connection opened anew. Testing the connection
+        // first would close it if the caller gives up meanwhile; there is no server that could have gone away.
+        let write = one().test_before_acquire(false).connect_with(options).await?;
         return Ok(Database::Sqlite { read: write.clone(), write, file: None });
     };
     let options = options

@@ -81,24 +81,32 @@ impl Browser {
         let profile = workspace::scratch("chromium");
         let binary = program("CHROMEDRIVER", &["chromedriver"]).expect("chromedriver");
         let chromium = program("CHROMIUM", &["chromium", "chromium-browser", "google-chrome"]).expect("chromium");
-        let mut driver = Command::new(binary)
-            .arg("--port=0")
-            .envs(place.of_browser(profile.path()))
-            .env("LANGUAGE", "en_GB")
-            .env("HOME", profile.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromedriver can be started");
-        let output = driver.stdout.take().expect("its output");
-        let port = BufReader::new(output)
-            .lines()
-            .map_while(Result::ok)
-            .filter_map(|line| line.rsplit_once("on port ")?.1.trim_end_matches('.').parse::<u16>().ok())
-            // What it was asked for comes first: any.
-            .find(|port| *port != 0)
-            .expect("chromedriver says its port");
+        let start_driver = || {
+            let mut driver = Command::new(&binary)
+                .arg("--port=0")
+                .envs(place.of_browser(profile.path()))
+                .env("LANGUAGE", "en_GB")
+                .env("HOME", profile.path())
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("chromedriver can be started");
+            let output = driver.stdout.take().expect("its output");
+            let port = BufReader::new(output)
+                .lines()
+                .map_while(Result::ok)
+                .filter_map(|line| line.rsplit_once("on port ")?.1.trim_end_matches('.').parse::<u16>().ok())
+                // What it was asked for comes first: any.
+                .find(|port| *port != 0);
+            if port.is_none() {
+                let _ = driver.wait();
+            }
+            port.map(|port| (driver, port))
+        };
+        // It takes a free port of one address family and ends if the same port of the other is taken: then it is
+        // started again.
+        let (driver, port) = (0..5).find_map(|_| start_driver()).expect("chromedriver says its port");
         let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE * 2));
         let mut browser = Self {
             driver,
