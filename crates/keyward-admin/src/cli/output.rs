@@ -34,7 +34,7 @@ impl fmt::Display for OutputError {
 /// Writes a JSON value.
 ///
 /// # Errors
-/// As [`line`].
+/// If it could not be written, for example because the disk is full.
 pub fn json(value: &serde_json::Value) -> Result<(), OutputError> {
     line(&serde_json::to_string_pretty(value).unwrap_or_default())
 }
@@ -42,7 +42,7 @@ pub fn json(value: &serde_json::Value) -> Result<(), OutputError> {
 /// Writes a JSON value on one line.
 ///
 /// # Errors
-/// As [`line`].
+/// If it could not be written, for example because the disk is full.
 pub fn json_line(value: &serde_json::Value) -> Result<(), OutputError> {
     line(&value.to_string())
 }
@@ -78,7 +78,7 @@ pub type Row = (Vec<String>, Option<AnsiColor>);
 /// Writes rows below headings.
 ///
 /// # Errors
-/// As [`line`].
+/// If it could not be written, for example because the disk is full.
 pub fn table(headings: &[&str], rows: Vec<Row>) -> Result<(), OutputError> {
     let terminal = std::io::stdout().is_terminal();
     let colours: Vec<Option<AnsiColor>> = rows.iter().map(|(_, colour)| *colour).collect();

@@ -28,7 +28,7 @@ const MAX_ANSWER_BYTES: u64 = 256 << 20;
 /// Sends a request without a key, one with a key that does not exist, and asks for readiness. Nothing is changed.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The gateway, such as https://api.example.com
+    /// The gateway, such as <https://api.example.com>
     #[arg(value_name = "URL")]
     url: String,
     /// The plugin configuration, alone or inside an Envoy, Istio or Envoy Gateway file: it says which request needs a key

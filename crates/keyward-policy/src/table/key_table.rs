@@ -14,8 +14,8 @@ use std::fmt;
 /// The live keys of a store, or the inline keys of a configuration: at most 16,777,215 keys, within
 /// [`MAX_TABLE_BYTES`](super::base::MAX_TABLE_BYTES).
 ///
-/// Changes go in one by one ([`upsert`](Self::upsert), [`remove`](Self::remove)), or as [`Staged`] ones that all become
-/// visible at one moment.
+/// Changes go in one by one ([`upsert`](Self::upsert), [`remove`](Self::remove)), or as
+/// [`Staged`](super::staged::Staged) ones that all become visible at one moment.
 #[derive(Default)]
 pub struct KeyTable {
     pub(super) base: Base,
