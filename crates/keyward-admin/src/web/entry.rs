@@ -1,6 +1,7 @@
 //! Entries of the audit log in words.
 
-use super::view::{permission_label, time_to_the_second};
+use super::moment::time_to_the_second;
+use super::view::permission_label;
 use crate::catalogue::Catalogue;
 use crate::lifetime::Lifetime;
 use crate::store::audit::AuditEntry;

@@ -30,6 +30,7 @@ mod session;
 mod sign_in;
 mod state;
 mod submission;
+mod tag;
 mod user;
 mod view;
 

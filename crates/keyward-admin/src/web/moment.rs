@@ -1,8 +1,8 @@
-//! Moments as the time until then or since then: `in 30 days`, `3 minutes ago`.
+//! Moments as markup: as they are, or as the time until then or since then (`in 30 days`, `3 minutes ago`).
 //!
-//! A list shows them so, because they are short whatever the time zone is. The moment itself is in the title.
+//! A list shows the latter, because it is short whatever the time zone is. The moment itself is in the title.
 
-use super::view::{Tag, whole_seconds};
+use super::tag::Tag;
 use keyward_policy::timestamp::Timestamp;
 
 const MINUTE: i64 = 60_000;
@@ -68,6 +68,38 @@ pub(super) fn expiry_relative(expires_at: Option<Timestamp>, begun: Timestamp, n
         Nearness::Far => time,
         Nearness::Soon => Tag::new("warn", format!("Expires {time}")).html(),
         Nearness::Over => Tag::new("bad", format!("Expired {time}")).html(),
+    }
+}
+
+/// A moment as markup: RFC 3339 in UTC, which the script turns into local time with UTC beside it.
+pub(super) fn time(at: Timestamp) -> String {
+    let text = whole_seconds(at);
+    format!("<time datetime=\"{text}\">{text}</time>")
+}
+
+/// Returns a time as markup for use inside a sentence.
+pub(super) fn time_inline(at: Timestamp) -> String {
+    let text = whole_seconds(at);
+    format!("<time class=\"inline\" datetime=\"{text}\">{text}</time>")
+}
+
+/// Returns a time as markup, shown to the second.
+pub(super) fn time_to_the_second(at: Timestamp) -> String {
+    let text = whole_seconds(at);
+    format!("<time data-seconds datetime=\"{text}\">{text}</time>")
+}
+
+pub(super) fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_unix_ms(at.unix_ms().div_euclid(1000) * 1000)
+}
+
+/// Returns when a key expires as markup, with words if that is soon, over or never. Its lifetime began at `begun`.
+pub(super) fn expiry(expires_at: Option<Timestamp>, begun: Timestamp, now: Timestamp) -> String {
+    let Some(at) = expires_at else { return Tag::new("warn", "Never expires").html() };
+    match Nearness::of(at, begun, now) {
+        Nearness::Far => time(at),
+        Nearness::Soon => format!("{} {}", time(at), Tag::new("warn", format!("Expires {}", relative(at, now))).html()),
+        Nearness::Over => format!("{} {}", time(at), Tag::new("bad", "Expired").html()),
     }
 }
 
@@ -148,5 +180,18 @@ mod tests {
         assert!(expiry_relative(Some(end), begun, after(end, -DAY)).contains("warn\">Expires <time"));
         assert!(expiry_relative(Some(end), begun, end).contains("bad\">Expired <time"));
         assert!(expiry_relative(None, begun, end).contains("Never expires"));
+    }
+
+    #[test]
+    fn an_expiry_that_is_near_is_said_in_words() {
+        let begun = Timestamp::parse("2027-01-01T00:00:00Z").unwrap();
+        let at = Timestamp::parse("2027-01-08T00:00:00Z").unwrap();
+        let left = |ms: i64| expiry(Some(at), begun, Timestamp::from_unix_ms(at.unix_ms() - ms));
+        const DAY: i64 = 86_400_000;
+        assert!(expiry(None, begun, begun).contains("Never expires"));
+        assert!(left(-1).contains(">Expired<"));
+        assert!(left(0).contains(">Expired<"));
+        assert!(left(DAY).contains("Expires in 24 hours<"));
+        assert_eq!(left(7 * DAY - 1), "<time datetime=\"2027-01-08T00:00:00Z\">2027-01-08T00:00:00Z</time>");
     }
 }

@@ -2,8 +2,8 @@
 
 use super::chrome::{Chrome, Section, render};
 use super::failure::Failure;
+use super::moment::{time_inline, time_to_the_second};
 use super::user::User;
-use super::view::{time_inline, time_to_the_second};
 use crate::service::proxies::{ContactState, ProxyView};
 use askama::Template;
 use axum::http::StatusCode;

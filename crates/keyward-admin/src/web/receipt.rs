@@ -1,9 +1,9 @@
 //! Receipts: how many VMs have applied a change, as text that updates itself.
 
 use super::failure::Failure;
+use super::moment::time_inline;
 use super::state::Web;
 use super::user::User;
-use super::view::time_inline;
 use crate::service::proxies::Applied;
 use askama::Template;
 use axum::extract::Path;

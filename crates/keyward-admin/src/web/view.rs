@@ -1,34 +1,15 @@
 //! Keys, permissions and times as the views show them.
 
-use super::moment::{Nearness, expiry_relative, relative, time_relative};
+use super::moment::{expiry, expiry_relative, time, time_relative};
 use super::state::Web;
+use super::tag::Tag;
 use crate::catalogue::Catalogue;
 use crate::lifetime::Lifetime;
 use crate::secret::masked;
 use crate::store::keys::KeyRecord;
-use keyward_policy::timestamp::Timestamp;
 
 /// How many permissions of a key a list shows before it folds the others.
 const SHOWN_PERMISSIONS: usize = 3;
-
-/// A state in a word or two. Its colour only repeats the text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Tag {
-    /// `good`, `warn`, `bad` or `quiet`.
-    pub kind: &'static str,
-    /// The text.
-    pub text: String,
-}
-
-impl Tag {
-    pub fn new(kind: &'static str, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into() }
-    }
-
-    pub fn html(&self) -> String {
-        format!("<span class=\"tag {}\">{}</span>", self.kind, self.text)
-    }
-}
 
 /// A permission by its label, or by its id if the catalogue no longer has it.
 #[derive(Debug, Clone)]
@@ -58,38 +39,6 @@ pub(super) struct KeyRow {
     pub never_used: bool,
     pub disabled: bool,
     pub revision: u64,
-}
-
-/// A moment as markup: RFC 3339 in UTC, which the script turns into local time with UTC beside it.
-pub(super) fn time(at: Timestamp) -> String {
-    let text = whole_seconds(at);
-    format!("<time datetime=\"{text}\">{text}</time>")
-}
-
-/// Returns a time as markup for use inside a sentence.
-pub(super) fn time_inline(at: Timestamp) -> String {
-    let text = whole_seconds(at);
-    format!("<time class=\"inline\" datetime=\"{text}\">{text}</time>")
-}
-
-/// Returns a time as markup, shown to the second.
-pub(super) fn time_to_the_second(at: Timestamp) -> String {
-    let text = whole_seconds(at);
-    format!("<time data-seconds datetime=\"{text}\">{text}</time>")
-}
-
-pub(super) fn whole_seconds(at: Timestamp) -> Timestamp {
-    Timestamp::from_unix_ms(at.unix_ms().div_euclid(1000) * 1000)
-}
-
-/// Returns when a key expires as markup, with words if that is soon, over or never. Its lifetime began at `begun`.
-pub(super) fn expiry(expires_at: Option<Timestamp>, begun: Timestamp, now: Timestamp) -> String {
-    let Some(at) = expires_at else { return Tag::new("warn", "Never expires").html() };
-    match Nearness::of(at, begun, now) {
-        Nearness::Far => time(at),
-        Nearness::Soon => format!("{} {}", time(at), Tag::new("warn", format!("Expires {}", relative(at, now))).html()),
-        Nearness::Over => format!("{} {}", time(at), Tag::new("bad", "Expired").html()),
-    }
 }
 
 /// Returns the label of a lifetime.
@@ -159,23 +108,5 @@ impl KeyRow {
             disabled: key.disabled,
             revision: key.revision,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_expiry_that_is_near_is_said_in_words() {
-        let begun = Timestamp::parse("2027-01-01T00:00:00Z").unwrap();
-        let at = Timestamp::parse("2027-01-08T00:00:00Z").unwrap();
-        let left = |ms: i64| expiry(Some(at), begun, Timestamp::from_unix_ms(at.unix_ms() - ms));
-        const DAY: i64 = 86_400_000;
-        assert!(expiry(None, begun, begun).contains("Never expires"));
-        assert!(left(-1).contains(">Expired<"));
-        assert!(left(0).contains(">Expired<"));
-        assert!(left(DAY).contains("Expires in 24 hours<"));
-        assert_eq!(left(7 * DAY - 1), "<time datetime=\"2027-01-08T00:00:00Z\">2027-01-08T00:00:00Z</time>");
     }
 }
