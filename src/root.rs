@@ -71,7 +71,7 @@ impl RootContext for Root {
         let plugin = Rc::new(Plugin {
             replies: Replies::new(&config),
             counters: plugin::counters(),
-            source: config.admin.as_ref().map(|admin| Source::attach(admin, &config.realm)),
+            source: config.admin.as_ref().map(|admin| Source::attach(admin, &config)),
             complained: Cell::new(false),
             config,
         });

@@ -48,7 +48,7 @@ fn check(config: &Config, suite: &Suite, request: &Request) -> Result<(), String
 
 /// The keys of a filter that has not reached its admin service yet.
 pub fn keys_without_contact(config: &Config) -> Keys<'_> {
-    Keys::choose(config, config.admin.as_ref().map(|_| Err(Unavailable::NotYetLoaded)))
+    Keys::choose(config, config.admin.as_ref().map(|_| Err(Unavailable::NotYetLoaded)), None)
 }
 
 /// `envoy.config.core.v3.Metadata` with the namespace `keyward`, as Envoy serializes it for the filter.
