@@ -11,10 +11,13 @@ pub use summary::Summary;
 pub use trust::Trust;
 
 use crate::service::Service;
+use crate::service::proxies::Applied;
 use metrics::Metrics;
 use slowdown::Slowdown;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Largest request line and headers together, in bytes. The server reads up to twice as much, so that a request that is
 /// slightly too large is answered with a problem instead of a closed connection.
@@ -38,5 +41,16 @@ impl App {
     /// Returns an app for a service, without requests counted yet.
     pub fn new(service: Arc<Service>) -> Arc<Self> {
         Arc::new(Self { service, metrics: Metrics::default(), slowdown: Slowdown::default() })
+    }
+
+    /// Waits until every VM in contact has applied `revision`, for `wait` at most, and returns the receipt. The time that
+    /// it took is one of the metrics, unless nothing was to be waited for.
+    pub async fn receipt(&self, revision: u64, wait: Duration) -> Applied {
+        let began = Instant::now();
+        let applied = self.service.receipt(revision, wait).await;
+        if !wait.is_zero() {
+            self.metrics.receipt_took(began.elapsed());
+        }
+        applied
     }
 }

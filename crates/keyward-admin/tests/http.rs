@@ -5,6 +5,8 @@ mod support;
 use keyward_testbed::postgres::Postgres;
 use keyward_testbed::workspace;
 use serde_json::{Value, json};
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::thread;
 use support::{Client, Start, service};
 
@@ -63,6 +65,41 @@ fn the_whole_life_of_a_key() {
     let actions: Vec<&str> =
         audit["entries"].as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap()).collect();
     assert_eq!(actions, ["key.delete", "key.regenerate", "key.update", "key.create"]);
+}
+
+#[test]
+fn metrics_tell_of_keys_that_expire_and_of_receipts_and_prometheus_reads_them() {
+    let (_folder, service) = service();
+    let admin = service.admin();
+    let make = |name: &str, expires_in: &str| {
+        let key = json!({ "name": name, "permissions": ["records:read"], "expires_in": expires_in });
+        admin.post("/v1/keys", &key).ok(201)["id"].as_str().unwrap().to_owned()
+    };
+    make("Week", "7d");
+    let disabled = make("Disabled", "7d");
+    admin.patch(&format!("/v1/keys/{disabled}?wait=0s"), &json!({ "disabled": true })).ok(200);
+    make("Month", "30d");
+    make("Quarter", "90d");
+    let forever = make("Forever", "never");
+    admin.delete(&format!("/v1/keys/{forever}?wait=1s")).ok(200);
+
+    let metrics = admin.get("/metrics").text;
+    let value = |name: &str| {
+        let mut values = metrics.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        values.next().unwrap_or_else(|| panic!("{name} in {metrics}")).to_owned()
+    };
+    assert_eq!(value(&format!("keyward_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"))), "1");
+    assert_eq!(value("keyward_keys_expiring{within=\"1d\"}"), "0");
+    assert_eq!(value("keyward_keys_expiring{within=\"7d\"}"), "1");
+    assert_eq!(value("keyward_keys_expiring{within=\"30d\"}"), "2");
+    // The change that did not wait is not among them.
+    assert_eq!(value("keyward_receipt_seconds_count"), "1");
+    assert_eq!(value("keyward_receipt_seconds_bucket{le=\"+Inf\"}"), "1");
+    assert!(value("process_resident_memory_bytes").parse::<u64>().unwrap() > 1 << 20);
+
+    let mut promtool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).spawn().unwrap();
+    promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    assert!(promtool.wait().unwrap().success(), "{metrics}");
 }
 
 #[test]

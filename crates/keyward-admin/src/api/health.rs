@@ -41,5 +41,5 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Health>, 
     get, path = "/metrics", tag = "operation",
     responses((status = 200, body = String, content_type = "text/plain; version=0.0.4")))]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render(&app.service)).into_response()
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render(&app.service).await).into_response()
 }

@@ -419,7 +419,7 @@ pub(super) async fn edit(
     };
     fields.finish()?;
     let key = app.service.edit_key(&caller.name, &id, edit, expected).await?;
-    let applied = app.service.receipt(key.revision, wait).await.into();
+    let applied = app.receipt(key.revision, wait).await.into();
     let tag = etag(key.revision);
     let fields = KeyJson::new(key, app.service.clock().now());
     Ok(([tag], Json(UpdatedKeyJson { fields, applied })).into_response())
@@ -453,7 +453,7 @@ pub(super) async fn regenerate(
     query.finish()?;
     no_body(&headers, body, MAX_BODY_BYTES).await?;
     let done = app.service.regenerate_key(&caller.name, &id, if_match(&headers)?).await?;
-    let applied = app.service.receipt(done.key.revision, wait).await.into();
+    let applied = app.receipt(done.key.revision, wait).await.into();
     let tag = etag(done.key.revision);
     let view = RegeneratedKeyJson {
         key: done.secret.reveal().to_owned(),
@@ -489,6 +489,6 @@ pub(super) async fn delete(
     let wait = wait(&mut query);
     query.finish()?;
     let key = app.service.delete_key(&caller.name, &id, if_match(&headers)?).await?;
-    let applied = app.service.receipt(key.revision, wait).await.into();
+    let applied = app.receipt(key.revision, wait).await.into();
     Ok(Json(DeletedKeyJson { id: key.id, revision: key.revision, applied }))
 }

@@ -5,10 +5,38 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
 
-/// Counts of the requests to the API and to the page.
+/// The upper bounds of the histogram of receipts, in seconds.
+const RECEIPT_SECONDS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// The times within which keys are counted that expire, with their names.
+const WITHIN: [(&str, Duration); 3] = [
+    ("1d", Duration::from_secs(86_400)),
+    ("7d", Duration::from_secs(7 * 86_400)),
+    ("30d", Duration::from_secs(30 * 86_400)),
+];
+
+/// How long a count of keys that expire is shown: anybody may ask for metrics, and counting takes the store some time.
+const COUNTED_FOR: Duration = Duration::from_secs(30);
+
+/// How long changes waited for their receipts.
+#[derive(Debug, Default)]
+struct Receipts {
+    /// For each of [`RECEIPT_SECONDS`], how many took no longer.
+    at_most: [u64; RECEIPT_SECONDS.len()],
+    count: u64,
+    /// In seconds.
+    sum: f64,
+}
+
+/// What is counted of requests, receipts and keys.
 #[derive(Debug, Default)]
 pub struct Metrics {
+    receipts: Mutex<Receipts>,
+    /// When keys that expire were last counted, and how many there were.
+    expiring: tokio::sync::Mutex<Option<(Instant, [u64; WITHIN.len()])>>,
     /// Requests answered, by method, route and status.
     requests: Mutex<BTreeMap<(&'static str, String, u16), u64>>,
     /// Requests that are being served, waiting polls included.
@@ -45,9 +73,52 @@ impl Metrics {
         *self.requests.lock().entry((method, route.to_owned(), status)).or_default() += 1;
     }
 
+    /// Notes how long a change waited for its receipt.
+    pub fn receipt_took(&self, time: Duration) {
+        let seconds = time.as_secs_f64();
+        let mut receipts = self.receipts.lock();
+        receipts.count += 1;
+        receipts.sum += seconds;
+        for (bound, count) in RECEIPT_SECONDS.into_iter().zip(&mut receipts.at_most) {
+            *count += u64::from(seconds <= bound);
+        }
+    }
+
+    /// Returns how many keys expire within each of [`WITHIN`], as counted less than [`COUNTED_FOR`] ago. `None` means that
+    /// the store cannot be read.
+    async fn expiring(&self, service: &Service) -> Option<[u64; WITHIN.len()]> {
+        let mut counted = self.expiring.lock().await;
+        if let Some((at, counts)) = *counted
+            && at.elapsed() < COUNTED_FOR
+        {
+            return Some(counts);
+        }
+        let counts = service.count_expiring(WITHIN.map(|(_, time)| time)).await.ok()?;
+        *counted = Some((Instant::now(), counts));
+        Some(counts)
+    }
+
     /// Renders all numbers in Prometheus' text format.
-    pub fn render(&self, service: &Service) -> String {
+    pub async fn render(&self, service: &Service) -> String {
         let mut out = String::new();
+        let _ = writeln!(
+            out,
+            "# HELP keyward_build_info The version that runs. Always 1.\n# TYPE keyward_build_info gauge\n\
+             keyward_build_info{{version=\"{}\"}} 1",
+            env!("CARGO_PKG_VERSION")
+        );
+        if let Some(bytes) = resident_bytes() {
+            let name = "process_resident_memory_bytes";
+            let _ = writeln!(out, "# HELP {name} Resident memory of the process.\n# TYPE {name} gauge\n{name} {bytes}");
+        }
+        if let Some(counts) = self.expiring(service).await {
+            let name = "keyward_keys_expiring";
+            let _ = writeln!(out, "# HELP {name} Accepted keys that expire within the time.\n# TYPE {name} gauge");
+            for ((within, _), count) in WITHIN.into_iter().zip(counts) {
+                let _ = writeln!(out, "{name}{{within=\"{within}\"}} {count}");
+            }
+        }
+        self.render_receipts(&mut out);
         let state = service.feed.state();
         let (in_contact, unreachable) = service.proxies.counts();
         let gauges = [
@@ -86,4 +157,26 @@ impl Metrics {
         }
         out
     }
+
+    fn render_receipts(&self, out: &mut String) {
+        let name = "keyward_receipt_seconds";
+        let receipts = self.receipts.lock();
+        let _ = writeln!(
+            out,
+            "# HELP {name} Time that changes waited until every VM in contact had applied them.\n# TYPE {name} histogram"
+        );
+        for (bound, count) in RECEIPT_SECONDS.into_iter().zip(receipts.at_most) {
+            let _ = writeln!(out, "{name}_bucket{{le=\"{bound}\"}} {count}");
+        }
+        let (count, sum) = (receipts.count, receipts.sum);
+        let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}");
+    }
+}
+
+/// Returns the resident memory of the process. `None` means that this system does not say.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
 }

@@ -155,6 +155,14 @@ impl Service {
         Ok(key)
     }
 
+    /// Counts the keys that are accepted now and expire within each of these times.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn count_expiring<const N: usize>(&self, within: [Duration; N]) -> Result<[u64; N]> {
+        Ok(self.store.count_expiring(self.clock().now(), within).await?)
+    }
+
     /// Waits until every VM in contact has applied `revision`, for `wait` at most, and returns the receipt.
     pub async fn receipt(&self, revision: u64, wait: Duration) -> Applied {
         self.proxies.receipt(revision, wait).await

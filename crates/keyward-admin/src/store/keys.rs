@@ -12,6 +12,7 @@ use crate::lifetime::Lifetime;
 use keyward_policy::digest::Digest;
 use keyward_policy::timestamp::Timestamp;
 use serde_json::json;
+use std::time::Duration;
 
 /// What the store keeps of a plaintext.
 #[derive(Debug, Clone)]
@@ -186,6 +187,21 @@ impl Store {
             change.bury_key(key, by, "key.purge").await?;
         }
         Ok((keys, Some(change.commit().await?)))
+    }
+
+    /// Counts the keys that are accepted at `now` and expire within each of these times after it.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn count_expiring<const N: usize>(&self, now: Timestamp, within: [Duration; N]) -> Result<[u64; N]> {
+        let mut counts = [0; N];
+        for (count, within) in counts.iter_mut().zip(within) {
+            let until = now.unix_ms().saturating_add(i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
+            let sql = "SELECT COUNT(*) FROM keys WHERE expires_at > $1 AND expires_at <= $2 AND disabled = 0";
+            let row = self.pool.row(sql, &[Arg::Int(now.unix_ms()), Arg::Int(until)]).await?;
+            *count = row.map(|row| row.int(0)).transpose()?.unwrap_or(0).cast_unsigned();
+        }
+        Ok(counts)
     }
 }
 

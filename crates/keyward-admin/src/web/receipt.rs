@@ -120,7 +120,7 @@ impl ReceiptView {
 impl Web {
     /// Returns the receipt of a change as markup, after waiting up to `wait` until every VM in contact has applied it.
     pub(super) async fn receipt(&self, verb: Verb, revision: u64, wait: Duration) -> Result<String, Failure> {
-        let applied = self.service().proxies.receipt(revision, wait).await;
+        let applied = self.app.receipt(revision, wait).await;
         let took = if applied.is_complete() { self.changes.complete(revision) } else { None };
         let receipt = ReceiptView::new(verb, revision, &applied, took, self.service().clock().now());
         receipt.render().map_err(|error| {
