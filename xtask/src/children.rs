@@ -30,7 +30,7 @@ impl Children {
     /// Makes an empty list. From here on Ctrl-C, SIGTERM and SIGHUP stop the children instead of this process alone.
     ///
     /// # Errors
-    /// When the signals cannot be handled.
+    /// Returns an error when the signals cannot be handled.
     pub fn new() -> Result<Self> {
         let interrupted = Arc::new(AtomicBool::new(false));
         let flag = interrupted.clone();
@@ -41,7 +41,7 @@ impl Children {
     /// Starts a process whose output goes to `log`.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// Returns an error when it cannot be started.
     pub fn start(&mut self, name: &'static str, command: &mut Command, log: &Path) -> Result<()> {
         let file = File::create(log).with_context(|| format!("cannot write {}", workspace::shown(log)))?;
         let process = command
@@ -60,7 +60,8 @@ impl Children {
     /// Waits until `ready` returns a value, while all children run.
     ///
     /// # Errors
-    /// When a child ends before (the message holds the end of its log), when it takes too long, and on Ctrl-C.
+    /// Returns an error when a child ends before (the message holds the end of its log), when it takes too long, and on
+    /// Ctrl-C.
     pub fn wait_for<T>(&mut self, what: &str, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
@@ -82,7 +83,7 @@ impl Children {
     /// Waits for Ctrl-C.
     ///
     /// # Errors
-    /// When a child ends before. The message holds the end of its log.
+    /// Returns an error when a child ends before. The message holds the end of its log.
     pub fn wait_for_interrupt(&mut self) -> Result<()> {
         while !self.interrupted.load(Ordering::SeqCst) {
             self.check()?;

@@ -11,7 +11,8 @@ use std::time::Duration;
 /// Checks that a port on loopback is free.
 ///
 /// # Errors
-/// When another program uses it. The message names the port, what needs it and the flag that chooses another.
+/// Returns an error when another program uses it. The message names the port, what needs it and the flag that chooses
+/// another.
 pub fn port_is_free(port: u16, what: &str, flag: &str) -> Result<()> {
     match TcpListener::bind(address(port)) {
         Ok(_) => Ok(()),
@@ -27,7 +28,7 @@ pub fn address(port: u16) -> SocketAddr {
 /// Returns the secret in a file that only its owner can read. A missing file is written with 256 random bits.
 ///
 /// # Errors
-/// When the file cannot be read or written.
+/// Returns an error when the file cannot be read or written.
 pub fn secret(file: &Path) -> Result<String> {
     if let Ok(secret) = fs::read_to_string(file)
         && !secret.is_empty()

