@@ -130,10 +130,10 @@ impl fmt::Display for Failure {
                 f,
                 "another store, `{}`, with {keys} keys where {held} are held: it stays out until `admin.store` names it \
                  or `max_staleness` has passed",
-                store.escape_debug()
+                store.escape_default()
             ),
             Self::OtherThanPinned { store } => {
-                write!(f, "store `{}` is not the one that `admin.store` names", store.escape_debug())
+                write!(f, "store `{}` is not the one that `admin.store` names", store.escape_default())
             }
         }
     }
