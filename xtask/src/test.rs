@@ -81,7 +81,9 @@ impl Built {
     fn build() -> Result<Self> {
         let module = step("the module", build::shipped_module)?;
         let failpoint = step("the module that crashes for tests", build::failpoint_module)?;
-        step("the command", || sh::run(sh::cargo().args(["build", "--package", "keyward-admin"])))?;
+        step("the command and the sample upstream", || {
+            sh::run(sh::cargo().args(["build", "--package", "keyward-admin", "--package", "records-api"]))
+        })?;
         Ok(Self { module, failpoint })
     }
 
@@ -93,7 +95,8 @@ impl Built {
             .env("ENVOY_BIN", envoy)
             .env("KEYWARD_WASM", &self.module)
             .env("KEYWARD_FAILPOINT_WASM", &self.failpoint)
-            .env("KEYWARD_BIN", workspace::target().join("debug/keyward"));
+            .env("KEYWARD_BIN", workspace::target().join("debug/keyward"))
+            .env("RECORDS_API_BIN", workspace::target().join("debug/records-api"));
         sh::run(&mut nextest)
     }
 }

@@ -20,6 +20,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("KEYWARD_ADMIN_TOKEN_FILE", "a file that holds it"),
     ("KEYWARD_EDGE_TOKEN", "a token of the role edge"),
     ("KEYWARD_EDGE_TOKEN_FILE", "a file that holds it"),
+    ("KEYWARD_FIRST_TOKENS", "a folder for the tokens of the first start: admin-token and edge-token"),
     ("KEYWARD_REALM", "only filters of this realm get the manifest"),
     ("KEYWARD_KEY_PREFIX", "what new keys begin with; default kw"),
     ("KEYWARD_PERMISSIONS", "the permission catalogue: a TOML or JSON file"),
@@ -60,6 +61,8 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// How many connections may be open.
     pub max_connections: usize,
+    /// The folder for the tokens of the first start. `None` means that they are shown, or written beside the database.
+    pub first_tokens: Option<PathBuf>,
     /// The settings of the service.
     pub settings: Settings,
 }
@@ -204,6 +207,7 @@ impl Config {
         let max_connections = count("KEYWARD_MAX_CONNECTIONS", 50_000);
         let path = |name: &str| env.text(name).map(PathBuf::from);
         let client_ca = path("KEYWARD_TLS_CLIENT_CA");
+        let first_tokens = path("KEYWARD_FIRST_TOKENS");
         let tls = match (path("KEYWARD_TLS_CERT"), path("KEYWARD_TLS_KEY")) {
             (Some(cert), Some(key)) => Some(TlsFiles { cert, key, client_ca }),
             (None, None) => {
@@ -222,7 +226,7 @@ impl Config {
             }
         };
         let listen = listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8081)));
-        env.finish(Self { listen, database_url, tls, max_connections, settings })
+        env.finish(Self { listen, database_url, tls, max_connections, first_tokens, settings })
     }
 
     /// Returns whether requests, and with them keys and tokens, could be read on the network.
@@ -242,14 +246,14 @@ impl fmt::Display for Config {
         let tokens: Vec<String> = self.settings.tokens.iter().map(|(name, ..)| name.clone()).collect();
         write!(
             f,
-            "listen={} database={} tls={tls} realm={} key_prefix={} permissions={} tokens=[{}] purge_after={} \
+            "listen={} database={} tls={tls} realm={} key_prefix={} permissions={} tokens_from_environment={} purge_after={} \
              tombstones_for={} max_waiters={} max_connections={}",
             self.listen,
             redacted(&self.database_url),
             self.settings.realm.as_deref().unwrap_or("any"),
             self.settings.key_prefix,
             self.settings.catalogue.permissions().count(),
-            tokens.join(", "),
+            if tokens.is_empty() { "none".to_owned() } else { tokens.join(", ") },
             duration::format(self.settings.purge_after),
             duration::format(self.settings.tombstones_for),
             self.settings.max_waiters,
