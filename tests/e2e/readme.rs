@@ -19,7 +19,8 @@ const PORTS: [u16; 4] = [10000, 9901, 8090, 8081];
 /// Returns the lines of the first block of commands in a section.
 fn commands(readme: &str, section: &str) -> Vec<String> {
     let (_, rest) = readme.split_once(&format!("\n## {section}\n")).expect("the section");
-    let block = rest.split("\n## ").next().and_then(|section| section.split("```").nth(1)).expect("a block of commands");
+    let block =
+        rest.split("\n## ").next().and_then(|section| section.split("```").nth(1)).expect("a block of commands");
     block.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
 }
 

@@ -525,9 +525,8 @@
     typing = setTimeout(() => search(form), 200);
   });
   async function search(form) {
-    const q = one("[name=q]", form).value;
     const url = new URL(form.action);
-    if (q.trim()) url.searchParams.set("q", q);
+    for (const [name, value] of new FormData(form)) if (value.trim()) url.searchParams.set(name, value);
     history.replaceState(null, "", url);
     await refreshing;
     await refresh();

@@ -36,6 +36,18 @@ fn keys_are_made_listed_regenerated_and_deleted() {
     assert_eq!(json(&cli.run(&["key", "list", "--q", "bot"]))["keys"][0]["name"], "CI Bot");
     assert_eq!(json(&cli.run(&["key", "list", "--limit", "2"]))["keys"].as_array().unwrap().len(), 2);
 
+    let named = |args: &[&str]| {
+        let listed = json(&cli.run(&[&["key", "list"], args].concat()));
+        let names: Vec<String> =
+            listed["keys"].as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap().to_owned()).collect();
+        names.join(",")
+    };
+    assert_eq!(named(&["--sort", "-name"]), "Other,key_with an odd name,CI Bot");
+    assert_eq!(named(&["--expires-within", "8d", "--never-used", "--status", "active"]), "CI Bot");
+    assert_eq!(named(&["--permission", "files:read", "--sort=created"]), "key_with an odd name,Other");
+    assert_eq!(named(&["--never-expires"]), "");
+    refused(&cli.run(&["key", "list", "--status", "odd"]), 3, "odd");
+
     let again = json(&cli.run(&["key", "regenerate", "CI Bot", "--json"]));
     assert_ne!(again["key"], made["key"]);
     assert_eq!(again["applied"]["of"], 0);

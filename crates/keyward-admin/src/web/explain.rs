@@ -65,8 +65,8 @@ impl Form {
 }
 
 async fn respond(user: &User, form: Form, result: Option<Explanation>) -> Result<Response, Failure> {
-    let keys = user.web.service().list_keys("", None, OFFERED).await?;
-    let known = keys.keys.into_iter().map(|key| KnownKey { id: key.id, name: key.name }).collect();
+    let keys = user.web.service().find_keys("", OFFERED).await?;
+    let known = keys.into_iter().map(|key| KnownKey { id: key.id, name: key.name }).collect();
     let status = match (&form.key_error, &form.config_error) {
         (None, None) => StatusCode::OK,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
@@ -128,8 +128,8 @@ async fn find_key(user: &User, key: &str) -> Result<Option<KeyRecord>, Failure> 
     if key.is_empty() {
         return Ok(None);
     }
-    let found = service.list_keys(key, None, 200).await?;
-    Ok(found.keys.into_iter().find(|found| found.name == key))
+    let found = service.find_keys(key, 200).await?;
+    Ok(found.into_iter().find(|found| found.name == key))
 }
 
 /// Returns a filter that has the chosen key: the service's, or else one of the configuration.
