@@ -1,6 +1,8 @@
 //! The settings of `keyward serve`, read from the environment.
 
+use crate::address::{ApiUrl, PublicUrl};
 use crate::catalogue::Catalogue;
+use crate::plugin_config::document::read_one;
 use crate::secret::Secret;
 use crate::service::Settings;
 use crate::service::tokens::ENVIRONMENT;
@@ -21,6 +23,9 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("KEYWARD_EDGE_TOKEN", "a token of the role edge"),
     ("KEYWARD_EDGE_TOKEN_FILE", "a file that holds it"),
     ("KEYWARD_FIRST_TOKENS", "a folder for the tokens of the first start: admin-token and edge-token"),
+    ("KEYWARD_PUBLIC_URL", "where browsers find the page, behind a proxy that ends TLS or below a path"),
+    ("KEYWARD_API_URL", "where clients call the protected API, for the command that is shown with a new key"),
+    ("KEYWARD_EXPLAIN_CONFIG", "a filter configuration: what Explain starts from, and what a key's page explains"),
     ("KEYWARD_REALM", "only filters of this realm get the manifest"),
     ("KEYWARD_KEY_PREFIX", "what new keys begin with; default kw"),
     ("KEYWARD_PERMISSIONS", "the permission catalogue: a TOML or JSON file"),
@@ -190,6 +195,13 @@ impl Config {
         if let Some(catalogue) = catalogue {
             settings.catalogue = catalogue;
         }
+        settings.public_url = env.parse("KEYWARD_PUBLIC_URL", str::parse::<PublicUrl>);
+        settings.api_url = env.parse("KEYWARD_API_URL", str::parse::<ApiUrl>);
+        settings.explain_config = env.parse("KEYWARD_EXPLAIN_CONFIG", |path| {
+            let text = std::fs::read_to_string(path).map_err(|error| format!("`{path}` cannot be read: {error}"))?;
+            read_one(&text).map_err(|error| format!("`{path}`: {error}"))?;
+            Ok(text)
+        });
         let mut period = |name: &str, default: Duration| {
             let parse = |text: &str| duration::parse(text).map_err(|error| format!("`{text}` is {error}"));
             env.parse(name, parse).unwrap_or(default)
@@ -315,6 +327,25 @@ mod tests {
             assert!(errors.len() == 1 && errors[0].contains(why), "{errors:?}");
             assert!(token == "a" || !errors[0].contains(token), "{errors:?}");
         }
+    }
+
+    #[test]
+    fn what_the_page_shows_of_other_places_is_checked_at_start() {
+        let config = read(&[
+            ("KEYWARD_PUBLIC_URL", "https://ops.example/keyward/"),
+            ("KEYWARD_API_URL", "https://api.example"),
+            ("KEYWARD_EXPLAIN_CONFIG", concat!(env!("CARGO_MANIFEST_DIR"), "/../../envoy.yaml")),
+        ]);
+        let settings = config.unwrap().settings;
+        assert_eq!(settings.public_url.unwrap().base, "/keyward");
+        assert!(settings.explain_config.unwrap().contains("rules:"));
+        let InvalidConfig(errors) = read(&[
+            ("KEYWARD_PUBLIC_URL", "ops.example"),
+            ("KEYWARD_API_URL", "api"),
+            ("KEYWARD_EXPLAIN_CONFIG", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")),
+        ])
+        .unwrap_err();
+        assert_eq!(errors.len(), 3, "{errors:#?}");
     }
 
     #[test]

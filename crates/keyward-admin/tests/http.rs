@@ -335,12 +335,12 @@ fn a_list_is_filtered_and_sorted_and_paged_both_ways() {
         ("expires_within=60d", &["Alpha", "gamma"]),
         ("sort=expires", &["Alpha", "gamma", "beta"]),
         ("sort=-name", &["gamma", "beta", "Alpha"]),
-        ("q=a&status=active", &["Alpha"]),
+        ("q=alpha&status=active", &["Alpha"]),
     ] {
         assert_eq!(names(query), wanted, "{query}");
     }
     let first = admin.get("/v1/keys?sort=name&limit=2").ok(200);
-    assert_eq!(first["previous_cursor"], json!(null));
+    assert!(first.get("previous_cursor").is_none());
     let second = admin.get(&format!("/v1/keys?limit=2&cursor={}", first["next_cursor"].as_str().unwrap())).ok(200);
     assert_eq!((&second["keys"][0]["name"], &second["next_cursor"]), (&json!("gamma"), &json!(null)));
     let back = admin.get(&format!("/v1/keys?limit=2&cursor={}", second["previous_cursor"].as_str().unwrap())).ok(200);

@@ -159,8 +159,9 @@ pub(super) struct KeyListJson {
     /// Pass it as `cursor` to get the next page. Null: this is the last page.
     #[schema(required)]
     next_cursor: Option<String>,
-    /// Pass it as `cursor` to get the page before. Null: this is the first page.
-    #[schema(required)]
+    /// Pass it as `cursor` to get the page before. Absent: this is the first page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     previous_cursor: Option<String>,
 }
 

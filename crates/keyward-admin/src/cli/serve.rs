@@ -4,6 +4,7 @@ use super::error::{CommandError, block_on, end};
 use super::exit::Exit;
 use super::first_start::make_tokens;
 use super::token::store_failed;
+use crate::address::PublicUrl;
 use crate::api;
 use crate::app::App;
 use crate::clock::Clock;
@@ -85,7 +86,8 @@ async fn serve(config: Config) -> Result<(), CommandError> {
         .map_err(|error| CommandError::failed(format!("cannot listen on {}: {error}", config.listen)))?;
     let address = listener.local_addr().map_err(CommandError::failed)?;
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let page = page_address(scheme, address);
+    let public = config.settings.public_url.as_ref();
+    let page = public.map_or_else(|| page_address(scheme, address), PublicUrl::text);
     make_tokens(&service, &store, &config, file.as_deref(), &page).await?;
     let mut tasks = service.run();
     if let Some(tls) = &tls {
@@ -101,7 +103,9 @@ async fn serve(config: Config) -> Result<(), CommandError> {
         let _ = told.send(());
         service.close().await;
     };
-    let router = api::router(app.clone()).merge(web::router(app, tls.is_some()));
+    let secure = public.map_or(tls.is_some(), |url| url.secure);
+    let base = public.map(|url| url.base.clone()).unwrap_or_default();
+    let router = web::below(&base, api::router(app.clone()).merge(web::router(app, secure)));
     let served = async {
         server::serve(listener, tls, router, config.max_connections, stop).await.map_err(CommandError::failed)?;
         tasks.shutdown().await;

@@ -26,7 +26,8 @@ const STATUSES: [(&str, &str); 4] =
 const USES: [(&str, &str); 2] = [("", "Any"), ("never", "Never used")];
 const ENDS: [(&str, &str); 5] =
     [("", "Any time"), ("7", "Within 7 days"), ("30", "Within 30 days"), ("90", "Within 90 days"), ("never", "Never")];
-const SORTS: [(&str, &str); 6] = [
+const SORTS: [(&str, &str); 7] = [
+    ("", "Default"),
     ("created", "Newest first"),
     ("-created", "Oldest first"),
     ("name", "Name, A to Z"),
@@ -150,7 +151,6 @@ pub(in crate::web) async fn list(user: User, RawQuery(query): RawQuery) -> Resul
     };
     let filtered = Filter { q: String::new(), ..filter.clone() } != Filter::default();
     let chosen: Vec<String> = filter.permission.iter().cloned().collect();
-    let usual_value = SORTS.iter().find(|(value, _)| value.parse() == Ok(usual)).map_or("", |(value, _)| value);
     let view = KeysView {
         count: count_in_words(&filter, counted, shown, cursor.is_none() && next.is_none()),
         rows: keys.keys.iter().map(|key| KeyRow::new(&user.web, key)).collect(),
@@ -160,7 +160,7 @@ pub(in crate::web) async fn list(user: User, RawQuery(query): RawQuery) -> Resul
         statuses: offered(&STATUSES, fields.text("status")),
         uses: offered(&USES, fields.text("use")),
         ends: offered(&ENDS, fields.text("expires")),
-        sorts: offered(&SORTS, usual_value),
+        sorts: offered(&SORTS, fields.text("sort")),
         groups: KeyFields::new(&service.settings.catalogue, "", &chosen, &chosen).groups,
         page: user.chrome(Section::Keys, Some("keys")),
         q: filter.q,
