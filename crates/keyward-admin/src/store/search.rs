@@ -102,7 +102,7 @@ impl Store {
     /// empty `q` finds all.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// Returns an error when the database cannot be read.
     pub async fn list_keys(&self, q: &str, before: Option<i64>, limit: u32) -> Result<Vec<KeyRecord>> {
         const ALL: &str = select_keys!("keys k", "WHERE k.seq < $1 ORDER BY k.seq DESC LIMIT $2");
         let before = before.unwrap_or(i64::MAX);
