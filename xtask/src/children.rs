@@ -1,4 +1,4 @@
-//! Processes that run beside each other until one ends or the user interrupts.
+//! Child processes that run at the same time until one ends or the user interrupts them.
 
 use crate::workspace;
 use anyhow::{Context as _, Result, bail};
@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a process may take to end after SIGTERM.
+/// The time within which a process must end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// The processes. They are stopped when the value is dropped, the last started first.
+/// Running child processes. Dropping the value stops them, the last started first.
 pub struct Children {
     running: Vec<Running>,
     interrupted: Arc<AtomicBool>,
@@ -27,7 +27,7 @@ struct Running {
 }
 
 impl Children {
-    /// Makes an empty list. From here on Ctrl-C, SIGTERM and SIGHUP stop the children instead of this process alone.
+    /// Creates an empty list. From now on Ctrl-C, SIGTERM and SIGHUP stop the children before this process ends.
     ///
     /// # Errors
     /// Returns an error when the signals cannot be handled.
@@ -48,8 +48,8 @@ impl Children {
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
-            // A group of its own, so that Ctrl-C in the terminal reaches this process alone, which then stops
-            // the children in order.
+            // The child gets a process group of its own, so that Ctrl-C in the terminal reaches only this process, which
+            // then stops the children in order.
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;

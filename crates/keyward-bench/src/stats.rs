@@ -53,16 +53,10 @@ pub fn quantile(values: &[f64], share: f64) -> f64 {
 /// Whole rounds are resampled, so that values of the same round stay together.
 pub fn bootstrap(rounds: usize, statistic: impl Fn(&[usize]) -> f64) -> (f64, f64) {
     const RESAMPLES: usize = 2_000;
-    // The generator starts from a fixed state, so that the same measurements always give the same interval.
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut draw = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % rounds.max(1) as u64) as usize
-    };
-    let resampled: Vec<f64> =
-        (0..RESAMPLES).map(|_| statistic(&(0..rounds).map(|_| draw()).collect::<Vec<_>>())).collect();
+    // The generator starts from a fixed seed, so that the same measurements always give the same interval.
+    let mut generator = fastrand::Rng::with_seed(0);
+    let mut resample = || (0..rounds).map(|_| generator.usize(..rounds)).collect::<Vec<_>>();
+    let resampled: Vec<f64> = (0..RESAMPLES).map(|_| statistic(&resample())).collect();
     (quantile(&resampled, 0.025), quantile(&resampled, 0.975))
 }
 
