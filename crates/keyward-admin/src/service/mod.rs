@@ -12,6 +12,7 @@ pub mod validate;
 
 pub use error::{Error, FieldError, Result};
 
+use crate::address::{ApiUrl, PublicUrl};
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::random;
@@ -42,6 +43,12 @@ pub struct Settings {
     pub tombstones_for: Duration,
     /// How many polls may wait with one token.
     pub max_waiters: usize,
+    /// Where browsers find the page. `None` means where the service listens.
+    pub public_url: Option<PublicUrl>,
+    /// Where clients call the protected API. `None` means that this is not known.
+    pub api_url: Option<ApiUrl>,
+    /// The text of the filter configuration that keys are explained with. `None` means that none is set.
+    pub explain_config: Option<String>,
 }
 
 impl Default for Settings {
@@ -54,6 +61,9 @@ impl Default for Settings {
             purge_after: Duration::from_secs(30 * 86_400),
             tombstones_for: Duration::from_secs(7 * 86_400),
             max_waiters: 20_000,
+            public_url: None,
+            api_url: None,
+            explain_config: None,
         }
     }
 }
