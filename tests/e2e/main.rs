@@ -8,6 +8,7 @@ mod identity;
 mod methods;
 mod observability;
 mod paths;
+mod recipes;
 mod route_metadata;
 mod service;
 mod setup;
