@@ -7,7 +7,10 @@ use crate::app::App;
 use crate::service::proxies::{Applied, ProxyView};
 use axum::Json;
 use axum::extract::{RawQuery, State};
+use axum::extract::Path;
+use axum::http::StatusCode;
 use keyward_policy::duration;
+use keyward_policy::timeline::{Enforcement, InlineKeys};
 use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -25,6 +28,20 @@ pub(super) struct AppliedView {
     /// By when even those refuse; null: one of them has no limit of staleness, or not all can be seen.
     #[schema(format = DateTime, required)]
     refused_everywhere_by: Option<String>,
+    /// Why no time can be named. Empty where one is.
+    unknown_because: Vec<DoubtView>,
+}
+
+/// One reason why no time can be named.
+#[derive(Debug, Serialize, ToSchema)]
+struct DoubtView {
+    /// What keeps the service from naming a time.
+    #[schema(pattern = "^(shadow_mode|inline_keys|older_filter|disputed|no_staleness_limit|store_went_back|replicas_unseen)$")]
+    reason: &'static str,
+    /// How many VMs it is about. Missing where that is not what counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    vms: Option<u64>,
 }
 
 impl From<Applied> for AppliedView {
@@ -34,6 +51,7 @@ impl From<Applied> for AppliedView {
             of: applied.of,
             unreachable: applied.unreachable,
             refused_everywhere_by: applied.refused_everywhere_by.map(|at| at.to_string()),
+            unknown_because: applied.doubts.reasons().into_iter().map(|(reason, vms)| DoubtView { reason, vms }).collect(),
         }
     }
 }
@@ -75,6 +93,14 @@ struct VmView {
     /// When it refuses everything at the latest if no contact follows; null: never.
     #[schema(format = DateTime, required)]
     refuses_by: Option<String>,
+    /// `enforce`, or `shadow`: then it refuses nothing. Null: the filter does not say.
+    #[schema(required)]
+    mode: Option<&'static str>,
+    /// Whether its configuration has keys of its own: `none`, `fallback` or `always`. Null: the filter does not say.
+    #[schema(required)]
+    inline_keys: Option<&'static str>,
+    /// Whether two polls for it told different things.
+    disputed: bool,
 }
 
 impl VmView {
@@ -88,6 +114,9 @@ impl VmView {
             state: vm.state.as_str(),
             max_staleness: vm.max_staleness.map(duration::format),
             refuses_by: vm.refuses_by.map(|at| at.to_string()),
+            mode: vm.mode.map(Enforcement::as_str),
+            inline_keys: vm.inline_keys.map(InlineKeys::as_str),
+            disputed: vm.disputed,
         }
     }
 }
@@ -113,4 +142,26 @@ pub(super) async fn list(
         }
     }
     Ok(Json(ProxiesView { head, nodes }))
+}
+
+/// Forget a VM that does not come back
+///
+/// For VMs whose end the service cannot see: they count in every receipt until their limit of staleness has passed, and
+/// for ever where they have none. A VM that asks again is new.
+#[utoipa::path(
+    delete, path = "/v1/proxies/{vm}", tag = "proxies", security(("admin" = [])),
+    params(("vm" = String, Path, description = "The VM, as `GET /v1/proxies` names it")),
+    responses(
+        (status = 204, description = "It is forgotten"),
+        (status = 404, description = "`vm_not_found`", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn forget(
+    Admin(caller): Admin,
+    State(app): State<Arc<App>>,
+    Path(vm): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<StatusCode, Problem> {
+    Query::parse(query.as_deref()).finish()?;
+    app.service.forget_vm(&caller.name, &vm).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

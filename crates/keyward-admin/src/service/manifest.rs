@@ -1,13 +1,17 @@
 //! Filters fetch what changed, and wait for what will.
 
 use super::feed::EncodedPage;
-use super::proxies::PollHeaders;
+use super::proxies::{Answered, Message, PollGuard, PollHeaders, Question};
 use super::tokens::Principal;
 use super::{Error, Result, Service};
+use keyward_policy::timeline::Mark;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// The most tables that are written in one transaction.
+const MAX_RECORDED_AT_ONCE: usize = 1_000;
 
 /// One request of a filter.
 #[derive(Debug, Clone)]
@@ -16,6 +20,8 @@ pub struct Poll {
     pub since: u64,
     /// Tombstones up to there are of no use to it.
     pub base: u64,
+    /// The mark of `since`, where its table in use is at it.
+    pub mark: Option<Mark>,
     /// Most records in the answer.
     pub limit: u32,
     /// How long it may be held where there is nothing new.
@@ -52,22 +58,104 @@ impl Service {
     /// # Errors
     /// [`Error::WrongRealm`], [`Error::Ahead`], [`Error::Compacted`], [`Error::TooManyWaiters`], [`Error::TokenEnded`],
     /// [`Error::Unavailable`].
-    pub async fn poll(&self, principal: &Arc<Principal>, poll: Poll) -> Result<EncodedPage> {
+    pub async fn poll(&self, principal: &Arc<Principal>, poll: Poll) -> Result<(EncodedPage, i64)> {
         if let (Some(ours), Some(theirs)) = (&self.settings.realm, &poll.headers.realm)
             && ours != theirs
         {
             return Err(Error::WrongRealm { ours: ours.clone() });
         }
-        let head = self.feed.state().head.revision;
-        let (first, guard) = self.proxies.begin(&poll.headers, poll.since, poll.base, head);
-        let page = self.next_page(principal, &poll, first).await?;
-        if let Some(guard) = guard {
-            guard.answered(page.more, page.revision);
+        let arrived = Instant::now();
+        let question = Question { since: poll.since, base: poll.base, mark: poll.mark };
+        let guard = self.proxies.begin(&poll.headers, &principal.fingerprint, question);
+        let guard = guard.map_err(|too_many| Error::TooManyTables(too_many.0))?;
+        // Who holds a table already is kept before anything else: the service may stop while this poll waits.
+        if let Some(guard) = &guard {
+            self.record(guard).await?;
         }
-        Ok(page)
+        let first = guard.as_ref().is_some_and(PollGuard::is_first);
+        let (mut as_of, mut page) = self.next_page(principal, &poll, first).await?;
+        if let Some(guard) = guard {
+            if !page.more {
+                guard.gives();
+                if guard.is_unrecorded() {
+                    self.record(&guard).await?;
+                    // What was committed before the table counted is to be in it.
+                    as_of = self.feed.as_of();
+                    page = Box::pin(self.feed.page(poll.since, poll.base, poll.mark, poll.limit)).await?;
+                }
+            }
+            guard.answered(Answered { complete: !page.more, revision: page.revision, as_of });
+        }
+        Ok((page, offset_ms(as_of, arrived)))
     }
 
-    async fn next_page(&self, principal: &Arc<Principal>, poll: &Poll, first: bool) -> Result<EncodedPage> {
+    /// Has the store hold a table before its VM can serve from it. Whoever comes while others are written is written
+    /// with all that came meanwhile.
+    async fn record(&self, guard: &PollGuard) -> Result<()> {
+        if !guard.is_unrecorded() {
+            return Ok(());
+        }
+        let _turn = self.proxies.turn.lock().await;
+        while guard.is_unrecorded() {
+            let records = self.proxies.take_unsaved(MAX_RECORDED_AT_ONCE);
+            if records.is_empty() {
+                return Err(Error::Unavailable);
+            }
+            let messages = self.proxies.record_messages(&self.replica, &records);
+            let saved = tokio::time::timeout(self.patience(), self.store.save_proxies(&records, &messages)).await;
+            match saved {
+                Ok(Ok(())) => self.proxies.saved(records),
+                Ok(Err(error)) => {
+                    self.proxies.not_saved(records);
+                    return Err(error.into());
+                }
+                Err(_) => {
+                    self.proxies.not_saved(records);
+                    return Err(Error::Unavailable);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what nobody waits for: tables that the store has lost because it went back.
+    pub(super) async fn record_waiting(&self) {
+        let _turn = self.proxies.turn.lock().await;
+        let records = self.proxies.take_unsaved(MAX_RECORDED_AT_ONCE);
+        if records.is_empty() {
+            return;
+        }
+        let messages = self.proxies.record_messages(&self.replica, &records);
+        match tokio::time::timeout(self.patience(), self.store.save_proxies(&records, &messages)).await {
+            Ok(Ok(())) => self.proxies.saved(records),
+            failed => {
+                tracing::warn!(?failed, "tables of filter VMs could not be kept; it is tried again");
+                self.proxies.not_saved(records);
+            }
+        }
+    }
+
+    /// Forgets a VM that does not come back. One that asks again is simply new.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchVm`]; when the store cannot be written.
+    pub async fn forget_vm(&self, actor: &str, vm: &str) -> Result<()> {
+        if !self.proxies.list().iter().any(|known| known.vm == vm) && !self.proxies.forget(vm) {
+            return Err(Error::NoSuchVm);
+        }
+        let message = Message { forgotten: Some(vm.to_owned()), ..Message::beat(&self.replica) };
+        self.store.forget_vm(vm, self.by(actor), &message.encode()).await?;
+        self.proxies.forget(vm);
+        Ok(())
+    }
+
+    /// The page, and until when it is known to be true.
+    async fn next_page(
+        &self,
+        principal: &Arc<Principal>,
+        poll: &Poll,
+        first: bool,
+    ) -> Result<(Instant, EncodedPage)> {
         let mut news = self.feed.subscribe();
         let state = news.borrow_and_update().clone();
         if !state.reachable {
@@ -75,14 +163,16 @@ impl Service {
         }
         let head = &state.head;
         let up_to_date = poll.since == head.revision
+            && poll.mark.is_none_or(|mark| mark == head.mark)
             && poll.base <= head.revision
             && (poll.since == 0 || poll.base >= head.compacted)
             // An empty store answers a VM's first request at once, so that it is ready and does not wait for a key.
             && !(first && poll.since == 0);
         if !up_to_date || poll.wait.is_zero() || state.closing {
-            return Box::pin(self.feed.page(poll.since, poll.base, poll.limit)).await;
+            let as_of = self.feed.as_of();
+            return Ok((as_of, Box::pin(self.feed.page(poll.since, poll.base, poll.mark, poll.limit)).await?));
         }
-        let identity = Arc::clone(head);
+        let before = Arc::clone(head);
         let _waiter = Waiter::enter(principal, self.settings.max_waiters)?;
         let left = principal.expires_at.map_or(poll.wait, |end| {
             let ms = end.unix_ms().saturating_sub(self.clock().now().unix_ms());
@@ -95,9 +185,10 @@ impl Service {
                 return Err(Error::Unavailable);
             }
             // No reference into the channel is held while waiting: it would hold up whoever publishes.
-            let (revision, same_store, reachable, closing) = {
+            let (same_state, reachable, closing) = {
                 let state = news.borrow_and_update();
-                (state.head.revision, state.head.identity == identity.identity, state.reachable, state.closing)
+                let same = state.head.point() == before.point() && state.head.identity == before.identity;
+                (same, state.reachable, state.closing)
             };
             if !reachable {
                 return Err(Error::Unavailable);
@@ -105,7 +196,7 @@ impl Service {
             if !self.tokens.is_valid(principal) {
                 return Err(Error::TokenEnded);
             }
-            if revision != poll.since || !same_store || closing {
+            if !same_state || closing {
                 break;
             }
         }
@@ -113,7 +204,8 @@ impl Service {
         if !self.tokens.is_valid(principal) {
             return Err(Error::TokenEnded);
         }
-        Box::pin(self.feed.page(poll.since, poll.base, poll.limit)).await
+        let as_of = self.feed.as_of();
+        Ok((as_of, Box::pin(self.feed.page(poll.since, poll.base, poll.mark, poll.limit)).await?))
     }
 
     /// A page of changes for whoever is no filter: not held, not counted.
@@ -121,6 +213,13 @@ impl Service {
     /// # Errors
     /// As [`Service::poll`].
     pub async fn export(&self, since: u64, base: u64, limit: u32) -> Result<EncodedPage> {
-        self.feed.page(since, base, limit).await
+        self.feed.page(since, base, None, limit).await
     }
+}
+
+/// How many milliseconds after a request's arrival its answer was last known to be true: below zero where that was before.
+fn offset_ms(as_of: Instant, arrived: Instant) -> i64 {
+    // Rounded to the earlier side.
+    let ms = |distance: Duration| i64::try_from(distance.as_millis()).unwrap_or(i64::MAX);
+    if as_of >= arrived { ms(as_of - arrived) } else { -ms(arrived - as_of + Duration::from_micros(999)) }
 }

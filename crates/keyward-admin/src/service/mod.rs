@@ -42,6 +42,8 @@ pub struct Settings {
     pub tombstones_for: Duration,
     /// How many polls may wait with one token.
     pub max_waiters: usize,
+    /// How many tables of filters one token and one node may have.
+    pub tables: proxies::Limits,
 }
 
 impl Default for Settings {
@@ -54,6 +56,7 @@ impl Default for Settings {
             purge_after: Duration::from_secs(30 * 86_400),
             tombstones_for: Duration::from_secs(7 * 86_400),
             max_waiters: 20_000,
+            tables: proxies::Limits::default(),
         }
     }
 }
@@ -71,6 +74,7 @@ pub struct Service {
     /// The tokens that are valid.
     pub tokens: Tokens,
     clock: Clock,
+    sense_of_time: parking_lot::Mutex<upkeep::SenseOfTime>,
     /// The name of this replica among those that share the store.
     replica: Arc<str>,
 }
@@ -84,13 +88,15 @@ impl Service {
         let head = store.head().await?;
         let tokens = Tokens::new(store.clone(), clock.clone(), settings.tokens.clone());
         tokens.refresh(&head).await?;
-        let proxies = Proxies::new(clock.clone(), store.proxies().await?, store.is_shared());
+        let (known, shared) = (store.proxies().await?, store.is_shared());
+        let proxies = Proxies::new(clock.clone(), known, head.point(), shared, settings.tables);
         Ok(Arc::new(Self {
             settings,
-            feed: Feed::new(store.clone(), head),
+            feed: Feed::new(store.clone(), head, Arc::clone(&proxies)),
             proxies,
             tokens,
             clock,
+            sense_of_time: parking_lot::Mutex::default(),
             replica: hex::encode(random::bytes::<8>()).into(),
             store,
         }))

@@ -57,13 +57,8 @@ impl Service {
     pub async fn close(&self) {
         self.feed.close();
         self.proxies.close();
-        self.proxies.sweep();
-        let (changed, forgotten) = self.proxies.take_unsaved();
-        if let Err(error) = self.in_time(self.store.save_proxies(&changed, &forgotten)).await {
-            tracing::warn!(error, "what is known of filter VMs could not be kept");
-        }
-        let bye = Message { from: Arc::clone(&self.replica), hello: false, bye: true, vms: Vec::new() };
-        let bye = [serde_json::to_string(&bye).unwrap_or_default()];
+        // Every table that can serve is in the store already.
+        let bye = [Message { bye: true, ..Message::beat(&self.replica) }.encode()];
         let _ = self.in_time(self.store.notify(RECEIPTS, &bye)).await;
     }
 
@@ -75,7 +70,7 @@ impl Service {
         }
     }
 
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         if self.store.is_shared() { SHARED_HANGS_AFTER } else { HANGS_AFTER }
     }
 
@@ -84,9 +79,14 @@ impl Service {
     /// # Errors
     /// When the store cannot be read.
     pub async fn refresh(&self) -> super::Result<()> {
-        let head = self.store.head().await?;
+        let known = self.feed.state().head;
+        let begun = Instant::now();
+        let head = self.store.head_after(known.point()).await?;
+        if head.version < known.version || head.identity != known.identity {
+            self.tokens.forget_version();
+        }
         let tokens_changed = self.tokens.refresh(&head).await?;
-        self.feed.publish(head);
+        self.feed.publish_read(&known, head, begun);
         if tokens_changed {
             self.feed.tokens_changed();
         }
@@ -98,7 +98,10 @@ impl Service {
         let mut last_success = Instant::now();
         let patience = self.patience();
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.feed.look_is_due() => {}
+            }
             let refused = match tokio::time::timeout(patience, self.refresh()).await {
                 Ok(Ok(())) => {
                     last_success = Instant::now();
@@ -140,9 +143,10 @@ impl Service {
 
     async fn listen_until_lost(&self) -> crate::store::Result<()> {
         let Some(mut listener) = self.store.listen().await? else { return Ok(()) };
-        self.proxies.listening();
-        let hello = Message { from: Arc::clone(&self.replica), hello: true, bye: false, vms: Vec::new() };
-        let hello = [serde_json::to_string(&hello).unwrap_or_default()];
+        // What is written from now on is told; what was written before is read.
+        let revision = self.store.head().await?.revision;
+        self.proxies.listening(revision, self.store.proxies().await?);
+        let hello = [Message { hello: true, ..Message::beat(&self.replica) }.encode()];
         if let Err(error) = self.in_time(self.store.notify(RECEIPTS, &hello)).await {
             tracing::warn!(error, "the other replicas could not be greeted");
             return Ok(());
@@ -153,7 +157,10 @@ impl Service {
             let Some(heard) = heard? else { break };
             match heard.channel.as_str() {
                 CHANGES => {
-                    let _ = tokio::time::timeout(self.patience(), self.refresh()).await;
+                    let refreshed = tokio::time::timeout(self.patience(), self.refresh()).await;
+                    if let (Ok(Ok(())), Ok(revision)) = (refreshed, heard.payload.parse()) {
+                        self.proxies.heard_change(revision);
+                    }
                 }
                 _ => match serde_json::from_str::<Message>(&heard.payload) {
                     Ok(message) => self.proxies.hear(&self.replica, message),
@@ -179,6 +186,8 @@ impl Service {
                 self.proxies.not_told();
                 tracing::warn!(error, "the other replicas could not be told what filter VMs have applied");
                 tokio::time::sleep(LOOK).await;
+            } else {
+                self.proxies.told_others(last);
             }
         }
     }
@@ -193,13 +202,14 @@ impl Service {
                 continue;
             }
             saved = Instant::now();
-            let (changed, forgotten) = self.proxies.take_unsaved();
-            if changed.is_empty() && forgotten.is_empty() {
+            self.record_waiting().await;
+            let forgotten = self.proxies.take_forgotten();
+            if forgotten.is_empty() {
                 continue;
             }
-            if let Err(error) = self.in_time(self.store.save_proxies(&changed, &forgotten)).await {
-                self.proxies.not_saved(&changed, forgotten);
-                tracing::warn!(error, "what is known of filter VMs could not be kept; it is tried again");
+            if let Err(error) = self.in_time(self.store.forget_proxies(&forgotten)).await {
+                self.proxies.not_forgotten(forgotten);
+                tracing::warn!(error, "filter VMs that are gone could not be forgotten; it is tried again");
             }
         }
     }
@@ -214,16 +224,33 @@ impl Service {
         }
     }
 
+    /// A moment that has surely come: the time of day, but no later than what was kept before and the time that passed
+    /// since, unless this process has seen a whole day pass. A clock that jumps ahead, or starts ahead, deletes nothing.
+    async fn plausible_now(&self) -> super::Result<Timestamp> {
+        let wall = self.clock().now();
+        let kept = self.store.plausible_at().await?.map_or(wall, Timestamp::from_unix_ms);
+        let mut sense = self.sense_of_time.lock().clone();
+        let (instant, plausible) = (Instant::now(), sense.plausible(kept, wall, Instant::now()));
+        if plausible < wall && !sense.warned {
+            sense.warned = true;
+            tracing::warn!(clock = %wall, %plausible, "the clock is ahead of what can be: nothing is purged by it until this process has seen a day pass");
+        }
+        sense.last = Some((instant, plausible));
+        *self.sense_of_time.lock() = sense;
+        self.store.keep_plausible_at(plausible.unix_ms()).await?;
+        Ok(plausible)
+    }
+
     /// Deletes keys that expired long ago, old tombstones, and the batch numbers of silent VMs.
     ///
     /// # Errors
     /// When the store cannot be written.
     pub async fn clean_once(&self) -> super::Result<()> {
-        let now = self.clock().now();
+        let now = self.plausible_now().await?;
         let ago = |time: Duration| {
             Timestamp::from_unix_ms(now.unix_ms().saturating_sub(i64::try_from(time.as_millis()).unwrap_or(i64::MAX)))
         };
-        let by = By { actor: "keyward", at: now };
+        let by = By { actor: "keyward", at: self.clock().now() };
         loop {
             let (purged, head) = self.store.purge_expired(ago(self.settings.purge_after), PURGE_AT_ONCE, by).await?;
             if let Some(head) = head {
@@ -238,5 +265,72 @@ impl Service {
             self.feed.publish(head);
         }
         Ok(self.store.forget_batches(ago(BATCHES_FOR)).await?)
+    }
+}
+
+/// How far a clock may run ahead of what was measured before it is doubted.
+const SLACK: Duration = Duration::from_secs(3_600);
+/// After this long in one process its clock is believed.
+const BELIEVED_AFTER: Duration = Duration::from_secs(86_400);
+
+/// What this process knows of the time of day.
+#[derive(Debug, Clone)]
+pub(super) struct SenseOfTime {
+    started: Instant,
+    last: Option<(Instant, Timestamp)>,
+    /// Since when the clock has been ahead.
+    ahead_since: Option<Instant>,
+    warned: bool,
+}
+
+impl Default for SenseOfTime {
+    fn default() -> Self {
+        Self { started: Instant::now(), last: None, ahead_since: None, warned: false }
+    }
+}
+
+impl SenseOfTime {
+    /// The latest moment that has surely come, where `kept` had come before.
+    fn plausible(&mut self, kept: Timestamp, wall: Timestamp, now: Instant) -> Timestamp {
+        let (since, from) = self.last.unwrap_or((self.started, kept));
+        let passed = i64::try_from((now - since + SLACK).as_millis()).unwrap_or(i64::MAX);
+        let most = from.unix_ms().saturating_add(passed);
+        if wall.unix_ms() <= most {
+            self.ahead_since = None;
+            self.warned = false;
+            return wall;
+        }
+        let ahead_since = *self.ahead_since.get_or_insert(now);
+        if now - ahead_since >= BELIEVED_AFTER {
+            return wall;
+        }
+        // The slack is for small steps of the clock, and is not added up.
+        Timestamp::from_unix_ms(from.unix_ms().saturating_add(i64::try_from((now - since).as_millis()).unwrap_or(0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_starts_or_jumps_ahead_is_believed_after_a_day() {
+        let at = |seconds: i64| Timestamp::from_unix_ms(1_800_000_000_000 + seconds * 1_000);
+        let year = 366 * 86_400;
+        let start = Instant::now();
+        let mut sense = SenseOfTime::default();
+        for hour in 0..24 {
+            let now = start + Duration::from_secs(3_600 * hour as u64);
+            let plausible = sense.plausible(at(0), at(year + 3_600 * hour), now);
+            assert!(plausible <= at(86_400), "{hour}: {plausible}");
+            sense.last = Some((now, plausible));
+        }
+        let now = start + Duration::from_secs(86_400);
+        assert_eq!(sense.plausible(at(0), at(year + 86_400), now), at(year + 86_400));
+        // One that is right is believed at once, and so is a small step.
+        let mut sense = SenseOfTime::default();
+        assert_eq!(sense.plausible(at(0), at(60), Instant::now()), at(60));
+        assert_eq!(sense.plausible(at(0), at(-60), Instant::now()), at(-60));
+        assert!(sense.plausible(at(0), at(7_200), Instant::now()) < at(3_600), "a jump of two hours");
     }
 }

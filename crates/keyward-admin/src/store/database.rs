@@ -1,7 +1,8 @@
 //! The store itself: opening a database, its newest state, and what replicas tell each other.
 
 use super::error::{Error, Result};
-use super::head::{HEAD, Head, read_head};
+use super::head::{HEAD, Head, read_head, signed};
+use keyward_policy::timeline::Point;
 use super::migrations;
 use super::sql::{Arg, Database, PATIENCE, Pool, Priority};
 use super::sqlite_file::{SqliteFile, create_private, sqlite_path};
@@ -118,7 +119,15 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn head(&self) -> Result<Head> {
-        read_head(self.pool.row(HEAD, &[]).await?.as_ref())
+        self.head_after(Point::default()).await
+    }
+
+    /// Reads the newest state, and whether `known` led to it.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn head_after(&self, known: Point) -> Result<Head> {
+        read_head(self.pool.row(HEAD, &[Arg::Int(signed(known.revision))]).await?.as_ref(), known)
     }
 
     /// Gives the store a new identity, so that every filter starts over. It is needed after a backup was restored.

@@ -3,6 +3,7 @@
 use super::error::{Error, Result};
 use super::sql::Row;
 use keyward_policy::checksum::Checksum;
+use keyward_policy::timeline::{Mark, Point};
 
 /// The newest state of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,18 +20,35 @@ pub struct Head {
     pub compacted: u64,
     /// A number that rises with every change that takes no revision: of tokens, and of the identity.
     pub version: u64,
+    /// What the commit of `revision` drew.
+    pub mark: Mark,
+    /// A state that is known to have led to this one: for a commit, the one that it found. `None` means that the state
+    /// which the reader knew is not among those that led here: the store went back.
+    pub after: Option<Point>,
 }
 
-/// Selects the row that [`read_head`] reads.
-pub(super) const HEAD: &str =
-    "SELECT identity, head, live_count, live_checksum, compacted, version FROM store WHERE one = 1";
+impl Head {
+    /// The state that the store is in.
+    pub fn point(&self) -> Point {
+        Point { revision: self.revision, mark: self.mark }
+    }
+}
+
+/// Selects the row that [`read_head`] reads. `$1` is the revision of the state that the reader knows.
+pub(super) const HEAD: &str = "SELECT identity, head, live_count, live_checksum, compacted, version, mark, \
+    (SELECT mark FROM timeline WHERE revision = $1) AS mark_then FROM store WHERE one = 1";
 
 /// Reads the row of the `store` table; `None` is an error, since every open store has the row.
-pub(super) fn read_head(row: Option<&Row>) -> Result<Head> {
+pub(super) fn read_head(row: Option<&Row>, known: Point) -> Result<Head> {
     let row = row.ok_or_else(|| Error::Corrupt("the row of the store is missing".into()))?;
+    let mark = |bits: i64| Mark::from_bits(bits.cast_unsigned());
+    let now = Point { revision: unsigned(row.int("head")?)?, mark: mark(row.int("mark")?) };
+    let then = if known.revision == now.revision { Some(now.mark) } else { row.opt_int("mark_then")?.map(mark) };
     Ok(Head {
+        mark: now.mark,
+        after: (then == Some(known.mark)).then_some(known),
         identity: row.text("identity")?,
-        revision: unsigned(row.int("head")?)?,
+        revision: now.revision,
         live_count: unsigned(row.int("live_count")?)?,
         checksum: Checksum::from_bits(row.int("live_checksum")?.cast_unsigned()),
         compacted: unsigned(row.int("compacted")?)?,
