@@ -36,7 +36,7 @@ pub(super) struct AppliedView {
 #[derive(Debug, Serialize, ToSchema)]
 struct DoubtView {
     /// What keeps the service from naming a time.
-    #[schema(pattern = "^(shadow_mode|inline_keys|older_filter|disputed|no_staleness_limit|store_went_back|replicas_unseen)$")]
+    #[schema(pattern = "^(shadow_mode|inline_keys|older_filter|disputed|no_staleness_limit|store_went_back|started_lately|replicas_unseen)$")]
     reason: &'static str,
     /// How many VMs it is about. Missing where that is not what counts.
     #[serde(skip_serializing_if = "Option::is_none")]

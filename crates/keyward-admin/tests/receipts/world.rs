@@ -17,6 +17,8 @@ use tokio::time::Instant;
 
 const TICK_MS: u64 = 250;
 const END_MS: u64 = 120_000;
+/// The longest `max_staleness` where the store can fail over.
+const LONGEST_SECS: u64 = 10;
 const EPOCH_MS: i64 = 1_800_000_000_000;
 
 /// What was wrong with receipts once, planted again.
@@ -99,8 +101,8 @@ struct Table {
     root: RootId,
     mode: Enforcement,
     inline_keys: InlineKeys,
-    /// When it first had a complete table.
-    loaded_at: Option<u64>,
+    /// When the first page that completes it was made.
+    given_at: Option<u64>,
     /// Until when the way to the service is cut.
     cut_until: u64,
     /// The longest delay each way.
@@ -152,6 +154,8 @@ struct Promise {
     change: Point,
     made_ms: u64,
     by_ms: u64,
+    /// Tables without a limit whose rows a failover had lost.
+    excepted: Vec<String>,
 }
 
 pub struct World {
@@ -211,8 +215,11 @@ impl World {
             self.store.create(&mut self.dice);
         }
         self.copy = self.store.clone();
-        self.shared = self.dice.chance(50) || self.has(Fault::WallClocksDiffer);
-        for n in 0..if self.shared { 2 } else { 1 } {
+        // A store that is shared can fail over to a copy that lags behind; a file cannot.
+        let needs_failover = self.has(Fault::NoTimeline) || self.has(Fault::WallClocksDiffer);
+        self.shared = self.dice.chance(60) || needs_failover;
+        let count = if self.shared { 1 + self.dice.below(2) } else { 1 };
+        for n in 0..count as usize {
             let replica = self.replica(n);
             self.replicas.push(replica);
         }
@@ -280,7 +287,8 @@ impl World {
             rows.retain(|row| row.max_staleness.is_none());
         }
         let head = self.store.point();
-        let proxies = Proxies::new(clock, rows.clone(), head, self.shared, Limits::default());
+        let limits = Limits { longest_staleness: Duration::from_secs(LONGEST_SECS), ..Limits::default() };
+        let proxies = Proxies::new(clock, rows.clone(), head, self.shared, limits);
         if self.shared {
             proxies.listening(head.revision, rows);
         }
@@ -301,12 +309,17 @@ impl World {
         let inline = [InlineKeys::None, InlineKeys::None, InlineKeys::None, InlineKeys::Fallback, InlineKeys::Always];
         let inline_keys = self.dice.pick(&inline).copied().unwrap_or(InlineKeys::None);
         for _ in 0..1 + self.dice.below(2) {
-            let limits = [Some(3), Some(6), Some(15), Some(40), None];
+            // Where rows can be lost, no table has a longer limit than the service was told.
+            let limits = if self.shared {
+                &[Some(3), Some(6), Some(LONGEST_SECS)][..]
+            } else {
+                &[Some(3), Some(6), Some(15), Some(40), None]
+            };
             let settings = Settings {
                 realm: "r".into(),
                 token: None,
                 store: None,
-                max_staleness: self.dice.pick(&limits).copied().flatten().map(Duration::from_secs),
+                max_staleness: self.dice.pick(limits).copied().flatten().map(Duration::from_secs),
                 mode,
                 inline_keys,
             };
@@ -321,7 +334,7 @@ impl World {
                 root,
                 mode,
                 inline_keys,
-                loaded_at: None,
+                given_at: None,
                 cut_until: 0,
                 delay_ms,
             });
@@ -356,9 +369,6 @@ impl World {
                 let as_of = Some(if arrival { i64::MAX / 2 } else { as_of });
                 let outcome = Outcome::Answer(Answer { status, body: body.as_bytes(), as_of, ..Answer::default() });
                 table.sync.on_outcome(id, &outcome, now, Timestamp::from_unix_ms(0), &mut Vec::new());
-                if table.sync.in_use().is_some() {
-                    table.loaded_at.get_or_insert(self.now);
-                }
             }
         }
     }
@@ -518,7 +528,9 @@ impl World {
         let Request { since, base, mark, wait, .. } = sent.request;
         let headers = self.headers(at, &sent.request);
         let token = Arc::clone(&self.tables[at].token);
-        let Ok(guard) = self.replicas[n].proxies.begin(&headers, &token, Question { since, base, mark }) else { return };
+        let Ok(guard) = self.replicas[n].proxies.begin(&headers, &token, Question { since, base, mark }) else {
+            return;
+        };
         sent.first = guard.as_ref().is_some_and(PollGuard::is_first);
         sent.guard = guard;
         if !self.has(Fault::CountedLate) {
@@ -557,6 +569,10 @@ impl World {
         }
         let (status, body) = match page {
             Ok((body, more, revision)) => {
+                let table = self.tables.iter_mut().find(|table| table.id == sent.table);
+                if let (false, Some(table)) = (more, table) {
+                    table.given_at.get_or_insert(self.now);
+                }
                 if let Some(guard) = guard.take() {
                     guard.answered(Answered { complete: !more, revision, as_of });
                 }
@@ -598,7 +614,18 @@ impl World {
         }
         self.totals.times_named += 1;
         let ahead = by.unix_ms() - self.wall_ms.load(Ordering::Relaxed);
-        self.promises.push(Promise { digest, change, made_ms: self.now, by_ms: self.now.saturating_add_signed(ahead) });
+        let by_ms = self.now.saturating_add_signed(ahead);
+        let excepted =
+            self.tables.iter().filter(|table| self.is_excepted(table)).map(|table| table.id.clone()).collect();
+        self.promises.push(Promise { digest, change, made_ms: self.now, by_ms, excepted });
+    }
+
+    /// Whether a receipt cannot know of a table, and says so in the protocol document: it has no limit, and a failover lost
+    /// its row. Such a table serves for ever, so no wait makes up for the row.
+    fn is_excepted(&self, table: &Table) -> bool {
+        let has_limit = table.mode == Enforcement::Enforce && table.inline_keys == InlineKeys::None;
+        let is_row = |table_id: &str| table_id == table.id || self.has(Fault::OneIdPerVm);
+        self.totals.failovers > 0 && !has_limit && !self.store.rows.values().any(|row| is_row(&row.table))
     }
 
     fn judge(&mut self) {
@@ -611,14 +638,30 @@ impl World {
         for promise in self.promises.iter().filter(|promise| promise.by_ms <= self.now) {
             self.totals.promises_judged += 1;
             for table in &self.tables {
-                // A table that was empty then had nothing to unlearn: shadow mode and inline keys of later VMs are not what
-                // the receipt spoke of.
+                // A VM in shadow mode, or with inline keys, never refuses. A receipt must know of it from the moment at which
+                // a page that completes its table is made, for its row was written before. Until then it holds no table,
+                // and the receipt does not speak of it. Every other table is judged from the start.
                 let is_plain = table.mode == Enforcement::Enforce && table.inline_keys == InlineKeys::None;
-                let is_known = is_plain || table.loaded_at.is_some_and(|at| at <= promise.made_ms);
-                if is_known && !store.is_live(&promise.digest) && table.accepts(&promise.digest, now) {
+                let is_known = is_plain || table.given_at.is_some_and(|at| at <= promise.made_ms);
+                if is_known
+                    && !promise.excepted.contains(&table.id)
+                    && !store.is_live(&promise.digest)
+                    && table.accepts(&promise.digest, now)
+                {
                     self.broken = Some(format!(
-                        "at {} ms the table {} of {} accepts a key that was to be refused everywhere by {} ms",
-                        self.now, table.id, table.vm, promise.by_ms
+                        "at {} ms the table {} of {} accepts a key that was to be refused everywhere by {} ms, as was \
+                         said at {} ms ({:?}, {:?}, given at {:?}, {} replicas, {} failovers, {} restarts)",
+                        self.now,
+                        table.id,
+                        table.vm,
+                        promise.by_ms,
+                        promise.made_ms,
+                        table.mode,
+                        table.inline_keys,
+                        table.given_at,
+                        self.replicas.len(),
+                        self.totals.failovers,
+                        self.totals.restarts
                     ));
                 }
             }
@@ -645,7 +688,7 @@ impl World {
                 }
             }
             6 => self.copy = self.store.clone(),
-            7 => {
+            7 if self.shared => {
                 // The store fails over to a copy that lags behind.
                 self.store = self.copy.clone();
                 self.totals.failovers += 1;
@@ -671,7 +714,8 @@ impl World {
                 }
                 self.wall_ms.fetch_add(self.dice.below(7_200_000) as i64 - 3_600_000, Ordering::Relaxed);
             }
-            _ => self.forge(n, table),
+            15 => self.forge(n, table),
+            _ => {}
         }
     }
 

@@ -114,6 +114,11 @@ impl Replicas {
         self.heard.get(replica).map(|heard| heard.at)
     }
 
+    /// When any other replica last said something. It may have given a table contact as of then, and not have told so yet.
+    pub fn last_heard(&self) -> Option<Instant> {
+        self.heard.values().map(|heard| heard.at).max()
+    }
+
     pub fn sees_all(&self, now: Instant) -> bool {
         self.echo.is_some_and(|at| now.duration_since(at) < SILENCE)
             && self.listening_since.is_some_and(|at| now.duration_since(at) >= INTRODUCTION)
@@ -220,6 +225,8 @@ impl Proxies {
                 state.vms.insert(id, vm);
             }
         }
+        // What the others told while nobody listened may have been lost in a failover.
+        state.rows_may_be_lost(now);
         if let Some(replicas) = &mut state.replicas {
             replicas.listening_since = Some(now);
             replicas.echo = None;

@@ -47,6 +47,8 @@ const SILENT_CONTACT: Duration = Duration::from_secs(5);
 const DISPUTE: Duration = Duration::from_secs(60);
 /// Tables that never counted, or are gone, are forgotten after this long.
 const FORGET: Duration = Duration::from_secs(3600);
+/// The longest `max_staleness` of a filter that was told none.
+const LONGEST_STALENESS: Duration = Duration::from_secs(3600);
 /// No more tables than this are told apart.
 const MAX_TABLES: usize = 200_000;
 
@@ -70,11 +72,14 @@ pub struct Limits {
     pub per_token: usize,
     /// The most tables of one node.
     pub per_node: usize,
+    /// The longest `max_staleness` that a table may have where the store can fail over. A process that may lack rows names
+    /// no time for that long.
+    pub longest_staleness: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { per_token: 50_000, per_node: 2_000 }
+        Self { per_token: 50_000, per_node: 2_000, longest_staleness: LONGEST_STALENESS }
     }
 }
 
@@ -88,6 +93,11 @@ struct State {
     per_token: HashMap<Arc<str>, usize>,
     per_node: HashMap<Arc<str>, usize>,
     timeline: Timeline,
+    /// How often the store had gone back when tables were last taken to be written.
+    forks_when_taken: u64,
+    /// Until when a table may serve whose row the store has lost.
+    rows_unsure_until: Option<Instant>,
+    longest_staleness: Duration,
     started: Instant,
     polls: u64,
     /// To be told to the other replicas.
@@ -127,6 +137,10 @@ impl Proxies {
             per_token: HashMap::new(),
             per_node: HashMap::new(),
             timeline: Timeline::new(head),
+            forks_when_taken: 0,
+            // A shared store may have failed over to a copy that lacks rows. Nothing in the copy shows it.
+            rows_unsure_until: shared.then(|| now + limits.longest_staleness),
+            longest_staleness: limits.longest_staleness,
             started: now,
             polls: 0,
             unshared: HashSet::new(),
@@ -223,6 +237,8 @@ impl Proxies {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         state.timeline.fork(head);
+        // Another replica may have written rows that were lost before they were heard of here.
+        state.rows_may_be_lost(Instant::now());
         state.heard_changes = state.heard_changes.min(head.revision);
         state.ask_again = true;
         let mut counted = Vec::new();
@@ -285,6 +301,7 @@ impl Proxies {
     /// Up to `most` tables that are to be written to the store.
     pub fn take_unsaved(&self, most: usize) -> Vec<ProxyRecord> {
         let mut state = self.state.lock();
+        state.forks_when_taken = state.timeline.forks;
         let mut ids: Vec<TableId> = state.unsaved.iter().take(most).cloned().collect();
         for id in &ids {
             state.unsaved.remove(id);
@@ -299,8 +316,14 @@ impl Proxies {
     pub fn saved(&self, records: Vec<ProxyRecord>) {
         let mut state = self.state.lock();
         let now = Instant::now();
+        // The store went back meanwhile: what was written may be lost again.
+        let is_lost = state.forks_when_taken != state.timeline.forks;
         for record in records {
             let (id, written) = vm::remember(record, now);
+            if is_lost {
+                state.unsaved.insert(id);
+                continue;
+            }
             if let Some(vm) = state.vms.get_mut(&id) {
                 vm.recorded = written.recorded;
             }
@@ -360,6 +383,11 @@ impl Proxies {
 }
 
 impl State {
+    /// From now on, tables may serve whose rows are lost, each for no longer than the longest limit.
+    fn rows_may_be_lost(&mut self, now: Instant) {
+        self.rows_unsure_until = Some(now + self.longest_staleness);
+    }
+
     fn count(&mut self, id: &TableId) {
         *self.per_token.entry(Arc::clone(&id.token)).or_default() += 1;
         *self.per_node.entry(Arc::clone(&id.node)).or_default() += 1;

@@ -39,6 +39,9 @@ pub struct Doubts {
     pub no_limit: u64,
     /// Whether the store went back and the change may be lost.
     pub store_went_back: bool,
+    /// Whether the store may have lost rows of tables that still serve: this process started, or listens, or saw the store
+    /// go back, less than the longest `max_staleness` ago.
+    pub rows_unsure: bool,
     /// Whether this replica cannot see the VMs of the others.
     pub replicas_unseen: bool,
 }
@@ -53,7 +56,11 @@ impl Doubts {
             ("disputed", self.disputed),
             ("no_staleness_limit", self.no_limit),
         ];
-        let flags = [("store_went_back", self.store_went_back), ("replicas_unseen", self.replicas_unseen)];
+        let flags = [
+            ("store_went_back", self.store_went_back),
+            ("started_lately", self.rows_unsure),
+            ("replicas_unseen", self.replicas_unseen),
+        ];
         let counts = counts.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name, Some(count)));
         counts.chain(flags.into_iter().filter(|(_, is)| *is).map(|(name, _)| (name, None))).collect()
     }
@@ -104,22 +111,36 @@ impl Proxies {
                     unreachable += 1;
                     vm.last_contact(replicas)
                 }
-                ContactState::Gone => continue,
+                ContactState::Gone => {
+                    // Gone by what is known here, but perhaps not by what another replica has yet to tell.
+                    let untold = replicas.and_then(|all| vm.refuses_by(all.last_heard()?.min(committed)));
+                    if let (false, Some(refuses)) = (has, untold) {
+                        by = by.max(refuses);
+                    }
+                    continue;
+                }
             };
             doubts.shadow += u64::from(vm.told.mode == Some(Enforcement::Shadow));
-            doubts.inline_keys += u64::from(matches!(vm.told.inline_keys, Some(InlineKeys::Fallback | InlineKeys::Always)));
+            doubts.inline_keys +=
+                u64::from(matches!(vm.told.inline_keys, Some(InlineKeys::Fallback | InlineKeys::Always)));
             doubts.older_filters += u64::from(vm.told.mode.is_none() || vm.told.inline_keys.is_none());
             doubts.disputed += u64::from(vm.is_disputed(now));
             if !has {
-                match vm.refuses_by(last_contact.min(committed)) {
+                match vm.refuses_by(
+                    replicas
+                        .and_then(|all| all.last_heard())
+                        .map_or(last_contact, |at| at.max(last_contact))
+                        .min(committed),
+                ) {
                     Some(refuses) => by = by.max(refuses),
                     None => doubts.no_limit += u64::from(vm.told.max_staleness.is_none()),
                 }
             }
         }
         doubts.store_went_back = !state.timeline.holds(revision);
-        doubts.replicas_unseen =
-            state.overflow || !replicas.is_none_or(|replicas| replicas.sees_all(now) && state.heard_changes >= revision);
+        doubts.rows_unsure = state.rows_unsure_until.is_some_and(|until| now < until);
+        doubts.replicas_unseen = state.overflow
+            || !replicas.is_none_or(|replicas| replicas.sees_all(now) && state.heard_changes >= revision);
         let is_certain = doubts == Doubts::default();
         let refused_everywhere_by = is_certain.then(|| shown(by, now, self.now()));
         let of = (!doubts.replicas_unseen).then_some(of);
