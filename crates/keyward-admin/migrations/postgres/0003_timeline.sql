@@ -1,5 +1,6 @@
 -- The same as SQLite's, in PostgreSQL's words; the comments stand there.
 ALTER TABLE store ADD COLUMN mark BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE store ADD COLUMN confirmed TEXT;
 
 CREATE TABLE timeline (
     revision BIGINT PRIMARY KEY,
@@ -21,9 +22,10 @@ CREATE TABLE known_tables (
     max_staleness_ms BIGINT,
     mode TEXT NOT NULL,
     inline_keys TEXT NOT NULL,
+    counts BIGINT NOT NULL,
     stamp BIGINT NOT NULL,
     PRIMARY KEY (node, vm, table_id, token)
 );
-INSERT INTO known_tables (node, vm, table_id, token, filter, max_staleness_ms, mode, inline_keys, stamp)
-    SELECT node, vm, '', '', filter, max_staleness_ms, '', '', 0 FROM proxies;
+INSERT INTO known_tables (node, vm, table_id, token, filter, max_staleness_ms, mode, inline_keys, counts, stamp)
+    SELECT node, vm, '', '', filter, max_staleness_ms, '', '', 1, 0 FROM proxies;
 DROP TABLE proxies;

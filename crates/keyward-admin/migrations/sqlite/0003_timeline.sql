@@ -1,6 +1,8 @@
 -- The mark of `head`: random bits that the commit of that revision drew. A copy of the store that goes on by itself draws
 -- others, so that a revision and its mark together name one state.
 ALTER TABLE store ADD COLUMN mark INTEGER NOT NULL DEFAULT 0;
+-- Where the store lived when its list of tables was last known to be complete; null: it never was.
+ALTER TABLE store ADD COLUMN confirmed TEXT;
 
 -- Revisions that were the head before, with their marks.
 CREATE TABLE timeline (
@@ -30,10 +32,12 @@ CREATE TABLE known_tables (
     mode TEXT NOT NULL,
     -- `none`, `fallback`, `always`, or empty where the filter does not say.
     inline_keys TEXT NOT NULL,
+    -- 0: a filter that asked once, and may be gone.
+    counts INTEGER NOT NULL,
     -- Differs with each write, so that a row is removed only by who knows its newest state.
     stamp INTEGER NOT NULL,
     PRIMARY KEY (node, vm, table_id, token)
 ) WITHOUT ROWID;
-INSERT INTO known_tables (node, vm, table_id, token, filter, max_staleness_ms, mode, inline_keys, stamp)
-    SELECT node, vm, '', '', filter, max_staleness_ms, '', '', 0 FROM proxies;
+INSERT INTO known_tables (node, vm, table_id, token, filter, max_staleness_ms, mode, inline_keys, counts, stamp)
+    SELECT node, vm, '', '', filter, max_staleness_ms, '', '', 1, 0 FROM proxies;
 DROP TABLE proxies;

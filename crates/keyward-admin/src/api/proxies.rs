@@ -6,8 +6,7 @@ use super::read::Query;
 use crate::app::App;
 use crate::service::proxies::{Applied, ProxyView};
 use axum::Json;
-use axum::extract::{RawQuery, State};
-use axum::extract::Path;
+use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use keyward_policy::duration;
 use keyward_policy::timeline::{Enforcement, InlineKeys};
@@ -36,7 +35,7 @@ pub(super) struct AppliedView {
 #[derive(Debug, Serialize, ToSchema)]
 struct DoubtView {
     /// What keeps the service from naming a time.
-    #[schema(pattern = "^(shadow_mode|inline_keys|older_filter|disputed|no_staleness_limit|store_went_back|started_lately|replicas_unseen)$")]
+    #[schema(pattern = "^(shadow_mode|inline_keys|older_filter|disputed|no_staleness_limit|store_went_back|vms_may_be_missing|replicas_unseen)$")]
     reason: &'static str,
     /// How many VMs it is about. Missing where that is not what counts.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,6 +60,9 @@ impl From<Applied> for AppliedView {
 pub(super) struct ProxiesView {
     /// The newest revision of the store.
     head: u64,
+    /// Whether VMs may serve that are not listed: the store failed over or came from a backup, and nobody has confirmed the
+    /// list since.
+    may_be_incomplete: bool,
     nodes: Vec<NodeView>,
 }
 
@@ -141,7 +143,25 @@ pub(super) async fn list(
             node.vms.push(VmView::new(vm, head));
         }
     }
-    Ok(Json(ProxiesView { head, nodes }))
+    let may_be_incomplete = app.service.proxies.may_miss_tables();
+    Ok(Json(ProxiesView { head, may_be_incomplete, nodes }))
+}
+
+/// Confirm that no VM is missing in the list
+///
+/// A store that failed over to a copy, or came from a backup, may have lost VMs that still serve, so receipts name no time.
+/// Confirm once every proxy that runs is listed.
+#[utoipa::path(
+    post, path = "/v1/proxies/confirm", tag = "proxies", security(("admin" = [])),
+    responses((status = 204, description = "Receipts name times again")))]
+pub(super) async fn confirm(
+    Admin(caller): Admin,
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Result<StatusCode, Problem> {
+    Query::parse(query.as_deref()).finish()?;
+    app.service.confirm_proxies(&caller.name).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Forget a VM that does not come back

@@ -47,6 +47,7 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(permissions::list))
         .routes(routes!(proxies::list))
         .routes(routes!(proxies::forget))
+        .routes(routes!(proxies::confirm))
         .routes(routes!(audit::list))
         .routes(routes!(manifest::export))
         .routes(routes!(manifest::poll))

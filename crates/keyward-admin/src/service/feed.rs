@@ -1,7 +1,7 @@
 //! The newest state of the store, and pages of changes, encoded once and shared by all who ask.
 
 use super::error::{Error, Result};
-use super::proxies::Proxies;
+use super::proxies::{Found, Proxies};
 use crate::store::manifest::Changes;
 use crate::store::{Head, Store};
 use bytes::Bytes;
@@ -50,8 +50,6 @@ pub struct Feed {
     state: watch::Sender<FeedState>,
     pages: Arc<Mutex<Pages>>,
     proxies: Arc<Proxies>,
-    /// When the read began that last showed the newest state.
-    read_at: Arc<Mutex<Instant>>,
     /// A state was committed of which it cannot be told here whether the known one led to it.
     look: Arc<Notify>,
 }
@@ -79,14 +77,12 @@ impl Feed {
     /// Starts with what the store is now.
     pub fn new(store: Store, head: Head, proxies: Arc<Proxies>) -> Self {
         let state = FeedState { head: Arc::new(head), tokens_epoch: 0, reachable: true, closing: false };
-        let read_at = Arc::new(Mutex::new(Instant::now()));
-        Self { store, state: watch::Sender::new(state), pages: Arc::default(), proxies, read_at, look: Arc::default() }
+        Self { store, state: watch::Sender::new(state), pages: Arc::default(), proxies, look: Arc::default() }
     }
 
-    /// Until when an answer made now is known to be true: the store may have changed since it was last read, unless
-    /// nobody else can change it.
-    pub fn as_of(&self) -> Instant {
-        if self.store.is_shared() { self.proxies.contact_until().min(*self.read_at.lock()) } else { Instant::now() }
+    /// Has the store read soon.
+    pub fn look(&self) {
+        self.look.notify_one();
     }
 
     /// Waits until the store has to be read because a state was committed that does not follow the known one.
@@ -109,55 +105,66 @@ impl Feed {
     pub fn publish(&self, head: Head) {
         let point = head.point();
         let mut moved = false;
+        let mut has_all_tables = false;
         self.state.send_if_modified(|state| {
             let known = &state.head;
             let follows = head.after == Some(known.point()) || point == known.point();
             let is_newer = head.version >= known.version && head.compacted >= known.compacted;
-            let same = head.identity == known.identity;
-            if !same || !follows || !is_newer {
-                if point != known.point() || !same {
+            let is_same_store = head.identity == known.identity && head.lineage == known.lineage;
+            if !is_same_store || !follows || !is_newer {
+                if point != known.point() || !is_same_store {
                     self.look.notify_one();
                 }
                 return false;
             }
             moved = point != known.point();
+            has_all_tables = head.has_all_tables;
             let news = moved || head.version != known.version || head.compacted != known.compacted;
-            if news {
-                state.head = Arc::new(head);
-            }
+            state.head = Arc::new(head);
             news
         });
         if moved {
             self.proxies.advance(point);
         }
+        if has_all_tables {
+            self.proxies.confirm();
+        }
     }
 
     /// Takes a state of the store that was read by asking for what followed `known`, beginning at `begun`. Returns whether
-    /// the store went back: then `known` is no part of it.
+    /// the store went back, or is found elsewhere: then what was told and written may be lost.
     pub fn publish_read(&self, known: &Head, head: Head, begun: Instant) -> bool {
         let point = head.point();
         let led_here = head.after == Some(known.point()) || point == known.point();
         let went_back = !led_here || head.version < known.version || head.identity != known.identity;
-        if went_back {
-            tracing::error!(
-                known = known.revision,
-                revision = head.revision,
-                store = head.identity,
-                "the store went back or is another one: changes may be lost, and filters load all keys again"
-            );
+        let has_moved = went_back || head.lineage != known.lineage;
+        if has_moved {
+            if went_back {
+                tracing::error!(
+                    known = known.revision,
+                    revision = head.revision,
+                    store = head.identity,
+                    "the store went back or is another one: changes may be lost, and filters load all keys again"
+                );
+            }
+            if !head.has_all_tables {
+                tracing::warn!(
+                    "the store failed over or came from a backup: filter VMs may be missing in its list, and receipts name no \
+                     time until somebody runs `keyward proxies confirm`"
+                );
+            }
             // First the acknowledgements: no receipt may count them for the other timeline.
-            self.proxies.fork(point);
+            self.proxies.moved(found(&head), went_back);
             self.state.send_modify(|state| state.head = Arc::new(head));
         } else {
             self.publish(head);
         }
         let state = self.state.borrow().head.point();
-        let mut read_at = self.read_at.lock();
         // A newer state that was not taken is not what pages are made of.
-        if state.revision >= point.revision {
-            *read_at = (*read_at).max(begun);
+        if state == point || state.revision > point.revision {
+            self.proxies.read(begun);
         }
-        went_back
+        has_moved
     }
 
     /// Tokens were read again.
@@ -245,6 +252,11 @@ impl Feed {
         }
         Ok(first)
     }
+}
+
+/// How the store was found.
+pub(super) fn found(head: &Head) -> Found {
+    Found { head: head.point(), has_lineage: head.lineage.is_some(), has_all_tables: head.has_all_tables }
 }
 
 fn encode(since: u64, changes: &Changes) -> Result<EncodedPage> {

@@ -1,7 +1,7 @@
 //! Filters fetch what changed, and wait for what will.
 
 use super::feed::EncodedPage;
-use super::proxies::{Answered, Message, PollGuard, PollHeaders, Question};
+use super::proxies::{Answered, Message, PollGuard, PollHeaders, Question, Step};
 use super::tokens::Principal;
 use super::{Error, Result, Service};
 use keyward_policy::timeline::Mark;
@@ -69,19 +69,16 @@ impl Service {
         let guard = self.proxies.begin(&poll.headers, &principal.fingerprint, question);
         let guard = guard.map_err(|too_many| Error::TooManyTables(too_many.0))?;
         // Who holds a table already is kept before anything else: the service may stop while this poll waits.
-        if let Some(guard) = &guard {
-            self.record(guard).await?;
-        }
+        self.make_ready(guard.as_ref()).await?;
         let first = guard.as_ref().is_some_and(PollGuard::is_first);
         let (mut as_of, mut page) = self.next_page(principal, &poll, first).await?;
         if let Some(guard) = guard {
             if !page.more {
                 guard.gives();
-                if guard.is_unrecorded() {
-                    self.record(&guard).await?;
+                if guard.step() != Step::Ready {
+                    self.make_ready(Some(&guard)).await?;
                     // What was committed before the table counted is to be in it.
-                    as_of = self.feed.as_of();
-                    page = Box::pin(self.feed.page(poll.since, poll.base, poll.mark, poll.limit)).await?;
+                    (as_of, page) = self.page_now(&poll).await?;
                 }
             }
             guard.answered(Answered { complete: !page.more, revision: page.revision, as_of });
@@ -89,14 +86,39 @@ impl Service {
         Ok((page, offset_ms(as_of, arrived)))
     }
 
+    /// The page, and as of when it is contact.
+    async fn page_now(&self, poll: &Poll) -> Result<(Instant, EncodedPage)> {
+        let as_of = self.proxies.as_of().ok_or(Error::Unavailable)?;
+        Ok((as_of, Box::pin(self.feed.page(poll.since, poll.base, poll.mark, poll.limit)).await?))
+    }
+
+    /// Does what has to be done before an answer counts as contact.
+    async fn make_ready(&self, guard: Option<&PollGuard>) -> Result<()> {
+        let deadline = Instant::now() + self.patience();
+        loop {
+            let progress = self.proxies.progress();
+            match guard.map_or_else(|| self.proxies.step(), PollGuard::step) {
+                Step::Ready => return Ok(()),
+                Step::Record => {
+                    if let Some(guard) = guard {
+                        self.record(guard).await?;
+                    }
+                    continue;
+                }
+                Step::Tell => {}
+                Step::Read => self.feed.look(),
+            }
+            if tokio::time::timeout_at(deadline, progress).await.is_err() {
+                return Err(Error::Unavailable);
+            }
+        }
+    }
+
     /// Has the store hold a table before its VM can serve from it. Whoever comes while others are written is written
     /// with all that came meanwhile.
     async fn record(&self, guard: &PollGuard) -> Result<()> {
-        if !guard.is_unrecorded() {
-            return Ok(());
-        }
         let _turn = self.proxies.turn.lock().await;
-        while guard.is_unrecorded() {
+        while guard.step() == Step::Record {
             let records = self.proxies.take_unsaved(MAX_RECORDED_AT_ONCE);
             if records.is_empty() {
                 return Err(Error::Unavailable);
@@ -135,6 +157,27 @@ impl Service {
         }
     }
 
+    /// A person confirms that every VM which may serve is in the list, or has refused everything for good. Receipts name
+    /// times again after a failover.
+    ///
+    /// # Errors
+    /// When the store cannot be written, or has moved.
+    pub async fn confirm_proxies(&self, actor: &str) -> Result<()> {
+        match self.feed.state().head.lineage.as_deref() {
+            Some(lineage) => {
+                if !self.store.confirm_tables(lineage, self.by(actor)).await? {
+                    return Err(Error::Unavailable);
+                }
+                self.refresh().await
+            }
+            // Nothing that could be kept: it holds until this process ends or loses its connection.
+            None => {
+                self.proxies.confirm();
+                Ok(())
+            }
+        }
+    }
+
     /// Forgets a VM that does not come back. One that asks again is simply new.
     ///
     /// # Errors
@@ -149,7 +192,7 @@ impl Service {
         Ok(())
     }
 
-    /// The page, and until when it is known to be true.
+    /// The page once there is one to give, and as of when it is contact.
     async fn next_page(
         &self,
         principal: &Arc<Principal>,
@@ -169,8 +212,7 @@ impl Service {
             // An empty store answers a VM's first request at once, so that it is ready and does not wait for a key.
             && !(first && poll.since == 0);
         if !up_to_date || poll.wait.is_zero() || state.closing {
-            let as_of = self.feed.as_of();
-            return Ok((as_of, Box::pin(self.feed.page(poll.since, poll.base, poll.mark, poll.limit)).await?));
+            return self.page_now(poll).await;
         }
         let before = Arc::clone(head);
         let _waiter = Waiter::enter(principal, self.settings.max_waiters)?;
@@ -204,8 +246,7 @@ impl Service {
         if !self.tokens.is_valid(principal) {
             return Err(Error::TokenEnded);
         }
-        let as_of = self.feed.as_of();
-        Ok((as_of, Box::pin(self.feed.page(poll.since, poll.base, poll.mark, poll.limit)).await?))
+        self.page_now(poll).await
     }
 
     /// A page of changes for whoever is no filter: not held, not counted.

@@ -77,6 +77,8 @@ pub struct Service {
     sense_of_time: parking_lot::Mutex<upkeep::SenseOfTime>,
     /// The name of this replica among those that share the store.
     replica: Arc<str>,
+    /// Listening has to begin again: the store is found elsewhere.
+    listen_again: tokio::sync::Notify,
 }
 
 impl Service {
@@ -85,11 +87,12 @@ impl Service {
     /// # Errors
     /// When the store cannot be read.
     pub async fn new(store: Store, settings: Settings, clock: Clock) -> Result<Arc<Self>> {
+        // First the rows: those of the place that the head names are among them.
+        let known = store.proxies().await?;
         let head = store.head().await?;
         let tokens = Tokens::new(store.clone(), clock.clone(), settings.tokens.clone());
         tokens.refresh(&head).await?;
-        let (known, shared) = (store.proxies().await?, store.is_shared());
-        let proxies = Proxies::new(clock.clone(), known, head.point(), shared, settings.tables);
+        let proxies = Proxies::new(clock.clone(), known, feed::found(&head), store.is_shared(), settings.tables);
         Ok(Arc::new(Self {
             settings,
             feed: Feed::new(store.clone(), head, Arc::clone(&proxies)),
@@ -97,6 +100,7 @@ impl Service {
             tokens,
             clock,
             sense_of_time: parking_lot::Mutex::default(),
+            listen_again: tokio::sync::Notify::new(),
             replica: hex::encode(random::bytes::<8>()).into(),
             store,
         }))

@@ -86,7 +86,9 @@ impl Service {
             self.tokens.forget_version();
         }
         let tokens_changed = self.tokens.refresh(&head).await?;
-        self.feed.publish_read(&known, head, begun);
+        if self.feed.publish_read(&known, head, begun) {
+            self.listen_again.notify_one();
+        }
         if tokens_changed {
             self.feed.tokens_changed();
         }
@@ -143,17 +145,20 @@ impl Service {
 
     async fn listen_until_lost(&self) -> crate::store::Result<()> {
         let Some(mut listener) = self.store.listen().await? else { return Ok(()) };
-        // What is written from now on is told; what was written before is read.
-        let revision = self.store.head().await?.revision;
-        self.proxies.listening(revision, self.store.proxies().await?);
-        let hello = [Message { hello: true, ..Message::beat(&self.replica) }.encode()];
-        if let Err(error) = self.in_time(self.store.notify(RECEIPTS, &hello)).await {
-            tracing::warn!(error, "the other replicas could not be greeted");
-            return Ok(());
+        // What is written from now on is told; what was written before is read. All of it has to be of one server.
+        let before = self.store.head().await?;
+        let known = self.store.proxies().await?;
+        match tokio::time::timeout(self.patience(), self.refresh()).await {
+            Ok(Ok(())) if self.feed.state().head.lineage == before.lineage => {}
+            _ => return Ok(()),
         }
-        // What was changed before listening began is not told.
-        let _ = tokio::time::timeout(self.patience(), self.refresh()).await;
-        while let Ok(heard) = tokio::time::timeout(DEAF_AFTER, listener.next()).await {
+        self.proxies.listening(before.revision, known);
+        loop {
+            let heard = tokio::select! {
+                heard = tokio::time::timeout(DEAF_AFTER, listener.next()) => heard,
+                () = self.listen_again.notified() => return Ok(()),
+            };
+            let Ok(heard) = heard else { break };
             let Some(heard) = heard? else { break };
             match heard.channel.as_str() {
                 CHANGES => {
@@ -177,7 +182,8 @@ impl Service {
         let mut last = Instant::now();
         loop {
             ticks.tick().await;
-            let messages = self.proxies.take_messages(&self.replica, last.elapsed() >= BEAT);
+            let beats = last.elapsed() >= BEAT;
+            let messages = self.proxies.take_messages(&self.replica, beats);
             if messages.is_empty() {
                 continue;
             }
@@ -188,6 +194,10 @@ impl Service {
                 tokio::time::sleep(LOOK).await;
             } else {
                 self.proxies.told_others(last);
+                // Answers are contact as of now, once the store was read.
+                if beats {
+                    self.feed.look();
+                }
             }
         }
     }
@@ -203,6 +213,9 @@ impl Service {
             }
             saved = Instant::now();
             self.record_waiting().await;
+            if self.proxies.missing_tables_are_gone() {
+                self.confirm_when_gone().await;
+            }
             let forgotten = self.proxies.take_forgotten();
             if forgotten.is_empty() {
                 continue;
@@ -211,6 +224,14 @@ impl Service {
                 self.proxies.not_forgotten(forgotten);
                 tracing::warn!(error, "filter VMs that are gone could not be forgotten; it is tried again");
             }
+        }
+    }
+
+    /// Every table that was missing is gone, as the operator promised.
+    async fn confirm_when_gone(&self) {
+        match tokio::time::timeout(self.patience(), self.confirm_proxies("keyward")).await {
+            Ok(Ok(())) => tracing::info!("every filter VM that was missing in the list refuses everything by now"),
+            failed => tracing::warn!(?failed, "that the list of filter VMs is complete could not be kept; it is tried again"),
         }
     }
 

@@ -26,10 +26,7 @@ impl Store {
     /// Starts a change, after the one that is being made.
     pub(super) async fn change_as(&self, priority: Priority) -> Result<Change> {
         let mut tx = self.pool.begin_write(priority).await?;
-        // An update and not `SELECT … FOR UPDATE`, which SQLite does not know.
-        let sql = "UPDATE store SET head = head WHERE one = 1 \
-                   RETURNING identity, head, live_count, live_checksum, compacted, version, mark, mark AS mark_then";
-        let mut head = read_head(tx.row(sql, &[]).await?.as_ref(), Point::default())?;
+        let mut head = read_head(tx.row(self.head_sql.lock, &[]).await?.as_ref(), Point::default())?;
         let found = head.point();
         head.after = Some(found);
         Ok(Change { tx, head, found })

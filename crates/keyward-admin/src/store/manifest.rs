@@ -2,7 +2,7 @@
 
 use super::database::Store;
 use super::error::{Error, Result};
-use super::head::{HEAD, Head, read_head, signed, unsigned};
+use super::head::{Head, read_head, signed, unsigned};
 use super::record::split_permissions;
 use super::sql::{Arg, Priority, Row};
 use keyward_policy::manifest::{Change as WireChange, LiveKey};
@@ -127,8 +127,9 @@ impl Store {
     /// Up to `limit` changes after `since`, without the tombstones up to `base`, which the asker has no use for.
     ///
     /// # Errors
-    /// [`Error::Forked`] where `mark` is given and is not the mark of `since`, [`Error::Ahead`] where `since` or `base` is later than the store, [`Error::Compacted`] where a tombstone after
-    /// `base` is gone (never for `since` 0, from where there is nothing to unlearn); or when the database cannot be read.
+    /// [`Error::Forked`] where `mark` is given and is not the mark of `since`, [`Error::Ahead`] where `since` or `base` is
+    /// later than the store, [`Error::Compacted`] where a tombstone after `base` is gone (never for `since` 0, from where
+    /// there is nothing to unlearn); or when the database cannot be read.
     pub async fn changes(&self, since: u64, base: u64, mark: Option<Mark>, limit: u32) -> Result<Changes> {
         // All keys in one row: the SQLite driver hands each row from its thread to this one, which takes longer than
         // reading it. A load of 200,000 keys in pages of 150 took 1.2 s without, and takes 0.7 s.
@@ -141,7 +142,7 @@ impl Store {
 
         let mut tx = self.pool.begin_read().await?;
         let asker = Point { revision: since, mark: mark.unwrap_or_default() };
-        let head = read_head(tx.row(HEAD, &[Arg::Int(signed(since))]).await?.as_ref(), asker)?;
+        let head = read_head(tx.row(self.head_sql.select, &[Arg::Int(signed(since))]).await?.as_ref(), asker)?;
         if since.max(base) > head.revision {
             return Err(Error::Ahead(head.revision));
         }

@@ -1,7 +1,7 @@
 //! Tables of keys that filter VMs may serve from, kept so that a restarted service still counts those that may hold an
 //! old key.
 
-use super::database::{RECEIPTS, Store};
+use super::database::{CONFIRM, RECEIPTS, Store};
 use super::error::Result;
 use super::head::unsigned;
 use super::sql::{Arg, Priority};
@@ -28,6 +28,8 @@ pub struct ProxyRecord {
     pub mode: Option<Enforcement>,
     /// Whether the configuration has keys of its own. `None` means that the VM does not say.
     pub inline_keys: Option<InlineKeys>,
+    /// Whether the table counts. One of an older filter that asked once may be that of a VM which Envoy threw away.
+    pub counts: bool,
     /// Differs with each write of the row.
     pub stamp: i64,
 }
@@ -38,7 +40,8 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn proxies(&self) -> Result<Vec<ProxyRecord>> {
-        let sql = "SELECT node, vm, table_id, token, filter, max_staleness_ms, mode, inline_keys, stamp FROM known_tables";
+        let sql = "SELECT node, vm, table_id, token, filter, max_staleness_ms, mode, inline_keys, counts, stamp \
+                   FROM known_tables";
         let rows = self.pool.rows(sql, &[]).await?;
         rows.iter()
             .map(|row| {
@@ -51,6 +54,7 @@ impl Store {
                     max_staleness: row.opt_int("max_staleness_ms")?.map(unsigned).transpose()?.map(Duration::from_millis),
                     mode: Enforcement::parse(&row.text("mode")?),
                     inline_keys: InlineKeys::parse(&row.text("inline_keys")?),
+                    counts: row.int("counts")? != 0,
                     stamp: row.int("stamp")?,
                 })
             })
@@ -63,17 +67,18 @@ impl Store {
     /// When the database cannot be written: then nothing was.
     pub async fn save_proxies(&self, records: &[ProxyRecord], messages: &[String]) -> Result<()> {
         const SQLITE: &str = "INSERT INTO known_tables (node, vm, table_id, token, filter, max_staleness_ms, mode, \
-            inline_keys, stamp) SELECT value ->> 'n', value ->> 'v', value ->> 't', value ->> 'k', value ->> 'f', \
-            value ->> 's', value ->> 'm', value ->> 'i', value ->> 'x' FROM json_each($1) WHERE true \
+            inline_keys, counts, stamp) SELECT value ->> 'n', value ->> 'v', value ->> 't', value ->> 'k', \
+            value ->> 'f', value ->> 's', value ->> 'm', value ->> 'i', value ->> 'c', value ->> 'x' \
+            FROM json_each($1) WHERE true \
             ON CONFLICT (node, vm, table_id, token) DO UPDATE SET filter = excluded.filter, \
             max_staleness_ms = excluded.max_staleness_ms, mode = excluded.mode, inline_keys = excluded.inline_keys, \
-            stamp = excluded.stamp";
+            counts = excluded.counts, stamp = excluded.stamp";
         const POSTGRES: &str = "INSERT INTO known_tables (node, vm, table_id, token, filter, max_staleness_ms, mode, \
-            inline_keys, stamp) SELECT n, v, t, k, f, s, m, i, x FROM jsonb_to_recordset($1::jsonb) AS r (n text, v text, \
-            t text, k text, f text, s bigint, m text, i text, x bigint) ORDER BY n, v, t, k \
+            inline_keys, counts, stamp) SELECT n, v, t, k, f, s, m, i, c, x FROM jsonb_to_recordset($1::jsonb) AS r \
+            (n text, v text, t text, k text, f text, s bigint, m text, i text, c bigint, x bigint) ORDER BY n, v, t, k \
             ON CONFLICT (node, vm, table_id, token) DO UPDATE SET filter = excluded.filter, \
             max_staleness_ms = excluded.max_staleness_ms, mode = excluded.mode, inline_keys = excluded.inline_keys, \
-            stamp = excluded.stamp";
+            counts = excluded.counts, stamp = excluded.stamp";
         let rows: Vec<_> = records
             .iter()
             .map(|record| {
@@ -81,7 +86,8 @@ impl Store {
                 json!({
                     "n": record.node, "v": record.vm, "t": record.table, "k": record.token, "f": record.filter,
                     "s": staleness, "m": record.mode.map_or("", Enforcement::as_str),
-                    "i": record.inline_keys.map_or("", InlineKeys::as_str), "x": record.stamp,
+                    "i": record.inline_keys.map_or("", InlineKeys::as_str), "c": i64::from(record.counts),
+                    "x": record.stamp,
                 })
             })
             .collect();
@@ -135,6 +141,22 @@ impl Store {
         }
         change.commit().await?;
         Ok(())
+    }
+
+    /// Keeps that no table is missing in a store that lives at `lineage`, and tells the other replicas. Returns whether it
+    /// lives there.
+    ///
+    /// # Errors
+    /// When the database cannot be written: then nothing was.
+    pub async fn confirm_tables(&self, lineage: &str, by: super::keys::By<'_>) -> Result<bool> {
+        let mut change = self.change().await?;
+        if change.head.lineage.as_deref() != Some(lineage) {
+            return Ok(false);
+        }
+        change.tx.execute(CONFIRM, &[Arg::Text(lineage)]).await?;
+        change.audit(by.at.unix_ms(), by.actor, "proxies.confirm", "", "", None, &json!({})).await?;
+        change.commit().await?;
+        Ok(true)
     }
 
     /// The moment that has surely come, as it was last kept.

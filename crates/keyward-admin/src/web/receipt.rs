@@ -126,6 +126,11 @@ impl ReceiptView {
 fn doubt(doubts: &Doubts) -> Option<&'static str> {
     if doubts.store_went_back {
         Some("The store went back to an earlier state: this change may be lost.")
+    } else if doubts.vms_may_be_missing {
+        Some(
+            "The store failed over, was restored or upgraded, so the list of proxies may lack some: an administrator has to \
+             confirm it with keyward proxies confirm.",
+        )
     } else if doubts.shadow > 0 {
         Some("At least one filter is in shadow mode and refuses nothing.")
     } else if doubts.inline_keys > 0 {

@@ -10,11 +10,16 @@
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "a simulation that goes wrong is to stop")]
 
 mod dice;
+mod fault;
+mod judge;
+mod replica;
 mod store;
+mod table;
 mod world;
 
+use fault::{Fault, Totals};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use world::{Fault, Totals, World};
+use world::World;
 
 /// Runs a seed and returns what happened, or which promise was broken.
 fn run(seed: u64, fault: Option<Fault>) -> Result<Totals, String> {

@@ -1,15 +1,20 @@
 //! Time, and everything that happens in it.
 
 use crate::dice::Dice;
+use crate::fault::{Fault, Totals};
+use crate::replica::Replica;
 use crate::store::Store;
+use crate::table::{Sent, Table};
 use keyward_admin::clock::Clock;
-use keyward_admin::service::proxies::{Answered, Limits, Message, PollGuard, PollHeaders, Proxies, Question};
+use keyward_admin::service::proxies::{
+    Answered, Found, Limits, Message, PollGuard, PollHeaders, Proxies, Question, Step,
+};
 use keyward_policy::digest::Digest;
-use keyward_policy::sync::{Answer, ManifestSync, Outcome, Request, RequestId, RootId, Settings};
+use keyward_policy::sync::{Answer, Outcome, Request, RequestId};
 use keyward_policy::timeline::{Enforcement, InlineKeys, Point};
 use keyward_policy::timestamp::Timestamp;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -17,167 +22,48 @@ use tokio::time::Instant;
 
 const TICK_MS: u64 = 250;
 const END_MS: u64 = 120_000;
-/// The longest `max_staleness` where the store can fail over.
+/// The longest `max_staleness`, where one is promised.
 const LONGEST_SECS: u64 = 10;
 const EPOCH_MS: i64 = 1_800_000_000_000;
 
-/// What was wrong with receipts once, planted again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// Acknowledgements count across timelines.
-    NoTimeline,
-    /// Two tables of a VM are counted as one.
-    OneIdPerVm,
-    /// A table counts from its second poll on, and is kept later.
-    CountedLate,
-    /// Contact is the time at which an answer arrives.
-    ContactOnArrival,
-    /// Keys of the configuration are not told.
-    InlineNotTold,
-    /// Shadow mode is not told.
-    ShadowNotTold,
-    /// A jump of the wall clock makes VMs look gone.
-    WallClockJumps,
-    /// Replicas send each other times of clocks that differ.
-    WallClocksDiffer,
-    /// Anybody can acknowledge for a table.
-    ForgedAcknowledgement,
-    /// A VM that never comes back counts for ever.
-    NothingForgets,
-}
-
-impl Fault {
-    pub const ALL: [Self; 10] = [
-        Self::NoTimeline,
-        Self::OneIdPerVm,
-        Self::CountedLate,
-        Self::ContactOnArrival,
-        Self::InlineNotTold,
-        Self::ShadowNotTold,
-        Self::WallClockJumps,
-        Self::WallClocksDiffer,
-        Self::ForgedAcknowledgement,
-        Self::NothingForgets,
-    ];
-}
-
-/// How often things happened, over all seeds.
-#[derive(Debug, Default)]
-pub struct Totals {
-    pub polls: u64,
-    pub receipts: u64,
-    pub times_named: u64,
-    pub promises_judged: u64,
-    pub failovers: u64,
-    pub restarts: u64,
-    pub cuts: u64,
-    pub forged: u64,
-}
-
-impl Totals {
-    pub fn add(&mut self, other: &Self) {
-        self.polls += other.polls;
-        self.receipts += other.receipts;
-        self.times_named += other.times_named;
-        self.promises_judged += other.promises_judged;
-        self.failovers += other.failovers;
-        self.restarts += other.restarts;
-        self.cuts += other.cuts;
-        self.forged += other.forged;
-    }
-
-    pub fn assert_everything_happened(&self) {
-        let all = [self.polls, self.receipts, self.times_named, self.promises_judged, self.failovers, self.restarts];
-        assert!(all.iter().all(|count| *count > 0) && self.cuts > 0 && self.forged > 0, "{self:?}");
-    }
-}
-
-/// A table of keys in a VM.
-struct Table {
-    id: String,
-    vm: String,
-    token: Arc<str>,
-    sync: ManifestSync,
-    root: RootId,
-    mode: Enforcement,
-    inline_keys: InlineKeys,
-    /// When the first page that completes it was made.
-    given_at: Option<u64>,
-    /// Until when the way to the service is cut.
-    cut_until: u64,
-    /// The longest delay each way.
-    delay_ms: u64,
-}
-
-impl Table {
-    /// Whether a request with this key would pass.
-    fn accepts(&self, digest: &Digest, now: Duration) -> bool {
-        let serves = self.sync.keys(self.root, now);
-        match self.mode {
-            Enforcement::Shadow => serves.is_ok(),
-            // A configuration may hold a copy under another id.
-            _ if self.inline_keys != InlineKeys::None => self.sync.in_use().is_some(),
-            Enforcement::Enforce => serves.is_ok_and(|keys| keys.get(digest).is_some()),
-        }
-    }
-}
-
-struct Sent {
-    table: String,
-    request: Request,
-    arrived: Option<Instant>,
-    guard: Option<PollGuard>,
-    until: u64,
-    first: bool,
-}
+/// The place of a replica, and the process that ran there.
+type Process = (usize, u64);
 
 enum Event {
     Tick,
     Chaos,
     Arrives(Sent),
+    GoesOn(Process, Sent),
+    Committed(Process, Vec<String>),
+    Told(Process, Instant),
     Released(String, RequestId),
     Delivered { table: String, id: RequestId, status: u16, body: String, as_of: i64 },
 }
 
-struct Replica {
-    proxies: Arc<Proxies>,
-    name: Arc<str>,
-    known: Point,
-    read_at: Instant,
-    held: Vec<Sent>,
-    looks_at: u64,
-}
-
-/// A receipt that named a time.
-struct Promise {
-    digest: Digest,
-    change: Point,
-    made_ms: u64,
-    by_ms: u64,
-    /// Tables without a limit whose rows a failover had lost.
-    excepted: Vec<String>,
-}
-
 pub struct World {
-    dice: Dice,
+    pub dice: Dice,
     fault: Option<Fault>,
-    now: u64,
-    start: Instant,
-    wall_ms: Arc<AtomicI64>,
+    pub now: u64,
+    pub wall_ms: Arc<AtomicI64>,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, Event>,
     sequence: u64,
-    store: Store,
+    pub store: Store,
     copy: Store,
-    replicas: Vec<Replica>,
+    /// Where the store lives, and where it lived when its list of tables was last known to be complete.
+    lineage: u64,
+    confirmed: u64,
+    pub replicas: Vec<Replica>,
     shared: bool,
-    tables: Vec<Table>,
-    /// Notifications in the order of their commits.
-    notes: Vec<(usize, String)>,
-    deletes: Vec<(Digest, Point)>,
-    promises: Vec<Promise>,
-    totals: Totals,
-    broken: Option<String>,
+    /// The operator promises the longest limit.
+    is_promised: bool,
+    /// The store does not say where it lives.
+    is_blind: bool,
+    pub tables: Vec<Table>,
+    pub deletes: Vec<(Digest, Point)>,
+    pub promises: Vec<crate::judge::Promise>,
+    pub totals: Totals,
+    pub broken: Option<String>,
 }
 
 impl World {
@@ -187,17 +73,19 @@ impl World {
             dice,
             fault,
             now: 0,
-            start: Instant::now(),
             wall_ms: Arc::new(AtomicI64::new(EPOCH_MS)),
             queue: BinaryHeap::new(),
             events: BTreeMap::new(),
             sequence: 0,
             store: Store::default(),
             copy: Store::default(),
+            lineage: 1,
+            confirmed: 1,
             replicas: Vec::new(),
             shared: false,
+            is_promised: false,
+            is_blind: false,
             tables: Vec::new(),
-            notes: Vec::new(),
             deletes: Vec::new(),
             promises: Vec::new(),
             totals: Totals::default(),
@@ -205,20 +93,21 @@ impl World {
         }
     }
 
-    fn has(&self, fault: Fault) -> bool {
+    pub fn has(&self, fault: Fault) -> bool {
         self.fault == Some(fault)
     }
 
     pub async fn run(mut self) -> Result<Totals, String> {
-        self.start = Instant::now();
         for _ in 0..1 + self.dice.below(8) {
             self.store.create(&mut self.dice);
         }
         self.copy = self.store.clone();
         // A store that is shared can fail over to a copy that lags behind; a file cannot.
-        let needs_failover = self.has(Fault::NoTimeline) || self.has(Fault::WallClocksDiffer);
-        self.shared = self.dice.chance(60) || needs_failover;
-        let count = if self.shared { 1 + self.dice.below(2) } else { 1 };
+        let needs_sharing = [Fault::NoTimeline, Fault::WallClocksDiffer, Fault::TrustsRows, Fault::NothingTold];
+        self.shared = self.dice.chance(60) || self.fault.is_some_and(|fault| needs_sharing.contains(&fault));
+        self.is_promised = self.dice.chance(60);
+        self.is_blind = self.dice.chance(15);
+        let count = if self.shared { 1 + self.dice.below(3) } else { 1 };
         for n in 0..count as usize {
             let replica = self.replica(n);
             self.replicas.push(replica);
@@ -268,7 +157,7 @@ impl World {
         Ok(())
     }
 
-    fn time(&self) -> Duration {
+    pub fn time(&self) -> Duration {
         Duration::from_millis(self.now)
     }
 
@@ -286,59 +175,42 @@ impl World {
             // By a clock that is hours ahead all limits have passed.
             rows.retain(|row| row.max_staleness.is_none());
         }
-        let head = self.store.point();
-        let limits = Limits { longest_staleness: Duration::from_secs(LONGEST_SECS), ..Limits::default() };
-        let proxies = Proxies::new(clock, rows.clone(), head, self.shared, limits);
-        if self.shared {
-            proxies.listening(head.revision, rows);
-        }
-        let now = Instant::now();
+        let longest_staleness = self.is_promised.then_some(Duration::from_secs(LONGEST_SECS));
+        let limits = Limits { longest_staleness, ..Limits::default() };
+        let listens_at = self.now + self.dice.below(1_000);
         Replica {
-            proxies,
+            proxies: Proxies::new(clock, rows, self.found(), self.shared, limits),
             name: format!("replica {n} {}", self.dice.next()).into(),
-            known: head,
-            read_at: now,
+            process: self.dice.next(),
+            known: self.store.point(),
+            lineage: self.lineage,
+            pages: HashMap::new(),
             held: Vec::new(),
             looks_at: self.now,
+            is_listening: false,
+            listens_at,
+            inbox: VecDeque::new(),
+            is_telling: false,
         }
+    }
+
+    /// The store, as a process finds it now.
+    fn found(&self) -> Found {
+        let is_blind = self.shared && self.is_blind;
+        let is_confirmed = self.confirmed == self.lineage || self.has(Fault::TrustsRows);
+        Found { head: self.store.point(), has_lineage: !is_blind, has_all_tables: is_confirmed && !is_blind }
     }
 
     fn new_vm(&mut self) {
         let vm = format!("vm_{:016x}", self.dice.next());
-        let mode = if self.dice.chance(15) { Enforcement::Shadow } else { Enforcement::Enforce };
-        let inline = [InlineKeys::None, InlineKeys::None, InlineKeys::None, InlineKeys::Fallback, InlineKeys::Always];
-        let inline_keys = self.dice.pick(&inline).copied().unwrap_or(InlineKeys::None);
         for _ in 0..1 + self.dice.below(2) {
-            // Where rows can be lost, no table has a longer limit than the service was told.
-            let limits = if self.shared {
-                &[Some(3), Some(6), Some(LONGEST_SECS)][..]
-            } else {
-                &[Some(3), Some(6), Some(15), Some(40), None]
-            };
-            let settings = Settings {
-                realm: "r".into(),
-                token: None,
-                store: None,
-                max_staleness: self.dice.pick(limits).copied().flatten().map(Duration::from_secs),
-                mode,
-                inline_keys,
-            };
-            let mut sync = ManifestSync::new(self.dice.next());
-            let root = sync.attach(settings, self.time());
-            let delay_ms = [1, 20, 2_000, 60_000][self.dice.below(4) as usize];
-            self.tables.push(Table {
-                id: format!("{:032x}", self.dice.next()),
-                vm: vm.clone(),
-                token: "token".into(),
-                sync,
-                root,
-                mode,
-                inline_keys,
-                given_at: None,
-                cut_until: 0,
-                delay_ms,
-            });
+            let (is_limited, now) = (self.shared && self.is_promised, self.time());
+            self.tables.push(Table::new(&mut self.dice, &vm, is_limited, LONGEST_SECS, now));
         }
+    }
+
+    fn is_running(&self, (n, process): Process) -> bool {
+        self.replicas[n].process == process
     }
 
     fn happen(&mut self, event: Event) {
@@ -350,12 +222,29 @@ impl World {
                 self.after(pause, Event::Chaos);
             }
             Event::Arrives(sent) => self.arrives(sent),
+            Event::GoesOn(process, sent) => self.goes_on(process, sent),
+            Event::Committed(process, messages) => {
+                if self.is_running(process) {
+                    messages.into_iter().for_each(|message| self.notify(message));
+                }
+            }
+            Event::Told((n, process), begun) => {
+                if self.is_running((n, process)) {
+                    self.replicas[n].is_telling = false;
+                    if self.dice.chance(10) {
+                        // The answer was lost: whether the others were told is not known.
+                        self.replicas[n].proxies.not_told();
+                    } else {
+                        self.replicas[n].proxies.told_others(begun);
+                    }
+                }
+            }
             Event::Released(table, id) => {
                 for n in 0..self.replicas.len() {
                     let held = &mut self.replicas[n].held;
                     if let Some(at) = held.iter().position(|sent| sent.table == table && sent.request.id == id) {
                         let sent = held.swap_remove(at);
-                        return self.answer(n, sent);
+                        return self.comes_due(n, sent);
                     }
                 }
             }
@@ -390,6 +279,7 @@ impl World {
                     arrived: None,
                     guard: None,
                     first: false,
+                    is_due: false,
                 };
                 if self.now >= table.cut_until {
                     self.after(delay, Event::Arrives(sent));
@@ -400,86 +290,140 @@ impl World {
             if self.replicas[n].looks_at <= self.now {
                 self.replicas[n].looks_at = self.now + 500;
                 self.look(n);
+                self.record(n);
             }
-            self.share(n);
+            if self.shared && !self.replicas[n].is_listening && self.replicas[n].listens_at <= self.now {
+                self.listen(n);
+            }
+            self.hear(n);
+            if !self.dice.chance(20) {
+                self.share(n);
+            }
             self.replicas[n].proxies.sweep();
+            if self.replicas[n].proxies.missing_tables_are_gone() {
+                self.totals.confirmations += 1;
+                self.confirm(n);
+            }
         }
-        self.hear();
         self.ask_receipts();
         self.judge();
     }
 
+    /// A replica keeps, or remembers, that no table is missing where it knows the store to live.
+    fn confirm(&mut self, n: usize) {
+        if self.is_blind {
+            self.replicas[n].proxies.confirm();
+        } else if self.replicas[n].lineage == self.lineage {
+            self.confirmed = self.lineage;
+            self.look(n);
+        }
+    }
+
     /// Reads the newest state of the store, as the service does twice a second.
     fn look(&mut self, n: usize) {
-        let point = self.store.point();
-        let passed = self.store.passed(self.replicas[n].known) || self.has(Fault::NoTimeline);
+        let found = self.found();
+        let sees_moves = !self.has(Fault::NoTimeline);
+        let went_back = sees_moves && !self.store.passed(self.replicas[n].known);
+        let has_moved = sees_moves && found.has_lineage && self.replicas[n].lineage != self.lineage;
         let replica = &mut self.replicas[n];
-        if !passed {
-            replica.proxies.fork(point);
-        } else if replica.known.revision < point.revision {
-            replica.proxies.advance(point);
+        if went_back || has_moved {
+            replica.proxies.moved(found, went_back);
+            replica.is_listening = false;
+            replica.inbox.clear();
+            replica.listens_at = self.now + self.dice.below(1_000);
+        } else {
+            if replica.known.revision < found.head.revision {
+                replica.proxies.advance(found.head);
+            }
+            if found.has_all_tables {
+                replica.proxies.confirm();
+            }
         }
-        let news = replica.known != point;
-        replica.known = point;
-        replica.read_at = Instant::now();
-        self.record(n);
+        let news = replica.known != found.head;
+        replica.known = found.head;
+        replica.lineage = self.lineage;
+        replica.proxies.read(Instant::now());
         if news {
+            replica.pages.clear();
             self.wake(n);
         }
     }
 
     fn wake(&mut self, n: usize) {
         for sent in std::mem::take(&mut self.replicas[n].held) {
-            self.answer(n, sent);
+            self.comes_due(n, sent);
         }
+    }
+
+    /// A poll was held for long enough, or there is something new.
+    fn comes_due(&mut self, n: usize, mut sent: Sent) {
+        sent.is_due = true;
+        let process = self.replicas[n].process;
+        self.after(0, Event::GoesOn((n, process), sent));
     }
 
     /// A replica committed a change: it knows at once, the others are told.
     fn published(&mut self, n: usize) {
         let point = self.store.point();
         self.replicas[n].known = point;
+        self.replicas[n].pages.clear();
         self.replicas[n].proxies.advance(point);
         if self.shared {
-            self.notes.push((n, format!("change {}", point.revision)));
+            self.notify(format!("change {}", point.revision));
         }
         self.wake(n);
     }
 
+    /// Everybody who listens is told something.
+    fn notify(&mut self, message: String) {
+        for replica in self.replicas.iter_mut().filter(|replica| replica.is_listening) {
+            replica.inbox.push_back(message.clone());
+        }
+    }
+
+    fn listen(&mut self, n: usize) {
+        self.look(n);
+        let rows: Vec<_> = self.store.rows.values().cloned().collect();
+        let replica = &mut self.replicas[n];
+        replica.is_listening = true;
+        replica.inbox.clear();
+        replica.proxies.listening(replica.known.revision, rows);
+    }
+
+    /// A replica begins to tell the others what is new.
     fn share(&mut self, n: usize) {
-        if !self.shared || self.dice.chance(20) {
+        let replica = &mut self.replicas[n];
+        if !self.shared || replica.is_telling {
             return;
         }
-        let begun = Instant::now();
-        let name = Arc::clone(&self.replicas[n].name);
-        for text in self.replicas[n].proxies.take_messages(&name, true) {
-            self.notes.push((n, text));
-        }
-        self.replicas[n].proxies.told_others(begun);
+        replica.is_telling = true;
+        let name = Arc::clone(&replica.name);
+        let (process, messages) = (replica.process, replica.proxies.take_messages(&name, true));
+        let commit = self.dice.below(300);
+        let answer = commit + self.dice.below(300);
+        self.after(commit, Event::Committed((n, process), messages));
+        self.after(answer, Event::Told((n, process), Instant::now()));
     }
 
     /// Delivers some of the notifications, in their order.
-    fn hear(&mut self) {
-        let count = self.notes.len().min(self.dice.below(20) as usize + 5);
-        let notes: Vec<_> = self.notes.drain(..count).collect();
-        for (from, text) in notes {
-            for n in 0..self.replicas.len() {
-                if let Some(revision) = text.strip_prefix("change ") {
-                    if n != from {
-                        self.look(n);
+    fn hear(&mut self, n: usize) {
+        let count = self.dice.below(20) + 5;
+        for _ in 0..count {
+            let Some(text) = self.replicas[n].inbox.pop_front() else { break };
+            if let Some(revision) = text.strip_prefix("change ") {
+                self.look(n);
+                if let Ok(revision) = revision.parse() {
+                    self.replicas[n].proxies.heard_change(revision);
+                }
+            } else if let Ok(mut message) = serde_json::from_str::<serde_json::Value>(&text) {
+                if self.has(Fault::WallClocksDiffer) {
+                    for news in message["vms"].as_array_mut().into_iter().flatten() {
+                        news["g"] = (news["g"].as_u64().unwrap_or(0) + 1_800_000).into();
                     }
-                    if let Ok(revision) = revision.parse() {
-                        self.replicas[n].proxies.heard_change(revision);
-                    }
-                } else if let Ok(mut message) = serde_json::from_str::<serde_json::Value>(&text) {
-                    if self.has(Fault::WallClocksDiffer) && n != from {
-                        for news in message["vms"].as_array_mut().into_iter().flatten() {
-                            news["g"] = (news["g"].as_u64().unwrap_or(0) + 1_800_000).into();
-                        }
-                    }
-                    let replica = &self.replicas[n];
-                    if let Ok(message) = serde_json::from_value::<Message>(message) {
-                        replica.proxies.hear(&replica.name, message);
-                    }
+                }
+                let replica = &self.replicas[n];
+                if let Ok(message) = serde_json::from_value::<Message>(message) {
+                    replica.proxies.hear(&replica.name, message);
                 }
             }
         }
@@ -492,14 +436,13 @@ impl World {
         if records.is_empty() {
             return;
         }
-        for message in replica.proxies.record_messages(&replica.name, &records) {
-            self.notes.push((n, message));
-        }
+        let messages = replica.proxies.record_messages(&replica.name, &records);
         for record in &records {
             let key = [&record.node, &record.vm, &record.table, &record.token].map(Clone::clone);
             self.store.rows.insert(key, record.clone());
         }
         replica.proxies.saved(records);
+        messages.into_iter().for_each(|message| self.notify(message));
     }
 
     fn headers(&self, at: usize, request: &Request) -> PollHeaders {
@@ -533,13 +476,36 @@ impl World {
         };
         sent.first = guard.as_ref().is_some_and(PollGuard::is_first);
         sent.guard = guard;
-        if !self.has(Fault::CountedLate) {
-            self.record(n);
+        self.goes_on((n, self.replicas[n].process), sent);
+    }
+
+    /// What the service does with a poll, one step at a time.
+    fn goes_on(&mut self, (n, process): Process, sent: Sent) {
+        if !self.is_running((n, process)) || self.now >= sent.until {
+            return;
         }
+        let step = match sent.guard.as_ref().map_or_else(|| self.replicas[n].proxies.step(), PollGuard::step) {
+            Step::Record if self.has(Fault::CountedLate) => Step::Ready,
+            Step::Tell if self.has(Fault::CountedLate) || self.has(Fault::NothingTold) => Step::Ready,
+            Step::Read if self.has(Fault::NothingRead) && self.as_of(n).is_some() => Step::Ready,
+            step => step,
+        };
+        match step {
+            Step::Record => self.record(n),
+            Step::Tell => self.share(n),
+            Step::Read => self.look(n),
+            Step::Ready => return self.holds_or_answers(n, sent),
+        }
+        let pause = self.dice.below(100);
+        self.after(pause, Event::GoesOn((n, process), sent));
+    }
+
+    fn holds_or_answers(&mut self, n: usize, sent: Sent) {
+        let Request { since, base, mark, wait, .. } = sent.request;
         let known = self.replicas[n].known;
         let is_up_to_date =
             since == known.revision && mark.is_none_or(|mark| mark == known.mark) && base == since && !sent.first;
-        if is_up_to_date && !wait.is_zero() {
+        if is_up_to_date && !wait.is_zero() && !sent.is_due {
             let (table, id) = (sent.table.clone(), sent.request.id);
             self.replicas[n].held.push(sent);
             return self.after(wait.as_millis() as u64, Event::Released(table, id));
@@ -547,26 +513,31 @@ impl World {
         self.answer(n, sent);
     }
 
-    fn as_of(&self, n: usize) -> Instant {
-        let replica = &self.replicas[n];
-        if self.shared { replica.read_at.min(replica.proxies.contact_until()) } else { Instant::now() }
+    fn as_of(&self, n: usize) -> Option<Instant> {
+        self.replicas[n].proxies.as_of()
     }
 
-    fn answer(&mut self, n: usize, sent: Sent) {
+    fn answer(&mut self, n: usize, mut sent: Sent) {
         let Request { since, base, mark, id, .. } = sent.request;
         let mark = mark.filter(|_| !self.has(Fault::NoTimeline));
-        let mut as_of = self.as_of(n);
-        let mut page = self.store.page(since, base, mark, 3);
+        let Some(as_of) = self.as_of(n) else { return };
+        let store = &self.store;
+        let page = self.replicas[n].pages.entry((since, base, mark)).or_insert_with(|| store.page(since, base, mark, 3));
+        let page = page.clone();
         let arrived = sent.arrived.unwrap_or(as_of);
-        let mut guard = sent.guard;
-        if let (Ok((_, false, _)), Some(guard), false) = (&page, &guard, self.has(Fault::CountedLate)) {
+        if let (Ok((_, false, _)), Some(guard), false) = (&page, &sent.guard, self.has(Fault::CountedLate)) {
             guard.gives();
-            if guard.is_unrecorded() {
-                self.record(n);
-                as_of = self.as_of(n);
-                page = self.store.page(since, base, mark, 3);
+            let is_ready = match guard.step() {
+                Step::Tell => self.has(Fault::NothingTold),
+                Step::Read => self.has(Fault::NothingRead),
+                step => step == Step::Ready,
+            };
+            if !is_ready {
+                sent.is_due = true;
+                return self.goes_on((n, self.replicas[n].process), sent);
             }
         }
+        let mut guard = sent.guard;
         let (status, body) = match page {
             Ok((body, more, revision)) => {
                 let table = self.tables.iter_mut().find(|table| table.id == sent.table);
@@ -593,85 +564,10 @@ impl World {
         }
     }
 
-    /// Asks for the receipts of late deletes, and keeps what they promise.
-    fn ask_receipts(&mut self) {
-        let late: Vec<_> = self.deletes.iter().rev().take(3).copied().collect();
-        for (digest, change) in late {
-            let n = self.dice.below(self.replicas.len() as u64) as usize;
-            self.ask_receipt(n, digest, change);
-        }
-    }
-
-    fn ask_receipt(&mut self, n: usize, digest: Digest, change: Point) {
-        self.totals.receipts += 1;
-        // A receipt is judged by the store as it is.
-        self.look(n);
-        let receipt = self.replicas[n].proxies.applied(change.revision);
-        let Some(by) = receipt.refused_everywhere_by else { return };
-        // A number that was given out again is another change.
-        if !self.store.passed(change) && !self.has(Fault::NoTimeline) {
-            return;
-        }
-        self.totals.times_named += 1;
-        let ahead = by.unix_ms() - self.wall_ms.load(Ordering::Relaxed);
-        let by_ms = self.now.saturating_add_signed(ahead);
-        let excepted =
-            self.tables.iter().filter(|table| self.is_excepted(table)).map(|table| table.id.clone()).collect();
-        self.promises.push(Promise { digest, change, made_ms: self.now, by_ms, excepted });
-    }
-
-    /// Whether a receipt cannot know of a table, and says so in the protocol document: it has no limit, and a failover lost
-    /// its row. Such a table serves for ever, so no wait makes up for the row.
-    fn is_excepted(&self, table: &Table) -> bool {
-        let has_limit = table.mode == Enforcement::Enforce && table.inline_keys == InlineKeys::None;
-        let is_row = |table_id: &str| table_id == table.id || self.has(Fault::OneIdPerVm);
-        self.totals.failovers > 0 && !has_limit && !self.store.rows.values().any(|row| is_row(&row.table))
-    }
-
-    fn judge(&mut self) {
-        let (now, store) = (self.time(), &self.store);
-        if self.fault != Some(Fault::NoTimeline) {
-            // A change that was lost is no promise any more: the key may be live again.
-            self.promises.retain(|promise| store.passed(promise.change));
-        }
-        self.promises.retain(|promise| self.now < promise.by_ms + 20_000);
-        for promise in self.promises.iter().filter(|promise| promise.by_ms <= self.now) {
-            self.totals.promises_judged += 1;
-            for table in &self.tables {
-                // A VM in shadow mode, or with inline keys, never refuses. A receipt must know of it from the moment at which
-                // a page that completes its table is made, for its row was written before. Until then it holds no table,
-                // and the receipt does not speak of it. Every other table is judged from the start.
-                let is_plain = table.mode == Enforcement::Enforce && table.inline_keys == InlineKeys::None;
-                let is_known = is_plain || table.given_at.is_some_and(|at| at <= promise.made_ms);
-                if is_known
-                    && !promise.excepted.contains(&table.id)
-                    && !store.is_live(&promise.digest)
-                    && table.accepts(&promise.digest, now)
-                {
-                    self.broken = Some(format!(
-                        "at {} ms the table {} of {} accepts a key that was to be refused everywhere by {} ms, as was \
-                         said at {} ms ({:?}, {:?}, given at {:?}, {} replicas, {} failovers, {} restarts)",
-                        self.now,
-                        table.id,
-                        table.vm,
-                        promise.by_ms,
-                        promise.made_ms,
-                        table.mode,
-                        table.inline_keys,
-                        table.given_at,
-                        self.replicas.len(),
-                        self.totals.failovers,
-                        self.totals.restarts
-                    ));
-                }
-            }
-        }
-    }
-
     fn chaos(&mut self) {
         let n = self.dice.below(self.replicas.len() as u64) as usize;
         let table = self.dice.below(self.tables.len() as u64) as usize;
-        match self.dice.below(16) {
+        match self.dice.below(19) {
             0 | 1 => {
                 self.look(n);
                 self.store.create(&mut self.dice);
@@ -691,7 +587,14 @@ impl World {
             7 if self.shared => {
                 // The store fails over to a copy that lags behind.
                 self.store = self.copy.clone();
+                self.lineage += 1;
                 self.totals.failovers += 1;
+                for replica in &mut self.replicas {
+                    replica.proxies.not_listening();
+                    replica.is_listening = false;
+                    replica.inbox.clear();
+                    replica.listens_at = self.now + self.dice.below(3_000);
+                }
             }
             8 | 9 => {
                 // Killed and started again: what it knew is gone, and whoever waited is cut off.
@@ -715,7 +618,27 @@ impl World {
                 self.wall_ms.fetch_add(self.dice.below(7_200_000) as i64 - 3_600_000, Ordering::Relaxed);
             }
             15 => self.forge(n, table),
+            16 => {
+                let replica = &mut self.replicas[n];
+                replica.proxies.not_listening();
+                replica.is_listening = false;
+                replica.inbox.clear();
+                replica.listens_at = self.now + self.dice.below(20_000);
+            }
+            17 => self.person_confirms(n),
             _ => {}
+        }
+    }
+
+    /// A person looks whether every table that may serve is in the list, and confirms it.
+    fn person_confirms(&mut self, n: usize) {
+        self.look(n);
+        let is_row = |table: &Table| {
+            self.store.rows.values().any(|row| row.table == table.id || self.has(Fault::OneIdPerVm))
+        };
+        if self.shared && self.tables.iter().filter(|table| table.given_at.is_some()).all(is_row) {
+            self.totals.confirmations += 1;
+            self.confirm(n);
         }
     }
 

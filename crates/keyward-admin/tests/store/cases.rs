@@ -510,9 +510,10 @@ pub(crate) async fn proxies_are_remembered(place: Arc<Place>) {
         max_staleness: Some(Duration::from_secs(60)),
         mode: Some(Enforcement::Enforce),
         inline_keys: Some(InlineKeys::None),
+        counts: true,
         stamp,
     };
-    let forever = ProxyRecord { max_staleness: None, mode: None, inline_keys: None, ..proxy("b", 1) };
+    let forever = ProxyRecord { max_staleness: None, mode: None, inline_keys: None, counts: false, ..proxy("b", 1) };
     store.save_proxies(&[proxy("a", 1), forever.clone()], &[]).await.unwrap();
     store.save_proxies(&[proxy("a", 2)], &[]).await.unwrap();
     let mut known = store.proxies().await.unwrap();
@@ -522,6 +523,23 @@ pub(crate) async fn proxies_are_remembered(place: Arc<Place>) {
     assert_eq!(store.proxies().await.unwrap().len(), 2, "it was written again since");
     store.forget_proxies(&[proxy("a", 2)]).await.unwrap();
     assert_eq!(store.proxies().await.unwrap(), [forever]);
+}
+
+/// Where the store lives is confirmed when it is made. A new identity, which a restore gives it, has to be confirmed anew,
+/// and nobody confirms a place where the store does not live.
+pub(crate) async fn a_list_is_confirmed_for_one_place(place: Arc<Place>) {
+    let store = place.open().await;
+    let made = store.head().await.unwrap();
+    let first = made.lineage.clone().expect("the store says where it lives");
+    assert!(made.has_all_tables);
+    assert!(place.open().await.head().await.unwrap().has_all_tables, "a restart costs nothing");
+    let moved = store.new_identity("tester", NOW.unix_ms()).await.unwrap();
+    let moved = store.head_after(moved.point()).await.unwrap();
+    assert!(!moved.has_all_tables && moved.lineage.as_ref() != Some(&first), "{moved:?}");
+    assert!(!store.confirm_tables(&first, BY).await.unwrap());
+    assert!(!store.head().await.unwrap().has_all_tables);
+    assert!(store.confirm_tables(&moved.lineage.unwrap(), BY).await.unwrap());
+    assert!(store.head().await.unwrap().has_all_tables);
 }
 
 /// A copy of the store that goes on by itself draws other marks: what was read on one is refused by the other.

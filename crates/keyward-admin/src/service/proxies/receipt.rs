@@ -1,10 +1,9 @@
 //! The receipt of a change: how many VMs have applied it, and by when all others refuse.
 
-use super::vm::shown;
-use super::{ContactState, Proxies};
+use super::registry::Proxies;
+use super::vm::{ContactState, shown};
 use keyward_policy::timeline::{Enforcement, InlineKeys};
 use keyward_policy::timestamp::Timestamp;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -39,9 +38,9 @@ pub struct Doubts {
     pub no_limit: u64,
     /// Whether the store went back and the change may be lost.
     pub store_went_back: bool,
-    /// Whether the store may have lost rows of tables that still serve: this process started, or listens, or saw the store
-    /// go back, less than the longest `max_staleness` ago.
-    pub rows_unsure: bool,
+    /// Whether tables may serve that are known nowhere: the store failed over, came from a backup, or was kept by an older
+    /// version, and nobody has confirmed since that its list is complete.
+    pub vms_may_be_missing: bool,
     /// Whether this replica cannot see the VMs of the others.
     pub replicas_unseen: bool,
 }
@@ -58,7 +57,7 @@ impl Doubts {
         ];
         let flags = [
             ("store_went_back", self.store_went_back),
-            ("started_lately", self.rows_unsure),
+            ("vms_may_be_missing", self.vms_may_be_missing),
             ("replicas_unseen", self.replicas_unseen),
         ];
         let counts = counts.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name, Some(count)));
@@ -93,54 +92,38 @@ impl Proxies {
         let mut doubts = Doubts::default();
         let (mut vms, mut of, mut unreachable, mut by) = (0, 0, 0, now);
         for vm in state.vms.values() {
+            let contact = vm.state(now, replicas);
             if !vm.counted {
                 // It may be a VM that Envoy has thrown away, or one that serves.
-                let limit = vm.told.max_staleness;
-                let is_over = limit.and_then(|limit| vm.contact.checked_add(limit)).is_some_and(|by| by <= now);
-                doubts.older_filters += u64::from(vm.may_hold && !is_over);
+                doubts.older_filters += u64::from(vm.may_hold && contact != ContactState::Gone);
                 continue;
             }
             let has = vm.applied >= Some(revision);
-            let last_contact = match vm.state(now, replicas) {
+            match contact {
                 ContactState::InContact => {
                     of += 1;
                     vms += u64::from(has);
-                    now
                 }
-                ContactState::Unreachable => {
-                    unreachable += 1;
-                    vm.last_contact(replicas)
-                }
-                ContactState::Gone => {
-                    // Gone by what is known here, but perhaps not by what another replica has yet to tell.
-                    let untold = replicas.and_then(|all| vm.refuses_by(all.last_heard()?.min(committed)));
-                    if let (false, Some(refuses)) = (has, untold) {
-                        by = by.max(refuses);
-                    }
-                    continue;
-                }
-            };
+                ContactState::Unreachable => unreachable += 1,
+                ContactState::Gone => continue,
+            }
             doubts.shadow += u64::from(vm.told.mode == Some(Enforcement::Shadow));
             doubts.inline_keys +=
                 u64::from(matches!(vm.told.inline_keys, Some(InlineKeys::Fallback | InlineKeys::Always)));
             doubts.older_filters += u64::from(vm.told.mode.is_none() || vm.told.inline_keys.is_none());
             doubts.disputed += u64::from(vm.is_disputed(now));
             if !has {
-                match vm.refuses_by(
-                    replicas
-                        .and_then(|all| all.last_heard())
-                        .map_or(last_contact, |at| at.max(last_contact))
-                        .min(committed),
-                ) {
+                let last = if contact == ContactState::InContact { now } else { vm.last_contact(replicas) };
+                match vm.refuses_by(last.min(committed)) {
                     Some(refuses) => by = by.max(refuses),
                     None => doubts.no_limit += u64::from(vm.told.max_staleness.is_none()),
                 }
             }
         }
         doubts.store_went_back = !state.timeline.holds(revision);
-        doubts.rows_unsure = state.rows_unsure_until.is_some_and(|until| now < until);
-        doubts.replicas_unseen = state.overflow
-            || !replicas.is_none_or(|replicas| replicas.sees_all(now) && state.heard_changes >= revision);
+        doubts.vms_may_be_missing = state.missing_since.is_some();
+        doubts.replicas_unseen =
+            !replicas.is_none_or(|replicas| replicas.sees_all(now) && state.heard_changes >= revision);
         let is_certain = doubts == Doubts::default();
         let refused_everywhere_by = is_certain.then(|| shown(by, now, self.now()));
         let of = (!doubts.replicas_unseen).then_some(of);
@@ -152,17 +135,17 @@ impl Proxies {
     pub async fn receipt(&self, revision: u64, wait: Duration) -> Applied {
         let begun = Instant::now();
         let deadline = begun + wait;
-        let forks = self.forks();
+        let moves = self.moves();
         loop {
             let changed = self.changed.notified();
             let mut applied = self.applied_since(revision, begun);
-            if self.forks() != forks {
+            if self.moves() != moves {
                 applied.doubts.store_went_back = true;
                 applied.refused_everywhere_by = None;
                 return applied;
             }
             let is_settled = applied.is_complete() && !applied.doubts.store_went_back;
-            if is_settled || Instant::now() >= deadline || self.closing.load(Ordering::Acquire) {
+            if is_settled || Instant::now() >= deadline || self.is_closing() {
                 return applied;
             }
             let look_again = (Instant::now() + LOOK_AGAIN).min(deadline);

@@ -81,6 +81,15 @@ pub(super) struct Told {
 }
 
 impl Told {
+    /// Whether a table of which this was told may serve longer than one of which `other` was told.
+    pub fn serves_longer_than(&self, other: &Self) -> bool {
+        match (self.limit(), other.limit()) {
+            (None, limit) => limit.is_some(),
+            (Some(_), None) => false,
+            (Some(ours), Some(theirs)) => ours > theirs,
+        }
+    }
+
     /// How long after its last contact the VM may accept a key of the store. `None` means that there is no limit: keys of
     /// the configuration may answer for as long as the VM lives, and in shadow mode it refuses nothing.
     pub fn limit(&self) -> Option<Duration> {

@@ -1,13 +1,12 @@
 //! One table of keys in a filter VM.
 
-use super::cluster::Replicas;
-use super::told::{Question, TableId, Told};
+use super::limits::{DISPUTE, FORGET, GRACE_ANSWERED, GRACE_DROPPED};
+use super::replicas::{Elsewhere, Replicas};
 use super::timeline::{Timeline, Verdict};
-use super::{DISPUTE, FORGET, GRACE_ANSWERED, GRACE_DROPPED, SILENT_CONTACT};
+use super::told::{Question, TableId, Told};
 use crate::store::proxies::ProxyRecord;
 use keyward_policy::timeline::{Enforcement, InlineKeys, Point};
 use keyward_policy::timestamp::Timestamp;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -60,13 +59,6 @@ pub struct ProxyView {
     pub disputed: bool,
 }
 
-/// What another replica says of a table.
-#[derive(Debug, Clone)]
-pub(super) struct Elsewhere {
-    pub replica: Arc<str>,
-    pub in_contact: bool,
-}
-
 /// What an answer was.
 #[derive(Debug, Clone, Copy)]
 pub struct Answered {
@@ -102,8 +94,20 @@ pub(super) struct Vm {
     last_answer: Option<(bool, u64)>,
     touched: Instant,
     /// What the store holds of it.
-    pub recorded: Option<(Told, i64)>,
+    pub recorded: Option<Recorded>,
+    /// Since when all other replicas have been told that it is in contact here. `None` means that they have not been.
+    pub told_at: Option<Instant>,
     disputed_at: Option<Instant>,
+}
+
+/// A row of the store.
+#[derive(Debug, Clone)]
+pub(super) struct Recorded {
+    told: Told,
+    counts: bool,
+    stamp: i64,
+    /// When this process knew of the row.
+    pub at: Instant,
 }
 
 /// A table that the store remembers. It may have been in contact until this moment.
@@ -121,8 +125,9 @@ pub(super) fn remember(record: ProxyRecord, now: Instant) -> (TableId, Vm) {
         mode: record.mode,
         inline_keys: record.inline_keys,
     };
-    vm.recorded = Some((vm.told.clone(), record.stamp));
-    vm.counted = true;
+    vm.counted = record.counts;
+    vm.may_hold = !record.counts;
+    vm.is_written(record.stamp, now);
     (id, vm)
 }
 
@@ -143,6 +148,7 @@ impl Vm {
             last_answer: None,
             touched: now,
             recorded: None,
+            told_at: None,
             disputed_at: None,
         }
     }
@@ -228,8 +234,15 @@ impl Vm {
 
     /// A complete table is about to leave for it. Returns whether that is news.
     pub fn is_given(&mut self, is_older_filter: bool) -> bool {
-        self.may_hold |= is_older_filter;
-        !is_older_filter && !std::mem::replace(&mut self.counted, true)
+        if is_older_filter {
+            return !std::mem::replace(&mut self.may_hold, true) && !self.counted;
+        }
+        !std::mem::replace(&mut self.counted, true)
+    }
+
+    /// Whether it has a complete table, or may have.
+    pub fn may_serve(&self) -> bool {
+        self.counted || self.may_hold
     }
 
     /// A poll of it ended: with an answer, or with its connection.
@@ -281,9 +294,10 @@ impl Vm {
     /// No later than this it was last in contact. Of contact at another replica only the beginning and the end are told:
     /// while it lasts, each sign of life of that replica stands for one.
     pub fn last_contact(&self, replicas: Option<&Replicas>) -> Instant {
+        let Some(replicas) = replicas else { return self.contact };
         let elsewhere = self.elsewhere.iter().filter(|at| at.in_contact);
-        let heard = elsewhere.filter_map(|at| replicas?.heard_at(&at.replica)).max();
-        heard.map_or(self.contact, |heard| (heard + SILENT_CONTACT).max(self.contact))
+        let heard = elsewhere.filter_map(|at| replicas.heard_at(&at.replica)).max();
+        heard.max(replicas.stranger_heard_at()).map_or(self.contact, |heard| heard.max(self.contact))
     }
 
     /// When it refuses everything, had it no contact after `last`.
@@ -295,9 +309,8 @@ impl Vm {
         if !self.open.is_empty() {
             return true;
         }
-        if !self.counted {
-            let limit = if self.may_hold { self.told.max_staleness.unwrap_or(FORGET).max(FORGET) } else { FORGET };
-            return now.duration_since(self.touched) < limit;
+        if !self.may_serve() {
+            return now.duration_since(self.touched) < FORGET;
         }
         self.state(now, replicas) != ContactState::Gone
             || self.refuses_by(self.last_contact(replicas)).is_none_or(|by| now < by + FORGET)
@@ -313,12 +326,36 @@ impl Vm {
             max_staleness: self.told.max_staleness,
             mode: self.told.mode,
             inline_keys: self.told.inline_keys,
+            counts: self.counted,
             stamp,
         }
     }
 
+    /// The store has a row for it as it is now.
+    pub fn is_written(&mut self, stamp: i64, now: Instant) {
+        self.recorded = Some(Recorded { told: self.told.clone(), counts: self.counted, stamp, at: now });
+    }
+
+    /// A table that is known was found in the store. It may have been in contact at another replica until now.
+    pub fn take_row(&mut self, row: Self, now: Instant) {
+        self.contact = now;
+        self.counted |= row.counted;
+        self.may_hold |= row.may_hold;
+        if !self.in_contact_here(now) || row.told.serves_longer_than(&self.told) {
+            self.told = row.told;
+            self.recorded = row.recorded;
+        }
+    }
+
+    /// Whether the store has what is to be known of it.
     pub fn is_recorded(&self) -> bool {
-        self.recorded.as_ref().is_some_and(|(told, _)| *told == self.told)
+        let is_as_now = |row: &Recorded| row.told == self.told && row.counts == self.counted;
+        !self.may_serve() || self.recorded.as_ref().is_some_and(is_as_now)
+    }
+
+    /// What the store's row says, where there is one that was seen.
+    pub fn row(&self, id: &TableId) -> Option<ProxyRecord> {
+        self.recorded.as_ref().map(|row| self.record(id, row.stamp))
     }
 
     pub fn view(&self, id: &TableId, now: Instant, wall: Timestamp, replicas: Option<&Replicas>) -> ProxyView {
