@@ -1,20 +1,20 @@
-//! The files in deploy/ say the same as envoy.yaml, where they say the same thing.
+//! The files in deploy/ agree with envoy.yaml in the parts that they share with it.
 
 use keyward_policy::config::Config;
 use keyward_testbed::{artifacts, envoy_config, workspace};
 use serde_json::Value;
 use std::process::Command;
 
-/// The documents of a YAML file.
+/// Returns the documents of a YAML file.
 fn documents(file: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(workspace::root().join(file)).unwrap();
     text.split("\n---\n").map(|part| envoy_config::parse_yaml(part).unwrap()).collect()
 }
 
-/// The files in deploy/istio that hold the filter's configuration, with every rule and with some.
+/// The files in deploy/istio with the filter's configuration, whether it has all rules or some.
 const ISTIO: [&str; 6] =
     ["gateway", "traffic-extension", "gateway-api", "shared-gateway-port", "shared-gateway-host", "sidecar"];
-/// The files in deploy/istio that hold a backstop.
+/// The files in deploy/istio with a backstop.
 const BACKSTOPS: [&str; 5] = [
     "backstop",
     "gateway-api-backstop",
@@ -23,7 +23,7 @@ const BACKSTOPS: [&str; 5] = [
     "sidecar-backstop",
 ];
 
-/// The files with the whole list of rules.
+/// The files with all rules.
 fn plugins() -> [(&'static str, Value); 3] {
     let istio = documents("deploy/istio/gateway.yaml")[0]["spec"]["pluginConfig"].clone();
     let extension = documents("deploy/istio/traffic-extension.yaml")[0]["spec"]["wasm"]["pluginConfig"].clone();
@@ -39,7 +39,7 @@ fn the_rules_are_those_of_envoy_yaml() {
         for field in ["realm", "key_sources", "readiness_path"] {
             assert_eq!(plugin[field], shipped[field], "{name}: {field}");
         }
-        // There the filter does what the routes of envoy.yaml do.
+        // In these files the filter makes the header changes that the routes of envoy.yaml make.
         let config = Config::parse(plugin.to_string().as_bytes()).unwrap();
         assert!(config.hide_key && config.identity_headers.id.is_some(), "{name}");
     }

@@ -1,4 +1,4 @@
-//! What holds when the filter does not: the backstop, and a VM made anew.
+//! Protection while the filter fails: the backstop, and the reload of a VM.
 
 use crate::setup::{Edge, LISTENER, READER, plugin};
 use keyward_testbed::envoy_config::Listener;
@@ -19,7 +19,7 @@ fn without_the_filter_nothing_passes() {
         let (response, received) = edge.ask("GET", target, &[("x-api-key", READER)]);
         assert_eq!((response.status, received.len()), (403, 0), "{target}: {}", response.text());
     }
-    // A client cannot set filter state, whatever it calls its headers.
+    // A client cannot set filter state by any header.
     let spoof = [("wasm.keyward.decision", "allowed"), ("keyward.decision", "allowed"), ("x-api-key-id", "key_admin")];
     let (response, received) = edge.ask("GET", "/a", &spoof);
     assert_eq!((response.status, received.len()), (403, 0));
@@ -40,16 +40,16 @@ fn a_filter_that_is_switched_off_on_a_route_lets_nothing_pass() {
 fn a_crash_refuses_and_the_next_vm_serves() {
     let edge = Edge::with(&plugin(), use_failpoint_module);
     let crash = [("x-api-key", READER), ("x-keyward-failpoint", "1")];
-    // More than enough to crash every worker's VM.
+    // These requests are more than enough to trap every worker's VM.
     for _ in 0..16 {
         let (response, received) = edge.ask("GET", "/a", &crash);
         assert_eq!((response.status, received.len()), (503, 0), "{}", response.text());
-        // Without a key, whatever state the VM is in, nothing passes.
+        // No request without a key passes, in any state of the VM.
         let (response, received) = edge.ask("GET", "/a", &[]);
         assert!(matches!(response.status, 401 | 503), "{}", response.status);
         assert!(received.is_empty());
     }
-    // FAIL_RELOAD makes a new VM on a later request, in each worker.
+    // FAIL_RELOAD starts a new VM on a later request, in each worker.
     let mut served = 0;
     wait::until("both workers serve again", PATIENCE, || {
         let ok = http1::get(edge.address, "/a", &[("x-api-key", READER)]).is_ok_and(|response| response.status == 200);
@@ -61,8 +61,8 @@ fn a_crash_refuses_and_the_next_vm_serves() {
 
 #[test]
 fn a_filter_that_fails_in_the_workers_alone_lets_nothing_pass() {
-    // The canary and the main thread accept the configuration, the workers do not: Envoy then runs them without
-    // the filter, and says nothing.
+    // The canary and the main thread accept the configuration, but the workers do not. Envoy then runs the workers
+    // without the filter and logs nothing.
     let edge = Edge::with(&plugin(), |listener| {
         use_failpoint_module(listener);
         listener.vm_config()["configuration"] =

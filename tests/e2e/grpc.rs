@@ -1,4 +1,4 @@
-//! gRPC clients get their answer in trailers-only form, with the status that fits.
+//! Denials reach gRPC clients as trailers-only responses with the matching status.
 
 use crate::setup::{EXPIRED, Edge, READER};
 use keyward_testbed::http2::{Answer, Client, fields};
@@ -28,7 +28,7 @@ fn denials_have_the_grpc_status_that_fits() {
             let mut client = Client::connect(edge.address).unwrap();
             let Answer::Response(response) = client.request(&fields(&all), b"").unwrap() else { panic!("no response") };
             if content_type == "application/grpc-web" {
-                // Envoy makes a gRPC answer for its own two media types alone; to the others it sends the status.
+                // Envoy turns a local reply into a gRPC response for two media types only; others get the HTTP status.
                 assert!(response.status == 200 || response.status >= 400, "{}", response.status);
                 continue;
             }

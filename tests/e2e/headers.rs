@@ -1,4 +1,4 @@
-//! Headers that no well-behaved client sends.
+//! Requests with headers that no well-behaved client sends.
 
 use crate::setup::{ADMIN, Edge, READER, assert_denied, assert_passed};
 use keyward_testbed::http2::{Answer, Client, fields};
@@ -16,7 +16,7 @@ fn repeated_key_headers_are_refused_over_http_1() {
         let (response, received) = edge.ask("GET", "/a", &headers);
         assert_denied(&response, &received, 401, "key_malformed");
     }
-    // A repeated header of another kind is nobody's business.
+    // Other headers may be repeated.
     let (response, received) = edge.ask("GET", "/a", &[("x-api-key", READER), ("x-a", "1"), ("x-a", "2")]);
     assert_eq!(assert_passed(&response, received).header("x-a"), ["1", "2"]);
 }
@@ -36,7 +36,7 @@ fn repeated_key_headers_are_refused_over_http_2() {
     }
     assert_eq!(request(&[("x-api-key", READER)]).status(), Some(200));
     assert_eq!(edge.upstream.take().len(), 1);
-    // Illegal in HTTP/2. Some of them end the stream, some the connection; the upstream hears of none.
+    // These headers are illegal in HTTP/2. Some end the stream and some the connection; none reaches the upstream.
     for headers in [
         &[("X-Api-Key", READER)][..],
         &[("x-api-key", READER), (":path", "/public")],
@@ -51,7 +51,7 @@ fn repeated_key_headers_are_refused_over_http_2() {
         println!("{headers:?}: {answer:?}");
         assert!(!matches!(answer.status(), Some(200..400)), "{headers:?}: {answer:?}");
         assert_eq!(edge.upstream.count(), 0, "{headers:?}");
-        // It was this request that was refused: the next one passes.
+        // Only this request was refused: the next one on the connection passes.
         assert_eq!(request(&[("x-api-key", READER)]).status(), Some(200), "after {headers:?}");
         assert_eq!(edge.upstream.take().len(), 1);
     }
@@ -64,7 +64,7 @@ fn bytes_beyond_ascii_neither_crash_nor_pass() {
         let (response, received) = edge.ask_bytes("GET", b"/a", &[("x-api-key", key)]);
         assert_denied(&response, &received, 401, "key_malformed");
     }
-    // In another header they are the upstream's business.
+    // In other headers these bytes are left to the upstream.
     let (response, received) = edge.ask_bytes("GET", b"/a", &[("x-api-key", READER.as_bytes()), ("x-a", b"\xff\xfe")]);
     let arrived = assert_passed(&response, received);
     assert!(arrived.headers.contains(&(b"x-a".to_vec(), b"\xff\xfe".to_vec())));
@@ -79,7 +79,7 @@ fn bytes_beyond_ascii_neither_crash_nor_pass() {
     all.push((b"x-api-key".to_vec(), b"\xff".to_vec()));
     let Answer::Response(response) = client.request(&all, b"").unwrap() else { panic!("no response") };
     assert_denied(&response, &edge.upstream.take(), 401, "key_malformed");
-    // Both workers are still there.
+    // Both workers still answer.
     for response in edge.ask_both_workers("/a", &[("x-api-key", READER)]) {
         assert_eq!(response.status, 200);
     }
@@ -111,10 +111,10 @@ fn sixty_kilobytes_of_headers_are_read() {
     let path = format!("/any/{}", "y/".repeat(20_000));
     let (response, received) = edge.ask("GET", &path, &[("x-api-key", READER)]);
     assert_passed(&response, received);
-    // One more and Envoy says no itself.
+    // With one more header Envoy refuses the request itself.
     let (response, received) = edge.ask("GET", "/a", &[("x-long", &"x".repeat(70_000)), ("x-api-key", READER)]);
     assert_eq!((response.status, received.len()), (431, 0));
-    // Ninety-nine headers, Envoy's limit being a hundred.
+    // The request has 99 headers; Envoy's limit is 100.
     let names: Vec<String> = (0..80).map(|number| format!("x-{number}")).collect();
     let mut many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
     many.push(("x-api-key", READER));
@@ -125,7 +125,7 @@ fn sixty_kilobytes_of_headers_are_read() {
 #[test]
 fn hop_by_hop_headers_cannot_change_who_called() {
     let edge = Edge::start();
-    // Envoy drops what `connection` names before any filter runs, so this request has no key.
+    // Envoy removes the headers that `connection` names before any filter runs, so this request has no key.
     let headers = [("connection", "x-api-key"), ("x-api-key", READER), ("x-api-key-id", "key_admin")];
     let (response, received) = edge.ask("GET", "/a", &headers);
     assert_denied(&response, &received, 401, "key_missing");

@@ -1,4 +1,4 @@
-//! What the upstream is told of the caller: by the filter, or by nobody. And that it never sees the key.
+//! The identity headers come from the filter or not at all, and the key never reaches the upstream.
 
 use crate::setup::{ADMIN, EXPIRED, Edge, READER, assert_denied, assert_passed, plugin};
 use serde_json::json;
@@ -66,7 +66,7 @@ fn other_names_for_the_identity_headers_are_guarded_too() {
     let (response, received) = edge.ask("GET", "/a", &headers);
     let arrived = assert_passed(&response, received);
     assert_eq!(arrived.header("x-caller"), ["key_reader"]);
-    // No identity header any more: the client's own, and none of ours.
+    // The client's own header passes now, because it is no longer an identity header.
     assert_eq!(arrived.header("x-api-key-name"), ["mine"]);
     let (response, received) = edge.ask("GET", "/public/x", &[("x-caller", "root")]);
     assert!(assert_passed(&response, received).header("x-caller").is_empty());
@@ -100,7 +100,7 @@ fn the_key_is_removed_from_every_place_it_may_stand_in() {
             assert_eq!(arrived.header("cookie"), ["a=b; c=d"]);
         }
     }
-    // Another scheme is the upstream's.
+    // Credentials of other schemes are left to the upstream.
     let (response, received) = edge.ask("GET", "/a", &[("authorization", "Basic YTpi"), ("x-api-key", READER)]);
     assert_eq!(assert_passed(&response, received).header("authorization"), ["Basic YTpi"]);
 }

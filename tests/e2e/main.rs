@@ -1,4 +1,4 @@
-//! The filter in a real Envoy, in front of an upstream that writes down what reaches it.
+//! The filter in a real Envoy, in front of an upstream that records what reaches it.
 
 mod deploy;
 mod failures;

@@ -1,4 +1,4 @@
-//! CONNECT, upgrades, and methods with a meaning of their own.
+//! CONNECT, upgrades, and other methods that need care.
 
 use crate::setup::{Edge, LISTENER, READER, assert_denied, assert_passed, listener, plugin};
 use keyward_testbed::envoy::Envoy;
@@ -9,7 +9,7 @@ use serde_json::json;
 
 #[test]
 fn connect_has_no_path_and_no_way_through() {
-    // The test's listener has a route for CONNECT; only the filter is in its way.
+    // The test's listener has a route for CONNECT, so that only the filter can refuse it.
     let edge = Edge::with(&plugin(), |listener| {
         listener.connection_manager()["upgrade_configs"] = json!([{"upgrade_type": "CONNECT"}]);
         listener.connection_manager()["http2_protocol_options"] = json!({"allow_connect": true});
@@ -49,7 +49,7 @@ fn an_upgrade_is_a_request_like_any_other() {
     assert_denied(&response, &received, 401, "key_missing");
     let (response, received) = upgrade("/denied/x", Some(READER));
     assert_denied(&response, &received, 403, "route_denied");
-    // The upstream answers without switching protocols; what matters is that it was asked.
+    // The upstream answers without switching protocols. The test needs to know only that the request arrived.
     let (_, received) = upgrade("/a", Some(READER));
     assert_eq!(received.len(), 1);
 }
@@ -74,13 +74,13 @@ fn an_upgraded_connection_carries_both_ways_once_it_was_allowed() {
     };
     client.send(head(READER).as_bytes()).unwrap();
     assert_eq!(client.receive("GET").unwrap().status, 101);
-    // Bytes of the new protocol, which here look like the old one, so that the upstream writes them down.
+    // Bytes of the new protocol. They have the form of a request, so that the upstream records them.
     for _ in 0..3 {
         client.send(b"PING /frame HTTP/1.1\r\n\r\n").unwrap();
         assert_eq!(client.receive("PING").unwrap().text(), "pong");
     }
     assert_eq!(upstream.take().len(), 4);
-    // What a client sends on without having been let in stays outside.
+    // Bytes that a client sends after a refused upgrade do not reach the upstream.
     let mut client = http1::Client::connect(envoy.listener(LISTENER)).unwrap();
     client.send([head("kw_nobody").as_bytes(), b"PING /frame HTTP/1.1\r\n\r\n"].concat().as_slice()).unwrap();
     assert_eq!(client.receive("GET").unwrap().status, 401);
@@ -91,7 +91,7 @@ fn an_upgraded_connection_carries_both_ways_once_it_was_allowed() {
 fn an_upgrade_that_skips_the_filter_is_stopped_by_the_backstop() {
     let edge = Edge::with(&plugin(), |listener| {
         let manager = listener.connection_manager();
-        // The mistake: a filter list for upgrades that somebody forgot the filter in.
+        // This is the mistake: the upgrade has a filter list of its own, without the filter.
         let others: Vec<_> = manager["http_filters"].as_array().unwrap().iter().skip(1).cloned().collect();
         manager["upgrade_configs"] = json!([{"upgrade_type": "websocket", "filters": others}]);
     });
@@ -106,7 +106,7 @@ fn options_head_and_trace_need_what_the_rule_says() {
     for method in ["OPTIONS", "HEAD", "TRACE"] {
         let (response, received) = edge.ask(method, "/a", &[]);
         assert_eq!((response.status, received.len()), (401, 0), "{method}");
-        // RFC 9110, 15.5.2: a 401 has a challenge, also where it has no body.
+        // RFC 9110, 15.5.2: a 401 has a challenge, even without a body.
         assert_eq!(
             response.header("www-authenticate"),
             Some(r#"ApiKey realm="tests", header="X-Api-Key""#),
@@ -116,7 +116,7 @@ fn options_head_and_trace_need_what_the_rule_says() {
         let arrived = assert_passed(&response, received);
         assert_eq!(arrived.method, method.as_bytes());
         assert!(arrived.header("x-api-key").is_empty(), "{method} carries the key");
-        // A rule for POST is no rule for these.
+        // A rule for POST does not apply to these methods.
         let (response, received) = edge.ask(method, "/write", &[("x-api-key", READER)]);
         assert_eq!((response.status, received.len()), (403, 0), "{method}");
     }

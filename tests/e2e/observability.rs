@@ -1,4 +1,4 @@
-//! What operators see: access log, metrics, and never a key.
+//! The access log and the metrics, neither of which ever holds a key.
 
 use crate::setup::{ADMIN, EXPIRED, Edge, READER};
 use keyward_policy::digest::Digest;

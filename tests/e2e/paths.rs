@@ -1,11 +1,11 @@
-//! Encoded slashes and dots, with and without Envoy's normalisation: no spelling opens what the rules close.
+//! Encoded slashes and dots, with and without Envoy's normalization: no spelling passes a rule that denies the path.
 
 use crate::setup::{ADMIN, Edge, assert_denied, manifest};
 use keyward_testbed::envoy_config::Listener;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-/// Spellings of `/denied/x`, which nobody may have, that begin with what everybody may.
+/// Spellings of `/denied/x`, which is denied to everyone. Many of them begin with a public path.
 const SPELLINGS: &[&str] = &[
     "/denied/x",
     "//denied/x",
@@ -53,7 +53,7 @@ fn plugin() -> Value {
     })
 }
 
-/// What an upstream that decodes and resolves as eagerly as possible would make of a target.
+/// Returns the path that an upstream serves if it decodes and resolves a target as eagerly as possible.
 fn eager(target: &str) -> String {
     let mut path = target.split('?').next().unwrap().to_owned();
     for _ in 0..3 {
@@ -95,21 +95,21 @@ fn no_spelling_gets_through(change: impl FnOnce(&mut Listener)) {
             );
         }
     }
-    // What is denied is denied by its rule, and not because nothing works.
+    // The denied path is denied by its rule, not by a failure.
     let (response, received) = edge.ask("GET", "/denied/x", &[("x-api-key", ADMIN)]);
     assert_denied(&response, &received, 403, "route_denied");
-    // And the door is really open for what is public.
+    // The public path really is public.
     let (response, received) = edge.ask("GET", "/public/x", &[]);
     assert_eq!((response.status, received.len()), (200, 1));
 }
 
-/// The spellings that have one reading, which is that of a denied path.
+/// The spellings with a single reading, which is a denied path.
 const PLAINLY_DENIED: &[&str] = &["/denied/x", "/%64enied/x", "/denie%64/x"];
 
 #[test]
 fn no_spelling_gets_through_without_normalisation() {
     no_spelling_gets_through(|_| {});
-    // The filter itself refuses each of them, and says why.
+    // The filter itself refuses each of them with the right code.
     let edge = Edge::with(&plugin(), |_| {});
     for spelling in SPELLINGS {
         let (response, received) = edge.ask("GET", spelling, &[("x-api-key", ADMIN)]);

@@ -1,9 +1,9 @@
-//! Metadata of routes, in a real Envoy: what a route asks is asked on that route.
+//! Metadata of routes in a real Envoy: the permissions that a route requires are required on that route.
 
 use crate::setup::{Edge, LISTENER, READER, assert_denied, assert_passed, plugin};
 use serde_json::{Value, json};
 
-/// A route with metadata, which tells the upstream its name.
+/// Returns a route with metadata, which sends its name to the upstream.
 fn route(name: &str, condition: Value, keyward: Value) -> Value {
     let mut matching = json!({"prefix": "/"});
     matching.as_object_mut().unwrap().extend(condition.as_object().unwrap().clone());
@@ -30,7 +30,7 @@ fn edge(more: Value, routes: Value) -> Edge {
 
 #[test]
 fn a_request_takes_the_route_that_it_was_decided_by() {
-    // Routes that a client can choose by its credential are only sound where the filter leaves it in place.
+    // A route that matches on the credential is sound only if the filter leaves the credential in the request.
     let by_query = json!({"query_parameters": [{"name": "k", "present_match": true}]});
     let open = json!({"access": "public"});
     let routes = json!([

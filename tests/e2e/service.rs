@@ -1,5 +1,5 @@
-//! The real admin service behind a real Envoy with two workers: receipts that tell the truth, and a service that comes
-//! late, is killed and comes again.
+//! The real admin service behind a real Envoy with two workers: receipts are true, also while the service starts late,
+//! is killed and starts again.
 
 use crate::setup::LISTENER;
 use crate::traffic::Traffic;
@@ -13,9 +13,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a deletion waits for its receipt.
+/// The time that a deletion waits for its receipt.
 const WAIT: &str = "10s";
-/// Two workers and the main thread. Envoy's canary is none of them.
+/// The number of VMs: two workers and the main thread. Envoy's canary VM does not count.
 const VMS: u64 = 3;
 
 fn envoy(service: &Restartable, upstream: &Upstream) -> (Envoy, SocketAddr) {
@@ -59,7 +59,7 @@ fn a_receipt_that_says_all_means_all() {
         wait_for(address, &key, 200);
         let receipt = admin(&service).delete(&id, WAIT).unwrap();
         assert_eq!((&receipt["vms"], &receipt["of"], &receipt["unreachable"]), (&json!(VMS), &json!(VMS), &json!(0)));
-        // Not waited for: the receipt was for this.
+        // There is no wait, because the receipt promises it.
         (0..16).for_each(|_| assert_eq!(status(address, &key), 401, "after {receipt}"));
     }
     let (id, old) = admin(&service).create("regenerated").unwrap();
@@ -75,7 +75,7 @@ fn a_receipt_that_says_all_means_all() {
 fn a_service_that_comes_late_is_killed_and_comes_again_costs_no_request() {
     let (mut service, upstream) = (Restartable::new(), Upstream::start());
     let (envoy, address) = envoy(&service, &upstream);
-    // Down from the start: nothing is known of any key, and it is said so.
+    // The service is down from the start, so no key is known, and the answer says so.
     let response = http1::get(address, "/a", &[("x-api-key", "kw_any")]).unwrap();
     assert_eq!((response.status, response.json()["code"].as_str()), (503, Some("manifest_unavailable")));
     assert_eq!(http1::get(address, "/ready", &[]).unwrap().status, 503);
@@ -118,7 +118,7 @@ fn a_proxy_that_is_gone_leaves_the_count_and_is_not_forgotten() {
     wait_for(address, &key, 200);
     let delete = |name: &str| admin(&service).delete(&admin(&service).create(name).unwrap().0, WAIT).unwrap();
     wait::until("both are counted", PATIENCE, || (delete("both")["of"] == 2 * VMS).then_some(()));
-    // Killed, not stopped: its connections just close.
+    // The service is killed, not stopped: its connections close without notice.
     drop(second);
     let receipt = wait::until("one has left the count", PATIENCE, || {
         let receipt = delete("one");

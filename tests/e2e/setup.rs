@@ -1,4 +1,4 @@
-//! What most of these tests start from: one Envoy, one listener, three keys.
+//! The setup of most of these tests: one Envoy, one listener, three keys.
 
 use keyward_policy::digest::Digest;
 use keyward_testbed::envoy::Envoy;
@@ -8,17 +8,17 @@ use keyward_testbed::upstream::{Received, Upstream};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 
-/// The listener's name, unless a test has several.
+/// The listener's name, unless a test has several listeners.
 pub const LISTENER: &str = "edge";
 
-/// May read.
+/// A key that may read.
 pub const READER: &str = "kw_reader_0123456789abcdefghijklmnopqrstuv";
-/// May do everything there is.
+/// A key with every permission.
 pub const ADMIN: &str = "kw_admin_0123456789abcdefghijklmnopqrstuvw";
-/// Is over its lifetime.
+/// A key that has expired.
 pub const EXPIRED: &str = "kw_expired_0123456789abcdefghijklmnopqrstu";
 
-/// The keys above as a `manifest`.
+/// Returns the keys above as a `manifest`.
 pub fn manifest() -> Value {
     let sha256 = |key: &str| Digest::of_key(key.as_bytes()).to_hex();
     json!({"keys": [
@@ -30,7 +30,7 @@ pub fn manifest() -> Value {
     ]})
 }
 
-/// Rules of each kind, and the keys.
+/// Returns a plugin configuration with rules of each kind and the keys.
 pub fn plugin() -> Value {
     json!({
         "realm": "tests",
@@ -46,12 +46,12 @@ pub fn plugin() -> Value {
     })
 }
 
-/// A listener with the plugin's configuration.
+/// Returns a listener with the plugin configuration.
 pub fn listener(plugin: &Value, upstream: &Upstream) -> Listener {
     Listener::new(LISTENER, plugin, Encoding::StringValue, upstream.address())
 }
 
-/// An Envoy and what is behind it.
+/// An Envoy and its upstream.
 pub struct Edge {
     pub envoy: Envoy,
     pub upstream: Upstream,
@@ -59,12 +59,12 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// With [`plugin`].
+    /// Starts an Envoy with the configuration that [`plugin`] returns.
     pub fn start() -> Self {
         Self::with(&plugin(), |_| {})
     }
 
-    /// With another configuration, and changes to the listener.
+    /// Starts an Envoy with another plugin configuration and with changes to the listener.
     pub fn with(plugin: &Value, change: impl FnOnce(&mut Listener)) -> Self {
         let upstream = Upstream::start();
         let mut listener = listener(plugin, &upstream);
@@ -74,13 +74,13 @@ impl Edge {
         Self { envoy, upstream, address }
     }
 
-    /// A request, and what reached the upstream by it.
+    /// Sends a request. Returns the response and the requests that reached the upstream meanwhile.
     pub fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> (Response, Vec<Received>) {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
         self.ask_bytes(method, target.as_bytes(), &headers)
     }
 
-    /// The same with bytes that are no text.
+    /// Sends raw bytes as [`Edge::ask`] sends a request, with the same result.
     pub fn ask_bytes(&self, method: &str, target: &[u8], headers: &[(&str, &[u8])]) -> (Response, Vec<Received>) {
         self.upstream.take();
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())).collect();
@@ -90,21 +90,21 @@ impl Edge {
         (response, self.upstream.take())
     }
 
-    /// Asks until both workers have answered: a crash or a refusal in one of them alone does not hide.
+    /// Sends requests until both workers have answered, so that a failure of a single worker is seen.
     pub fn ask_both_workers(&self, target: &str, headers: &[(&str, &str)]) -> Vec<Response> {
-        // The kernel spreads connections over the workers by their ports.
+        // The kernel chooses a worker by the ports of a connection.
         (0..16).map(|_| http1::get(self.address, target, headers).unwrap()).collect()
     }
 }
 
-/// The response is the filter's, with this code.
+/// Asserts that the response is a denial by the filter with this code.
 #[track_caller]
 pub fn assert_denied(response: &Response, received: &[Received], status: u16, code: &str) {
     assert_eq!((response.status, response.json()["code"].as_str()), (status, Some(code)), "{}", response.text());
     assert!(received.is_empty(), "it reached the upstream: {received:?}");
 }
 
-/// The request reached the upstream once; gives what arrived.
+/// Asserts that the request reached the upstream once, and returns what arrived.
 #[track_caller]
 pub fn assert_passed(response: &Response, received: Vec<Received>) -> Received {
     assert_eq!(response.status, 200, "{}", response.text());

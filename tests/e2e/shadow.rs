@@ -1,4 +1,4 @@
-//! Shadow mode: in front of live traffic, nothing changes but who may say who called.
+//! Shadow mode changes nothing for live traffic, except that only the filter sets identity headers.
 
 use crate::setup::{ADMIN, EXPIRED, Edge, READER, assert_passed, manifest, plugin};
 use keyward_testbed::envoy::Envoy;
@@ -37,7 +37,7 @@ fn nothing_is_refused_and_everything_is_counted() {
         assert_eq!(arrived.target(), target);
         let told: Vec<String> = told.map(str::to_owned).into_iter().collect();
         assert_eq!(arrived.header("x-api-key-id"), told, "{target}");
-        // The credential stays: the upstream may still be the one that checks it.
+        // The credential stays in the request, because the upstream may still check it.
         let key: Vec<String> = key.map(str::to_owned).into_iter().collect();
         assert_eq!(arrived.header("x-api-key"), key);
         assert_eq!(edge.envoy.access_log_entry("host", id)["decision"], reason);
@@ -66,9 +66,9 @@ fn the_shipped_shadow_configuration_changes_nothing_for_the_upstream() {
         headers.extend(key.map(|key| ("x-api-key", key)));
         let response = http1::exchange(envoy.listener("databases_api"), "GET", target, &headers).unwrap();
         let arrived = assert_passed(&response, upstream.take());
-        // The upstream that checks keys itself goes on to do so.
+        // An upstream that checks keys itself still receives them.
         assert_eq!(arrived.header("x-api-key"), key.map(str::to_owned).into_iter().collect::<Vec<_>>(), "{id}");
-        // A key that would be refused is no identity; the log names it all the same.
+        // A key that would be refused gives no identity, but the access log names it.
         let identity: Vec<_> = key_id.filter(|_| reason == "allowed").map(str::to_owned).into_iter().collect();
         assert_eq!(arrived.header("x-api-key-id"), identity, "{id}");
         assert_eq!(arrived.header("x-api-key-name").len(), identity.len(), "{id}");
@@ -79,7 +79,7 @@ fn the_shipped_shadow_configuration_changes_nothing_for_the_upstream() {
     assert_eq!(envoy.stat("http.databases_api.rbac.shadow_allowed"), 2);
 }
 
-/// A change to `envoy.yaml` that is not made to its sibling would be found in production.
+/// Without this test a change that is made to `envoy.yaml` but not to its sibling would be found in production.
 #[test]
 fn the_shipped_shadow_configuration_is_envoy_yaml_but_for_three_things() {
     let mut enforcing = shipped();

@@ -1,4 +1,4 @@
-//! The shipped envoy.yaml as it is, but for addresses and where the keys come from.
+//! The shipped envoy.yaml, changed only in its addresses and in the source of the keys.
 
 use crate::setup::{ADMIN, READER, manifest};
 use keyward_testbed::envoy::Envoy;
@@ -42,7 +42,7 @@ fn the_route_removes_the_key_and_says_who_called() {
     assert!(name.len() == 1 && name[0].starts_with("%C3%84dmin"), "{name:?}");
     assert!(received[0].header("x-api-key").is_empty());
     assert_eq!(received[0].target(), "/api/collections/posts/records?page=1");
-    // Nobody called here, and nobody may say so.
+    // No key was used, and the client cannot claim one.
     let (response, received) = edge.ask("GET", "/api/health", &spoof);
     assert_eq!((response.status, received.len()), (200, 1));
     for name in ["x-api-key", "x-api-key-id", "x-api-key-name"] {
@@ -82,7 +82,7 @@ fn paths_are_normalised_before_anybody_reads_them() {
     assert_eq!((response.status, received.len()), (403, 0), "{location}");
     for target in ["/api/collections/%00/records", "/api/collections/\\x/records;", "/api/collections/..;/records"] {
         let (response, received) = edge.ask("GET", target, &key);
-        // Whether as an ambiguous path or as what it was normalised to, it is refused.
+        // The path is refused either as ambiguous or by the rule for its normalized form.
         assert!(matches!(response.status, 400 | 307 | 403), "{target}: {}", response.status);
         assert!(received.is_empty());
     }
@@ -143,7 +143,7 @@ fn a_body_goes_through_with_its_request() {
         let headers = [("x-api-key", key), ("content-type", "multipart/form-data; boundary=x")]
             .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
         let mut client = Client::connect(edge.address).unwrap();
-        // A refused upload is answered while it is still being sent.
+        // A refused upload gets its answer before the body is complete.
         let _ = client.send(&http1::encode(b"POST", b"/api/collections/posts/records", &headers, &body));
         let received = client.receive("POST").map(|response| response.status);
         if key == ADMIN {

@@ -1,4 +1,4 @@
-//! Fetching keys, in a real Envoy with two workers, from a service that fails in every way there is.
+//! Fetching keys in a real Envoy with two workers, from a service that fails in many ways.
 
 use crate::setup::LISTENER;
 use keyward_policy::timestamp::Timestamp;
@@ -34,7 +34,7 @@ impl Edge {
     fn start(max_staleness: &str) -> Self {
         let (admin, upstream) = (AdminStandIn::start(), Upstream::start());
         admin.put("key_first", FIRST);
-        // Several pages.
+        // The manifest has several pages.
         (0..10).for_each(|n| admin.put(&format!("key_{n}"), &format!("kw_{n}")));
         let listener = Listener::new(LISTENER, &plugin(max_staleness), Encoding::StringValue, upstream.address());
         let clusters = vec![envoy_config::cluster("keyward_admin", admin.address())];
@@ -47,7 +47,7 @@ impl Edge {
         http1::get(self.address, "/a", &[("x-api-key", key)]).unwrap().status
     }
 
-    /// Waits until many connections in a row, which the kernel spreads over the workers, see the same.
+    /// Waits until many connections in a row, which the kernel spreads over the workers, get the same answer.
     fn wait_for(&self, key: &str, status: u16) {
         let mut in_a_row = 0;
         wait::until(&format!("{status} from every worker"), PATIENCE, || {
@@ -64,7 +64,7 @@ impl Edge {
 #[test]
 fn keys_come_change_and_go_in_every_worker() {
     let edge = Edge::start("1h");
-    // Requests that come before the first load are held, not refused.
+    // Requests that arrive before the first load are held, not refused.
     assert_eq!((0..16).map(|_| edge.status(FIRST)).max(), Some(200));
     edge.admin.put("key_second", SECOND);
     edge.wait_for(SECOND, 200);
@@ -119,7 +119,7 @@ fn every_failure_leaves_the_last_good_keys_in_use() {
     for (number, (fault, reason)) in faults.into_iter().enumerate() {
         let before = edge.failures(reason);
         edge.admin.fail(Some(fault));
-        // Every VM has met it, some more than once.
+        // Every VM has met the fault, some more than once.
         wait::until(&format!("{fault:?} is counted"), PATIENCE, || {
             assert_eq!(edge.status(FIRST), 200, "{fault:?}");
             assert_eq!(edge.status("kw_unknown"), 401, "{fault:?}");
@@ -152,7 +152,7 @@ fn keys_that_nobody_vouches_for_any_more_are_refused() {
     assert_eq!(response.header("retry-after"), Some("1"));
     edge.admin.fail(None);
     edge.wait_for(FIRST, 200);
-    // An answer that never ends is as good as none.
+    // An answer that never ends counts as no answer.
     edge.admin.fail(Some(Fault::Stalls));
     edge.wait_for(FIRST, 503);
     edge.admin.fail(None);
@@ -161,7 +161,7 @@ fn keys_that_nobody_vouches_for_any_more_are_refused() {
 
 #[test]
 fn an_answer_that_comes_too_slowly_is_none() {
-    // Long enough that the last good keys outlive each fault, and short enough not to wait for minutes.
+    // The limit is long enough for the last good keys to outlive each fault, and short enough for a test.
     let edge = Edge::start("24s");
     edge.wait_for(FIRST, 200);
     for (number, (fault, reason)) in [(Fault::Drips, "no_answer"), (Fault::Hangs, "status")].into_iter().enumerate() {
@@ -184,14 +184,15 @@ fn a_store_with_other_keys_takes_over_and_a_copy_of_it_too() {
     edge.wait_for(FIRST, 200);
     let loads = || edge.envoy.stat("wasmcustom.keyward_manifest_loads");
     let started_over = || edge.envoy.stat("wasmcustom.keyward_sync_started_over.reason.other_store");
-    // The main thread's VM answers no request: one that has not loaded yet does not start over.
+    // The main thread's VM answers no requests, so its load is waited for here: a VM that has not loaded yet does not
+    // start over.
     wait::until("every VM has keys", PATIENCE, || (loads() >= 3).then_some(()));
     for fault in [Some(Fault::OtherStore), None] {
         let before = (started_over(), loads());
         edge.admin.fail(fault);
-        // What is held open is answered by this.
+        // This change ends the polls that wait.
         edge.admin.put("key_5", "kw_5_regenerated");
-        // Begun is not done: a VM whose load is under way when the store changes again begins that load anew, no more.
+        // A VM that is loading when the store changes again begins that load anew, without counting another start over.
         wait::until("every VM has changed over", PATIENCE, || {
             assert_eq!(edge.status(FIRST), 200, "{fault:?}");
             assert_eq!(edge.status("kw_unknown"), 401, "{fault:?}");
@@ -207,7 +208,7 @@ fn a_store_with_other_keys_takes_over_and_a_copy_of_it_too() {
 fn tombstones_that_are_thrown_away_in_the_middle_of_a_load_start_it_over() {
     let edge = Edge::start("1h");
     edge.wait_for(FIRST, 200);
-    // While they are away so much happens that nobody can tell them.
+    // While the VMs are cut off, more changes happen than the service keeps.
     edge.admin.fail(Some(Fault::Status(503)));
     edge.admin.put("key_second", SECOND);
     edge.admin.delete("key_5");
@@ -231,7 +232,7 @@ fn a_gigabyte_of_pages_is_not_taken_and_takes_nothing_down() {
     wait::until("a gigabyte", 4 * PATIENCE, || {
         assert_eq!(edge.status(FIRST), 200);
         assert_eq!(edge.status("kw_unknown"), 401);
-        // Each VM has had more than it can hold, and begun again.
+        // Each VM has received more than it can hold and has started over.
         (edge.admin.endless_bytes() > 1 << 30 && edge.failures("record") >= 4).then_some(())
     });
     edge.admin.fail(None);

@@ -1,5 +1,5 @@
-//! A plugin configuration that changes, and a VM that is made anew, under traffic and with the admin service away: not
-//! one request is wrongly refused or let through, and no VM is left without news.
+//! Changes of the plugin configuration and reloads of a VM, under traffic and without the admin service: no request is
+//! wrongly refused or allowed, and every VM keeps receiving changes.
 
 use crate::setup::LISTENER;
 use crate::traffic::Traffic;
@@ -17,12 +17,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const FIRST: &str = "kw_first_0123456789abcdefghijklmnopqrstuvwx";
 const SECOND: &str = "kw_second_0123456789abcdefghijklmnopqrstuvw";
 
-/// How a new configuration comes.
+/// The way in which a new configuration reaches Envoy.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
-    /// The whole listener, as plain Envoy has it.
+    /// By replacing the whole listener, as with plain Envoy.
     Lds,
-    /// The filter alone, as Istio has it.
+    /// By replacing the filter alone, as with Istio.
     Ecds,
 }
 
@@ -76,7 +76,7 @@ impl Edge {
         edge
     }
 
-    /// Pushes a configuration and waits until it counts.
+    /// Pushes a configuration and waits until it is in use.
     fn push(&self, version: u32) {
         let listener = listener(version, self.upstream.address());
         match self.by {
@@ -113,7 +113,7 @@ fn configurations_change_under_traffic(by: By) {
     let edge = Edge::start(by);
     let traffic =
         Traffic::start(edge.address, &[("/a", Some(FIRST), 200), ("/a", Some("kw_nobody"), 401), ("/a", None, 401)]);
-    // The requests that the old roots hold open go down with them.
+    // Polls of the old root contexts end with them.
     (2..6).for_each(|version| edge.push(version));
     edge.admin.put("key_second", SECOND);
     edge.wait_for(SECOND, 200);
@@ -161,7 +161,7 @@ fn a_vm_that_traps_serves_again_and_hears_of_changes() {
     admin.put("key_first", FIRST);
     let mut listener = listener(1, upstream.address());
     listener.vm_config()["code"] = json!({"local": {"filename": artifacts::failpoint_module()}});
-    // As shipped: the longest part of the way back.
+    // The shipped value, which is the longest part of a recovery.
     *listener.connection_manager().pointer_mut("/http_filters/0/typed_config/config/reload_config").unwrap() =
         json!({"backoff": {"base_interval": "1s"}});
     let clusters = vec![envoy_config::cluster("keyward_admin", admin.address())];
@@ -172,7 +172,7 @@ fn a_vm_that_traps_serves_again_and_hears_of_changes() {
         let mut in_a_row = 0;
         wait::until(&format!("{status} from every worker"), PATIENCE, || {
             let now = ask(&[("x-api-key", key)]);
-            // A new VM holds what it cannot judge yet: nobody is told that a good key is none.
+            // A new VM holds requests that it cannot judge yet, so that no good key is refused.
             assert!(now == status || now == if status == 200 { 503 } else { 200 }, "{now}");
             in_a_row = if now == status { in_a_row + 1 } else { 0 };
             (in_a_row == 16).then_some(())

@@ -1,4 +1,4 @@
-//! Requests without end, each with the answer that it has to get.
+//! Continuous traffic in which every request has an expected answer.
 
 use keyward_testbed::http1;
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-/// A path, a key, and the status.
+/// A path, a key, and the expected status.
 pub type Expected = (&'static str, Option<&'static str>, u16);
 
 pub struct Traffic {
@@ -16,7 +16,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Two threads, a connection for each request, so that both workers are asked.
+    /// Starts two threads that open a connection for each request, so that both workers get requests.
     pub fn start(address: SocketAddr, expected: &'static [Expected]) -> Self {
         let (over, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let threads = (0..2)
@@ -44,10 +44,10 @@ impl Traffic {
         Self { over, asked, threads }
     }
 
-    /// How many requests there were.
+    /// Stops the traffic and returns the number of requests.
     ///
     /// # Panics
-    /// When one of them was answered otherwise.
+    /// Panics when a request got another answer.
     #[track_caller]
     pub fn stop(self) -> usize {
         self.over.store(true, Ordering::Relaxed);

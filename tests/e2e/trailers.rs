@@ -1,4 +1,4 @@
-//! Trailers: fields behind the body, which an upstream may read as headers.
+//! Trailers: fields after the body, which an upstream may read as headers.
 
 use crate::setup::{ADMIN, LISTENER, READER, listener, manifest, plugin};
 use keyward_testbed::envoy::Envoy;
@@ -8,7 +8,7 @@ use keyward_testbed::upstream::Upstream;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 
-/// Lets Envoy send trailers to an HTTP/1 upstream, which it leaves out by default.
+/// Makes Envoy send trailers to an HTTP/1 upstream, which it drops by default.
 fn enable_trailers(cluster: &mut Value) {
     cluster["typed_extension_protocol_options"] = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
         "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -57,7 +57,7 @@ fn no_trailer_speaks_for_a_key() {
         ("cookie", "api_key=x"),
         ("x-signature", "2"),
     ];
-    // Allowed, public, and public with a key that is not known.
+    // An allowed request, a public one, and a public one with an unknown key.
     for (path, key) in [("/a", READER), ("/public/x", READER), ("/public/x", "kw_nobody")] {
         assert_eq!(ask(address, &upstream, path, key, &trailers), ["x-checksum", "x-signature"], "{path}");
     }

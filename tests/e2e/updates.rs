@@ -8,7 +8,7 @@ use serde_json::json;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often a large configuration is pushed.
+/// The number of pushes of a large configuration.
 const PUSHES: usize = 20;
 
 #[test]
@@ -37,7 +37,7 @@ fn a_bad_configuration_is_refused_and_the_old_one_stays() {
     }
     assert_eq!((status("/a", READER), status("/denied/x", READER)), (200, 403));
 
-    // And a good one afterwards is taken.
+    // A valid configuration is accepted afterwards.
     let mut better = plugin();
     better["rules"][2]["require"] = json!(["a:write"]);
     envoy_config::write_lds(&file, "3", &[listener(&better, &upstream)]);
@@ -82,7 +82,7 @@ fn both_encodings_of_the_configuration_are_read() {
     }
 }
 
-/// Envoy keeps the root context of every push until its old listener has drained, ten minutes by default.
+/// Envoy keeps the root context of every push until its old listener has drained, which takes ten minutes by default.
 #[test]
 fn many_pushes_of_a_large_configuration_do_not_fill_the_memory() {
     let upstream = Upstream::start();
@@ -116,7 +116,7 @@ fn many_pushes_of_a_large_configuration_do_not_fill_the_memory() {
             settled = resident();
         }
     }
-    // Each push that is not shared adds more than ten megabytes.
+    // A push whose compiled parts are not shared adds more than ten megabytes.
     let grown = resident().saturating_sub(settled);
     assert!(grown < 60, "{grown} MB more after {settled} MB");
     assert_eq!(envoy.stat("listener_manager.lds.update_rejected"), 0);

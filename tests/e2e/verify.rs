@@ -1,4 +1,4 @@
-//! `keyward verify` against real Envoys: one that is as it should be, and ones that lack something.
+//! `keyward verify` against real Envoys: a complete one, and ones with a part missing.
 
 use crate::setup::{ADMIN, READER, listener, plugin};
 use keyward_testbed::envoy::Envoy;
@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 struct Gateway {
     envoy: Envoy,
     _upstream: Upstream,
-    /// Removed with the value.
+    /// The folder, which is removed when the value is dropped.
     folder: Box<dyn AsRef<Path>>,
 }
 
@@ -64,13 +64,13 @@ fn a_gateway_with_filter_and_backstop_passes() {
     let names: Vec<&str> = checks.iter().map(|(name, ..)| name.as_str()).collect();
     assert_eq!(names, ["no key", "other key", "revoked", "readiness", "listener"]);
     assert!(checks.iter().all(|(_, passed, _)| *passed), "{checks:?}");
-    // A key that still works is not one that was revoked.
+    // A key that still works has not been revoked.
     for key in [READER, ADMIN] {
         let (output, checks) = gateway.verify(&["--revoked-key-file", &gateway.key_file(key)]);
         assert_eq!(output.status.code(), Some(1));
         assert!(checks[2].2.contains("still accepted"), "{checks:?}");
     }
-    // A path that no key may use, and one that needs none, say nothing about keys.
+    // A path that is denied to all keys and a public path show nothing about keys.
     for (path, says) in [("/denied/x", "key_missing"), ("/public/x", "the request passed")] {
         let (_, checks) = gateway.verify(&["--path", path]);
         assert!(checks[0].2.contains(says), "{checks:?}");
@@ -100,7 +100,7 @@ fn a_gateway_without_the_backstop_is_seen_by_its_admin_address() {
     assert_eq!(output.status.code(), Some(1));
     let failed: Vec<&str> = checks.iter().filter(|(_, passed, _)| !passed).map(|(name, ..)| name.as_str()).collect();
     assert_eq!(failed, ["listener"], "{checks:?}");
-    // Without both, requests pass.
+    // Without filter and backstop, requests pass.
     let gateway = Gateway::start(|listener| {
         open(listener);
         listener.remove_filter();

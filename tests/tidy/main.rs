@@ -2,6 +2,7 @@
 
 mod documents;
 mod imports;
+mod reference;
 
 use documents::quoted;
 use keyward_policy::decision::Code;

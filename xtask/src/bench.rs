@@ -1,20 +1,20 @@
-//! `cargo xtask bench`: the figures of `docs/performance.md`, measured again on this machine.
+//! `cargo xtask bench`: measures the figures of `docs/performance.md` on this machine.
 
 use crate::{build, envoy, prerequisites, sh};
 use anyhow::{Result, bail};
 
 #[derive(clap::Args)]
-// `--help` belongs to the measurement that is named.
+// `--help` is passed on to the measurement.
 #[command(disable_help_flag = true)]
 pub struct Arguments {
-    /// Which measurement; without one, their names
+    /// Name of the measurement; without it, the names are printed
     name: Option<String>,
     /// Passed on to the measurement
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }
 
-/// A measurement, and what has to be built for it besides the module.
+/// A measurement, and what it needs beside the module.
 struct Measurement {
     name: &'static str,
     what: &'static str,
@@ -23,9 +23,9 @@ struct Measurement {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Needs {
-    /// Nothing: it is a micro-benchmark of the policy core.
+    /// Nothing, not even the module: a micro-benchmark of the policy core.
     Core,
-    /// The filters that do nothing.
+    /// The empty filters.
     EmptyFilters,
     /// The module alone.
     Module,
@@ -35,7 +35,7 @@ enum Needs {
     ServiceAndTimes,
 }
 
-/// In the order of `docs/performance.md`.
+/// The measurements in the order of `docs/performance.md`.
 const MEASUREMENTS: &[Measurement] = &[
     Measurement {
         name: "request",
@@ -94,7 +94,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Needs::EmptyFilters => build::empty_filters()?,
         Needs::Core | Needs::Module => {}
         Needs::Service | Needs::ServiceAndTimes => {
-            // As it is shipped: a debug build would be measured several times slower.
+            // The measured programs are optimized as they are shipped, since a debug build is several times slower.
             command.env("KEYWARD_BIN", build::command()?);
         }
     }

@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 /// Rust's target for the module.
 pub const WASM_TARGET: &str = "wasm32-unknown-unknown";
 
-/// The size of the module at most. Every worker of every proxy compiles it when it starts.
+/// The largest size of the module. Every worker of every proxy compiles the module when it starts.
 const MAX_MODULE_BYTES: u64 = 300 * 1024;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Leave the `keyward` command out
+    /// Leave out the `keyward` command
     #[arg(long)]
     module_only: bool,
-    /// Build the module that crashes when a test asks it to, as keyward-failpoint.wasm; never ship it
+    /// Build keyward-failpoint.wasm, which traps when a test asks for it; never ship it
     #[arg(long)]
     failpoint: bool,
 }
@@ -45,12 +45,12 @@ pub fn shipped_module() -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Builds `target/dist/keyward-failpoint.wasm`, for tests alone.
+/// Builds `target/dist/keyward-failpoint.wasm`, which only tests use.
 pub fn failpoint_module() -> Result<PathBuf> {
     build_module(&["--features", "failpoint"], "keyward-failpoint.wasm")
 }
 
-/// Builds `target/dist/bench/keyward-callback-times.wasm`, for `cargo xtask bench load` alone.
+/// Builds `target/dist/bench/keyward-callback-times.wasm`, which only `cargo xtask bench load` uses.
 pub fn timed_module() -> Result<PathBuf> {
     build_module(&["--features", "callback-times"], "bench/keyward-callback-times.wasm")
 }
@@ -67,7 +67,7 @@ pub fn command() -> Result<PathBuf> {
 fn build_module(features: &[&str], name: &str) -> Result<PathBuf> {
     add_wasm_target()?;
     let flags = ["rustc", "--package", "keyward-filter", "--lib", "--profile", "wasm", "--target", WASM_TARGET];
-    // The rlib of the filter is for native tests; here it would only cost time.
+    // The filter's rlib is needed only by native tests.
     sh::run(
         sh::cargo().args(["--config", &compiler_flags()?]).args(flags).args(features).args(["--crate-type", "cdylib"]),
     )?;
@@ -98,13 +98,13 @@ fn compiler_flags() -> Result<String> {
     let registries = fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten();
     let mut flags: Vec<String> =
         registries.map(|folder| format!("--remap-path-prefix={}=", folder.path().display())).collect();
-    // At LLVM's own threshold of 225, inlining adds tens of kilobytes.
+    // LLVM's default threshold of 225 makes the module tens of kilobytes larger.
     flags.push("-Cllvm-args=-inline-threshold=25".to_owned());
     flags.push("-Ctarget-feature=+simd128".to_owned());
     Ok(format!("target.{WASM_TARGET}.rustflags={}", serde_json::to_string(&flags)?))
 }
 
-/// Replaces a file in one step: a running Envoy or command keeps what it has open.
+/// Replaces a file in one step, so that a running Envoy or command keeps the version that it has open.
 fn install(bytes: &[u8], file: &Path) -> Result<()> {
     fs::create_dir_all(file.parent().unwrap_or(file))?;
     let new = file.with_extension("new");
@@ -116,10 +116,10 @@ fn size(file: &Path) -> Result<u64> {
     Ok(fs::metadata(file)?.len())
 }
 
-/// Adds Rust's target for the module where it is missing.
+/// Installs Rust's target for the module if it is missing.
 ///
 /// # Errors
-/// When it is missing and cannot be added.
+/// Returns an error when the target cannot be installed.
 pub fn add_wasm_target() -> Result<()> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let library = sh::read(sh::command(rustc).args(["--print", "target-libdir", "--target", WASM_TARGET]))?;

@@ -1,4 +1,4 @@
-//! Processes that run beside each other until one ends or the user interrupts.
+//! Child processes that run at the same time until one ends or the user interrupts them.
 
 use crate::workspace;
 use anyhow::{Context as _, Result, bail};
@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a process may take to end after SIGTERM.
+/// The time within which a process must end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// The processes. They are stopped when the value is dropped, the last started first.
+/// Running child processes. Dropping the value stops them, the last started first.
 pub struct Children {
     running: Vec<Running>,
     interrupted: Arc<AtomicBool>,
@@ -27,10 +27,10 @@ struct Running {
 }
 
 impl Children {
-    /// Makes an empty list. From here on Ctrl-C, SIGTERM and SIGHUP stop the children instead of this process alone.
+    /// Creates an empty list. From now on Ctrl-C, SIGTERM and SIGHUP stop the children before this process ends.
     ///
     /// # Errors
-    /// When the signals cannot be handled.
+    /// Returns an error when the signals cannot be handled.
     pub fn new() -> Result<Self> {
         let interrupted = Arc::new(AtomicBool::new(false));
         let flag = interrupted.clone();
@@ -41,15 +41,15 @@ impl Children {
     /// Starts a process whose output goes to `log`.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// Returns an error when it cannot be started.
     pub fn start(&mut self, name: &'static str, command: &mut Command, log: &Path) -> Result<()> {
         let file = File::create(log).with_context(|| format!("cannot write {}", workspace::shown(log)))?;
         let process = command
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
-            // A group of its own, so that Ctrl-C in the terminal reaches this process alone, which then stops
-            // the children in order.
+            // The child gets a process group of its own, so that Ctrl-C in the terminal reaches only this process, which
+            // then stops the children in order.
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
@@ -60,7 +60,8 @@ impl Children {
     /// Waits until `ready` returns a value, while all children run.
     ///
     /// # Errors
-    /// When a child ends before (the message holds the end of its log), when it takes too long, and on Ctrl-C.
+    /// Returns an error when a child ends before (the message holds the end of its log), when it takes too long, and on
+    /// Ctrl-C.
     pub fn wait_for<T>(&mut self, what: &str, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
@@ -82,7 +83,7 @@ impl Children {
     /// Waits for Ctrl-C.
     ///
     /// # Errors
-    /// When a child ends before. The message holds the end of its log.
+    /// Returns an error when a child ends before. The message holds the end of its log.
     pub fn wait_for_interrupt(&mut self) -> Result<()> {
         while !self.interrupted.load(Ordering::SeqCst) {
             self.check()?;

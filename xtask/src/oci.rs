@@ -17,7 +17,7 @@ const INDEX: &str = "index.json";
 const BLOBS: &str = "blobs/sha256";
 /// The name that Istio and Envoy Gateway look for in the layer.
 const FILE_IN_LAYER: &str = "plugin.wasm";
-/// "Unknown" in gzip's header; the real one would differ between machines.
+/// The value for an unknown operating system in gzip's header. The real value would differ between machines.
 const NO_OPERATING_SYSTEM: u8 = 255;
 
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -30,7 +30,7 @@ const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// When a file cannot be written.
 pub fn write_layout(folder: &Path, module: &[u8], version: &str) -> Result<String> {
     if folder.exists() {
-        // Blobs of an earlier module would be shipped along.
+        // Blobs of an earlier module must not be shipped.
         fs::remove_dir_all(folder).with_context(|| format!("cannot replace {}", workspace::shown(folder)))?;
     }
     fs::create_dir_all(folder.join(BLOBS)).with_context(|| format!("cannot make {}", workspace::shown(folder)))?;
@@ -58,7 +58,7 @@ pub fn write_layout(folder: &Path, module: &[u8], version: &str) -> Result<Strin
     let manifest = manifest.to_string().into_bytes();
     let mut entry = descriptor(MANIFEST_TYPE, &manifest);
     entry["annotations"] = json!({"org.opencontainers.image.ref.name": version});
-    // The layout's own list of images: it stays in the layout, and what is pushed is the manifest.
+    // The layout's list of images stays in the layout; what is pushed is the manifest.
     let index = json!({"schemaVersion": 2, "manifests": [entry]});
     for blob in [&config, &layer, &manifest] {
         write(&folder.join(BLOBS).join(sha256(blob)), blob)?;
@@ -68,7 +68,7 @@ pub fn write_layout(folder: &Path, module: &[u8], version: &str) -> Result<Strin
     Ok(sha256(&manifest))
 }
 
-/// The files of a layout, relative to its folder.
+/// Returns the files of a layout, relative to its folder.
 ///
 /// # Errors
 /// When the folder cannot be read.
@@ -81,7 +81,7 @@ pub fn files(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// SHA-256 as 64 hexadecimal digits.
+/// Returns the SHA-256 of the bytes as 64 hexadecimal digits.
 pub fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }

@@ -5,10 +5,10 @@ use anyhow::Result;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// How many requests
+    /// Number of requests
     #[arg(long, default_value_t = 1_000_000)]
     requests: u64,
-    /// The seed of a run that is to be repeated, as it was printed
+    /// Seed of an earlier run, as that run printed it, to repeat the run
     #[arg(long)]
     seed: Option<u64>,
 }

@@ -1,9 +1,10 @@
 //! The order of functions in the module that is shipped.
 //!
 //! Envoy has V8 compile a module at once and in the order of its functions, so functions that are next to each other in
-//! the module are next to each other in memory. A request finds the caches full of what the proxy did before; what it
-//! pays for are the pages of machine code that it touches. Left to itself the order is by size, which spreads what a
-//! request runs over 60 pages; so ordered it is 23 (sampled with `perf` in Envoy 1.40; Linux, x86-64).
+//! the module are next to each other in memory. When a request arrives, the caches are full of the proxy's other work, so
+//! its cost depends on the number of pages of machine code that it touches. The compiler's order is by size, which
+//! spreads the functions of a request over 60 pages; in this order they take 23 (sampled with `perf` in Envoy 1.40 on
+//! Linux, x86-64).
 
 use anyhow::{Context as _, Result};
 use std::collections::HashMap;
@@ -11,8 +12,8 @@ use std::convert::Infallible;
 use wasm_encoder::reencode::{self, Reencode};
 use wasmparser::{FunctionBody, KnownCustom, Name, Parser, Payload, TypeRef};
 
-/// The functions that ordinary requests run, roughly in the order of their calls. A function that the compiler inlined
-/// everywhere is passed over.
+/// The functions that ordinary requests run, roughly in the order of their calls. Functions that the compiler has inlined
+/// everywhere are skipped.
 const REQUESTS: &[&str] = &[
     "keyward_on_context_create",
     "keyward_on_request_headers",
@@ -54,7 +55,7 @@ const REQUESTS: &[&str] = &[
 /// The number of [`REQUESTS`] that a module has at least. With fewer the list is out of date.
 const EXPECTED: usize = REQUESTS.len() * 2 / 3;
 
-/// Puts the functions that requests run first, and leaves all custom sections out.
+/// Moves the functions that requests run to the front, and removes all custom sections.
 ///
 /// # Errors
 /// When the bytes are not a module with names, or most of [`REQUESTS`] are not in it.
@@ -77,7 +78,7 @@ pub fn requests_first(bytes: &[u8]) -> Result<Vec<u8>> {
     module.write(bytes, order.into_iter().map(|(_, function)| function).collect())
 }
 
-/// The parts of a module that have to be known before it can be written.
+/// The parts of a module that have to be read before it can be written.
 struct Module<'a> {
     imported: u32,
     types: Vec<u32>,
@@ -166,11 +167,11 @@ impl<'a> Module<'a> {
     }
 }
 
-/// Copies sections and replaces the numbers of functions by the new ones.
+/// Copies sections with the new numbers of functions.
 struct Writer<'m, 'a> {
     module: &'m Module<'a>,
     order: Vec<u32>,
-    /// The new number of each function. Imported functions are not counted.
+    /// The new number of each function. Imported functions do not count.
     moved: Vec<u32>,
 }
 

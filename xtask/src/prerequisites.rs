@@ -1,10 +1,11 @@
-//! What the tests need besides Rust: a browser, fonts, a clock that can be moved, PostgreSQL, a load generator.
+//! The programs that the tests need besides Rust: a browser, fonts, a clock that can be moved, PostgreSQL, a load
+//! generator.
 
 use crate::sh;
 use anyhow::{Result, bail};
 use std::path::Path;
 
-/// A Debian package, and a check that its contents are there.
+/// A Debian package, and a check whether its contents are installed.
 struct Need {
     package: &'static str,
     present: fn() -> bool,
@@ -39,7 +40,7 @@ const NEEDS: &[Need] = &[
 /// Installs the packages that are missing, on Debian and its derivatives, for root.
 ///
 /// # Errors
-/// Names what is missing and could not be installed.
+/// Returns an error that names what is missing and could not be installed.
 pub fn install() -> Result<()> {
     let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.present)()).collect();
     if missing.is_empty() {
@@ -52,7 +53,7 @@ pub fn install() -> Result<()> {
             command.env("DEBIAN_FRONTEND", "noninteractive");
             command
         };
-        // An old list of packages is no reason to stop: installing says what is wrong.
+        // A failed update of the list of packages does not matter if the installation succeeds.
         let _ = sh::run(apt().args(["update", "--quiet"]));
         sh::run(apt().args(["install", "--quiet", "--yes", "--no-install-recommends"]).args(&packages))?;
     }

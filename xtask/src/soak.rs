@@ -5,10 +5,10 @@ use anyhow::Result;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// How long it takes, in minutes
+    /// Duration in minutes
     #[arg(long, default_value_t = 30)]
     minutes: u64,
-    /// The seed of a run that is to be repeated, as it was printed
+    /// Seed of an earlier run, as that run printed it, to repeat the run
     #[arg(long)]
     seed: Option<u64>,
 }

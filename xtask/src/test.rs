@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every check and every test, with everything they need.
+//! `cargo xtask test`: runs every check and every test, and installs what they need.
 
 use crate::{build, deny, envoy, helm, nextest, prerequisites, sh, unused, workspace};
 use anyhow::{Result, ensure};
@@ -8,13 +8,13 @@ use std::time::Instant;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Only the tests, not formatting, lints and documentation
+    /// Run only the tests, without the checks of formatting, lints and documentation
     #[arg(long)]
     tests_only: bool,
-    /// Only the tests that run an Envoy, with other versions of it: `all`, or versions joined by commas
+    /// Run only the tests that start an Envoy, with other versions of it: `all`, or versions separated by commas
     #[arg(long, value_name = "VERSIONS")]
     envoy: Option<String>,
-    /// Passed on to the test runner, for instance a part of a test's name
+    /// Arguments for the test runner, for instance a part of a test's name
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     filter: Vec<String>,
 }
@@ -36,7 +36,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         step("lints of the module", || {
             build::add_wasm_target()?;
             lint(&["--package", "keyward-filter", "--target", build::WASM_TARGET])?;
-            // Both are left out of the module that is shipped.
+            // The shipped module is built without these two features.
             let features = ["--lib", "--features", "failpoint,callback-times"];
             lint(&[&["--package", "keyward-filter", "--target", build::WASM_TARGET][..], &features[..]].concat())
         })?;
@@ -60,7 +60,8 @@ fn run_with(versions: &[&str], filter: &[String]) -> Result<()> {
     let built = Built::build()?;
     let mut failed = Vec::new();
     for version in versions {
-        let suites = ["--package", "keyward-filter", "--test", "e2e", "--test", "decisions", "--test", "oracle"];
+        // Of the whole workspace, so that dependencies have the features that they were built with for all tests.
+        let suites = ["--workspace", "--test", "e2e", "--test", "decisions", "--test", "oracle"];
         let result = step(&format!("tests with Envoy {version}"), || {
             built.run(nextest::find_or_install()?, &envoy::install(version)?, &suites, filter)
         });
@@ -71,7 +72,7 @@ fn run_with(versions: &[&str], filter: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// What the tests run besides themselves.
+/// Builds the programs that the tests run.
 struct Built {
     module: PathBuf,
     failpoint: PathBuf,
@@ -81,7 +82,11 @@ impl Built {
     fn build() -> Result<Self> {
         let module = step("the module", build::shipped_module)?;
         let failpoint = step("the module that crashes for tests", build::failpoint_module)?;
-        step("the command", || sh::run(sh::cargo().args(["build", "--package", "keyward-admin"])))?;
+        // Together with the tests: built alone, a third of the command's dependencies would have other features than
+        // the tests give them, and would be compiled twice.
+        step("the command and the tests", || {
+            sh::run(sh::cargo().args(["build", "--workspace", "--bins", "--tests", "--examples"]))
+        })?;
         Ok(Self { module, failpoint })
     }
 
@@ -102,7 +107,7 @@ fn lint(what: &[&str]) -> Result<()> {
     sh::run(sh::cargo().arg("clippy").args(what).args(["--", "--deny", "warnings"]))
 }
 
-/// Documents private items too, and links to them: the documentation is for those who work on the code.
+/// Builds the documentation with private items, because its readers work on the code.
 fn document(what: &[&str]) -> Result<()> {
     let mut command = sh::cargo();
     command.args(["doc", "--no-deps", "--document-private-items"]).args(what);

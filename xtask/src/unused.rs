@@ -1,8 +1,8 @@
-//! Dependencies that nothing uses.
+//! The check for unused dependencies.
 //!
 //! `cargo metadata` says what each crate depends on and where its code is. A dependency is used when its name occurs in
-//! that code: in the library and the programs for an ordinary one, in tests, benchmarks and examples too for one of
-//! development. A crate may keep others on purpose: `[package.metadata.unused] kept = ["…"]`.
+//! that code: in the library and the programs for a normal dependency, and also in tests, benchmarks and examples for a
+//! development dependency. A crate can keep others on purpose: `[package.metadata.unused] kept = ["…"]`.
 
 use crate::{sh, workspace};
 use anyhow::{Context as _, Result, bail};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// Checks every crate of the workspace, and the list of dependencies that they share.
 ///
 /// # Errors
-/// When a dependency is not used: names the crates and their dependencies.
+/// Returns an error when a dependency is not used: names the crates and their dependencies.
 pub fn check() -> Result<()> {
     let metadata = sh::read(sh::cargo().args(["metadata", "--format-version", "1", "--no-deps", "--offline"]))?;
     let metadata: Value = serde_json::from_str(&metadata)?;
@@ -48,9 +48,9 @@ pub fn check() -> Result<()> {
 
 /// The code of one crate.
 struct Code {
-    /// Of the library, the programs and the build script.
+    /// The code of the library, the programs and the build script.
     ordinary: String,
-    /// Of tests, benchmarks and examples.
+    /// The code of tests, benchmarks and examples.
     development: String,
 }
 
@@ -105,7 +105,7 @@ fn contains_word(code: &str, word: &str) -> bool {
     })
 }
 
-/// The names in `[workspace.dependencies]`.
+/// Returns the names in `[workspace.dependencies]`.
 fn shared_dependencies() -> Result<BTreeSet<String>> {
     let manifest = fs::read_to_string(workspace::root().join("Cargo.toml")).context("cannot read Cargo.toml")?;
     let section = manifest.split("[workspace.dependencies]").nth(1).context("no [workspace.dependencies]")?;
@@ -113,7 +113,7 @@ fn shared_dependencies() -> Result<BTreeSet<String>> {
     Ok(lines.filter_map(|line| line.split_once(" =")).map(|(name, _)| name.trim().to_owned()).collect())
 }
 
-/// The names of the dependencies that a crate takes from the workspace.
+/// Returns the names of the dependencies that a crate inherits from the workspace.
 fn inherited_dependencies(manifest: &Path) -> Result<BTreeSet<String>> {
     let text = fs::read_to_string(manifest).with_context(|| format!("cannot read {}", workspace::shown(manifest)))?;
     let inherited = text.lines().filter(|line| line.contains("workspace = true"));

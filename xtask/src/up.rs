@@ -1,4 +1,4 @@
-//! `cargo xtask up`: everything on this machine, from a fresh clone to a request that works.
+//! `cargo xtask up`: builds and runs all parts on this machine, from a fresh clone to a request that works.
 
 use crate::children::Children;
 use crate::{build, demo, envoy, sh, workspace};
@@ -12,30 +12,29 @@ const DEMO_KEY: &str = "Demo";
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Where clients call
+    /// Port that clients call
     #[arg(long, default_value_t = SHIPPED_PORTS[0])]
     port: u16,
-    /// Envoy's own admin interface: metrics
+    /// Port of Envoy's own admin interface, with metrics
     #[arg(long, default_value_t = SHIPPED_PORTS[1])]
     envoy_admin_port: u16,
-    /// The sample upstream
+    /// Port of the sample upstream
     #[arg(long, default_value_t = SHIPPED_PORTS[2])]
     upstream_port: u16,
-    /// The admin service: page and API
+    /// Port of the admin service, with page and API
     #[arg(long, default_value_t = SHIPPED_PORTS[3])]
     admin_port: u16,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    // Before the build, which takes minutes the first time.
+    // The ports are checked before the build, because the first build takes minutes.
     demo::port_is_free(arguments.port, "Envoy", "--port")?;
     demo::port_is_free(arguments.envoy_admin_port, "Envoy's admin interface", "--envoy-admin-port")?;
     demo::port_is_free(arguments.upstream_port, "the sample upstream", "--upstream-port")?;
     demo::port_is_free(arguments.admin_port, "the admin service", "--admin-port")?;
     let envoy = envoy::find_or_install()?;
     build::shipped_module()?;
-    // Not as they are shipped: optimising the service alone takes minutes, and a try-out has one user. The tests run the
-    // same programs, so `cargo xtask test` finds them built.
+    // These builds are not optimized: optimizing the service takes minutes, and a try-out has one user.
     sh::run(sh::cargo().args(["build", "--package", "keyward-admin", "--package", "records-api"]))?;
     let keyward = workspace::target().join("debug/keyward");
 
@@ -88,7 +87,7 @@ fn start(
     proxy
         .arg("--config-path")
         .arg(configuration(arguments, folder)?)
-        // Two, so that what differs between workers can be seen.
+        // With two workers, differences between workers are visible.
         .args(["--concurrency", "2", "--disable-hot-restart", "--log-level", "warning"])
         .args(["--file-flush-interval-msec", "1000"])
         .args(["--service-node", "keyward-up"]);

@@ -3,7 +3,7 @@
 /// Returns `N` random bytes.
 ///
 /// # Panics
-/// When the operating system has no random bytes: nothing that follows could be safe.
+/// Panics when the operating system has no random bytes: nothing that follows could be safe.
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     if let Err(error) = getrandom::fill(&mut bytes) {

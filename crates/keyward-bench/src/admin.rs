@@ -1,7 +1,7 @@
-//! `admin`: making, listing and finding keys in a store of a million.
+//! `admin`: creating, listing and finding keys in a store of a million.
 //!
-//! Over HTTP, as the page and the command do it. Latency is that of one client after the other's answer, so nothing waits
-//! in a queue; creates per second are those of some clients at once.
+//! Calls go over HTTP, as those of the page and the command do. Latencies are those of one client that sends a call after
+//! the answer to the one before, so that no call waits in a queue. Creates per second are those of several clients at once.
 
 use crate::report::{self, Table};
 use crate::service::{Database, Home};
@@ -14,21 +14,21 @@ use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Keys in the store
+    /// Number of keys in the store
     #[arg(long, default_value_t = 1_000_000)]
     keys: u32,
-    /// Calls of each kind
+    /// Number of calls of each kind
     #[arg(long, default_value_t = 1_000)]
     calls: u32,
-    /// Seconds of creating keys
+    /// Seconds for which keys are created
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// Which databases
+    /// Databases to measure
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["sqlite", "postgres"])]
     database: Vec<Database>,
 }
 
-/// Clients that create at once.
+/// The number of clients that create keys at once.
 const CLIENTS: [usize; 2] = [1, 16];
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -39,7 +39,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         eprintln!("making {} keys on {}", arguments.keys, database.name());
         home.seed(arguments.keys)?;
         let service = home.serve();
-        let mut told = |call: &str, took: &[f64], seconds: f64| {
+        let mut report = |call: &str, took: &[f64], seconds: f64| {
             let three = [0.5, 0.99, 1.0].map(|share| quantile(took, share));
             let rate = took.len() as f64 / seconds;
             let shown = three.map(|value| format!("{value:.2}"));
@@ -54,17 +54,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         for (call, targets) in reads(arguments, &mut service.admin()?)? {
             eprintln!("{}: {call}", database.name());
             let mut caller = service.admin()?;
-            // What a first call has to read from disk is not what the thousandth has to.
+            // The first calls read from disk what later ones find in memory.
             for target in targets.iter().take(10) {
                 caller.get(target)?;
             }
             let begin = Instant::now();
             let took: Vec<f64> = targets.iter().map(|target| timed(|| caller.get(target))).collect::<Result<_, _>>()?;
-            told(&call, &took, begin.elapsed().as_secs_f64());
+            report(&call, &took, begin.elapsed().as_secs_f64());
         }
         for clients in CLIENTS {
             let (took, seconds) = create(&service, clients, Duration::from_secs(arguments.seconds))?;
-            told(&format!("create, {clients} at once"), &took, seconds);
+            report(&format!("create, {clients} at once"), &took, seconds);
         }
     }
     println!("\n{} keys\n", arguments.keys);
@@ -78,10 +78,10 @@ fn timed<T, E>(call: impl FnOnce() -> Result<T, E>) -> Result<f64, E> {
     Ok(begin.elapsed().as_secs_f64() * 1e3)
 }
 
-/// What is read, and by which targets.
+/// The kinds of calls that read, each with its targets.
 fn reads(arguments: &Arguments, caller: &mut Caller) -> Result<Vec<(String, Vec<String>)>> {
     let calls = arguments.calls;
-    // Spread over the whole store, the same in each run.
+    // The targets are spread over the whole store and are the same in each run.
     let numbers = |salt: u32| (0..calls).map(move |call| (call ^ salt).wrapping_mul(2_654_435_761) % arguments.keys);
     let known: Vec<Value> = {
         let page = caller.get("/v1/keys?limit=200")?;
@@ -100,19 +100,19 @@ fn reads(arguments: &Arguments, caller: &mut Caller) -> Result<Vec<(String, Vec<
         ("list, page of 200 anywhere".into(), cursors(numbers(1), caller)?),
         ("search, one letter".into(), numbers(2).map(|number| search(letters(number, 1))).collect()),
         ("search, two letters".into(), numbers(3).map(|number| search(letters(number, 2))).collect()),
-        // Every name begins with it.
+        // Every name begins with this text.
         ("search, \"se\"".into(), (0..calls).map(|_| search("se".into())).collect()),
         ("search, one or two digits".into(), numbers(4).map(|number| search((number % 100).to_string())).collect()),
         ("search, three letters".into(), numbers(5).map(|number| search(letters(number, 3))).collect()),
         ("search, \"seed\"".into(), (0..calls).map(|_| search("seed".into())).collect()),
         ("search, part of a name".into(), numbers(6).map(|number| search(format!("d-{number:07}"))).collect()),
         ("search, an id".into(), numbers(7).map(|number| search(some_id(number))).collect()),
-        ("search, what is nowhere".into(), numbers(8).map(|number| search(format!("zz{number}zz"))).collect()),
+        ("search, no match".into(), numbers(8).map(|number| search(format!("zz{number}zz"))).collect()),
         ("one key".into(), numbers(9).map(|number| format!("/v1/keys/{}", some_id(number))).collect()),
     ])
 }
 
-/// Pages anywhere in the list. A cursor is opaque to clients; this client knows that it is a number in hex.
+/// Returns targets of pages in all parts of the list. A cursor is opaque to clients, but this client knows its form.
 fn cursors(numbers: impl Iterator<Item = u32>, caller: &mut Caller) -> Result<Vec<String>> {
     let page = caller.get("/v1/keys?limit=1")?;
     let cursor = page.get("next_cursor").and_then(Value::as_str).context("a store of more than one key")?;
@@ -120,7 +120,7 @@ fn cursors(numbers: impl Iterator<Item = u32>, caller: &mut Caller) -> Result<Ve
     Ok(numbers.map(|number| format!("/v1/keys?limit=200&cursor=c{:x}", 1 + number % newest)).collect())
 }
 
-/// Creates from several clients at once; what each call took, and the time of all.
+/// Creates keys from several clients at once. Returns the latency of each call and the time of all.
 fn create(service: &Service, clients: usize, lasts: Duration) -> Result<(Vec<f64>, f64)> {
     let (stop, number) = (AtomicBool::new(false), AtomicU64::new(0));
     let begin = Instant::now();

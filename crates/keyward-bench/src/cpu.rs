@@ -1,13 +1,13 @@
-//! CPU time of threads, and which core they run on.
+//! The CPU time of threads and the core that they run on.
 
 use anyhow::{Context as _, Result};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::fs;
 
-/// Where what is measured runs.
+/// The core of everything that is measured.
 pub const MEASURED: usize = 0;
-/// Where everything else runs: the load generator, the upstream.
+/// The core of everything else: the load generator and the upstream.
 pub const OTHER: usize = 1;
 
 /// One thread of a process.
@@ -18,10 +18,10 @@ pub struct Thread {
 }
 
 impl Thread {
-    /// The thread of a process that has this name (`/proc/PID/task/TID/comm`).
+    /// Finds the thread of a process by its name (`/proc/PID/task/TID/comm`).
     ///
     /// # Errors
-    /// When there is none.
+    /// Returns an error when no thread has this name.
     pub fn named(pid: u32, name: &str) -> Result<Self> {
         let found = threads(pid)?.into_iter().find(|tid| {
             fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm")).is_ok_and(|comm| comm.trim() == name)
@@ -29,15 +29,16 @@ impl Thread {
         found.map(|tid| Self { pid, tid }).with_context(|| format!("process {pid} has no thread {name}"))
     }
 
-    /// The kernel's number for it.
+    /// Returns the thread's id in the kernel.
     pub fn tid(&self) -> u32 {
         self.tid
     }
 
-    /// The CPU time that it used so far, in nanoseconds: user and kernel, without waiting for a core.
+    /// Returns the CPU time that the thread has used so far, in nanoseconds: in user space and in the kernel, without the
+    /// time it waited for a core.
     ///
     /// # Errors
-    /// When the thread is gone or the kernel keeps no such account (`CONFIG_SCHED_INFO`).
+    /// Returns an error when the thread is gone, or the kernel was built without `CONFIG_SCHED_INFO`.
     pub fn cpu_ns(&self) -> Result<u64> {
         let file = format!("/proc/{}/task/{}/schedstat", self.pid, self.tid);
         let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
@@ -46,25 +47,25 @@ impl Thread {
     }
 }
 
-/// Moves all threads of a process to one core; those it starts later inherit it.
+/// Moves all threads of a process to one core. Threads that it starts later inherit the core.
 ///
 /// # Errors
-/// When the kernel says no.
+/// Returns an error when the kernel refuses.
 pub fn pin(pid: u32, core: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(core);
     for tid in threads(pid)? {
         let thread = i32::try_from(tid).ok().and_then(Pid::from_raw);
-        // A thread that ended meanwhile needs no core.
+        // The thread may have ended meanwhile.
         let _ = sched_setaffinity(thread, &set);
     }
     Ok(())
 }
 
-/// Moves this process to the core of everything that is not measured; children inherit it.
+/// Moves this process to the core of everything that is not measured. Child processes inherit the core.
 ///
 /// # Errors
-/// When the machine has no second core.
+/// Returns an error when the machine has no second core.
 pub fn step_aside() -> Result<()> {
     let mut set = CpuSet::new();
     set.set(OTHER);

@@ -11,14 +11,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// A path that the shipped rules allow to every key of the measurements.
+/// A path that the shipped rules allow to every measured key.
 pub const PATH: &str = "/api/collections/posts/records";
-/// Two workers and the main thread.
+/// The number of VMs in the Envoy: two workers and the main thread.
 pub const VMS: usize = 3;
 const WORKERS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// A running Envoy.
+/// A running Envoy with the shipped configuration.
 #[derive(Debug)]
 pub struct Edge {
     pub envoy: Envoy,
@@ -26,7 +26,7 @@ pub struct Edge {
     _folder: tempfile::TempDir,
 }
 
-/// A connection, and the worker that serves it.
+/// A connection and the worker that serves it.
 #[derive(Debug)]
 pub struct Connection {
     pub client: http1::Client,
@@ -34,18 +34,18 @@ pub struct Connection {
 }
 
 impl Edge {
-    /// Starts it; whether it has keys is not waited for.
+    /// Starts Envoy. It does not wait until the filter has keys.
     ///
     /// # Errors
-    /// When Envoy does not take the configuration.
+    /// Returns an error when Envoy does not take the configuration.
     pub fn start(admin: SocketAddr) -> Result<Self> {
         Self::with(admin, None, |_| {})
     }
 
-    /// The same with another module, or with changes to the configuration.
+    /// Starts Envoy with another module, or with changes to the configuration.
     ///
     /// # Errors
-    /// When Envoy does not take the configuration.
+    /// Returns an error when Envoy does not take the configuration.
     pub fn with(admin: SocketAddr, module: Option<&Path>, change: impl FnOnce(&mut Shipped)) -> Result<Self> {
         let folder = workspace::scratch("bench-edge");
         let mut shipped = Shipped::new(server::start(server::UPSTREAM)?).with_admin(admin, EDGE_TOKEN, folder.path());
@@ -59,17 +59,18 @@ impl Edge {
         Ok(Self { envoy, address, _folder: folder })
     }
 
-    /// `count` connections to each worker. The kernel chooses the worker by the ports, so more are opened than are kept.
+    /// Opens `count` connections to each worker. The kernel chooses a worker by the ports, so more connections are opened
+    /// than are kept.
     ///
     /// # Errors
-    /// When they cannot be had.
+    /// When the connections cannot be opened.
     pub fn connections(&self, count: usize) -> Result<Vec<Connection>> {
         let mut kept: Vec<Connection> = Vec::new();
         let mut before = self.accepted()?;
         let deadline = Instant::now() + PATIENCE;
         while kept.len() < count * WORKERS {
             let client = http1::Client::connect(self.address)?;
-            // The worker counts it when it accepts it, which is not at once.
+            // The worker counts the connection when it accepts it, which is not at once.
             let worker = loop {
                 let now = self.accepted()?;
                 if let Some(worker) = (0..WORKERS).find(|worker| now.get(*worker) > before.get(*worker)) {
@@ -88,7 +89,7 @@ impl Edge {
         Ok(kept)
     }
 
-    /// How many connections each worker has accepted so far.
+    /// Returns how many connections each worker has accepted so far.
     fn accepted(&self) -> Result<Vec<u64>> {
         let text = self.envoy.admin("/stats?filter=^listener\\.127.*worker_.*downstream_cx_total$").text();
         let counts: Vec<u64> = (0..WORKERS)
@@ -100,10 +101,10 @@ impl Edge {
         if counts.len() == WORKERS { Ok(counts) } else { bail!("Envoy does not count by worker:\n{text}") }
     }
 
-    /// Waits until each worker says that it has keys.
+    /// Waits until each worker reports that it has keys.
     ///
     /// # Errors
-    /// When it takes minutes.
+    /// Returns an error when that takes minutes.
     pub fn wait_until_ready(&self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         for connection in &mut self.connections(1)? {
@@ -119,10 +120,10 @@ impl Edge {
 }
 
 impl Connection {
-    /// The status of a GET.
+    /// Sends a GET and returns the status of its answer.
     ///
     /// # Errors
-    /// When the connection fails.
+    /// Returns an error when the connection fails.
     pub fn status(&mut self, path: &str, key: Option<&str>) -> Result<u16> {
         let headers: Vec<_> = key.map(|key| (b"x-api-key".to_vec(), key.as_bytes().to_vec())).into_iter().collect();
         self.client.send(&http1::encode(b"GET", path.as_bytes(), &headers, b""))?;
@@ -130,10 +131,10 @@ impl Connection {
     }
 }
 
-/// The ids of seeded keys, in the order of their plaintexts.
+/// Returns the ids of seeded keys, in the order of their plaintexts.
 ///
 /// # Errors
-/// When the service does not list them.
+/// Returns an error when the service does not list them.
 pub fn seeded_ids(caller: &mut Caller, keys: usize) -> Result<Vec<String>> {
     let mut ids = vec![String::new(); keys];
     let mut cursor = String::new();

@@ -1,9 +1,9 @@
-//! `fanout`: ten thousand filter VMs that wait on one service, and how long it takes until every one is told of a change.
+//! `fanout`: the time until ten thousand filter VMs that wait on one service have received a change.
 //!
-//! The VMs are connections of this process, each with a poll under way as a filter has it, with a VM name of its own.
-//! Time runs from the moment a request that changes a key is sent to the last VM's last byte. Memory is what the
-//! service's resident memory grew by, CPU what the kernel accounts to it; the sockets' own memory is the kernel's and not
-//! in it. Client and service share the machine, so a part of the time is the client's.
+//! The VMs are connections of this process, each with a poll as a filter sends it and a VM name of its own. The time runs
+//! from the sending of a request that changes a key to the last byte of the last VM's answer. Memory is the growth of the
+//! service's resident memory, and CPU is what the kernel accounts to the service; the memory of sockets belongs to the
+//! kernel and is not included. Client and service share the machine, so part of the time is the client's.
 
 use crate::process;
 use crate::report::{self, Table};
@@ -21,21 +21,21 @@ use tokio::net::TcpStream;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// VMs that wait
+    /// Number of VMs that wait
     #[arg(long, default_value_t = 10_000)]
     vms: usize,
-    /// Changes
+    /// Number of changes
     #[arg(long, default_value_t = 30)]
     changes: usize,
-    /// Keys in the store besides
+    /// Number of other keys in the store
     #[arg(long, default_value_t = 1_000)]
     keys: u32,
-    /// Which databases
+    /// Databases to measure
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["sqlite", "postgres"])]
     database: Vec<Database>,
 }
 
-/// Connections that are opened at the same time.
+/// The number of connections that are opened at the same time.
 const AT_ONCE: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -44,14 +44,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut table = Table::new(&[
         "store",
         "VMs",
-        "all told: p50, ms",
+        "all received: p50, ms",
         "p90",
         "longest",
         "receipt: p50, ms",
         "longest",
         "KiB a VM",
         "CPU of the service a change, ms",
-        "CPU a VM told, µs",
+        "CPU per VM, µs",
         "CPU while nothing happens",
     ]);
     let figures: Vec<Value> =
@@ -67,42 +67,42 @@ fn measure(arguments: &Arguments, database: Database, table: &mut Table) -> Resu
     let service = home.serve();
     let mut caller = service.admin()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let told = Arc::new(Told::default());
-    // What the service takes with a few VMs is what it takes anyhow.
-    runtime.block_on(connect(home.address(), 0..AT_ONCE, &told))?;
-    wait_for(&told.waiting, AT_ONCE)?;
+    let received = Arc::new(Received::default());
+    // The memory with a few VMs is the baseline, which does not depend on the number of VMs.
+    runtime.block_on(connect(home.address(), 0..AT_ONCE, &received))?;
+    wait_for(&received.waiting, AT_ONCE)?;
     std::thread::sleep(Duration::from_secs(1));
     let before = process::resident(service.pid())?;
-    runtime.block_on(connect(home.address(), AT_ONCE..arguments.vms, &told))?;
-    wait_for(&told.waiting, arguments.vms)?;
+    runtime.block_on(connect(home.address(), AT_ONCE..arguments.vms, &received))?;
+    wait_for(&received.waiting, arguments.vms)?;
     std::thread::sleep(Duration::from_secs(1));
     let grown = process::resident(service.pid())?.saturating_sub(before);
     let idle_cpu = process::cpu(service.pid())?;
     std::thread::sleep(Duration::from_secs(10));
     let idle_cpu = (process::cpu(service.pid())? - idle_cpu) / 10;
 
-    let (mut all_told, mut receipts) = (Vec::new(), Vec::new());
+    let (mut all_received, mut receipts) = (Vec::new(), Vec::new());
     let cpu_before = process::cpu(service.pid())?;
     for change in 0..arguments.changes {
-        // Twice a change, so that half of them are deletions, which wait for the receipt.
-        let sent = told.begin(arguments.vms);
+        // Each round makes two changes, so that half of them are deletions, which wait for the receipt.
+        let sent = received.begin(arguments.vms);
         let (id, _) = caller.create(&format!("change {change}"))?;
-        all_told.push(told.wait(sent)?.as_secs_f64() * 1e3);
-        wait_for(&told.waiting, arguments.vms)?;
-        let sent = told.begin(arguments.vms);
+        all_received.push(received.wait(sent)?.as_secs_f64() * 1e3);
+        wait_for(&received.waiting, arguments.vms)?;
+        let sent = received.begin(arguments.vms);
         let applied = caller.delete(&id, "5s")?;
         receipts.push(sent.elapsed().as_secs_f64() * 1e3);
         let vms = applied.get("vms").and_then(Value::as_u64);
         if vms != Some(arguments.vms as u64) {
             bail!("the receipt is not of all VMs: {applied}");
         }
-        all_told.push(told.wait(sent)?.as_secs_f64() * 1e3);
-        wait_for(&told.waiting, arguments.vms)?;
+        all_received.push(received.wait(sent)?.as_secs_f64() * 1e3);
+        wait_for(&received.waiting, arguments.vms)?;
     }
     let changes = 2 * arguments.changes;
     let cpu_ms = (process::cpu(service.pid())? - cpu_before).as_secs_f64() * 1e3 / changes as f64;
     let after = process::resident(service.pid())?.saturating_sub(before);
-    let failed = told.failed.load(Ordering::SeqCst);
+    let failed = received.failed.load(Ordering::SeqCst);
     if failed > 0 {
         bail!("{failed} VMs lost their connection");
     }
@@ -112,9 +112,9 @@ fn measure(arguments: &Arguments, database: Database, table: &mut Table) -> Resu
     table.row([
         database.name().to_owned(),
         arguments.vms.to_string(),
-        shown(quantile(&all_told, 0.5)),
-        shown(quantile(&all_told, 0.9)),
-        shown(quantile(&all_told, 1.0)),
+        shown(quantile(&all_received, 0.5)),
+        shown(quantile(&all_received, 0.9)),
+        shown(quantile(&all_received, 1.0)),
         shown(quantile(&receipts, 0.5)),
         shown(quantile(&receipts, 1.0)),
         format!("{:.1}, {:.1} after the changes", each(grown), each(after)),
@@ -124,45 +124,45 @@ fn measure(arguments: &Arguments, database: Database, table: &mut Table) -> Resu
     ]);
     Ok(json!({
         "database": database.name(), "vms": arguments.vms, "changes": changes,
-        "all_told_ms": {"p50": quantile(&all_told, 0.5), "p90": quantile(&all_told, 0.9), "longest": quantile(&all_told, 1.0)},
+        "all_received_ms": {"p50": quantile(&all_received, 0.5), "p90": quantile(&all_received, 0.9), "longest": quantile(&all_received, 1.0)},
         "receipt_ms": {"p50": quantile(&receipts, 0.5), "longest": quantile(&receipts, 1.0)},
         "kib_a_vm": each(grown), "kib_a_vm_after_the_changes": each(after),
-        "cpu_ms_a_change": cpu_ms, "cpu_us_a_vm_told": cpu_ms * 1e3 / arguments.vms as f64,
-        "cpu_idle_share": idle_cpu.as_secs_f64(), "bytes_a_vm_told": told.bytes.load(Ordering::SeqCst) as f64
-            / told.answers.load(Ordering::SeqCst).max(1) as f64,
+        "cpu_ms_a_change": cpu_ms, "cpu_us_a_vm": cpu_ms * 1e3 / arguments.vms as f64,
+        "cpu_idle_share": idle_cpu.as_secs_f64(), "bytes_a_vm": received.bytes.load(Ordering::SeqCst) as f64
+            / received.answers.load(Ordering::SeqCst).max(1) as f64,
     }))
 }
 
-/// What the VMs have seen.
+/// What the VMs have received.
 #[derive(Default)]
-struct Told {
-    /// VMs that have asked for what is newer than all they have.
+struct Received {
+    /// The number of VMs that have all keys and wait for newer changes.
     waiting: AtomicUsize,
-    /// VMs that are still to be told of the change.
+    /// The number of VMs that have not received the change yet.
     missing: AtomicUsize,
-    /// When the last one was, in nanoseconds after `epoch`.
+    /// When the last VM received it, in nanoseconds after `epoch`.
     last_ns: AtomicU64,
     epoch: std::sync::OnceLock<Instant>,
     failed: AtomicUsize,
-    /// Answers with changes, and their bytes on the wire, heads included.
+    /// The number of answers with changes.
     answers: AtomicU64,
     bytes: AtomicU64,
 }
 
-impl Told {
-    /// A change is about to be made.
+impl Received {
+    /// Prepares for a change that is about to be made.
     fn begin(&self, vms: usize) -> Instant {
         self.epoch.get_or_init(Instant::now);
         self.missing.store(vms, Ordering::SeqCst);
         Instant::now()
     }
 
-    /// From `sent` until all were told.
+    /// Waits until all VMs have received the change, and returns the time since `sent`.
     fn wait(&self, sent: Instant) -> Result<Duration> {
         let deadline = Instant::now() + PATIENCE;
         while self.missing.load(Ordering::SeqCst) > 0 {
             if Instant::now() > deadline {
-                bail!("{} VMs were not told", self.missing.load(Ordering::SeqCst));
+                bail!("{} VMs have not received the change", self.missing.load(Ordering::SeqCst));
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -170,7 +170,7 @@ impl Told {
         Ok((epoch + Duration::from_nanos(self.last_ns.load(Ordering::SeqCst))).saturating_duration_since(sent))
     }
 
-    fn told(&self, bytes: usize) {
+    fn received(&self, bytes: usize) {
         let epoch = *self.epoch.get_or_init(Instant::now);
         self.last_ns.fetch_max(epoch.elapsed().as_nanos() as u64, Ordering::SeqCst);
         self.answers.fetch_add(1, Ordering::Relaxed);
@@ -187,24 +187,24 @@ fn wait_for(count: &AtomicUsize, wanted: usize) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    // The last of them has sent its poll, but the service may not have read it yet.
+    // The last VM has sent its poll, but the service may not have read it yet.
     std::thread::sleep(Duration::from_millis(300));
     Ok(())
 }
 
-/// Opens the connections, some at a time, and lets each follow the store.
-async fn connect(address: SocketAddr, vms: std::ops::Range<usize>, told: &Arc<Told>) -> Result<()> {
+/// Opens the connections, some at a time, and lets each poll the service.
+async fn connect(address: SocketAddr, vms: std::ops::Range<usize>, received: &Arc<Received>) -> Result<()> {
     for first in vms.clone().step_by(AT_ONCE) {
         let opening: Vec<_> = (first..(first + AT_ONCE).min(vms.end))
             .map(|vm| {
-                let told = Arc::clone(told);
+                let received = Arc::clone(received);
                 tokio::spawn(async move {
                     let mut stream = TcpStream::connect(address).await?;
                     stream.set_nodelay(true)?;
                     let revision = load(&mut stream, vm).await?;
                     tokio::spawn(async move {
-                        if follow(&mut stream, vm, revision, &told).await.is_err() {
-                            told.failed.fetch_add(1, Ordering::SeqCst);
+                        if follow(&mut stream, vm, revision, &received).await.is_err() {
+                            received.failed.fetch_add(1, Ordering::SeqCst);
                         }
                     });
                     anyhow::Ok(())
@@ -218,7 +218,7 @@ async fn connect(address: SocketAddr, vms: std::ops::Range<usize>, told: &Arc<To
     Ok(())
 }
 
-/// Loads all keys; the revision.
+/// Loads all keys and returns their revision.
 async fn load(stream: &mut TcpStream, vm: usize) -> Result<u64> {
     let (mut since, mut base) = (0, 0);
     loop {
@@ -230,16 +230,16 @@ async fn load(stream: &mut TcpStream, vm: usize) -> Result<u64> {
     }
 }
 
-async fn follow(stream: &mut TcpStream, vm: usize, mut revision: u64, told: &Told) -> Result<()> {
+async fn follow(stream: &mut TcpStream, vm: usize, mut revision: u64, received: &Received) -> Result<()> {
     loop {
         let asking = request(vm, revision, revision, "25s");
         stream.write_all(asking.as_bytes()).await?;
-        told.waiting.fetch_add(1, Ordering::SeqCst);
+        received.waiting.fetch_add(1, Ordering::SeqCst);
         let answer = receive(stream).await;
-        told.waiting.fetch_sub(1, Ordering::SeqCst);
+        received.waiting.fetch_sub(1, Ordering::SeqCst);
         let answer = answer?;
         if answer.revision > revision {
-            told.told(answer.bytes);
+            received.received(answer.bytes);
         }
         revision = answer.revision;
     }
@@ -257,21 +257,21 @@ async fn ask(stream: &mut TcpStream, vm: usize, since: u64, base: u64, wait: &st
     receive(stream).await
 }
 
-/// As the filter asks, and as Envoy puts it on the wire.
+/// Returns a poll as Envoy sends it for the filter.
 fn request(vm: usize, since: u64, base: u64, wait: &str) -> String {
     format!(
         "GET /v1/manifest?since={since}&base={base}&limit=400&wait={wait} HTTP/1.1\r\nhost: keyward.internal\r\n\
          accept: application/json\r\nx-keyward-node: edge-{node:05}\r\nx-keyward-vm: vm_{vm:016x}\r\n\
          x-keyward-realm: databases\r\nx-keyward-filter: {version}\r\nx-keyward-max-staleness: 15m\r\n\
          authorization: Bearer {EDGE_TOKEN}\r\nx-envoy-internal: true\r\nx-envoy-expected-rq-timeout-ms: 30000\r\n\r\n",
-        // Two workers and the main thread.
+        // A proxy has three VMs: two workers and the main thread.
         node = vm / 3,
         version = env!("CARGO_PKG_VERSION"),
     )
 }
 
 async fn receive(stream: &mut TcpStream) -> Result<Answer> {
-    // On the heap for this answer alone: ten thousand waiting clients are to be small as well.
+    // The buffer exists for this answer alone, because ten thousand waiting clients have to be small as well.
     stream.readable().await?;
     let mut pending = Vec::with_capacity(2_048);
     loop {
@@ -295,7 +295,7 @@ async fn receive(stream: &mut TcpStream) -> Result<Answer> {
     }
 }
 
-/// Each VM is a descriptor here and one in the service, which inherits the limit.
+/// Raises the limit of open files, since each VM is one descriptor here and one in the service, which inherits the limit.
 fn allow_descriptors(wanted: u64) -> Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let have = getrlimit(Resource::Nofile);

@@ -1,12 +1,12 @@
 //! `load`: loading all keys from the real admin service, first and again under traffic.
 //!
-//! First: from the start of Envoy until both workers have keys. Again: the store gets another identity, so that every VM
-//! loads all keys anew beside those in use, while requests come at an even rate; the same rate before is what their
-//! latency is compared with. Then both once more with a module that reads the monotonic clock before and after each
-//! callback that loading is made of (ticks and answers; requests are left out, they are short).
+//! The first load runs from the start of Envoy until both workers have keys. For the second the store gets another
+//! identity, so that every VM loads all keys anew beside those in use, while requests arrive at an even rate. Their
+//! latency is compared with that at the same rate before. Both loads are then repeated with a module that reads the
+//! monotonic clock before and after each callback of loading (ticks and answers, but not requests, which are short).
 //!
-//! Where latencies and callbacks are measured, Envoy and those who ask run at a real-time priority, if the system allows
-//! it: the service has the same two cores, and what is to be measured is not the wait for one of them.
+//! While latencies and callbacks are measured, Envoy and the clients run at a real-time priority if the system allows it.
+//! The service uses the same two cores, and waiting for a core is not what is to be measured.
 
 use crate::edge::{self, Edge, VMS};
 use crate::paced::{Paced, Sample};
@@ -23,13 +23,13 @@ use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// How many keys
+    /// Number of keys
     #[arg(long, value_delimiter = ',', default_values_t = [10_000, 100_000, 1_000_000])]
     keys: Vec<u32>,
-    /// Requests a second meanwhile
+    /// Requests per second meanwhile
     #[arg(long, default_value_t = 1_000.0)]
     rate: f64,
-    /// Which database the service has
+    /// Database of the service
     #[arg(long, value_enum, default_value = "sqlite")]
     database: Database,
     /// Leave out the times of callbacks
@@ -38,7 +38,7 @@ pub struct Arguments {
 }
 
 const PATIENCE: Duration = Duration::from_secs(300);
-/// How long the latency without loading is measured.
+/// The time for which the latency without loading is measured.
 const IDLE: Duration = Duration::from_secs(10);
 const LOADS: &str = "wasmcustom.keyward_manifest_loads";
 
@@ -101,7 +101,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 struct Measured {
     first: Duration,
     again: Duration,
-    /// Microseconds.
+    /// The latency in microseconds.
     idle: Vec<f64>,
     meanwhile: Vec<f64>,
     first_callbacks: Vec<f64>,
@@ -120,7 +120,7 @@ fn once(home: &Home, plain: &[String], rate: f64, timed: Option<&PathBuf>) -> Re
     settle();
     let first_callbacks = callbacks(&edge, 0)?;
 
-    // Whose wait for a core would otherwise be taken for the proxy's. The service has none of it.
+    // Their wait for a core would otherwise count as the proxy's latency. The service keeps its normal priority.
     let real_time = (real_time || at_real_time_priority(edge.envoy.pid())) && at_real_time_priority(std::process::id());
     let load = load(plain);
     let paced = Paced::start(edge.address, &load, rate);
@@ -131,7 +131,7 @@ fn once(home: &Home, plain: &[String], rate: f64, timed: Option<&PathBuf>) -> Re
     std::thread::sleep(Duration::from_millis(200));
     home.new_identity()?;
     let log = edge.envoy.log().len();
-    // A change makes the service look at its store.
+    // A change makes the service read its store.
     let begin = Instant::now();
     let (id, _) = service.admin()?.create("the first key of another store")?;
     wait_for_loads(&edge, 2 * VMS as u64);
@@ -142,51 +142,51 @@ fn once(home: &Home, plain: &[String], rate: f64, timed: Option<&PathBuf>) -> Re
     at_ordinary_priority(std::process::id());
     settle();
     let again_callbacks = callbacks(&edge, log)?;
-    // The store is as it was, for whoever measures with it next.
+    // The next measurement finds the store as this one found it.
     service.admin()?.delete(&id, "5s")?;
     Ok(Measured { first, again, idle, meanwhile, first_callbacks, again_callbacks, real_time })
 }
 
 fn wait_for_loads(edge: &Edge, loads: u64) {
     wait::until("every VM holds all keys", PATIENCE, || {
-        // Telling all its statistics costs Envoy more than a page of keys.
+        // Printing all statistics costs Envoy more than a page of keys does.
         std::thread::sleep(Duration::from_millis(100));
         (edge.envoy.stat(LOADS) >= loads).then_some(())
     });
 }
 
-/// Work that is put off goes on for a while, and times are written to the log once a second.
+/// The time after a load in which deferred work ends and the last times are logged, which happens once a second.
 fn settle() {
     std::thread::sleep(Duration::from_secs(4));
 }
 
 fn load(plain: &[String]) -> Load {
     let requests = (0..20_000_usize).map(|number| {
-        // A fixed stride visits keys all over the table.
+        // A fixed stride visits keys in all parts of the table.
         let key = plain.get(number * 7_919_317 % plain.len().max(1)).cloned().unwrap_or_default();
         (format!("{}/r{number}", edge::PATH), vec![("x-api-key", key)])
     });
     Load { requests: requests.collect(), status: 200 }
 }
 
-/// The module that `cargo xtask bench load` builds with the feature `callback-times`.
+/// Returns the module that `cargo xtask bench load` builds with the feature `callback-times`.
 fn timed_module() -> Result<PathBuf> {
     let file = workspace::root().join("target/dist/bench/keyward-callback-times.wasm");
     file.is_file().then_some(file).context("keyward-callback-times.wasm is missing: run `cargo xtask bench load`")
 }
 
-/// Whether it could be done.
+/// Raises the priority of a process and returns whether the system allowed it.
 fn at_real_time_priority(pid: u32) -> bool {
     let status = Command::new("chrt").args(["--all-tasks", "--fifo", "--pid", "1", &pid.to_string()]).status();
     status.is_ok_and(|status| status.success())
 }
 
 fn at_ordinary_priority(pid: u32) {
-    // Where it was not raised there is nothing to lower.
+    // A priority that was not raised does not have to be lowered.
     let _ = Command::new("chrt").args(["--all-tasks", "--other", "--pid", "0", &pid.to_string()]).status();
 }
 
-/// Microseconds of each callback that the log tells of from a place on.
+/// Returns the duration in microseconds of each callback that the log names after a position.
 fn callbacks(edge: &Edge, from: usize) -> Result<Vec<f64>> {
     let log = edge.envoy.log();
     let lines = log.get(from..).unwrap_or_default().lines().filter_map(|line| line.split_once("callback times: "));

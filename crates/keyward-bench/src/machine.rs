@@ -1,10 +1,10 @@
-//! What the figures were measured on.
+//! The machine that the figures were measured on.
 
 use serde_json::{Value, json};
 use std::fs;
 use std::process::Command;
 
-/// Processor, cores, kernel, versions, and how busy the machine was besides.
+/// Returns the processor, cores, kernel, versions, and the load that the machine had from other work.
 pub fn describe() -> Value {
     let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
@@ -26,6 +26,6 @@ fn said(command: &mut Command) -> String {
     let output = command.output().map(|output| output.stdout).unwrap_or_default();
     let text = String::from_utf8_lossy(&output);
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    // Envoy puts its own path in front.
+    // Envoy prints its own path before its version.
     line.split_once("version: ").map_or(line, |(_, version)| version).trim().to_owned()
 }

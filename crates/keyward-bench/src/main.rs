@@ -1,7 +1,7 @@
 //! Keyward's measurements: what it costs, on this machine, next to what people would choose instead.
 //!
 //! `cargo xtask bench <name>` builds what is measured and runs this. Each measurement prints a table and leaves its
-//! figures as JSON under `target/bench/`. What they mean stands in `docs/performance.md`.
+//! figures as JSON under `target/bench/`. `docs/performance.md` explains them.
 
 mod admin;
 mod cpu;
@@ -32,17 +32,17 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Measurement {
-    /// CPU and latency per request, of Keyward and of what people would choose instead
+    /// CPU and latency per request, of Keyward and of its alternatives
     Request(request::Arguments),
-    /// Memory of a key, in a VM and in Envoy
+    /// Memory of a key in a VM and in Envoy
     Table(table::Arguments),
-    /// Loading all keys, first and again under traffic
+    /// Loading of all keys, at first and again under traffic
     Load(load::Arguments),
-    /// From a deletion to the refusal by every worker
+    /// Time from a deletion to the refusal by every worker
     Revoke(revoke::Arguments),
-    /// Ten thousand VMs that wait on one service
+    /// Ten thousand VMs that wait for one service
     Fanout(fanout::Arguments),
-    /// Making, listing and finding keys in a store of a million
+    /// Creating, listing and finding keys in a store of a million
     Admin(admin::Arguments),
 }
 

@@ -1,4 +1,4 @@
-//! Load that keeps its rate whatever the answers take, and remembers how long each took.
+//! A load generator that keeps its rate however long answers take, and records the latency of each.
 
 use crate::wrk::Load;
 use anyhow::{Context as _, Result, bail};
@@ -9,27 +9,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Connections: each sends on a schedule of its own, so that together they keep the rate.
+/// The number of connections. Each follows its own schedule, so that together they keep the rate.
 const CONNECTIONS: u32 = 32;
 
 /// One answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
-    /// When the request was due. An answer that came late holds up the next request on its connection, and that wait is
-    /// part of what the next one took.
+    /// When the request was due. A late answer delays the next request on its connection, and that delay is part of the
+    /// next request's latency.
     pub due: Instant,
-    /// From there to the last byte of the answer.
+    /// The time from `due` to the last byte of the answer.
     pub took: Duration,
 }
 
 impl Sample {
-    /// In microseconds.
+    /// Returns the latency in microseconds.
     pub fn us(&self) -> f64 {
         self.took.as_secs_f64() * 1e6
     }
 }
 
-/// Load under way.
+/// A load that is being sent.
 #[derive(Debug)]
 pub struct Paced {
     stop: Arc<AtomicBool>,
@@ -37,7 +37,7 @@ pub struct Paced {
 }
 
 impl Paced {
-    /// Begins to send `rate` requests a second.
+    /// Starts to send `rate` requests a second.
     pub fn start(target: SocketAddr, load: &Load, rate: f64) -> Self {
         let period = Duration::from_secs_f64(f64::from(CONNECTIONS) / rate);
         let begin = Instant::now() + Duration::from_millis(50);
@@ -52,10 +52,10 @@ impl Paced {
         Self { stop, clients }
     }
 
-    /// Ends it; all answers.
+    /// Stops the load and returns all answers.
     ///
     /// # Errors
-    /// When a connection failed, or an answer had another status than the load's.
+    /// Returns an error when a connection failed, or an answer had another status than the load's.
     pub fn stop(self) -> Result<Vec<Sample>> {
         self.stop.store(true, Ordering::Relaxed);
         let samples = self.clients.into_iter().map(|client| match client.join() {
@@ -101,7 +101,7 @@ fn one_client(
     Ok(samples)
 }
 
-/// Reads one answer; its status.
+/// Reads one answer and returns its status.
 fn read_answer(stream: &mut TcpStream, buffer: &mut [u8; 16_384]) -> Result<u16> {
     let mut filled = 0;
     loop {

@@ -1,13 +1,13 @@
-//! What a process takes: memory and CPU, as the kernel accounts for it.
+//! The memory and CPU time of a process, as the kernel accounts for them.
 
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::time::Duration;
 
-/// Resident memory in bytes.
+/// Returns the resident memory in bytes.
 ///
 /// # Errors
-/// When the process is gone.
+/// Returns an error when the process is gone.
 pub fn resident(pid: u32) -> Result<u64> {
     let file = format!("/proc/{pid}/status");
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
@@ -16,16 +16,16 @@ pub fn resident(pid: u32) -> Result<u64> {
     kib.map(|kib| kib << 10).with_context(|| format!("{file} says nothing of memory"))
 }
 
-/// CPU time used so far by all threads, ended ones too, to a hundredth of a second.
+/// Returns the CPU time that all threads have used so far, including ended ones. Its resolution is 10 ms.
 ///
 /// # Errors
-/// When the process is gone.
+/// Returns an error when the process is gone.
 pub fn cpu(pid: u32) -> Result<Duration> {
     let file = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
-    // The name of the program stands in brackets, and may hold anything.
+    // The program's name is in brackets and may contain any character, also brackets and spaces.
     let (_, fields) = text.rsplit_once(')').unwrap_or_default();
     let ticks = fields.split_ascii_whitespace().skip(11).take(2).filter_map(|word| word.parse::<u64>().ok());
-    // The kernel's unit towards programs is 1/100 s wherever Linux runs today (`getconf CLK_TCK`).
+    // The kernel reports in units of 1/100 s (`getconf CLK_TCK`) on every architecture that Envoy runs on.
     Ok(Duration::from_millis(ticks.sum::<u64>() * 10))
 }

@@ -6,24 +6,24 @@ use keyward_testbed::workspace;
 use serde_json::{Value, json};
 use std::fs;
 
-/// A table that is also valid Markdown.
+/// A table that prints as Markdown.
 #[derive(Debug, Default)]
 pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// With these column heads.
+    /// Creates a table with these column heads.
     pub fn new(heads: &[&str]) -> Self {
         Self { rows: vec![heads.iter().map(|head| (*head).to_owned()).collect()] }
     }
 
-    /// One more row.
+    /// Adds a row.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// Prints it; the first column to the left, figures to the right.
+    /// Prints the table with its first column aligned left and all others right.
     pub fn print(&self) {
         let columns = self.rows.first().map_or(0, Vec::len);
         let widths: Vec<usize> = (0..columns)
@@ -45,10 +45,10 @@ impl Table {
     }
 }
 
-/// Writes `target/bench/<name>.json`, with the machine beside the figures.
+/// Writes the figures and the machine that they were measured on to `target/bench/<name>.json`.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// Returns an error when the file cannot be written.
 pub fn write(name: &str, figures: Value) -> Result<()> {
     let folder = workspace::root().join("target/bench");
     fs::create_dir_all(&folder)?;

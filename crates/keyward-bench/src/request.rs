@@ -1,9 +1,9 @@
-//! `request`: what a request costs an Envoy worker, for Keyward and for what people would choose instead.
+//! `request`: the cost of a request for an Envoy worker, with Keyward and with its alternatives.
 //!
-//! All variants are listeners of one Envoy with one worker on a core of its own; the load generator and the upstream
-//! have the other core. A round sends a second of load to each variant in turn, in an order that changes, and reads the
-//! worker's CPU time from the kernel before and after. What a filter adds is the difference to the variant without it
-//! in the same round. Envoy is started anew several times, because where a process lies in memory matters too.
+//! All variants are listeners of one Envoy, whose one worker has a core to itself; the load generator and the upstream
+//! share the other core. A round sends a second of load to each variant in turn, in an order that changes, and reads the
+//! worker's CPU time from the kernel before and after. The cost that a filter adds is the difference to the variant
+//! without it in the same round. Envoy is started several times, because the layout of a process in memory matters too.
 
 pub mod alternatives;
 mod latency;
@@ -27,33 +27,33 @@ use variants::{Variant, YARDSTICK};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// How many times Envoy is started anew
+    /// How many times Envoy is started
     #[arg(long, default_value_t = 4)]
     starts: usize,
-    /// Rounds for each start
+    /// Rounds per start
     #[arg(long, default_value_t = 6)]
     rounds: usize,
     /// Seconds of load for each variant in each round
     #[arg(long, default_value_t = 1)]
     seconds: u32,
-    /// Only variants with one of these in their names, and what they are compared with; separated by semicolons
+    /// Measure only variants whose name contains one of these, and what they are compared with; separated by semicolons
     #[arg(long, value_delimiter = ';')]
     only: Vec<String>,
-    /// What stands behind the filters: Envoy's own answer, or a server and the shipped routes to it
+    /// What answers requests that pass: Envoy itself, or a server behind the shipped routes
     #[arg(long, value_enum, default_value = "direct")]
     upstream: listener::Upstream,
-    /// Leave the latencies at half load out
+    /// Leave out the latencies at half load
     #[arg(long)]
     no_latency: bool,
-    /// Count instructions, in place of measuring time; of variants that have nothing else to do meanwhile
+    /// Count instructions in place of measuring time, for variants that do no other work meanwhile
     #[arg(long)]
     steps: bool,
-    /// Compare with other builds of the module, as variants whose names end with the file's name
+    /// Compare with other builds of the module; each becomes variants whose names end with the file's name
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     other_module: Vec<PathBuf>,
 }
 
-/// One variant's measurements, by round.
+/// The measurements of one variant, by round.
 struct Measured {
     variant: Variant,
     cpu_us: Vec<f64>,
@@ -61,7 +61,7 @@ struct Measured {
     latency: Option<latency::Latency>,
 }
 
-/// How long a million keys may take to come.
+/// The time within which a million keys must be loaded.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -76,7 +76,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         set.variants.retain(|variant| wanted(variant) || bases.contains(&variant.name));
     }
     if arguments.steps {
-        // Ticks would be counted with the requests, and another service is not waited for as long as a step takes.
+        // Ticks would be counted with the requests, and a proxy that is stepped through gives up waiting for other services.
         set.variants.retain(|variant| !variant.fetches && !variant.name.starts_with("ext_authz"));
     }
     let mut measured: Vec<Measured> = set
@@ -105,7 +105,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             });
         }
         for (script, target) in scripts.iter().zip(&targets) {
-            // Until V8 has compiled what is hot.
+            // V8 compiles the hot code within this time.
             script.run(*target, 2)?;
         }
         if arguments.steps {
@@ -140,21 +140,21 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     tell(&measured, if arguments.upstream == listener::Upstream::Direct { "direct" } else { "local" })
 }
 
-/// The variants in an order that differs from round to round, so that none always follows the same one.
+/// Returns the variants in an order that differs between rounds, so that none always follows the same other one.
 fn order(count: usize, round: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     fastrand::Rng::with_seed(round as u64).shuffle(&mut order);
     order
 }
 
-/// A figure, or nothing where there is none.
+/// Returns the figure as text, or an empty text without one.
 fn shown(value: Option<f64>, digits: usize) -> String {
     value.map_or(String::new(), |value| format!("{value:.digits$}"))
 }
 
 fn tell_steps(measured: &[Measured], counted: &[steps::Steps]) -> Result<()> {
     let find = |name: &str| Some(*counted.get(measured.iter().position(|one| one.variant.name == name)?)?);
-    // What a variant adds to its base.
+    // The cost that a variant adds to its base.
     let added = |one: &Measured, steps: &steps::Steps| {
         let base = find(one.variant.base.as_deref()?)?;
         Some((steps.all - base.all, steps.lines - base.lines))
@@ -191,7 +191,7 @@ fn tell_steps(measured: &[Measured], counted: &[steps::Steps]) -> Result<()> {
 
 fn tell(measured: &[Measured], upstream: &str) -> Result<()> {
     let find = |name: &str| measured.iter().find(|measured| measured.variant.name == name);
-    // What a variant adds to its base, round by round.
+    // The cost that a variant adds to its base, round by round.
     let added = |one: &Measured| -> Option<Vec<f64>> {
         let base = find(one.variant.base.as_deref()?)?;
         Some(one.cpu_us.iter().zip(&base.cpu_us).map(|(with, without)| with - without).collect())

@@ -1,10 +1,10 @@
-//! `revoke`: from the deletion of a key to its refusal by every worker of a proxy.
+//! `revoke`: the time from the deletion of a key to its refusal by every worker of a proxy.
 //!
-//! Real parts throughout: an Envoy with two workers and the shipped configuration, the admin service on its own process,
-//! a deletion as an administrator sends it. Two connections to each worker ask with the key that is about to be deleted,
-//! one request after the other; which connection belongs to which worker is read from Envoy's counters. Time runs from
-//! the moment the DELETE is sent, so it holds the commit as well, to the arrival of the first refusal at the worker that
-//! refuses last. When the receipt is there, every connection asks four times more: none of these may pass.
+//! All parts are real: an Envoy with two workers and the shipped configuration, the admin service in a process of its
+//! own, and a deletion as an administrator sends it. Two connections to each worker send requests with the key that is
+//! about to be deleted, one after the other; Envoy's counters show which connection belongs to which worker. The time
+//! runs from the sending of the DELETE, so that the commit is part of it, to the first refusal by the worker that refuses
+//! last. After the receipt every connection sends four more requests, none of which may pass.
 
 use crate::edge::{self, Connection, Edge, VMS};
 use crate::paced::{Paced, Sample};
@@ -21,32 +21,32 @@ use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Deletions without load, and as many under load
+    /// Number of deletions without load, and of deletions under load
     #[arg(long, default_value_t = 500)]
     deletions: usize,
-    /// Keys in the store besides
+    /// Number of other keys in the store
     #[arg(long, default_value_t = 1_000)]
     keys: u32,
-    /// Which database the service has
+    /// Database of the service
     #[arg(long, value_enum, default_value = "sqlite")]
     database: Database,
 }
 
-/// Connections that ask, for each worker.
+/// The number of connections that send requests to each worker.
 const ASKING: usize = 2;
-/// The pause of a connection between two requests: what is measured is not the proxy's own load.
+/// The pause of a connection between two requests, so that the proxy is not busy with them.
 const PAUSE: Duration = Duration::from_micros(200);
 const ASK_AGAIN: usize = 4;
 
-/// What one deletion showed.
+/// The measurements of one deletion.
 struct Deletion {
-    /// From sending the DELETE to the last worker's first refusal.
+    /// The time from sending the DELETE to the last worker's first refusal.
     refused: Duration,
-    /// From sending the DELETE to the receipt.
+    /// The time from sending the DELETE to the receipt.
     receipt: Duration,
-    /// Whether the receipt spoke of every VM.
+    /// Whether the receipt counts every VM.
     complete: bool,
-    /// Requests sent after the receipt that passed all the same.
+    /// The number of requests that were sent after the receipt and passed.
     passed_after: usize,
 }
 
@@ -104,7 +104,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     )
 }
 
-/// Deletes one key after the other.
+/// Deletes one key after another.
 fn series<'a>(
     asking: &mut [Connection],
     caller: &mut Caller,
@@ -128,7 +128,7 @@ fn one(asking: &mut [Connection], caller: &mut Caller, key: &str, id: &str) -> R
         while passing.load(Ordering::SeqCst) < wanted && Instant::now() < deadline {
             std::thread::sleep(PAUSE);
         }
-        // So that deletions fall anywhere in the pauses of those who ask.
+        // The pause varies, so that deletions fall into all parts of the pauses between requests.
         std::thread::sleep(Duration::from_micros(u64::from(id.bytes().map(u32::from).sum::<u32>() % 997)));
         let sent = Instant::now();
         let applied = caller.delete(id, "5s");
@@ -153,14 +153,14 @@ struct Asked {
     passed_after: usize,
 }
 
-/// Asks until it is refused, then until the receipt is there, and then a few times more.
+/// Sends requests until one is refused, then until the receipt is there, and then a few more.
 fn ask(connection: &mut Connection, key: &str, receipt_is_there: &AtomicBool, passing: &AtomicUsize) -> Result<Asked> {
     let mut first_refusal = None;
     let (mut again, mut passed_after) = (0, 0);
     let mut allowed = 0;
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        // Read before the request is sent: it began after the receipt only if it was there by then.
+        // Read before the request is sent, so that the request surely began after the receipt.
         let after = receipt_is_there.load(Ordering::SeqCst);
         match connection.status(edge::PATH, Some(key))? {
             401 => {
@@ -170,7 +170,7 @@ fn ask(connection: &mut Connection, key: &str, receipt_is_there: &AtomicBool, pa
                 }
             }
             200 => {
-                // A worker that went back on its refusal has not refused yet.
+                // A worker that allows a request after a refusal has not refused the key for good.
                 first_refusal = None;
                 if allowed == 0 {
                     passing.fetch_add(1, Ordering::SeqCst);
@@ -191,7 +191,7 @@ fn ask(connection: &mut Connection, key: &str, receipt_is_there: &AtomicBool, pa
     }
 }
 
-/// Requests with keys that stay.
+/// Returns requests with keys that are not deleted.
 fn load(plain: &[String], keys: usize) -> Load {
     let requests = (0..20_000).map(|number| {
         let key = plain.get(number % keys.max(1)).cloned().unwrap_or_default();

@@ -4,17 +4,17 @@ use anyhow::Result;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-/// What the upstream answers: 200 and ten bytes.
+/// The upstream's answer: 200 and ten bytes.
 pub const UPSTREAM: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 10\r\n\r\n0123456789";
 
-/// What an authorization service answers when it allows.
+/// The answer of an authorization service that allows the request.
 pub const ALLOWED: &[u8] = b"HTTP/1.1 200 OK\r\nx-api-key-id: key_aaaaaaaaaaaaaaaa\r\nx-api-key-name: name00000000\r\n\
     content-length: 0\r\n\r\n";
 
-/// Starts a server on a free port of loopback that answers everything with the same bytes, until the process ends.
+/// Starts a server on a free loopback port that answers every request with the same bytes until the process ends.
 ///
 /// # Errors
-/// When no port can be had.
+/// Returns an error when no port is free.
 pub fn start(answer: &'static [u8]) -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;

@@ -1,4 +1,4 @@
-//! The real admin service on a store that is filled with keys.
+//! The real admin service with a store full of keys.
 
 use anyhow::{Context as _, Result, bail};
 use keyward_testbed::postgres::Postgres;
@@ -8,7 +8,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The database that the service keeps its keys in.
+/// A database in which the service keeps its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Database {
     Sqlite,
@@ -16,7 +16,7 @@ pub enum Database {
 }
 
 impl Database {
-    /// The name as people write it.
+    /// Returns the database's name as its makers write it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sqlite => "SQLite",
@@ -25,20 +25,20 @@ impl Database {
     }
 }
 
-/// A store, and how a service on it is started. The store is removed with the value.
+/// A store and the settings of a service that uses it. Dropping the value removes the store.
 #[derive(Debug)]
 pub struct Home {
     setup: Setup,
     folder: tempfile::TempDir,
-    // Stopped after the service has ended.
+    // PostgreSQL stops after the service has ended.
     _postgres: Option<Postgres>,
 }
 
 impl Home {
-    /// An empty store.
+    /// Creates an empty store.
     ///
     /// # Errors
-    /// When PostgreSQL is not installed.
+    /// Returns an error when PostgreSQL is not installed.
     pub fn new(database: Database) -> Result<Self> {
         let folder = workspace::scratch("bench-service");
         let postgres = match database {
@@ -56,7 +56,7 @@ impl Home {
     /// Fills the empty store with keys named `seed-0000000` and so on, and returns their plaintexts in that order.
     ///
     /// # Errors
-    /// When the command fails.
+    /// Returns an error when the command fails.
     pub fn seed(&self, keys: u32) -> Result<Vec<String>> {
         let file = self.folder.path().join("keys");
         self.command(&["store", "seed", "--keys", &keys.to_string(), "--write-keys", &file.display().to_string()])?;
@@ -65,10 +65,10 @@ impl Home {
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    /// Gives the store another identity, so that every filter loads all keys anew. No service may run on it.
+    /// Gives the store another identity, so that every filter loads all keys anew. No service may use the store meanwhile.
     ///
     /// # Errors
-    /// When the command fails.
+    /// Returns an error when the command fails.
     pub fn new_identity(&self) -> Result<()> {
         self.command(&["store", "new-identity"])
     }
@@ -78,7 +78,7 @@ impl Home {
         self.setup.serve()
     }
 
-    /// Where the service listens each time it runs.
+    /// Returns the address on which the service listens whenever it runs.
     pub fn address(&self) -> SocketAddr {
         self.setup.address()
     }
@@ -92,10 +92,10 @@ impl Home {
     }
 }
 
-/// Waits until `vms` VMs hold every key of the store.
+/// Waits until `vms` VMs have every key of the store.
 ///
 /// # Panics
-/// When that takes minutes.
+/// Panics when that takes minutes.
 pub fn wait_for_vms(service: &Service, vms: usize) {
     wait::until(&format!("{vms} VMs that hold all keys"), Duration::from_secs(300), || {
         service.vms_up_to_date().is_ok_and(|have| have == vms).then_some(())

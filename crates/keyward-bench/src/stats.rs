@@ -2,21 +2,21 @@
 
 use serde_json::{Value, json};
 
-/// What is told of a series of measurements.
+/// A summary of a series of measurements.
 #[derive(Debug, Clone, Copy)]
 pub struct Summary {
-    /// The middle one.
+    /// The median.
     pub median: f64,
-    /// A quarter of the measurements is below.
+    /// The first quartile: a quarter of the measurements lies below it.
     pub lower_quartile: f64,
-    /// A quarter of the measurements is above.
+    /// The third quartile: a quarter of the measurements lies above it.
     pub upper_quartile: f64,
-    /// 95 % interval of the median, by bootstrap.
+    /// The 95 % confidence interval of the median, by bootstrap.
     pub interval: (f64, f64),
 }
 
 impl Summary {
-    /// Of measurements in any order; zeros where there are none.
+    /// Summarizes measurements in any order. Without measurements all fields are zero.
     pub fn of(values: &[f64]) -> Self {
         Self {
             median: quantile(values, 0.5),
@@ -28,7 +28,7 @@ impl Summary {
         }
     }
 
-    /// For the JSON file.
+    /// Returns the summary as it is written to the JSON file.
     pub fn json(&self) -> Value {
         json!({
             "median": self.median,
@@ -38,7 +38,7 @@ impl Summary {
     }
 }
 
-/// The value below which `share` of the values are, interpolated.
+/// Returns the quantile `share` (0 to 1) of the values, interpolated linearly. Without values it is zero.
 pub fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -49,20 +49,14 @@ pub fn quantile(values: &[f64], share: f64) -> f64 {
     at(below) + (at(above) - at(below)) * place.fract()
 }
 
-/// The 95 % interval of a statistic over `rounds` rounds, which are drawn again with replacement. Rounds are drawn
-/// whole, so that what was measured in the same round stays together.
+/// Returns the 95 % bootstrap interval of a statistic over `rounds` rounds, which are resampled with replacement.
+/// Whole rounds are resampled, so that values of the same round stay together.
 pub fn bootstrap(rounds: usize, statistic: impl Fn(&[usize]) -> f64) -> (f64, f64) {
     const RESAMPLES: usize = 2_000;
-    // The same draws each time: the interval belongs to the measurements, not to this calculation.
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut draw = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % rounds.max(1) as u64) as usize
-    };
-    let resampled: Vec<f64> =
-        (0..RESAMPLES).map(|_| statistic(&(0..rounds).map(|_| draw()).collect::<Vec<_>>())).collect();
+    // The generator starts from a fixed seed, so that the same measurements always give the same interval.
+    let mut generator = fastrand::Rng::with_seed(0);
+    let mut resample = || (0..rounds).map(|_| generator.usize(..rounds)).collect::<Vec<_>>();
+    let resampled: Vec<f64> = (0..RESAMPLES).map(|_| statistic(&resample())).collect();
     (quantile(&resampled, 0.025), quantile(&resampled, 0.975))
 }
 

@@ -1,11 +1,12 @@
 //! `table`: the memory that keys take.
 //!
-//! Linear memory: the shipped module in an embedded host is fed the manifest page by page, as the proxy would, with names
-//! of twelve characters; the size of its memory is read before, after the first load, and after loading all again from
-//! another store, when two tables were there at once. What a VM takes without keys is taken off. It never shrinks.
+//! Linear memory: an embedded host gives the shipped module the manifest page by page, as the proxy does, with names of
+//! twelve characters. The size of the module's memory is read before, after the first load, and after all keys were
+//! loaded again from another store, which needs two tables at once. The memory of a VM without keys is subtracted. Linear
+//! memory never shrinks.
 //!
-//! Resident memory: a real Envoy with two workers, which is three VMs, against Envoy's own api_key_auth with the same
-//! keys in its configuration.
+//! Resident memory: a real Envoy with two workers, and so three VMs, is compared with Envoy's own api_key_auth with the
+//! same keys in its configuration.
 
 use crate::edge::{Edge, VMS};
 use crate::keys;
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// How many keys
+    /// Number of keys
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000, 100_000, 1_000_000])]
     keys: Vec<u32>,
     /// Leave out starting over in the embedded host, which interprets and takes minutes for a million
@@ -90,7 +91,7 @@ fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// Linear memory after the first load, and after another one.
+/// Returns the linear memory after the first load, and after a second one from another store.
 fn in_module(module: &WasmModule, keys: u32, again: bool) -> Result<(u64, Option<u64>)> {
     let store = keys::serve(keys);
     let mut plugin = envoy_config::shipped_plugin();
@@ -107,12 +108,12 @@ fn in_module(module: &WasmModule, keys: u32, again: bool) -> Result<(u64, Option
         return Ok((first, None));
     }
     store.start_over();
-    // The poll that waits is answered by the other store.
+    // The poll that waits gets its answer from the other store.
     load(&mut vm, &store)?;
     Ok((first, Some(vm.memory_bytes() as u64)))
 }
 
-/// Answers what the module asks until it has everything.
+/// Answers the module's polls until it has all keys.
 fn load(vm: &mut WasmVm, store: &AdminStandIn) -> Result<()> {
     let before = store.loads();
     for _ in 0..10_000_000_u32 {
@@ -122,7 +123,7 @@ fn load(vm: &mut WasmVm, store: &AdminStandIn) -> Result<()> {
         };
         if store.loads() > before && waits(&call) {
             vm.state_mut().calls.push(call);
-            // What is put off is done now, as it would be before the next change.
+            // Deferred work is done now, as it would be before the next change.
             (0..4_000).for_each(|_| vm.tick(5_000_000));
             return Ok(());
         }
@@ -148,7 +149,7 @@ fn waits(call: &HttpCall) -> bool {
     target(call).contains("wait=") && !target(call).contains("wait=0s")
 }
 
-/// Resident memory of Envoy with all keys, and after it has loaded them again.
+/// Returns the resident memory of Envoy with all keys, and after it has loaded them again.
 fn in_envoy(keys: u32) -> Result<(u64, u64)> {
     let store = keys::serve(keys);
     let edge = Edge::start(store.address())?;
@@ -157,7 +158,7 @@ fn in_envoy(keys: u32) -> Result<(u64, u64)> {
             let have = edge.envoy.stat("wasmcustom.keyward_manifest_loads");
             (have >= loads).then_some(())
         });
-        // What is put off is done within a few hundred ticks.
+        // Deferred work takes a few hundred ticks.
         std::thread::sleep(Duration::from_secs(3));
         process::resident(edge.envoy.pid())
     };
@@ -166,7 +167,7 @@ fn in_envoy(keys: u32) -> Result<(u64, u64)> {
     Ok((first, loaded(2 * VMS as u64)?))
 }
 
-/// Resident memory of Envoy with api_key_auth, and how long it takes until it serves.
+/// Returns the resident memory of Envoy with api_key_auth, and the time until it serves.
 fn native(keys: u32) -> Result<(u64, Duration)> {
     let listener = listener("api_key_auth", &[api_key_auth(keys)], HeaderChanges::Filter, Upstream::Direct);
     let config = bootstrap(vec![listener], Vec::new());

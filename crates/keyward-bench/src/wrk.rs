@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// How many connections it keeps busy.
+/// The number of connections that wrk keeps busy.
 pub const CONNECTIONS: usize = 16;
 
-/// Hands out the heads in turn, and says in the end what came of them.
+/// The Lua script for wrk, which sends the heads in turn and prints a summary at the end.
 const SCRIPT: &str = r#"
 function request()
   number = number % count + 1
@@ -23,25 +23,25 @@ function done(summary)
 end
 "#;
 
-/// What to send: one head after the other, round and round.
+/// The requests to send, one after another and then from the start again.
 #[derive(Debug, Clone)]
 pub struct Load {
     /// Path and extra header lines of each request.
     pub requests: Vec<(String, Vec<(&'static str, String)>)>,
-    /// The status that every answer has to have.
+    /// The status that every answer must have.
     pub status: u16,
 }
 
-/// What came of it.
+/// The result of a load.
 #[derive(Debug, Clone, Copy)]
 pub struct Outcome {
-    /// Answered requests.
+    /// The number of answered requests.
     pub requests: u64,
-    /// Answers a second.
+    /// Answers per second.
     pub rate: f64,
 }
 
-/// A script for wrk that sends a load.
+/// A wrk script that sends a load.
 #[derive(Debug)]
 pub struct Script {
     file: PathBuf,
@@ -49,10 +49,10 @@ pub struct Script {
 }
 
 impl Script {
-    /// Writes it into `folder`.
+    /// Writes the script into `folder`.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// Returns an error when the file cannot be written.
     pub fn new(folder: &Path, name: &str, load: &Load) -> Result<Self> {
         let mut lua = String::from("local heads = {\n");
         for (path, headers) in &load.requests {
@@ -69,10 +69,10 @@ impl Script {
         Ok(Self { file, status: load.status })
     }
 
-    /// Sends it for some seconds from [`CONNECTIONS`] connections, as fast as the answers come.
+    /// Sends the load for some seconds on [`CONNECTIONS`] connections, as fast as answers arrive.
     ///
     /// # Errors
-    /// When wrk fails, or an answer is not what was expected.
+    /// Returns an error when wrk fails, or an answer is not what was expected.
     pub fn run(&self, target: SocketAddr, seconds: u32) -> Result<Outcome> {
         let output = Command::new("wrk")
             .args(["--threads", "1", "--connections", &CONNECTIONS.to_string()])

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 /// `keyward.wasm` as it is shipped. `KEYWARD_WASM` names another.
 ///
 /// # Panics
-/// When it cannot be built.
+/// Panics when it cannot be built.
 pub fn module() -> PathBuf {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| built("KEYWARD_WASM", &["build", "--module-only"], "keyward.wasm")).clone()
@@ -21,7 +21,7 @@ pub fn module() -> PathBuf {
 /// `KEYWARD_FAILPOINT_WASM` names another.
 ///
 /// # Panics
-/// When it cannot be built.
+/// Panics when it cannot be built.
 pub fn failpoint_module() -> PathBuf {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
@@ -43,7 +43,7 @@ fn built(variable: &str, xtask: &[&str], file: &str) -> PathBuf {
 /// The `keyward` command, from the same profile as the tests. `KEYWARD_BIN` names another.
 ///
 /// # Panics
-/// When it cannot be built.
+/// Panics when it cannot be built.
 pub fn keyward() -> PathBuf {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {

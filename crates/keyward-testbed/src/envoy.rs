@@ -17,7 +17,7 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 /// The Envoy binary.
 ///
 /// # Panics
-/// When there is none: says how to get one.
+/// Panics when there is none: says how to get one.
 pub fn binary() -> PathBuf {
     let named = std::env::var_os("ENVOY_BIN").map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -52,7 +52,7 @@ impl Envoy {
     /// Starts Envoy with two workers and waits until it is live.
     ///
     /// # Panics
-    /// When it does not come up, with its log.
+    /// Panics when it does not come up, with its log.
     pub fn start(config: &Value) -> Self {
         Self::try_start(config, 2).unwrap_or_else(|refused| panic!("Envoy did not start:\n{}", refused.log))
     }
@@ -63,7 +63,7 @@ impl Envoy {
     /// [`Refused`] where it ended instead, as it does on a configuration that it does not take.
     ///
     /// # Panics
-    /// When it neither comes up nor ends.
+    /// Panics when it neither comes up nor ends.
     pub fn try_start(config: &Value, workers: usize) -> Result<Self, Refused> {
         let folder = workspace::scratch("envoy");
         let file = folder.path().join("envoy.json");
@@ -103,7 +103,7 @@ impl Envoy {
     /// Where a listener of the configuration listens.
     ///
     /// # Panics
-    /// When there is no such listener.
+    /// Panics when there is no such listener.
     pub fn listener(&self, name: &str) -> SocketAddr {
         self.find_listener(name).unwrap_or_else(|| panic!("no listener {name}"))
     }
@@ -121,7 +121,7 @@ impl Envoy {
     /// Asks the admin interface.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// Panics when it does not answer.
     pub fn admin(&self, target: &str) -> Response {
         http1::get(self.admin, target, &[]).unwrap_or_else(|error| panic!("Envoy's admin interface: {error}"))
     }
@@ -155,7 +155,7 @@ impl Envoy {
     /// The access log's entry whose `field` is `value`, once it is there.
     ///
     /// # Panics
-    /// When it does not come.
+    /// Panics when it does not come.
     pub fn access_log_entry(&self, field: &str, value: &str) -> Value {
         wait::until("an entry in the access log", Duration::from_secs(30), || {
             let log = self.access_log();

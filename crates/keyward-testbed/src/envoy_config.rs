@@ -8,7 +8,7 @@ use std::path::Path;
 /// The shipped `envoy.yaml` as a value.
 ///
 /// # Panics
-/// When it cannot be read.
+/// Panics when it cannot be read.
 pub fn shipped() -> Value {
     read("envoy.yaml")
 }
@@ -16,7 +16,7 @@ pub fn shipped() -> Value {
 /// The shipped `deploy/envoy/shadow.yaml` as a value.
 ///
 /// # Panics
-/// When it cannot be read.
+/// Panics when it cannot be read.
 pub fn shipped_shadow() -> Value {
     read("deploy/envoy/shadow.yaml")
 }
@@ -37,7 +37,7 @@ pub fn parse_yaml(text: &str) -> Result<Value, String> {
 /// The plugin configuration of the shipped `envoy.yaml`.
 ///
 /// # Panics
-/// When it is not where it belongs.
+/// Panics when it is not where it belongs.
 pub fn shipped_plugin() -> Value {
     let config = shipped();
     let plugin = config.pointer(&format!("{HCM}/http_filters/0/typed_config/config/configuration/value"));
@@ -124,7 +124,7 @@ impl Shipped {
     /// A cluster, to change.
     ///
     /// # Panics
-    /// When there is none of that name.
+    /// Panics when there is none of that name.
     pub fn cluster(&mut self, name: &str) -> &mut Value {
         let clusters = self.at("/static_resources/clusters").as_array_mut();
         let mut clusters = clusters.into_iter().flatten();
@@ -201,7 +201,7 @@ impl Listener {
     /// The `vm_config` of the filter, to change.
     ///
     /// # Panics
-    /// When a test took the filter out before.
+    /// Panics when a test took the filter out before.
     pub fn vm_config(&mut self) -> &mut Value {
         let place = "/http_filters/0/typed_config/config/vm_config";
         self.connection_manager.pointer_mut(place).unwrap_or_else(|| panic!("no filter"))
@@ -219,7 +219,7 @@ impl Listener {
     /// Writes the filter of this listener for one that [discovers](Self::discover_filter) it.
     ///
     /// # Panics
-    /// When the file cannot be written.
+    /// Panics when the file cannot be written.
     pub fn write_ecds(&self, file: &Path, version: &str) {
         let filter = self.connection_manager.pointer("/http_filters/0/typed_config");
         let filter = filter.unwrap_or_else(|| panic!("the filter is discovered itself"));
@@ -292,7 +292,7 @@ pub fn bootstrap_with_lds(file: &Path, clusters: &[Listener]) -> Value {
 /// Writes the listeners for [`bootstrap_with_lds`]. Replaces the file in one step, which is what Envoy watches for.
 ///
 /// # Panics
-/// When the file cannot be written.
+/// Panics when the file cannot be written.
 pub fn write_lds(file: &Path, version: &str, listeners: &[Listener]) {
     let resources: Vec<Value> = listeners.iter().map(Listener::resource).collect();
     replace(file, &json!({"version_info": version, "resources": resources}));

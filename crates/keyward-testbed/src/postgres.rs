@@ -32,7 +32,7 @@ impl Postgres {
     /// Starts a server. None where PostgreSQL is not installed, except under `CI`, where that is a failure.
     ///
     /// # Panics
-    /// When it is installed and does not start; under `CI` when it is not installed.
+    /// Panics when it is installed and does not start; under `CI` when it is not installed.
     pub fn start() -> Option<Self> {
         let programs = Programs::find();
         if !programs.exist() {
@@ -57,7 +57,7 @@ impl Postgres {
     /// Starts the server that [`Postgres::stop`] or a kill ended.
     ///
     /// # Panics
-    /// When it does not start.
+    /// Panics when it does not start.
     pub fn start_process(&self) {
         let log = self.data.path().join("log");
         let mut command = self.programs.mortal("postgres");
@@ -86,7 +86,7 @@ impl Postgres {
     /// Makes a new, empty database and gives its address.
     ///
     /// # Panics
-    /// When it cannot be made.
+    /// Panics when it cannot be made.
     pub fn database(&self) -> String {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.sql("postgres", &format!("CREATE DATABASE {name}"));
@@ -96,7 +96,7 @@ impl Postgres {
     /// Runs a statement in a database, named or given by its address; what `psql` prints, without headings.
     ///
     /// # Panics
-    /// When it fails.
+    /// Panics when it fails.
     pub fn sql(&self, database: &str, statement: &str) -> String {
         let database = database.rsplit('/').next().unwrap_or(database);
         let mut command = self.programs.command("psql");

@@ -30,7 +30,7 @@ impl Setup {
     /// A service that keeps a SQLite store in `folder` and listens on a free port of loopback.
     ///
     /// # Panics
-    /// When the command cannot be built.
+    /// Panics when the command cannot be built.
     pub fn new(folder: &Path) -> Self {
         Self::of(artifacts::keyward(), folder)
     }
@@ -61,7 +61,7 @@ impl Setup {
     /// Listens at the same port each time the service is started, so that a proxy finds it again.
     ///
     /// # Panics
-    /// When no port can be had.
+    /// Panics when no port can be had.
     #[must_use]
     pub fn at_a_fixed_port(self) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
@@ -72,7 +72,7 @@ impl Setup {
     /// Where the service is told to listen. Port 0 means that the service chooses one.
     ///
     /// # Panics
-    /// When a test set something that is no address.
+    /// Panics when a test set something that is no address.
     pub fn address(&self) -> SocketAddr {
         let listen = self.variables.iter().find(|(name, _)| name == "KEYWARD_LISTEN");
         let listen = listen.and_then(|(_, address)| address.parse().ok());
@@ -95,7 +95,7 @@ impl Setup {
     /// Runs a `keyward` command to its end.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// Panics when it cannot be started.
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap_or_else(|error| panic!("keyward cannot be started: {error}"))
     }
@@ -103,7 +103,7 @@ impl Setup {
     /// Starts the service and waits until it is ready.
     ///
     /// # Panics
-    /// When it ends instead, with what it wrote.
+    /// Panics when it ends instead, with what it wrote.
     pub fn serve(&self) -> Service {
         let log = self.folder.join("log");
         let before = fs::metadata(&log).map_or(0, |file| file.len() as usize);
@@ -143,7 +143,7 @@ impl Service {
     /// Where the service listens.
     ///
     /// # Panics
-    /// When it listens at a name instead of an address.
+    /// Panics when it listens at a name instead of an address.
     pub fn address(&self) -> SocketAddr {
         let (_, authority) = self.url.split_once("://").unwrap_or_default();
         authority.parse().unwrap_or_else(|error| panic!("{}: {error}", self.url))
@@ -167,7 +167,7 @@ impl Service {
     /// Sends a signal, named as `kill` takes it: `-TERM`.
     ///
     /// # Panics
-    /// When it cannot be sent.
+    /// Panics when it cannot be sent.
     pub fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([signal, &self.pid().to_string()]).status();
         assert!(status.is_ok_and(|status| status.success()), "{signal} cannot be sent");
@@ -187,7 +187,7 @@ impl Service {
     /// A caller with the admin token, on a connection of its own.
     ///
     /// # Errors
-    /// When there is no connection to be had.
+    /// Returns an error when there is no connection to be had.
     pub fn admin(&self) -> Result<Caller> {
         Ok(Caller { connection: http1::Client::connect(self.address())? })
     }
@@ -195,7 +195,7 @@ impl Service {
     /// The VMs that the service knows, each as `/v1/proxies` shows it.
     ///
     /// # Errors
-    /// When the service does not answer.
+    /// Returns an error when the service does not answer.
     pub fn vms(&self) -> Result<Vec<Value>> {
         let proxies = self.admin()?.get("/v1/proxies")?;
         let nodes = proxies.get("nodes").and_then(Value::as_array).into_iter().flatten();
@@ -205,7 +205,7 @@ impl Service {
     /// How many VMs are in contact and have applied the newest revision.
     ///
     /// # Errors
-    /// When the service does not answer.
+    /// Returns an error when the service does not answer.
     pub fn vms_up_to_date(&self) -> Result<usize> {
         let fresh = |vm: &&Value| vm.get("lag").and_then(Value::as_u64) == Some(0);
         let in_contact = |vm: &&Value| vm.get("state").and_then(Value::as_str) == Some("in_contact");
@@ -235,7 +235,7 @@ impl Restartable {
     /// An empty store. The service does not run yet.
     ///
     /// # Panics
-    /// When no folder or port can be had.
+    /// Panics when no folder or port can be had.
     pub fn new() -> Self {
         let folder = workspace::scratch("service");
         let setup = Setup::new(folder.path()).at_a_fixed_port();
@@ -250,7 +250,7 @@ impl Restartable {
     /// Starts the service and waits until it is ready.
     ///
     /// # Panics
-    /// When it ends instead, with what it wrote.
+    /// Panics when it ends instead, with what it wrote.
     pub fn start(&mut self) {
         self.service = Some(self.setup.serve());
     }
@@ -263,7 +263,7 @@ impl Restartable {
     /// The running service.
     ///
     /// # Panics
-    /// When it does not run.
+    /// Panics when it does not run.
     pub fn service(&self) -> &Service {
         self.service.as_ref().unwrap_or_else(|| panic!("the service does not run"))
     }
@@ -285,7 +285,7 @@ impl Caller {
     /// Sends a request, and returns the status and the body of the answer.
     ///
     /// # Errors
-    /// When the connection fails.
+    /// Returns an error when the connection fails.
     pub fn send(&mut self, method: &str, target: &str, body: &str) -> Result<(u16, Value)> {
         let mut headers = vec![(b"authorization".to_vec(), format!("Bearer {ADMIN_TOKEN}").into_bytes())];
         if !body.is_empty() {
@@ -299,7 +299,7 @@ impl Caller {
     /// Sends a request that must be answered with `status`, and returns the body of the answer.
     ///
     /// # Errors
-    /// When it is answered otherwise.
+    /// Returns an error when it is answered otherwise.
     fn expect(&mut self, status: u16, method: &str, target: &str, body: &str) -> Result<Value> {
         match self.send(method, target, body)? {
             (have, answer) if have == status => Ok(answer),
@@ -310,7 +310,7 @@ impl Caller {
     /// The body of a GET.
     ///
     /// # Errors
-    /// When it is not answered with 200.
+    /// Returns an error when it is not answered with 200.
     pub fn get(&mut self, target: &str) -> Result<Value> {
         self.expect(200, "GET", target, "")
     }
@@ -318,7 +318,7 @@ impl Caller {
     /// Makes a key that may read records and does not expire soon. Returns its id and its plaintext.
     ///
     /// # Errors
-    /// When the key is not made.
+    /// Returns an error when the key is not made.
     pub fn create(&mut self, name: &str) -> Result<(String, String)> {
         let body = json!({"name": name, "permissions": ["records:read"], "expires_in": "30d"});
         let answer = self.expect(201, "POST", "/v1/keys", &body.to_string())?;
@@ -329,7 +329,7 @@ impl Caller {
     /// Deletes a key, waits for the receipt up to `wait`, and returns it.
     ///
     /// # Errors
-    /// When the key is not deleted.
+    /// Returns an error when the key is not deleted.
     pub fn delete(&mut self, id: &str, wait: &str) -> Result<Value> {
         self.expect(200, "DELETE", &format!("/v1/keys/{id}?wait={wait}"), "").map(receipt)
     }
@@ -337,7 +337,7 @@ impl Caller {
     /// Gives a key another secret, and returns its plaintext and the receipt.
     ///
     /// # Errors
-    /// When the key is not regenerated.
+    /// Returns an error when the key is not regenerated.
     pub fn regenerate(&mut self, id: &str, wait: &str) -> Result<(String, Value)> {
         let answer = self.expect(200, "POST", &format!("/v1/keys/{id}/regenerate?wait={wait}"), "")?;
         let key = answer.get("key").and_then(Value::as_str).unwrap_or_default().to_owned();

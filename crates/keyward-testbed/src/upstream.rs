@@ -75,7 +75,7 @@ impl Upstream {
     /// Answers as `responder` says.
     ///
     /// # Panics
-    /// When no port can be had.
+    /// Panics when no port can be had.
     pub fn answering<A: Into<Answer>>(responder: impl Fn(&Received) -> A + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|error| panic!("no free port: {error}"));
         let address = listener.local_addr().unwrap_or_else(|error| panic!("no local address: {error}"));

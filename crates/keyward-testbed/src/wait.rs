@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// The deadline only bounds a test that has failed already: make it generous.
 ///
 /// # Panics
-/// When the condition does not come true in time.
+/// Panics when the condition does not come true in time.
 pub fn until<T>(what: &str, patience: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + patience;
     loop {

@@ -18,7 +18,7 @@ pub fn target() -> PathBuf {
 /// A new folder under `target/testbed/` that is removed with the value.
 ///
 /// # Panics
-/// When it cannot be made.
+/// Panics when it cannot be made.
 pub fn scratch(name: &str) -> tempfile::TempDir {
     let base = target().join("testbed");
     std::fs::create_dir_all(&base).unwrap_or_else(|error| panic!("cannot make {}: {error}", base.display()));

@@ -17,7 +17,8 @@ struct Request {
     body: Map<String, Value>,
 }
 
-/// `POST /api/batch`: `{"requests":[{"method","url","body"}]}`. Not one transaction, as a real one would be.
+/// `POST /api/batch`: `{"requests":[{"method","url","body"}]}`. The changes are not one transaction, as they
+/// would be in a real API.
 pub async fn run(State(store): State<Store>, mut input: Input) -> Response {
     let requests = input.fields.remove("requests").unwrap_or_default();
     let requests: Vec<Request> = match serde_json::from_value(requests) {

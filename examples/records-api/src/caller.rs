@@ -1,4 +1,4 @@
-//! Who called, as the proxy in front tells it.
+//! The caller's identity, as the proxy in front reports it.
 
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
@@ -32,7 +32,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// Logs each request, and sends back who it came from.
+/// Logs each request and adds the caller's identity to the response.
 pub async fn show(request: Request, next: Next) -> Response {
     let caller = Caller::of(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());

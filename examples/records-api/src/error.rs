@@ -1,4 +1,4 @@
-//! Errors in the shape that the clients of such an API know.
+//! Errors in the form that clients of such an API expect.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -10,12 +10,12 @@ pub fn response(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({"status": status.as_u16(), "message": message, "data": {}}))).into_response()
 }
 
-/// 404.
+/// Returns the error 404.
 pub fn not_found() -> Response {
     response(StatusCode::NOT_FOUND, "The requested resource wasn't found.")
 }
 
-/// 400, with what is wrong.
+/// Returns the error 400 with a description of the mistake.
 pub fn bad_request(message: &str) -> Response {
     response(StatusCode::BAD_REQUEST, message)
 }

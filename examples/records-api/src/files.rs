@@ -12,7 +12,7 @@ pub async fn download(
     Path((collection, record, name)): Path<(String, String, String)>,
 ) -> Response {
     let Some(file) = store.file(&collection, &record, &name) else { return error::not_found() };
-    // What somebody uploaded must not run as a page of this host.
+    // An uploaded file must not run as a page of this host.
     let headers = [
         (CONTENT_TYPE, file.content_type.as_str()),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -1,4 +1,4 @@
-//! What a client sends to create or update a record: JSON, a form, or a multipart body with files.
+//! The body of a request that creates or updates a record: JSON, a form, or multipart data with files.
 
 use crate::error;
 use crate::store::{File, Upload};
@@ -8,7 +8,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
 use serde_json::{Map, Value};
 
-/// Fields and files.
+/// The fields and files of a request.
 pub struct Input {
     pub fields: Map<String, Value>,
     pub uploads: Vec<Upload>,

@@ -1,8 +1,8 @@
 //! A small records-and-files API behind the URLs of a Databases API (PocketBase-shaped), to try Keyward out with.
 //!
-//! It keeps everything in memory and checks nothing: that is what stands in front of it for. What it does check
-//! is who called, by the identity headers that the proxy sets, and it shows that to whoever looks: in each log
-//! line, in the response headers `x-caller-id` and `x-caller-name`, and in the field `caller` of a list.
+//! It keeps everything in memory and checks no access, which is the task of the proxy in front. It reads the caller
+//! from the identity headers that the proxy sets, and shows it in each log line, in the response headers `x-caller-id`
+//! and `x-caller-name`, and in the field `caller` of a list.
 
 mod batch;
 mod caller;
@@ -31,10 +31,10 @@ const BODY_MAX: usize = 32 << 20;
 #[derive(Parser)]
 #[command(version, about = "A small records-and-files upstream, in memory")]
 struct Arguments {
-    /// Where to listen. Whoever reaches it can read and change everything
+    /// Address to listen on. Every client that reaches it can read and change everything
     #[arg(long, env = "RECORDS_API_LISTEN", default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
-    /// Asks a running one for its health and ends with 0 or 1: for container health checks
+    /// Ask a running server for its health and exit with 0 or 1, for health checks of containers
     #[arg(long)]
     check: bool,
 }
@@ -88,7 +88,7 @@ async fn check(listen: SocketAddr) -> std::io::Result<()> {
     if answer.starts_with("HTTP/1.1 200 ") { Ok(()) } else { Err(std::io::Error::other("not healthy")) }
 }
 
-/// Until Ctrl-C, or SIGTERM, which is what a container gets.
+/// Waits for Ctrl-C, or for SIGTERM, which a container receives.
 async fn stopped() {
     let terminated = async {
         if let Ok(mut signal) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {

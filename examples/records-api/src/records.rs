@@ -1,4 +1,4 @@
-//! List, view, create, update and delete.
+//! The handlers that list, view, create, update and delete records.
 
 use crate::caller::Caller;
 use crate::error;
@@ -13,7 +13,7 @@ use serde_json::json;
 
 const PER_PAGE_MAX: usize = 500;
 
-/// What a list can be asked for. Filters are left to a real database.
+/// The query parameters of a list. It has no filters, which are left to a real database.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Page {
@@ -21,7 +21,7 @@ pub struct Page {
     page: usize,
     #[serde(default = "thirty")]
     per_page: usize,
-    /// A field, with `-` in front for the reverse order.
+    /// The field to sort by. A `-` before it reverses the order.
     #[serde(default)]
     sort: String,
 }

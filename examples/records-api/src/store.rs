@@ -1,4 +1,4 @@
-//! Collections, records and files, in memory.
+//! Collections, records and files in memory.
 
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -7,24 +7,24 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::broadcast;
 
-/// How many changes a slow listener may be behind before it misses some.
+/// The number of changes that a slow listener may be behind before it misses some.
 const EVENTS_KEPT: usize = 256;
 
-/// Shared by all requests.
+/// The data of the API, which all requests share.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Mutex<Inner>>,
-    /// Each change of a record.
+    /// Sends each change of a record.
     pub events: broadcast::Sender<Event>,
-    /// Which topics a realtime client wants, by client id.
+    /// The topics of each realtime client, by client id.
     pub subscriptions: Arc<Mutex<HashMap<String, Vec<String>>>>,
 }
 
 #[derive(Default)]
 struct Inner {
-    /// By collection, then in the order of creation.
+    /// Records by collection, in the order of their creation.
     collections: BTreeMap<String, Vec<Record>>,
-    /// By collection, record and file name.
+    /// Files by collection, record and file name.
     files: HashMap<(String, String, String), File>,
 }
 
@@ -37,14 +37,14 @@ pub struct File {
     pub bytes: axum::body::Bytes,
 }
 
-/// A file on its way in.
+/// A file that a client uploads.
 pub struct Upload {
     pub field: String,
     pub name: String,
     pub file: File,
 }
 
-/// A record was created, updated or deleted.
+/// The creation, update or deletion of a record.
 #[derive(Clone)]
 pub struct Event {
     pub action: &'static str,
@@ -53,7 +53,7 @@ pub struct Event {
 }
 
 impl Store {
-    /// With two collections, so that there is something to see.
+    /// Creates a store with two collections of sample records.
     pub fn seeded() -> Self {
         let store =
             Self { inner: Arc::default(), events: broadcast::Sender::new(EVENTS_KEPT), subscriptions: Arc::default() };
@@ -80,17 +80,17 @@ impl Store {
         store
     }
 
-    /// All records of a collection, newest last. A collection exists once it was written to.
+    /// Returns all records of a collection, newest last. `None` means that nothing was ever written to the collection.
     pub fn list(&self, collection: &str) -> Option<Vec<Record>> {
         self.lock().collections.get(collection).cloned()
     }
 
-    /// One record.
+    /// Returns a record.
     pub fn get(&self, collection: &str, id: &str) -> Option<Record> {
         self.lock().collections.get(collection)?.iter().find(|record| has_id(record, id)).cloned()
     }
 
-    /// Makes a record; gives it an id where it brings none of the right shape.
+    /// Creates a record. It gets a new id unless it has one of the right form.
     pub fn create(&self, collection: &str, fields: Record, uploads: Vec<Upload>) -> Record {
         let id = fields.get("id").and_then(Value::as_str).filter(|id| is_id(id)).map_or_else(new_id, str::to_owned);
         let mut record = Map::new();
@@ -107,7 +107,7 @@ impl Store {
         record
     }
 
-    /// Changes the given fields of a record.
+    /// Updates the given fields of a record.
     pub fn update(&self, collection: &str, id: &str, fields: Record, uploads: Vec<Upload>) -> Option<Record> {
         let mut inner = self.lock();
         let mut record = inner.collections.get(collection)?.iter().find(|record| has_id(record, id))?.clone();
@@ -120,7 +120,7 @@ impl Store {
         Some(record)
     }
 
-    /// Removes a record and its files.
+    /// Deletes a record and its files.
     pub fn delete(&self, collection: &str, id: &str) -> Option<()> {
         let mut inner = self.lock();
         let records = inner.collections.get_mut(collection)?;
@@ -132,7 +132,7 @@ impl Store {
         Some(())
     }
 
-    /// A file of a record.
+    /// Returns a file of a record.
     pub fn file(&self, collection: &str, record: &str, name: &str) -> Option<File> {
         self.lock().files.get(&(collection.to_owned(), record.to_owned(), name.to_owned())).cloned()
     }
@@ -142,7 +142,7 @@ impl Store {
     }
 
     fn tell(&self, action: &'static str, collection: &str, record: &Record) {
-        // Nobody may be listening.
+        // An error means that nobody listens.
         let _ = self.events.send(Event { action, collection: collection.to_owned(), record: record.clone() });
     }
 }
@@ -165,7 +165,7 @@ fn is_id(id: &str) -> bool {
     id.len() == 15 && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
-/// Fifteen characters, a-z and 0-9.
+/// Returns a random id of fifteen characters from a-z and 0-9.
 pub fn new_id() -> String {
     random(15)
 }
@@ -174,7 +174,7 @@ fn random(length: usize) -> String {
     std::iter::repeat_with(|| fastrand::char('a'..='z')).take(length).collect()
 }
 
-/// The name without what could confuse a path, and with something nobody can guess.
+/// Returns the name without characters that have a meaning in paths, and with a random part that cannot be guessed.
 fn file_name(name: &str) -> String {
     let (stem, extension) = name.rsplit_once('.').unwrap_or((name, "bin"));
     let plain = |text: &str| text.chars().filter(|character| character.is_ascii_alphanumeric()).collect::<String>();

@@ -1,4 +1,4 @@
-//! The URLs and shapes that clients of such an API know, asked over real connections.
+//! The URLs and forms that clients of such an API expect, tested over real connections.
 
 use crate::router;
 use crate::store::Store;
@@ -54,7 +54,7 @@ fn a_record_lives_from_create_to_delete() {
     let created = api.send_json("POST", "/api/collections/notes/records", &json!({"text": "a"})).json();
     let url = format!("/api/collections/notes/records/{}", created["id"].as_str().unwrap());
     assert_eq!(api.get(&url).json()["text"], "a");
-    // What belongs to the API cannot be overwritten.
+    // Fields that the API sets cannot be overwritten.
     let updated = api.send_json("PATCH", &url, &json!({"text": "b", "id": "x", "created": 0})).json();
     assert_eq!((&updated["text"], &updated["id"]), (&json!("b"), &created["id"]));
     assert_eq!(updated["created"], created["created"]);

@@ -1,8 +1,8 @@
-//! A large fleet: what the unit costs say of it, and whether a simulation of every poll agrees.
+//! A large fleet: the needs that follow from unit costs, compared with a simulation of every poll.
 //!
-//! The formulas take averages and no queue but the one they are about. The simulation is one of events: each VM of each
-//! proxy polls a replica over a network that takes its time, each replica has so many processors that answer one poll
-//! after the other, changes come when they come, and a VM that is told asks again. Where the two differ by more than a
+//! The formulas use averages, and each knows only the queue that it is about. The simulation is event-driven: each VM of
+//! each proxy polls a replica over a network with latency, each replica has a number of processors that answer one poll
+//! after another, changes arrive at random, and a VM polls again after each answer. If the two differ by more than a
 //! tenth, the arithmetic of `docs/scale.md` is wrong, and the command fails.
 
 use anyhow::{Result, bail};
@@ -10,34 +10,34 @@ use fastrand::Rng;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-/// The fleet, and what things cost, as `cargo xtask bench` measured it.
+/// The size of the fleet, and unit costs as `cargo xtask bench` measures them.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Fleet {
-    /// Envoys
+    /// Number of Envoys
     #[arg(long, default_value_t = 10_000)]
     proxies: u32,
-    /// Filter VMs in each: its workers and one
+    /// Filter VMs in each Envoy: its workers and one for the main thread
     #[arg(long, default_value_t = 3)]
     vms: u32,
-    /// Keys in the store
+    /// Number of keys in the store
     #[arg(long, default_value_t = 10_000_000)]
     keys: u64,
-    /// Replicas of the admin service
+    /// Number of replicas of the admin service
     #[arg(long, default_value_t = 3)]
     replicas: u32,
-    /// Processors of each
+    /// Processors of each replica
     #[arg(long, default_value_t = 2)]
     processors: u32,
-    /// Changes of keys a minute
+    /// Changes of keys per minute
     #[arg(long, default_value_t = 20.0)]
     changes: f64,
-    /// Processor time to tell one VM of a change, in microseconds (`fanout`)
+    /// Processor time to send one change to one VM, in microseconds (`fanout`)
     #[arg(long, default_value_t = 45.0)]
     told_us: f64,
-    /// Processor time to answer a poll when nothing has changed for its 25 s, in microseconds (`fanout`)
+    /// Processor time to answer a poll after 25 s without a change, in microseconds (`fanout`)
     #[arg(long, default_value_t = 72.0)]
     renewed_us: f64,
-    /// Bytes of an answer with one change, head included (`fanout`)
+    /// Bytes of an answer with one change, including its head (`fanout`)
     #[arg(long, default_value_t = 474.0)]
     told_bytes: f64,
     /// Bytes of a poll as the proxy sends it
@@ -58,26 +58,26 @@ pub struct Fleet {
     /// Processor time of a page that is encoded already, in microseconds
     #[arg(long, default_value_t = 90.0)]
     page_us: f64,
-    /// Processor time of a page in the VM that takes it, in microseconds (`load`)
+    /// Processor time of a page in the VM that loads it, in microseconds (`load`)
     #[arg(long, default_value_t = 215.0)]
     apply_us: f64,
-    /// What a replica can send, in Gbit/s
+    /// Bandwidth of a replica, in Gbit/s
     #[arg(long, default_value_t = 10.0)]
     network_gbit: f64,
-    /// Time of an answer on the network and back, in milliseconds
+    /// Round-trip time of the network, in milliseconds
     #[arg(long, default_value_t = 2.0)]
     round_trip_ms: f64,
 }
 
-/// How long a poll waits.
+/// The time that a poll waits for a change.
 const WAIT_S: f64 = 25.0;
-/// What a table may take in a VM, by its own limit, and what Envoy lets a VM have.
+/// The limit of a table in a VM, and Envoy's limit for the memory of a VM.
 const TABLE_LIMIT: f64 = 384.0 * 1_048_576.0;
-/// Changes that are simulated.
+/// The number of simulated changes.
 const CHANGES: usize = 40;
-/// VMs that are simulated while they load: each takes thousands of pages, and more of them queue no differently.
+/// The number of VMs that are simulated while they load. Each loads thousands of pages, and more VMs queue in the same way.
 const LOADING: u32 = 30;
-/// How far the formulas may be off.
+/// The largest relative difference between formulas and simulation.
 const TOLERANCE: f64 = 0.1;
 
 pub fn run(fleet: &Fleet, seed: u64) -> Result<()> {
@@ -109,7 +109,7 @@ pub fn run(fleet: &Fleet, seed: u64) -> Result<()> {
     Ok(())
 }
 
-/// What the formulas say.
+/// The results of the formulas.
 struct Predicted {
     all_told_ms: f64,
     mean_told_ms: f64,
@@ -125,7 +125,7 @@ impl Fleet {
         self.proxies * self.vms
     }
 
-    /// VMs that wait on one replica, at most.
+    /// The largest number of VMs that wait on one replica.
     fn waiters(&self) -> u32 {
         self.all_vms().div_ceil(self.replicas)
     }
@@ -138,13 +138,13 @@ impl Fleet {
         let (waiters, processors) = (f64::from(self.waiters()), f64::from(self.processors));
         let telling_s = waiters * self.told_us / 1e6 / processors;
         let changes_a_second = self.changes / 60.0;
-        // Polls end with a change or after their wait, whichever comes first.
+        // A poll ends with a change or after its wait, whichever comes first.
         let renewals = waiters / WAIT_S;
         let quiet = renewals_between(waiters, changes_a_second);
         let pages = self.keys.div_ceil(self.page) as f64;
         let page_s = self.page_us / 1e6 / processors;
         let page_bytes = self.page as f64 * self.key_bytes;
-        // Whichever is slowest: the processors, the network, or each VM by itself, one page after the other.
+        // The slowest of three limits: the processors, the network, and a VM that loads one page after another.
         let alone_s =
             (self.page_us + self.apply_us) / 1e6 + self.round_trip_ms / 1e3 + page_bytes / self.bytes_a_second();
         let each_s =
@@ -160,7 +160,7 @@ impl Fleet {
         }
     }
 
-    /// The needs that follow from the unit costs without any queue.
+    /// Returns the needs that follow from the unit costs without any queue.
     fn tell(&self) {
         let (all, waiters) = (f64::from(self.all_vms()), f64::from(self.waiters()));
         let keys = self.keys as f64;
@@ -195,13 +195,14 @@ impl Fleet {
     }
 }
 
-/// Polls a second that end without news, where news come at random: of each poll, the chance that none came in its wait.
+/// Returns the number of polls per second that end without a change, for changes that arrive at random: each poll ends so
+/// with the probability that no change arrives in its wait.
 fn renewals_between(waiters: f64, changes_a_second: f64) -> f64 {
     if changes_a_second == 0.0 {
         return waiters / WAIT_S;
     }
     let none = (-changes_a_second * WAIT_S).exp();
-    // The mean length of a poll that ends with news or after its wait.
+    // The mean length of a poll, which ends with a change or after its wait.
     let length = (1.0 - none) / changes_a_second;
     waiters / length * none
 }
@@ -229,13 +230,13 @@ enum Event {
     Change,
     /// A poll of this VM arrives.
     Poll(usize),
-    /// The wait of this VM's poll is over, unless it was answered since.
+    /// The wait of this VM's poll ends, unless the poll was answered before.
     Over(usize, u32),
-    /// A processor has made an answer for this VM.
+    /// A processor has completed an answer for this VM.
     Done(usize),
 }
 
-/// One replica and the VMs that poll it.
+/// One replica, and the VMs that poll it.
 struct Replica<'a> {
     fleet: &'a Fleet,
     random: Rng,
@@ -244,14 +245,14 @@ struct Replica<'a> {
     revision: u64,
     changed_at: Vec<f64>,
     vms: Vec<Vm>,
-    /// VMs whose answer is to be made, and whether it holds news.
+    /// The VMs whose answers are queued, each with whether the answer holds changes.
     queue: VecDeque<(usize, bool)>,
     idle_processors: u32,
     busy_s: f64,
     bytes: f64,
     polls: u64,
     answers: u64,
-    /// When a VM was told of a revision, after it came: the sum, how many, and the latest of each.
+    /// The delays after which VMs received a revision: their sum, their number, and the longest for each revision.
     delays: f64,
     told: u64,
     last_told: Vec<f64>,
@@ -260,10 +261,10 @@ struct Replica<'a> {
 #[derive(Clone, Copy, Default)]
 struct Vm {
     revision: u64,
-    /// Counts polls, so that an old wait does not end a new one.
+    /// The number of the VM's poll, so that the wait of an old poll does not end a new one.
     poll: u32,
     waits: bool,
-    /// What the answer that is being made brings it to.
+    /// The revision that the queued answer contains.
     answer: u64,
 }
 
@@ -271,7 +272,7 @@ impl<'a> Replica<'a> {
     fn new(fleet: &'a Fleet, seed: u64) -> Self {
         let mut random = Rng::with_seed(seed);
         let waiters = fleet.waiters() as usize;
-        // Their waits began at any time.
+        // The waits began at random times.
         let events = (0..waiters).map(|vm| Reverse((At(random.f64() * WAIT_S), Event::Poll(vm)))).collect();
         Self {
             fleet,
@@ -297,7 +298,7 @@ impl<'a> Replica<'a> {
         self.events.push(Reverse((At(self.now + seconds), event)));
     }
 
-    /// Runs until a moment.
+    /// Runs the simulation until a moment.
     fn run_until(&mut self, end: f64) {
         while let Some(Reverse((At(at), event))) = self.events.pop() {
             if at > end {
@@ -371,13 +372,13 @@ impl<'a> Replica<'a> {
         self.serve();
     }
 
-    /// Gives idle processors something to do.
+    /// Gives queued answers to idle processors.
     fn serve(&mut self) {
         while self.idle_processors > 0 {
             let Some((vm, news)) = self.queue.pop_front() else { break };
             self.idle_processors -= 1;
             let mean = if news { self.fleet.told_us } else { self.fleet.renewed_us } / 1e6;
-            // Half of it always, the rest by chance.
+            // Half of the latency is constant, the rest is random.
             let takes = mean / 2.0 + exponential(&mut self.random, mean / 2.0);
             self.busy_s += takes;
             self.bytes += if news { self.fleet.told_bytes } else { self.fleet.told_bytes / 2.0 };
@@ -390,7 +391,7 @@ impl<'a> Replica<'a> {
     }
 }
 
-/// What the simulation of VMs that follow the store gave.
+/// The results of the simulation of VMs that follow the store.
 struct Following {
     alone_ms: f64,
     mean_ms: f64,
@@ -402,14 +403,14 @@ struct Following {
 
 impl Following {
     fn simulate(fleet: &Fleet, seed: u64) -> Self {
-        // Nothing changes; the first wait is one of arrivals.
+        // Nothing changes in this phase, and its first wait is left out.
         let mut replica = Replica::new(fleet, seed);
         replica.run_until(2.0 * WAIT_S);
         let before = replica.polls;
         replica.run_until(6.0 * WAIT_S);
         let renewals = (replica.polls - before) as f64 / (4.0 * WAIT_S);
 
-        // Changes, each alone.
+        // Changes that do not overlap.
         (replica.delays, replica.told) = (0.0, 0);
         let mut alone = Vec::new();
         for _ in 0..CHANGES {
@@ -421,7 +422,7 @@ impl Following {
         let alone_ms = alone.iter().sum::<f64>() / alone.len() as f64 * 1e3;
         let mean_ms = replica.delays / replica.told.max(1) as f64 * 1e3;
 
-        // Changes at their rate, when they come.
+        // Changes that arrive at random at the given rate.
         let (busy, bytes, begin) = (replica.busy_s, replica.bytes, replica.now);
         let rate = fleet.changes / 60.0;
         let lasts = (400.0 / rate).min(3_600.0);
@@ -434,12 +435,12 @@ impl Following {
             }
         }
         let changes_seen = replica.last_told.len() - 1 - CHANGES;
-        // By the changes that came, not those that should have: the rate is an input, not a result.
+        // The cost is divided by the changes that did arrive, because the rate is an input and not a result.
         let scale = rate * lasts / changes_seen.max(1) as f64;
         let busy = (replica.busy_s - busy) / lasts / f64::from(fleet.processors) * scale;
         let egress_bits = (replica.bytes - bytes) * 8.0 / lasts * scale;
 
-        // More changes than can be told: whoever asks is answered with all there are.
+        // There are more changes than can be sent one by one, so each poll is answered with all that have gathered.
         let answers = replica.answers;
         let storm = 5.0;
         let begin = replica.now;
@@ -453,12 +454,12 @@ impl Following {
     }
 }
 
-/// Some VMs load all keys from one replica at once; when the last one has them.
+/// Lets some VMs load all keys from one replica at once, and returns when the last VM has them.
 fn simulate_load(fleet: &Fleet, seed: u64) -> f64 {
     let mut random = Rng::with_seed(seed ^ 0x10ad);
     let pages = fleet.keys.div_ceil(fleet.page);
     let page_bytes = fleet.page as f64 * fleet.key_bytes;
-    // What each VM has still to fetch, and when processors and network are free again.
+    // The pages that each VM still has to load, and the times at which processors and network are free again.
     let mut asks: BinaryHeap<Reverse<(At, u64, u32)>> = (0..LOADING).map(|vm| Reverse((At(0.0), pages, vm))).collect();
     let mut free: BinaryHeap<Reverse<At>> = (0..fleet.processors).map(|_| Reverse(At(0.0))).collect();
     let mut network_free: f64 = 0.0;
@@ -478,7 +479,7 @@ fn simulate_load(fleet: &Fleet, seed: u64) -> f64 {
     last
 }
 
-/// An exponentially distributed time: until something that happens once in `mean` on average.
+/// Returns an exponentially distributed time: the time until an event that happens once in `mean` on average.
 fn exponential(random: &mut Rng, mean: f64) -> f64 {
     -mean * (1.0 - random.f64()).ln()
 }

@@ -1,5 +1,5 @@
-//! `cargo xtask sim`: simulations. The synchronisation of keys, with as many seeds as one has patience for; or, with
-//! `--fleet`, a large fleet, to check the arithmetic of `docs/scale.md`.
+//! `cargo xtask sim`: simulates the synchronization of keys with any number of seeds or, with `--fleet`, a large fleet to
+//! check the arithmetic of `docs/scale.md`.
 
 mod fleet;
 
@@ -8,7 +8,7 @@ use anyhow::Result;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// How many seeds
+    /// Number of seeds
     #[arg(long, default_value_t = 100_000, conflicts_with = "fleet")]
     seeds: u64,
     /// One seed again, as a failure printed it; of the fleet's simulation, its seed

@@ -8,7 +8,7 @@ use std::path::Path;
 /// Reads the text of a file. `-` is standard input.
 ///
 /// # Errors
-/// If the file cannot be read, or is not UTF-8.
+/// Returns an error if the file cannot be read, or is not UTF-8.
 pub(super) fn read_text(file: &Path) -> Result<String, CommandError> {
     let mut bytes = Vec::new();
     let read = if file == Path::new("-") {

@@ -142,7 +142,7 @@ pub fn read(sources: &[Source<'_>]) -> Result<Documents, (usize, ReadError)> {
 /// not say.
 ///
 /// # Errors
-/// If there is no configuration or more than one, or the filter would refuse it.
+/// Returns an error if there is no configuration or more than one, or the filter would refuse it.
 pub fn read_one(text: &str) -> Result<(Config, Option<Normalisation>), ReadError> {
     let Documents { found, all } = read(&[Source { name: "", text }]).map_err(|(_, error)| error)?;
     match &found[..] {

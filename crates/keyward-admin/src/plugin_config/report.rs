@@ -37,7 +37,7 @@ pub struct Report {
 /// Checks every configuration in files that belong together.
 ///
 /// # Errors
-/// If a text is not YAML, or there is no configuration in any; with the number of the text.
+/// Returns an error if a text is not YAML, or there is no configuration in any; with the number of the text.
 pub fn check(sources: &[Source<'_>], options: &Options) -> Result<Vec<Report>, (usize, ReadError)> {
     let read = read(sources)?;
     if read.found.is_empty() {

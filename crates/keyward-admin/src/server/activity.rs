@@ -1,4 +1,4 @@
-//! Which requests of a connection are being answered, so that one without any can be ended.
+//! The requests of a connection that are being answered, so that an idle connection can be closed.
 
 use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
@@ -9,26 +9,26 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The requests of one connection. Clones share them.
+/// Counts the requests of one connection. Clones share the count.
 #[derive(Clone)]
 pub(super) struct Activity(Arc<Mutex<State>>);
 
 struct State {
     open: usize,
-    /// When the last one ended, or the connection began.
+    /// When the last request ended, or the connection began.
     idle_since: Instant,
 }
 
-/// A request that is being answered, until dropped.
+/// A request that is being answered until the value is dropped.
 pub(super) struct Answering(Activity);
 
 impl Activity {
-    /// Begins without any request.
+    /// Creates the count of a connection without requests.
     pub fn new() -> Self {
         Self(Arc::new(Mutex::new(State { open: 0, idle_since: Instant::now() })))
     }
 
-    /// Counts a request.
+    /// Counts a request until the returned value is dropped.
     pub fn begin(&self) -> Answering {
         self.0.lock().open += 1;
         Answering(self.clone())

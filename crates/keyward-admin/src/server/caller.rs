@@ -1,4 +1,4 @@
-//! What is known of a caller before its first request.
+//! The facts about a caller that are known before its first request.
 
 use crate::app::{Peer, Trust};
 use axum::http::Request;
@@ -6,27 +6,27 @@ use std::net::IpAddr;
 
 /// The protocol of a connection.
 ///
-/// It is told before anything is taken from the connection, and not by a server that takes either: that one hands the
-/// first bytes over again, and doubles the buffer of each connection by it.
+/// The service recognizes it before it takes bytes from the connection. A server that accepts both protocols would take
+/// the first bytes and hand them over again, which doubles the buffer of each connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
-    /// HTTP/1.1, or something that will be refused as such.
+    /// HTTP/1.1, or bytes that the HTTP/1.1 parser will refuse.
     Http1,
     /// HTTP/2.
     Http2,
 }
 
-/// What is known of a caller before its first request.
+/// The facts about a caller that are known before its first request.
 #[derive(Clone)]
 pub(super) struct Caller {
-    /// The address at the other end.
+    /// The IP address of the client.
     pub address: IpAddr,
     /// Marked once the caller has proved itself.
     pub trust: Trust,
 }
 
 impl Caller {
-    /// Tells the handlers of a request about its connection.
+    /// Adds the facts to a request, where its handlers find them.
     pub fn introduce<B>(&self, request: &mut Request<B>) {
         request.extensions_mut().insert(Peer(self.address));
         request.extensions_mut().insert(self.trust.clone());

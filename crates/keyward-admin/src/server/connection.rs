@@ -1,4 +1,4 @@
-//! One connection: which protocol it speaks, and serving it until its end.
+//! One connection: the choice of its protocol, and serving it until its end.
 
 use super::activity::{Activity, CountedBody};
 use super::caller::{Caller, Protocol};
@@ -24,31 +24,30 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
-/// A connection cut off without a word is noticed after [`SILENCE`] and [`PROBE`]: its VM then leaves the receipts.
+/// A connection that is cut without notice is detected after [`SILENCE`] and [`PROBE`]; its VM then leaves the receipts.
 const SILENCE: Duration = Duration::from_secs(3);
 const PROBE: Duration = Duration::from_secs(1);
 /// A connection on which sent bytes are not acknowledged for this long is closed.
 const UNACKNOWLEDGED: Duration = Duration::from_millis(4_500);
-/// How long a head may take to arrive, and a connection may be without a request.
+/// The time within which a head must arrive, and for which a connection may be without a request.
 const MAX_IDLE: Duration = Duration::from_secs(90);
-/// How long a TLS handshake may take.
+/// The time within which a TLS handshake must end.
 const MAX_HANDSHAKE: Duration = Duration::from_secs(10);
-/// How often the other side of an HTTP/2 connection is asked whether it is still there, and how long it may take to say
-/// so.
+/// The interval between pings on an HTTP/2 connection, and the time within which a ping must be answered.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an idle HTTP/2 connection may take to close after it was asked to.
+/// The time within which an idle HTTP/2 connection must close after the service has asked for it.
 const MAX_FAREWELL: Duration = Duration::from_secs(10);
-/// The largest head of a request that is read; the API refuses smaller ones in words.
+/// The largest head that is read. The API refuses heads above a smaller limit with a description of the problem.
 const MAX_READ_HEAD_BYTES: usize = 2 * MAX_HEAD_BYTES;
-/// How many requests of one HTTP/2 connection may be open.
+/// The number of open requests that an HTTP/2 connection may have.
 const MAX_STREAMS: u32 = 100;
-/// How many of them as long as the caller has not proved itself.
+/// The number of open requests that an HTTP/2 connection may have before its caller has authenticated.
 const MAX_STREAMS_OF_STRANGERS: usize = 8;
-/// How many bytes of bodies an HTTP/2 connection may send before somebody reads them.
+/// The number of bytes of bodies that an HTTP/2 connection may send before they are read.
 const WINDOW_BYTES: u32 = 64 << 10;
 
-/// What serves connections.
+/// Serves connections.
 pub(super) struct Server {
     router: Router,
     tls: Option<Tls>,
@@ -57,7 +56,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Serves `router`, over TLS where there is a certificate.
+    /// Creates a server for `router`, over TLS if there is a certificate.
     pub fn new(router: Router, tls: Option<Tls>) -> Self {
         let (mut http1, mut http2) = (http1::Builder::new(), http2::Builder::new(TokioExecutor::new()));
         http1.timer(TokioTimer::new()).header_read_timeout(MAX_IDLE).max_buf_size(MAX_READ_HEAD_BYTES);
@@ -77,7 +76,7 @@ impl Server {
         self.tls.is_some()
     }
 
-    /// Serves a connection until its end, until it has to make room for another one, or until the service stops.
+    /// Serves a connection until it ends, until it has to make room for another one, or until the service stops.
     pub async fn serve(self: Arc<Self>, stream: TcpStream, address: IpAddr, place: Place, stop: watch::Receiver<()>) {
         watch_for_silence(&stream);
         let caller = Caller { address, trust: place.trust().clone() };
@@ -98,7 +97,7 @@ impl Server {
                     Box::pin(self.serve_requests(stream, protocol, caller, stop)).await;
                 }
             }
-            // In a box, so that connections without TLS have no room for it.
+            // The future is boxed, so that connections without TLS do not reserve memory for it.
             Some(tls) => Box::pin(self.serve_encrypted(tls, stream, caller, stop)).await,
         }
     }
@@ -146,7 +145,7 @@ impl Server {
             }
         });
         let stream = TokioIo::new(stream);
-        // How a connection ends is the client's affair.
+        // An error at the end of a connection concerns only the client.
         match protocol {
             Protocol::Http1 => {
                 let mut connection = pin!(self.http1.serve_connection(stream, service));

@@ -1,4 +1,4 @@
-//! Connections: accepted, encrypted where wanted, limited, watched for silence, and ended with grace.
+//! Connections: they are accepted, encrypted if configured, limited in number, closed when silent, and ended gracefully.
 
 mod activity;
 mod caller;
@@ -20,22 +20,22 @@ use strangers::Strangers;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-/// The answer where as many connections are open as may be.
+/// The answer to a connection when as many as allowed are open.
 const FULL: &str = concat!(
     "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\n",
     "retry-after: 5\r\nconnection: close\r\n\r\n",
     r#"{"type":"urn:keyward:too_many_connections","title":"Too many connections","status":503,"#,
     r#""detail":"limit of open connections reached; see KEYWARD_MAX_CONNECTIONS","code":"too_many_connections"}"#
 );
-/// How long requests that are being answered may take when the service stops.
+/// The time within which requests that are being answered must end when the service stops.
 const MAX_FAREWELL: Duration = Duration::from_secs(10);
-/// The pause after a connection could not be accepted.
+/// The pause after a failure to accept a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until `stop` is done, then lets the requests end that are being answered.
+/// Serves until `stop` completes, and then until the requests that are being answered end.
 ///
 /// # Errors
-/// When nothing can be accepted any more.
+/// Returns an error when nothing can be accepted any more.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Tls>,
@@ -47,7 +47,7 @@ pub async fn serve(
     let refused = Summary::new(|count| tracing::warn!(count, "connections were closed at once in the last minute"));
     let server = Arc::new(Server::new(router, tls));
     let (stopping, stopped) = watch::channel(());
-    // Closed when the last connection is over.
+    // The channel closes when the last connection has ended.
     let (open, mut all_over) = mpsc::channel::<()>(1);
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -58,7 +58,7 @@ pub async fn serve(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of descriptors, or the client was faster: neither ends the service.
+                // The process has no free descriptor, or the client has gone away. Neither ends the service.
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
@@ -74,7 +74,7 @@ pub async fn serve(
             continue;
         };
         if server.is_encrypted() {
-            // A handshake needs buffers and much time: those that come wait here, where they cost nothing.
+            // A handshake needs buffers and CPU time, so new connections wait here, where they need neither.
             place.grow_in_turn().await;
         }
         let (server, stopped, open) = (Arc::clone(&server), stopped.clone(), open.clone());

@@ -1,11 +1,11 @@
 //! Polls of filters on connections without TLS, served without the HTTP library's connection.
 //!
 //! Every VM of every proxy holds a poll open nearly all the time, and the library keeps a read and a write buffer of
-//! 8 KiB each for a connection, whether anything is read or written or not. Here a request that waits has no buffer.
+//! 8 KiB each for every connection, even while nothing is read or written. A request that waits here has no buffer.
 //!
-//! Only what is plainly a poll is read here: a whole head that the library's own parser understands, without a body and
-//! without a word about the connection. Bytes are looked at before they are taken, so that whatever else comes is left
-//! to the library from its first byte on, for as long as the connection lasts.
+//! Only plain polls are read here: a complete head that the library's own parser accepts, without a body and without
+//! headers about the connection. Bytes are peeked at before they are taken, so that the library serves any other request
+//! from its first byte on, and keeps the connection until it ends.
 
 use super::caller::{Caller, Protocol};
 use axum::Router;
@@ -23,22 +23,22 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
-/// How much of a request is looked at.
+/// The number of bytes of a request that are peeked at.
 const MAX_POLL_BYTES: usize = 4 << 10;
-/// How many headers a poll may have.
+/// The number of headers that a poll may have.
 const MAX_HEADERS: usize = 32;
-/// How long the start of a request may take of which too little has arrived to tell the protocol.
+/// The time within which enough bytes must arrive to recognize the protocol.
 const MAX_START: Duration = Duration::from_secs(10);
 /// The route that is served.
 const PATH: &str = "/v1/manifest";
-/// Headers that say how long a request is, or what is to become of its connection: such requests are not served here.
+/// Headers about the length of a request or about its connection. Requests with such a header are not served here.
 const NOT_HERE: [HeaderName; 7] = [CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
-/// Serves polls until something else comes, and returns its protocol with the bytes that were taken from the connection
-/// to tell it. `None` means that the connection is over or was idle for `max_idle`, or that the service stops.
+/// Serves polls until another request arrives, and returns its protocol with the bytes that were taken from the connection
+/// to recognize it. `None` means that the connection has ended or was idle for `max_idle`, or that the service stops.
 ///
 /// # Errors
-/// When the connection is broken.
+/// Returns an error when the connection is broken.
 pub async fn serve(
     stream: &mut TcpStream,
     router: &Router,
@@ -79,7 +79,7 @@ pub async fn serve(
 
 /// Waits until the client has closed the connection, or its half of it.
 async fn gone(stream: &TcpStream) {
-    // Bytes are the next request: it waits for its turn, and what comes behind it is not seen.
+    // Bytes here belong to the next request, which waits for its turn. An end of the connection after them is not seen.
     if matches!(stream.peek(&mut [0]).await, Ok(1..)) {
         std::future::pending().await
     }
@@ -105,11 +105,11 @@ async fn write(stream: &mut TcpStream, answer: Response<Body>, is_last: bool) ->
     stream.write_all_buf(&mut Bytes::from(head).chain(body)).await
 }
 
-/// The first bytes of every HTTP/2 connection (RFC 9113, 3.4), as many as tell it from HTTP/1.
+/// The first bytes of every HTTP/2 connection (RFC 9113, 3.4), as many as distinguish it from HTTP/1.
 const HTTP2: &[u8] = b"PRI";
 
-/// Takes bytes from the connection until they tell the protocol. Looking at them without taking them would not wait for
-/// more: the connection is readable all the time.
+/// Takes bytes from the connection until the protocol is known. Peeking could not wait for more bytes, because the
+/// connection stays readable.
 async fn take_start(stream: &mut TcpStream) -> io::Result<Option<(Protocol, Vec<u8>)>> {
     let mut start = Vec::with_capacity(HTTP2.len());
     loop {
@@ -127,23 +127,23 @@ async fn take_start(stream: &mut TcpStream) -> io::Result<Option<(Protocol, Vec<
     }
 }
 
-/// What a client that was silent begins to say.
+/// The start of a client's next request.
 enum Start {
     /// A poll, which is `length` bytes long.
     Poll { request: Box<Request<Body>>, length: usize },
-    /// Something that is not served here.
+    /// A request that is not served here.
     Other(Protocol),
-    /// Too little to tell the protocol.
+    /// Too few bytes to recognize the protocol.
     Unclear,
     /// The end of the connection.
     End,
 }
 
 impl Start {
-    /// Waits for it, and takes it from the connection if it is a poll.
+    /// Waits for the start of a request, and takes it from the connection if it is a poll.
     async fn of(stream: &TcpStream) -> io::Result<Self> {
         std::future::poll_fn(|context| {
-            // On the stack, and gone before anything waits.
+            // The buffer is on the stack and is gone before the task waits.
             let mut bytes = [0; MAX_POLL_BYTES];
             let mut buffer = ReadBuf::new(&mut bytes);
             ready!(stream.poll_peek(context, &mut buffer))?;
@@ -172,9 +172,9 @@ impl Start {
     }
 }
 
-/// The request at the start of `bytes` and its length, if it is a poll and all of it is there.
+/// Returns the request at the start of `bytes` and its length, if it is a poll and complete.
 fn poll(bytes: &[u8]) -> Option<(Request<Body>, usize)> {
-    // One piece of memory for all of it.
+    // All parts of the request share this allocation.
     let bytes = Bytes::copy_from_slice(bytes);
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut head = httparse::Request::new(&mut headers);

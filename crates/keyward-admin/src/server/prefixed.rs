@@ -1,4 +1,4 @@
-//! A connection of which the first bytes were read already.
+//! A connection whose first bytes have been read already.
 
 use std::io;
 use std::pin::Pin;
@@ -6,14 +6,14 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Gives the bytes that were read before all others.
+/// A connection that returns the bytes that were read already before all others.
 pub(super) struct Prefixed {
     prefix: Vec<u8>,
     stream: TcpStream,
 }
 
 impl Prefixed {
-    /// Puts `prefix` before what is still to come.
+    /// Creates a connection that returns `prefix` before the bytes of `stream`.
     pub fn new(prefix: Vec<u8>, stream: TcpStream) -> Self {
         Self { prefix, stream }
     }

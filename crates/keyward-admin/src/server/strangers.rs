@@ -1,10 +1,9 @@
-//! Connections that have not shown a token or a session yet, and how many of them there may be.
+//! Connections that have not shown a token or a session yet, and the limits on their number.
 //!
-//! Anybody can open a connection, and each costs memory: little while it is silent, and many times as much once something
-//! other than a poll came. Connections of callers that have proved themselves are limited by the number of connections
-//! alone; of all others only so many may be open at once, and where another one comes, the oldest is closed. So whoever
-//! only opens connections pushes out their own, while a caller who has something to say has said it long before it is
-//! their turn.
+//! Every client can open connections, and each costs memory: little while it is silent, and many times as much after a
+//! request other than a poll. Connections of authenticated callers are limited only by the total number of connections.
+//! All other connections have limits of their own: when another one arrives above a limit, the oldest is closed. A client
+//! that only opens connections displaces its own, while an honest caller authenticates long before its turn comes.
 
 use crate::app::Trust;
 use crate::app::slowdown::network;
@@ -16,19 +15,19 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// How many connections of strangers may be open that are silent, or have only polled.
+/// The number of strangers' connections that may be open and silent, or have only polled.
 const MAX_SILENT: usize = 16_384;
-/// How many connections of strangers may be open that need buffers.
+/// The number of strangers' connections that may be open and need buffers.
 const MAX_BUSY: usize = 512;
-/// How many of them from one address, or from one /64 network of IPv6.
+/// The number of strangers' connections with buffers from one IPv4 address, or from one /64 network of IPv6.
 const MAX_BUSY_PER_NETWORK: usize = 448;
-/// How long an encrypted connection may take to say something before it can be closed for another one. A fleet that
-/// comes back at once is accepted no faster than it can be answered.
+/// The time for which an encrypted connection may be silent before it can be closed for another one. A fleet that
+/// reconnects at once is accepted only as fast as it can be answered.
 const MIN_AGE: Duration = Duration::from_millis(250);
 
-/// The connections that are open.
+/// The open connections.
 pub(super) struct Strangers {
-    /// Places for all connections.
+    /// One permit for each connection that may be open.
     places: Arc<Semaphore>,
     max_silent: usize,
     max_busy: usize,
@@ -45,7 +44,7 @@ struct State {
     busy_by_network: HashMap<IpAddr, ByAge>,
 }
 
-/// Connections by their number, so that the oldest comes first. Some may have proved themselves meanwhile.
+/// Connections by their number, so that the oldest is the first. Some may have authenticated meanwhile.
 type ByAge = BTreeMap<u64, Arc<Stranger>>;
 
 struct Stranger {
@@ -56,21 +55,21 @@ struct Stranger {
     evicted: Notify,
 }
 
-/// The place of one connection, given back when dropped.
+/// The place of one connection, which is free again when the value is dropped.
 pub(super) struct Place {
     stranger: Arc<Stranger>,
     strangers: Arc<Strangers>,
     _place: OwnedSemaphorePermit,
 }
 
-/// There is no place for another connection.
+/// The error that no place for another connection is free.
 #[derive(Debug)]
 pub(super) struct Full;
 
 impl Strangers {
-    /// Makes places for `max_connections` connections altogether.
+    /// Creates places for `max_connections` connections in total.
     pub fn new(max_connections: usize) -> Arc<Self> {
-        // At least half of the places are left for callers that have proved themselves, unless there are very few.
+        // At least half of the places are left for authenticated callers, unless there are very few places.
         let share = (max_connections / 2).max(16);
         let max_busy = MAX_BUSY.min(share);
         Arc::new(Self {
@@ -82,10 +81,10 @@ impl Strangers {
         })
     }
 
-    /// Finds a place for a new connection, and closes the oldest silent one for it where there are too many.
+    /// Finds a place for a new connection, and closes the oldest silent connection if there are too many.
     ///
     /// # Errors
-    /// [`Full`] where all places are taken.
+    /// [`Full`] if all places are taken.
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Full)?;
         let mut state = self.state.lock();
@@ -132,7 +131,7 @@ impl State {
 }
 
 impl Stranger {
-    /// Closes the connection, unless its caller has proved itself.
+    /// Closes the connection, unless its caller has authenticated.
     fn evict(&self) {
         if !self.trust.is_given() {
             self.evicted.notify_one();
@@ -141,7 +140,7 @@ impl Stranger {
 }
 
 impl Place {
-    /// Returns what a request on this connection marks when its caller has proved itself.
+    /// Returns the mark that a request on this connection sets when its caller authenticates.
     pub fn trust(&self) -> &Trust {
         &self.stranger.trust
     }
@@ -151,7 +150,7 @@ impl Place {
         self.stranger.evicted.notified().await;
     }
 
-    /// Counts the connection among those that need buffers, and closes the oldest of them where there are too many.
+    /// Counts the connection among those that need buffers, and closes the oldest of them if there are too many.
     pub fn grow(&self) {
         let mut state = self.strangers.state.lock();
         state.forget(&self.stranger);
@@ -167,7 +166,8 @@ impl Place {
         state.busy_by_network.entry(network).or_default().insert(number, Arc::clone(&self.stranger));
     }
 
-    /// The same, once the connection that would have to be closed for it has had its time.
+    /// Counts the connection like [`Place::grow`], but first waits until the connection that has to be closed for it has
+    /// been open for [`MIN_AGE`].
     pub async fn grow_in_turn(&self) {
         loop {
             let oldest = self.strangers.state.lock().oldest_busy(self.stranger.network, &self.strangers);
@@ -210,7 +210,7 @@ mod tests {
         assert!(!is_evicted(&open[0]).await);
         open[0].trust().give();
         open.push(busy(A));
-        // The first has proved itself and stays; it no longer counts.
+        // The first caller has authenticated, so its connection stays and no longer counts.
         assert!(!is_evicted(&open[0]).await && !is_evicted(&open[1]).await);
         open.push(busy(A));
         assert!(is_evicted(&open[1]).await && !is_evicted(&open[2]).await);

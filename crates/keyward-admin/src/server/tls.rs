@@ -1,4 +1,4 @@
-//! TLS, with certificates that are read again when their files change.
+//! TLS with a certificate that is read again when its files change.
 
 use crate::config::TlsFiles;
 use parking_lot::RwLock;
@@ -16,10 +16,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// How often the files are looked at.
+/// The interval at which the files are checked for changes.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Accepts TLS with the certificate that is in the files now.
+/// Accepts TLS connections with the current certificate of the files.
 #[derive(Clone)]
 pub struct Tls(Arc<State>);
 
@@ -28,31 +28,31 @@ struct State {
     current: RwLock<(Vec<u8>, Arc<ServerConfig>)>,
 }
 
-/// The files hold no usable certificate.
+/// The error that the files hold no usable certificate.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidTls(String);
 
 impl Tls {
-    /// Reads the files.
+    /// Reads the certificate and its private key from the files.
     ///
     /// # Errors
-    /// What is wrong with which of them.
+    /// Returns an error that names the file and what is wrong with it.
     pub fn open(files: TlsFiles) -> Result<Self, InvalidTls> {
         let current = RwLock::new(load(&files)?);
         Ok(Self(Arc::new(State { files, current })))
     }
 
-    /// Does the handshake.
+    /// Accepts a connection by a TLS handshake.
     ///
     /// # Errors
-    /// When the other side does not.
+    /// Returns an error when the handshake fails.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let config = Arc::clone(&self.0.current.read().1);
         TlsAcceptor::from(config).accept(stream).await
     }
 
-    /// Reads the files again and again; connections that are open stay as they are.
+    /// Reads the files again whenever they change, without end. Open connections are not affected.
     pub async fn watch(self) {
         let mut told = None;
         loop {

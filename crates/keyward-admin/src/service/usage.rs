@@ -53,7 +53,7 @@ impl Service {
     /// catalogue does not have are left out: no key can have been granted them.
     ///
     /// # Errors
-    /// When the store cannot be written.
+    /// Returns an error when the store cannot be written.
     pub async fn add_usage(&self, vm: &str, seq: u64, keys: Vec<KeyUsage>) -> Result<bool> {
         let mut by_id: BTreeMap<String, KeyUsage> = BTreeMap::new();
         for mut key in keys {

@@ -66,7 +66,7 @@ impl Store {
     /// Returns up to `limit` entries older than `before` (an [`AuditEntry::seq`]), newest first.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// Returns an error when the database cannot be read.
     pub async fn audit(&self, filter: &AuditFilter, before: Option<i64>, limit: u32) -> Result<Vec<AuditEntry>> {
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         let (subject, actor, action) = (text(&filter.subject_id), text(&filter.actor), text(&filter.action));

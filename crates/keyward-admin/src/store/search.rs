@@ -43,7 +43,7 @@ impl Store {
     /// empty `q` finds all.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// Returns an error when the database cannot be read.
     pub async fn list_keys(&self, q: &str, before: Option<i64>, limit: u32) -> Result<Vec<KeyRecord>> {
         // No name has one, and PostgreSQL fails at a NUL.
         if q.chars().any(char::is_control) {

@@ -16,7 +16,7 @@ impl Store {
     /// Creates a key for each secret, named `seed-0000001` and so on from `first`, in one transaction.
     ///
     /// # Errors
-    /// When the database cannot be written, or a name is taken: then nothing was.
+    /// Returns an error when the database cannot be written, or a name is taken: then nothing was.
     pub async fn seed(&self, first: u32, secrets: &[Secret], by: By<'_>) -> Result<Head> {
         const SETS: [&[&str]; 4] = [
             &["records:read"],

@@ -44,7 +44,7 @@ impl SqliteFile {
     /// Takes note of the files behind `path`, which `anchor` has open.
     ///
     /// # Errors
-    /// When one of them is missing.
+    /// Returns an error when one of them is missing.
     pub(super) fn note(path: PathBuf, anchor: Option<SqliteConnection>) -> Result<Self> {
         let wal = beside(&path, "-wal");
         let of = |path: &Path| {
@@ -123,7 +123,7 @@ fn real_path(path: &Path, links: usize) -> io::Result<PathBuf> {
 /// Creates a file that only its owner can read.
 ///
 /// # Errors
-/// When it exists, or the folder cannot be written.
+/// Returns an error when it exists, or the folder cannot be written.
 pub fn create_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)
 }
@@ -136,7 +136,7 @@ impl Lock {
     /// Takes the lock of a database file. `None` means that another process holds it.
     ///
     /// # Errors
-    /// When the lock file beside the database cannot be made.
+    /// Returns an error when the lock file beside the database cannot be made.
     pub fn try_new(database: &Path) -> Result<Option<Self>> {
         let path = beside(database, ".lock");
         let failed = |error: io::Error| Error::Url(format!("the lock file `{}`: {error}", path.display()));

@@ -82,7 +82,7 @@ impl Store {
     /// Returns the tokens that are not revoked, oldest first. Expired tokens are among them.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// Returns an error when the database cannot be read.
     pub async fn tokens(&self) -> Result<Vec<TokenRecord>> {
         let sql = "SELECT id, name, role, sha256, created_at, expires_at FROM tokens WHERE revoked_at IS NULL \
                    ORDER BY created_at, id";
@@ -92,7 +92,7 @@ impl Store {
     /// Returns whether there ever was a token of this role. Revoked and expired tokens count.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// Returns an error when the database cannot be read.
     pub async fn ever_had_token(&self, role: Role) -> Result<bool> {
         let sql = "SELECT id FROM tokens WHERE role = $1 LIMIT 1";
         Ok(self.pool.row(sql, &[Arg::Text(role.as_str())]).await?.is_some())
@@ -101,7 +101,7 @@ impl Store {
     /// Returns whether there ever was a token with this name. Revoked and expired tokens count.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// Returns an error when the database cannot be read.
     pub async fn had_token_named(&self, name: &str) -> Result<bool> {
         let sql = "SELECT id FROM tokens WHERE name = $1 LIMIT 1";
         Ok(self.pool.row(sql, &[Arg::Text(name)]).await?.is_some())

@@ -1,4 +1,4 @@
-//! How often and when each key was used, as filters report it in batches.
+//! The number and time of uses of each key, which filters report in batches.
 
 use super::database::Store;
 use super::error::Result;
@@ -7,33 +7,33 @@ use super::sql::{Arg, Priority, Tx};
 use keyward_policy::timestamp::Timestamp;
 use serde_json::json;
 
-/// How many rows one transaction writes. It is short, so that a person's change need not wait, and as long as the batches
-/// that filters send.
+/// The number of rows that one transaction writes. It is small, so that a person's change does not wait long, but as large
+/// as the batches that filters send.
 const MAX_ROWS: usize = 2_000;
-/// The largest sum that is kept: JSON carries it exactly. The statements below name it too.
+/// The largest sum that is kept, since JSON numbers are exact up to it. The statements below contain it as well.
 const MAX_SUM: u64 = 9_000_000_000_000_000;
 
-/// What one VM reports of one key since its last batch.
+/// The uses of one key that one VM reports since its last batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyUsage {
     /// The id of the key.
     pub id: String,
-    /// The number of requests let through.
+    /// The number of allowed requests.
     pub count: u64,
-    /// When the newest of them was let through.
+    /// When the newest of them was allowed.
     pub last_used_at: Timestamp,
-    /// How many of them needed each permission.
+    /// The number of these requests that needed each permission.
     pub permissions: Vec<(String, u64)>,
 }
 
-/// How often one permission of a key, or the key as a whole, was used.
+/// The uses of one permission of a key, or of the key as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageTotal {
     /// The machine name of the permission. The empty name stands for the key as a whole.
     pub permission: String,
-    /// The number of requests let through.
+    /// The number of allowed requests.
     pub count: u64,
-    /// When the newest of them was let through.
+    /// When the newest of them was allowed.
     pub last_used_at: Timestamp,
 }
 
@@ -48,7 +48,7 @@ impl Store {
     /// same batch sent again continues where the first one ended.
     ///
     /// # Errors
-    /// When the database cannot be written.
+    /// Returns an error when the database cannot be written.
     pub async fn add_usage(&self, vm: &str, seq: u64, keys: &[KeyUsage], now: Timestamp) -> Result<bool> {
         let rows = rows_of(keys, now);
         let mut known = None;
@@ -81,7 +81,7 @@ impl Store {
     /// Returns the use of a key: as a whole first, then for each permission that was ever needed.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// Returns an error when the database cannot be read.
     pub async fn key_usage(&self, id: &str) -> Result<Vec<UsageTotal>> {
         let sql = "SELECT permission, count, last_used_at FROM key_usage WHERE key_id = $1 ORDER BY permission";
         let rows = self.pool.rows(sql, &[Arg::Text(id)]).await?;
@@ -99,7 +99,7 @@ impl Store {
     /// Forgets the batch numbers of VMs that have not reported since `before`.
     ///
     /// # Errors
-    /// When the database cannot be written.
+    /// Returns an error when the database cannot be written.
     pub async fn forget_batches(&self, before: Timestamp) -> Result<()> {
         let mut tx = self.pool.begin_write(Priority::Background).await?;
         tx.execute("DELETE FROM usage_batches WHERE received_at < $1", &[Arg::Int(before.unix_ms())]).await?;

@@ -52,7 +52,7 @@ impl Claims {
     /// Claims the form whose nonce has this salt.
     ///
     /// # Errors
-    /// If the form must not be worked on now, or not again.
+    /// Returns an error if the form must not be worked on now, or not again.
     pub fn claim(self: &Arc<Self>, salt: Salt) -> Result<Claim, ClaimRefused> {
         let mut forms = self.forms.lock();
         match forms.get(&salt) {

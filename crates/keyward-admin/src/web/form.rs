@@ -22,7 +22,7 @@ impl FormFields {
     /// Reads the body of a form that a signed-in user sends.
     ///
     /// # Errors
-    /// If the body is not a form, is too long, or arrives too slowly.
+    /// Returns an error if the body is not a form, is too long, or arrives too slowly.
     pub async fn read(headers: &HeaderMap, body: Body) -> Result<Self, Failure> {
         Self::read_from(headers, body, MAX_BODY_BYTES, Sender::Trusted).await
     }
@@ -30,7 +30,7 @@ impl FormFields {
     /// Reads the body of a form that anybody may send, which is short.
     ///
     /// # Errors
-    /// If the body is not a form, is too long, or arrives too slowly.
+    /// Returns an error if the body is not a form, is too long, or arrives too slowly.
     pub async fn read_of_stranger(headers: &HeaderMap, body: Body) -> Result<Self, Failure> {
         Self::read_from(headers, body, MAX_STRANGERS_BODY_BYTES, Sender::Stranger).await
     }

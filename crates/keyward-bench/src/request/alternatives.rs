@@ -1,14 +1,15 @@
-//! What people would choose instead, doing as much of the same as it can.
+//! The alternatives to Keyward that are measured, each configured to do as much of the same work as it can.
 
 use super::lua;
 use super::rules::{Rule, TEN};
 use crate::keys;
 use serde_json::{Map, Value, json};
 
-/// The header in which api_key_auth names the client.
+/// The header in which api_key_auth forwards the client's name.
 const CLIENT: &str = "x-api-key-name";
 
-/// Envoy's own filter: keys in the configuration, in the clear, no expiry. Hides the key, names the client.
+/// Returns Envoy's api_key_auth filter. It keeps keys in its configuration in the clear and knows no expiry. It
+/// removes the key from the request and adds the client's name.
 pub fn api_key_auth(count: u32) -> Value {
     let credentials: Value =
         (0..count).map(|number| json!({"key": keys::key(number), "client": client(number)})).collect();
@@ -23,13 +24,13 @@ pub fn api_key_auth(count: u32) -> Value {
     })
 }
 
-/// RBAC knows the client by its name alone, so the name has to carry the permissions.
+/// Returns the client name of a key. RBAC sees only this name, so the name has to carry the permissions.
 fn client(number: u32) -> String {
     let granted = keys::permissions(number).join(".");
     format!("{}.{granted}.", keys::name(number))
 }
 
-/// The ten rules as RBAC policies.
+/// Returns the ten rules as RBAC policies.
 pub fn rbac_rules() -> Value {
     let policies: Map<String, Value> = TEN
         .iter()
@@ -69,7 +70,7 @@ fn rbac(name: &str, policies: Value) -> Value {
     })
 }
 
-/// A Lua filter with the same rules, keys (in the clear) and expiry.
+/// Returns a Lua filter with the same rules, expiry, and keys (in the clear).
 pub fn lua(count: u32, changes_by_route: bool) -> Value {
     json!({
         "name": "envoy.filters.http.lua",
@@ -80,14 +81,14 @@ pub fn lua(count: u32, changes_by_route: bool) -> Value {
     })
 }
 
-/// The backstop for Lua, which leaves its decision in dynamic metadata.
+/// Returns the backstop for the Lua filter, which leaves its decision in dynamic metadata.
 pub fn lua_backstop() -> Value {
     let decision = |code: &str| json!({"metadata": {"filter": "keyward", "path": [{"key": "decision"}], "value": {"string_match": {"exact": code}}}});
     let policy = json!({"permissions": [{"any": true}], "principals": [decision("allowed"), decision("public")]});
     rbac("backstop", json!({"allowed_by_lua": policy}))
 }
 
-/// The identity headers of the route from where Lua leaves them.
+/// Returns the route's header changes, with the identity taken from the Lua filter's dynamic metadata.
 pub fn identity_from_metadata(listener: &mut Value) {
     let place = "/filter_chains/0/filters/0/typed_config/route_config/request_headers_to_add";
     for header in listener.pointer_mut(place).and_then(Value::as_array_mut).into_iter().flatten() {
@@ -98,7 +99,7 @@ pub fn identity_from_metadata(listener: &mut Value) {
     }
 }
 
-/// A call to a service of one's own for each request; the service here says yes and nothing else.
+/// Returns an ext_authz filter, which calls a service for each request. The measured service allows everything.
 pub fn ext_authz() -> Value {
     let header = |name: &str| json!({"exact": name});
     json!({

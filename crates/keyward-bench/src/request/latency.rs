@@ -1,4 +1,4 @@
-//! How long an answer takes while the worker is half busy.
+//! The latency of requests while the worker is half busy.
 
 use crate::paced::{Paced, Sample};
 use crate::stats::quantile;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 const LASTS: Duration = Duration::from_secs(5);
 
-/// From the moment a request is due to the last byte of its answer.
+/// Latencies from the moment a request is due to the last byte of its answer.
 #[derive(Debug)]
 pub struct Latency {
     pub rate: f64,
@@ -20,7 +20,7 @@ pub struct Latency {
 }
 
 impl Latency {
-    /// For the JSON file.
+    /// Returns the latencies as they are written to the JSON file.
     pub fn json(&self) -> Value {
         json!({
             "requests_per_second": self.rate, "p50_us": self.p50_us, "p99_us": self.p99_us, "p999_us": self.p999_us,
@@ -28,10 +28,10 @@ impl Latency {
     }
 }
 
-/// Sends `rate` requests a second for some seconds.
+/// Sends `rate` requests a second for some seconds and returns their latencies.
 ///
 /// # Errors
-/// When a connection fails, or an answer has another status than the load's.
+/// Returns an error when a connection fails, or an answer has another status than the load's.
 pub fn measure(target: SocketAddr, load: &Load, rate: f64) -> Result<Latency> {
     let paced = Paced::start(target, load, rate);
     std::thread::sleep(LASTS);

@@ -3,25 +3,27 @@
 use keyward_testbed::envoy_config;
 use serde_json::{Value, json};
 
-/// Who changes the request's headers: takes the key off, and the identity on.
+/// Which part of the proxy removes the key from the request and adds the identity headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeaderChanges {
-    /// The route, as `envoy.yaml` has it.
+    /// The route does, as in `envoy.yaml`.
     Route,
-    /// The filter, or nobody.
+    /// The filter does, or no part of the proxy.
     Filter,
 }
 
-/// What stands behind the filters.
+/// What answers requests that pass the filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Upstream {
-    /// Envoy answers by itself: little but the filters is left to measure. The route's header changes are not made then.
+    /// Envoy's direct response, so that little but the filters is measured. Envoy does not make the route's header
+    /// changes in this case.
     Direct,
-    /// A server on the other core, and the shipped routes to it.
+    /// A server on the other core, reached by the shipped routes.
     Local,
 }
 
-/// A listener with the shipped connection manager, but no access log, which costs more than all filters together.
+/// Returns a listener with the shipped connection manager. It has no access log, because that costs more than all
+/// filters together.
 pub fn listener(name: &str, filters: &[Value], changes: HeaderChanges, upstream: Upstream) -> Value {
     let shipped = envoy_config::shipped();
     let place = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
@@ -50,13 +52,14 @@ pub fn listener(name: &str, filters: &[Value], changes: HeaderChanges, upstream:
     })
 }
 
-/// The shipped backstop.
+/// Returns the shipped backstop.
 pub fn backstop() -> Value {
     let place = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/1";
     envoy_config::shipped().pointer(place).cloned().unwrap_or_default()
 }
 
-/// The shipped backstop for variants that leave no decision: looks for one all the same, then lets the request pass.
+/// Returns the shipped backstop for variants that set no decision: it looks for a decision and then lets the request
+/// pass.
 pub fn open_backstop() -> Value {
     let mut backstop = backstop();
     let place = "/typed_config/rules/policies/allowed_by_keyward/principals";
@@ -66,7 +69,7 @@ pub fn open_backstop() -> Value {
     backstop
 }
 
-/// A configuration of listeners.
+/// Returns an Envoy configuration with these listeners.
 pub fn bootstrap(listeners: Vec<Value>, clusters: Vec<Value>) -> Value {
     let shipped = envoy_config::shipped();
     json!({

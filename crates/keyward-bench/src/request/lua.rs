@@ -1,9 +1,10 @@
-//! The Lua filter that is compared with.
+//! The Lua filter that Keyward is compared with.
 
 use super::rules::TEN;
 use crate::keys;
 
-/// The filter's source: the ten rules, and `count` keys in the clear, since Envoy's Lua has no hash function.
+/// Returns the filter's source, with the ten rules and `count` keys. Keys are in the clear, because Envoy's Lua has no
+/// hash function.
 pub fn source(count: u32, changes_by_route: bool) -> String {
     let rules: String = TEN
         .iter()
@@ -67,7 +68,7 @@ function envoy_on_request(handle)
 end
 "#;
 
-/// What the route would do otherwise.
+/// Lua code that makes the header changes which the route makes otherwise.
 const CHANGES: &str = r#"headers:remove("x-api-key")
   headers:replace("x-api-key-id", key.id)
   headers:replace("x-api-key-name", key.name)"#;

@@ -1,7 +1,7 @@
-//! What a request takes, counted instead of timed: instructions, and how much code they are spread over.
+//! The cost of a request in instructions, and in the cache lines of code that they lie in.
 //!
-//! Times differ from run to run by more than most changes are worth; these counts hardly do. The worker is stepped
-//! through a few requests one instruction at a time (ptrace), a second or so for each.
+//! Times differ from run to run by more than most changes gain, while these counts hardly differ. The worker is
+//! stepped through a few requests one instruction at a time (ptrace), which takes about a second for each.
 
 use crate::stats::quantile;
 use crate::wrk::Load;
@@ -15,24 +15,25 @@ use std::fs;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Requests that are stepped through; the first is not counted, for the worker may be in the middle of something.
+/// The number of requests that are stepped through. The first is not counted, because the worker may be busy with
+/// something else when it begins.
 const REQUESTS: usize = 8;
 
-/// A cache line, in bytes, as a power of two.
+/// The binary logarithm of the size of a cache line in bytes.
 const LINE: u32 = 6;
 
-/// Medians of one variant's requests.
+/// The medians of one variant's requests.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Steps {
-    /// Instructions outside of the kernel.
+    /// Instructions outside the kernel.
     pub all: f64,
-    /// Those of the module's machine code and of what V8 puts around it.
+    /// Instructions in the module's machine code, including the code that V8 puts around it.
     pub module: f64,
-    /// Different cache lines of code that they were in.
+    /// The number of different cache lines that the instructions lie in.
     pub lines: f64,
 }
 
-/// One request's.
+/// The counts of one request.
 #[derive(Default)]
 struct Counted {
     all: usize,
@@ -40,17 +41,17 @@ struct Counted {
     lines: HashSet<u64>,
 }
 
-/// Steps through requests of a worker that serves nothing else meanwhile.
+/// Steps through requests of a worker that serves nothing else meanwhile, and returns their medians.
 ///
 /// # Errors
-/// When the thread cannot be traced, or an answer is not what was expected.
+/// Returns an error when the thread cannot be traced, or an answer is not what was expected.
 pub fn count(pid: u32, tid: u32, target: SocketAddr, load: &Load) -> Result<Steps> {
     let module = generated_code(pid)?;
     let worker = Pid::from_raw(i32::try_from(tid)?);
     let current = AtomicUsize::new(0);
     let mut counted: Vec<Counted> = (0..=REQUESTS).map(|_| Counted::default()).collect();
     let mut client = Client::connect(target)?;
-    // On a connection that is known already.
+    // The connection has served a request already, so accepting it is not counted.
     ask(&mut client, load, 0)?;
     std::thread::scope(|scope| {
         ptrace::attach(worker).context("the worker cannot be traced")?;
@@ -61,7 +62,7 @@ pub fn count(pid: u32, tid: u32, target: SocketAddr, load: &Load) -> Result<Step
                 ask(&mut client, load, number)
             });
             current.store(REQUESTS + 1, Ordering::SeqCst);
-            // The worker sleeps in a system call, and a step ends where that does.
+            // The worker sleeps in a system call, and the step ends when the call does.
             let woken = ask(&mut client, load, 0);
             done.and(woken)
         });
@@ -101,7 +102,7 @@ fn stopped(worker: Pid) -> Result<()> {
     Ok(())
 }
 
-/// Where a process has machine code that is in no file.
+/// Returns the address ranges of a process's machine code that belongs to no file, as compiled WebAssembly does not.
 fn generated_code(pid: u32) -> Result<Vec<(u64, u64)>> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let range = |line: &str| {

@@ -1,4 +1,4 @@
-//! What is measured.
+//! The variants that are measured.
 
 use super::alternatives;
 use super::listener::{HeaderChanges, Upstream, backstop, listener, open_backstop};
@@ -12,33 +12,33 @@ use keyward_testbed::{artifacts, envoy_config};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// One way to protect an upstream, or not to.
+/// One way to protect an upstream, or to leave it unprotected.
 pub struct Variant {
-    /// Also the listener's name.
+    /// The variant's name, which is also the listener's.
     pub name: String,
-    /// The variant without the filter: what this one adds is told against it.
+    /// The name of the variant without the filter, which this one's added cost is computed against.
     pub base: Option<String>,
     pub listener: Value,
     pub load: Load,
-    /// Whether it has to fetch its keys before it can serve.
+    /// Whether the variant has to fetch its keys before it can serve.
     pub fetches: bool,
 }
 
-/// All that one Envoy needs.
+/// All variants of one Envoy, with the servers that they need.
 pub struct Variants {
     pub variants: Vec<Variant>,
     pub clusters: Vec<Value>,
-    // They serve as long as this value lives.
+    // The stand-ins serve as long as this value lives.
     _stores: [AdminStandIn; 2],
 }
 
-/// The variant that everything is told as a multiple of.
+/// The name of the variant that added costs are given as a multiple of.
 pub const YARDSTICK: &str = "empty wasm filter";
 const BARE: &str = "no filter";
 const BACKSTOP: &str = "no filter, backstop";
 const BACKSTOP_AND_ROUTE: &str = "no filter, backstop, header changes by the route";
 
-/// Every variant; those of other builds of the module besides, where some are given.
+/// Returns every variant, and those of other builds of the module where some are given.
 ///
 /// # Errors
 /// When a server cannot be started, or a module is missing.
@@ -85,8 +85,8 @@ pub fn all(upstream: Upstream, others: &[PathBuf]) -> Result<Variants> {
         let mut keyward = |name: &str, plugin: &Value, changes, load: Load| {
             let name = format!("Keyward, {name}{suffix}");
             let base = if changes == Route { BACKSTOP_AND_ROUTE } else { BACKSTOP };
-            // A VM of its own for each, as for every other filter here: in one for all, the keys of the large ones lie
-            // between those of the small ones.
+            // Each variant has a VM to itself, as every other filter here has. In a shared VM the keys of large
+            // variants would lie between those of small ones.
             let filter = wasm(&name, &module, plugin);
             add(&name, Some(base), &[filter, backstop()], changes, load);
         };
@@ -126,12 +126,12 @@ pub fn all(upstream: Upstream, others: &[PathBuf]) -> Result<Variants> {
     Ok(set)
 }
 
-/// Keys of the small variants.
+/// The number of keys in small variants.
 const FEW: u32 = 1_000;
-/// Keys of the large ones.
+/// The number of keys in large variants.
 const MANY: u32 = 1_000_000;
 
-/// The shipped plugin configuration with other rules, and keys from one of the stand-ins for the admin service.
+/// Returns the shipped plugin configuration with other rules and with keys from a stand-in for the admin service.
 fn plugin(rules: Value, cluster: &str) -> Value {
     let mut plugin = envoy_config::shipped_plugin();
     plugin["rules"] = rules;
@@ -139,7 +139,7 @@ fn plugin(rules: Value, cluster: &str) -> Value {
     plugin
 }
 
-/// The same with the keys in the configuration.
+/// Returns a plugin configuration with its keys in the configuration in place of an admin service.
 fn inline(plugin: &Value) -> Value {
     let mut plugin = plugin.clone();
     plugin["manifest"] = json!({"keys": (0..FEW).map(keys::record).collect::<Value>()});
@@ -149,7 +149,8 @@ fn inline(plugin: &Value) -> Value {
     plugin
 }
 
-/// The header changes that the shipped configuration leaves to the route are the filter's by default.
+/// Returns a plugin configuration without the settings that leave header changes to the route, so that the filter
+/// makes them, as it does by default.
 fn by_itself(plugin: &Value) -> Value {
     let mut plugin = plugin.clone();
     if let Some(fields) = plugin.as_object_mut() {
@@ -175,7 +176,7 @@ fn wasm(vm: &str, module: &Path, plugin: &Value) -> Value {
     })
 }
 
-/// The empty filters are built by `cargo xtask bench`.
+/// Returns the path of an empty filter that `cargo xtask bench` has built.
 fn empty(name: &str) -> Result<PathBuf> {
     let file = keyward_testbed::workspace::root().join(format!("target/dist/bench/{name}.wasm"));
     file.is_file().then_some(file).with_context(|| format!("{name}.wasm is missing: run `cargo xtask bench request`"))

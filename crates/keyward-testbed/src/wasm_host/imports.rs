@@ -411,14 +411,8 @@ fn wasi(linker: &mut Linker<State>) -> Result<(), Error> {
     })?;
     linker.func_wrap(module, "random_get", |mut call: Call<'_>, data: u32, size: u32| -> Answer {
         count(&mut call, "random_get");
-        let mut bytes = Vec::new();
-        for _ in 0..size {
-            // Enough to be different each time and the same in each run.
-            let random = &mut call.data_mut().random;
-            *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let [.., byte] = (*random >> 33).to_be_bytes();
-            bytes.push(byte);
-        }
+        let mut bytes = vec![0; size as usize];
+        call.data_mut().random.fill(&mut bytes);
         write(&mut call, data, &bytes)?;
         Ok(0)
     })?;

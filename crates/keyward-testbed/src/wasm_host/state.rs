@@ -43,7 +43,24 @@ pub struct State {
     pub(super) streams: BTreeMap<u32, Stream>,
     pub(super) effective: u32,
     pub(super) call_response: Option<(Fields, Vec<u8>)>,
-    pub(super) random: u64,
+    pub(super) random: Random,
+}
+
+/// The source of the module's random bytes. They differ from call to call and are the same in each run.
+#[derive(Debug)]
+pub(super) struct Random(fastrand::Rng);
+
+impl Default for Random {
+    fn default() -> Self {
+        Self(fastrand::Rng::with_seed(0))
+    }
+}
+
+impl Random {
+    /// Fills the buffer with random bytes.
+    pub fn fill(&mut self, buffer: &mut [u8]) {
+        self.0.fill(buffer);
+    }
 }
 
 /// One line of the log.
