@@ -22,7 +22,8 @@ pub fn configuration(data: &[u8]) {
             let again = Config::parse(data).expect("the same bytes are as good as before");
             assert_eq!(*config.routes, *again.routes);
             let head = RequestHead { method: b"GET", path: b"/a/b", host: b"a.example", headers: &[] };
-            let policy = Policy { config: &config, keys: Keys::choose(&config, None, None), route: RouteMetadata::Absent };
+            let policy =
+                Policy { config: &config, keys: Keys::choose(&config, None, None), route: RouteMetadata::Absent };
             let decision = decide(&policy, &head, Timestamp::from_unix_ms(0));
             assert!(decision.code != Code::Allowed, "there is no key in the request");
         }

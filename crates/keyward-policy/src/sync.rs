@@ -332,7 +332,8 @@ impl ManifestSync {
         let pause = self.random.pause(self.failures, longest).max(asked.unwrap_or_default().min(LONGEST_PAUSE));
         self.next_at = self.next_at.max(now + pause);
         let state = if self.in_use.is_some() { "the last good keys stay in use" } else { "no keys are loaded" };
-        self.journal.trouble(Trouble::Failed(failure.kind()), now, events, || format!("cannot fetch keys: {failure}; {state}"));
+        self.journal
+            .trouble(Trouble::Failed(failure.kind()), now, events, || format!("cannot fetch keys: {failure}; {state}"));
         events.push(Event::Failed(failure));
     }
 

@@ -188,9 +188,7 @@ impl From<Error> for Problem {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_waiters", "Too many polls are waiting", detail)
                     .retry_after(5)
             }
-            Error::Forked(_) => {
-                Self::new(StatusCode::GONE, "revision_forked", "The store came another way", detail)
-            }
+            Error::Forked(_) => Self::new(StatusCode::GONE, "revision_forked", "The store came another way", detail),
             Error::TooManyTables(_) => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_vms", "Too many filter VMs", detail).retry_after(30)
             }

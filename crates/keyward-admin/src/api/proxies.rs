@@ -35,7 +35,9 @@ pub(super) struct AppliedView {
 #[derive(Debug, Serialize, ToSchema)]
 struct DoubtView {
     /// What keeps the service from naming a time.
-    #[schema(pattern = "^(shadow_mode|inline_keys|older_filter|disputed|no_staleness_limit|store_went_back|vms_may_be_missing|replicas_unseen)$")]
+    #[schema(
+        pattern = "^(shadow_mode|inline_keys|older_filter|disputed|no_staleness_limit|store_went_back|vms_may_be_missing|replicas_unseen)$"
+    )]
     reason: &'static str,
     /// How many VMs it is about. Missing where that is not what counts.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,7 +52,12 @@ impl From<Applied> for AppliedView {
             of: applied.of,
             unreachable: applied.unreachable,
             refused_everywhere_by: applied.refused_everywhere_by.map(|at| at.to_string()),
-            unknown_because: applied.doubts.reasons().into_iter().map(|(reason, vms)| DoubtView { reason, vms }).collect(),
+            unknown_because: applied
+                .doubts
+                .reasons()
+                .into_iter()
+                .map(|(reason, vms)| DoubtView { reason, vms })
+                .collect(),
         }
     }
 }

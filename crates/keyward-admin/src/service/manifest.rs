@@ -117,7 +117,7 @@ impl Service {
     /// Has the store hold a table before its VM can serve from it. Whoever comes while others are written is written
     /// with all that came meanwhile.
     async fn record(&self, guard: &PollGuard) -> Result<()> {
-        let _turn = self.proxies.turn.lock().await;
+        let _turn = self.proxies.turn().await;
         while guard.step() == Step::Record {
             let records = self.proxies.take_unsaved(MAX_RECORDED_AT_ONCE);
             if records.is_empty() {
@@ -142,7 +142,7 @@ impl Service {
 
     /// Writes what nobody waits for: tables that the store has lost because it went back.
     pub(super) async fn record_waiting(&self) {
-        let _turn = self.proxies.turn.lock().await;
+        let _turn = self.proxies.turn().await;
         let records = self.proxies.take_unsaved(MAX_RECORDED_AT_ONCE);
         if records.is_empty() {
             return;
@@ -193,12 +193,7 @@ impl Service {
     }
 
     /// The page once there is one to give, and as of when it is contact.
-    async fn next_page(
-        &self,
-        principal: &Arc<Principal>,
-        poll: &Poll,
-        first: bool,
-    ) -> Result<(Instant, EncodedPage)> {
+    async fn next_page(&self, principal: &Arc<Principal>, poll: &Poll, first: bool) -> Result<(Instant, EncodedPage)> {
         let mut news = self.feed.subscribe();
         let state = news.borrow_and_update().clone();
         if !state.reachable {

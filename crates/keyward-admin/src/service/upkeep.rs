@@ -231,7 +231,9 @@ impl Service {
     async fn confirm_when_gone(&self) {
         match tokio::time::timeout(self.patience(), self.confirm_proxies("keyward")).await {
             Ok(Ok(())) => tracing::info!("every filter VM that was missing in the list refuses everything by now"),
-            failed => tracing::warn!(?failed, "that the list of filter VMs is complete could not be kept; it is tried again"),
+            failed => {
+                tracing::warn!(?failed, "that the list of filter VMs is complete could not be kept; it is tried again")
+            }
         }
     }
 

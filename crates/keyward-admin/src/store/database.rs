@@ -5,9 +5,9 @@ use super::head::{Head, HeadSql, read_head, signed};
 use super::migrations;
 use super::sql::{Arg, Database, PATIENCE, Pool, Priority};
 use super::sqlite_file::{SqliteFile, create_private, sqlite_path};
+use keyward_policy::timeline::Point;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use keyward_policy::timeline::Point;
 use sqlx::{ConnectOptions as _, PgPool};
 use std::path::Path;
 use std::str::FromStr as _;
@@ -144,6 +144,8 @@ impl Store {
         let identity = new_identity();
         let old = std::mem::replace(&mut change.head.identity, identity.clone());
         change.head.version += 1;
+        change.head.lineage = change.head.lineage.map(|lineage| lineage.replacen(&old, &identity, 1));
+        change.head.has_all_tables = false;
         let detail = serde_json::json!({ "before": old });
         change.audit(at, actor, "store.new_identity", &identity, "", None, &detail).await?;
         change.commit().await

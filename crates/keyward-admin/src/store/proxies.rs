@@ -51,7 +51,11 @@ impl Store {
                     table: row.text("table_id")?,
                     token: row.text("token")?,
                     filter: row.text("filter")?,
-                    max_staleness: row.opt_int("max_staleness_ms")?.map(unsigned).transpose()?.map(Duration::from_millis),
+                    max_staleness: row
+                        .opt_int("max_staleness_ms")?
+                        .map(unsigned)
+                        .transpose()?
+                        .map(Duration::from_millis),
                     mode: Enforcement::parse(&row.text("mode")?),
                     inline_keys: InlineKeys::parse(&row.text("inline_keys")?),
                     counts: row.int("counts")? != 0,
@@ -100,7 +104,7 @@ impl Store {
                 tx.execute("SELECT pg_notify($1, $2)", &[Arg::Text(RECEIPTS), Arg::Text(message)]).await?;
             }
         }
-        Ok(tx.commit().await?)
+        tx.commit().await
     }
 
     /// Forgets tables, each only if its row was not written again since.
@@ -177,6 +181,6 @@ impl Store {
         let sql = "INSERT INTO clock (one, plausible_at) VALUES (1, $1) \
                    ON CONFLICT (one) DO UPDATE SET plausible_at = excluded.plausible_at";
         tx.execute(sql, &[Arg::Int(at)]).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await
     }
 }

@@ -78,6 +78,9 @@ impl Totals {
 
     pub fn assert_everything_happened(&self) {
         let all = [self.polls, self.receipts, self.times_named, self.promises_judged, self.failovers, self.restarts];
-        assert!(all.iter().all(|count| *count > 0) && self.cuts > 0 && self.forged > 0 && self.confirmations > 0, "{self:?}");
+        assert!(
+            all.iter().all(|count| *count > 0) && self.cuts > 0 && self.forged > 0 && self.confirmations > 0,
+            "{self:?}"
+        );
     }
 }

@@ -9,6 +9,7 @@
 
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "a simulation that goes wrong is to stop")]
 
+mod chaos;
 mod dice;
 mod fault;
 mod judge;

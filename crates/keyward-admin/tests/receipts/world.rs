@@ -49,12 +49,12 @@ pub struct World {
     events: BTreeMap<u64, Event>,
     sequence: u64,
     pub store: Store,
-    copy: Store,
+    pub copy: Store,
     /// Where the store lives, and where it lived when its list of tables was last known to be complete.
-    lineage: u64,
+    pub lineage: u64,
     confirmed: u64,
     pub replicas: Vec<Replica>,
-    shared: bool,
+    pub shared: bool,
     /// The operator promises the longest limit.
     is_promised: bool,
     /// The store does not say where it lives.
@@ -141,7 +141,9 @@ impl World {
         self.replicas.iter_mut().for_each(|replica| replica.held.clear());
         for replica in &self.replicas {
             if !self.has(Fault::NothingForgets) {
-                names.iter().for_each(|name| drop(replica.proxies.forget(name)));
+                for name in &names {
+                    replica.proxies.forget(name);
+                }
             }
         }
         if self.shared {
@@ -167,7 +169,7 @@ impl World {
         self.events.insert(self.sequence, event);
     }
 
-    fn replica(&mut self, n: usize) -> Replica {
+    pub fn replica(&mut self, n: usize) -> Replica {
         let wall = Arc::clone(&self.wall_ms);
         let clock = Clock::from_fn(move || Timestamp::from_unix_ms(wall.load(Ordering::Relaxed)));
         let mut rows: Vec<_> = self.store.rows.values().cloned().collect();
@@ -201,7 +203,7 @@ impl World {
         Found { head: self.store.point(), has_lineage: !is_blind, has_all_tables: is_confirmed && !is_blind }
     }
 
-    fn new_vm(&mut self) {
+    pub fn new_vm(&mut self) {
         let vm = format!("vm_{:016x}", self.dice.next());
         for _ in 0..1 + self.dice.below(2) {
             let (is_limited, now) = (self.shared && self.is_promised, self.time());
@@ -310,7 +312,7 @@ impl World {
     }
 
     /// A replica keeps, or remembers, that no table is missing where it knows the store to live.
-    fn confirm(&mut self, n: usize) {
+    pub fn confirm(&mut self, n: usize) {
         if self.is_blind {
             self.replicas[n].proxies.confirm();
         } else if self.replicas[n].lineage == self.lineage {
@@ -320,7 +322,7 @@ impl World {
     }
 
     /// Reads the newest state of the store, as the service does twice a second.
-    fn look(&mut self, n: usize) {
+    pub fn look(&mut self, n: usize) {
         let found = self.found();
         let sees_moves = !self.has(Fault::NoTimeline);
         let went_back = sees_moves && !self.store.passed(self.replicas[n].known);
@@ -363,7 +365,7 @@ impl World {
     }
 
     /// A replica committed a change: it knows at once, the others are told.
-    fn published(&mut self, n: usize) {
+    pub fn published(&mut self, n: usize) {
         let point = self.store.point();
         self.replicas[n].known = point;
         self.replicas[n].pages.clear();
@@ -468,7 +470,7 @@ impl World {
         }
         let n = self.dice.below(self.replicas.len() as u64) as usize;
         sent.arrived = Some(Instant::now());
-        let Request { since, base, mark, wait, .. } = sent.request;
+        let Request { since, base, mark, .. } = sent.request;
         let headers = self.headers(at, &sent.request);
         let token = Arc::clone(&self.tables[at].token);
         let Ok(guard) = self.replicas[n].proxies.begin(&headers, &token, Question { since, base, mark }) else {
@@ -522,7 +524,8 @@ impl World {
         let mark = mark.filter(|_| !self.has(Fault::NoTimeline));
         let Some(as_of) = self.as_of(n) else { return };
         let store = &self.store;
-        let page = self.replicas[n].pages.entry((since, base, mark)).or_insert_with(|| store.page(since, base, mark, 3));
+        let page =
+            self.replicas[n].pages.entry((since, base, mark)).or_insert_with(|| store.page(since, base, mark, 3));
         let page = page.clone();
         let arrived = sent.arrived.unwrap_or(as_of);
         if let (Ok((_, false, _)), Some(guard), false) = (&page, &sent.guard, self.has(Fault::CountedLate)) {
@@ -561,107 +564,6 @@ impl World {
         let delay = 1 + self.dice.below(delay_ms);
         if self.now + delay < sent.until {
             self.after(delay, Event::Delivered { table: sent.table, id, status, body, as_of: offset });
-        }
-    }
-
-    fn chaos(&mut self) {
-        let n = self.dice.below(self.replicas.len() as u64) as usize;
-        let table = self.dice.below(self.tables.len() as u64) as usize;
-        match self.dice.below(19) {
-            0 | 1 => {
-                self.look(n);
-                self.store.create(&mut self.dice);
-                self.published(n);
-            }
-            2..=5 => {
-                // The transaction finds the state that the replica knows, or the replica looks again.
-                self.look(n);
-                if let Some(digest) = self.store.delete(&mut self.dice) {
-                    let change = self.store.point();
-                    self.published(n);
-                    self.deletes.push((digest, change));
-                    self.ask_receipt(n, digest, change);
-                }
-            }
-            6 => self.copy = self.store.clone(),
-            7 if self.shared => {
-                // The store fails over to a copy that lags behind.
-                self.store = self.copy.clone();
-                self.lineage += 1;
-                self.totals.failovers += 1;
-                for replica in &mut self.replicas {
-                    replica.proxies.not_listening();
-                    replica.is_listening = false;
-                    replica.inbox.clear();
-                    replica.listens_at = self.now + self.dice.below(3_000);
-                }
-            }
-            8 | 9 => {
-                // Killed and started again: what it knew is gone, and whoever waited is cut off.
-                let replica = self.replica(n);
-                self.replicas[n].held.clear();
-                self.replicas[n] = replica;
-                self.totals.restarts += 1;
-            }
-            10..=12 => {
-                self.totals.cuts += 1;
-                self.tables[table].cut_until = self.now + self.dice.below(60_000);
-            }
-            13 => {
-                let delays = [1, 20, 2_000, 60_000];
-                self.tables[table].delay_ms = delays[self.dice.below(4) as usize];
-            }
-            14 => {
-                if self.tables.len() < 6 {
-                    self.new_vm();
-                }
-                self.wall_ms.fetch_add(self.dice.below(7_200_000) as i64 - 3_600_000, Ordering::Relaxed);
-            }
-            15 => self.forge(n, table),
-            16 => {
-                let replica = &mut self.replicas[n];
-                replica.proxies.not_listening();
-                replica.is_listening = false;
-                replica.inbox.clear();
-                replica.listens_at = self.now + self.dice.below(20_000);
-            }
-            17 => self.person_confirms(n),
-            _ => {}
-        }
-    }
-
-    /// A person looks whether every table that may serve is in the list, and confirms it.
-    fn person_confirms(&mut self, n: usize) {
-        self.look(n);
-        let is_row = |table: &Table| {
-            self.store.rows.values().any(|row| row.table == table.id || self.has(Fault::OneIdPerVm))
-        };
-        if self.shared && self.tables.iter().filter(|table| table.given_at.is_some()).all(is_row) {
-            self.totals.confirmations += 1;
-            self.confirm(n);
-        }
-    }
-
-    /// Somebody with a token of their own says that a VM has applied everything.
-    fn forge(&mut self, n: usize, table: usize) {
-        self.totals.forged += 1;
-        let known = self.replicas[n].known;
-        let table = &self.tables[table];
-        let is_insider = self.has(Fault::ForgedAcknowledgement);
-        let headers = PollHeaders {
-            node: Some("node".to_owned()),
-            vm: Some(table.vm.clone()),
-            table: Some(if is_insider { table.id.clone() } else { "guessed".to_owned() }),
-            poll: is_insider.then_some(u64::MAX / 2),
-            max_staleness: Some(Duration::from_secs(1)),
-            mode: Some(Enforcement::Enforce),
-            inline_keys: Some(InlineKeys::None),
-            ..PollHeaders::default()
-        };
-        let token: Arc<str> = if is_insider { Arc::clone(&table.token) } else { "another token".into() };
-        let question = Question { since: known.revision, base: known.revision, mark: Some(known.mark) };
-        if let Ok(Some(guard)) = self.replicas[n].proxies.begin(&headers, &token, question) {
-            guard.answered(Answered { complete: true, revision: known.revision, as_of: Instant::now() });
         }
     }
 }

@@ -8,12 +8,12 @@ use keyward_admin::store::audit::AuditFilter;
 use keyward_admin::store::keys::{By, KeyEdit, KeyRecord, NewDigest, NewKey};
 use keyward_admin::store::manifest::KeyChange;
 use keyward_admin::store::proxies::ProxyRecord;
-use keyward_policy::timeline::{Enforcement, InlineKeys, Mark, Point};
 use keyward_admin::store::tokens::{Role, TokenRecord};
 use keyward_admin::store::usage::KeyUsage;
 use keyward_admin::store::{Error, Store};
 use keyward_policy::checksum::{Checksum, contribution};
 use keyward_policy::manifest::Change;
+use keyward_policy::timeline::{Enforcement, InlineKeys, Mark, Point};
 use keyward_policy::timestamp::Timestamp;
 use sqlx::Connection as _;
 use std::sync::Arc;
@@ -496,7 +496,7 @@ pub(crate) async fn a_new_identity_is_a_new_store_to_filters(place: Arc<Place>) 
     let after = store.new_identity("tester", NOW.unix_ms()).await.unwrap();
     assert_ne!(after.identity, before.identity);
     assert_eq!((after.revision, after.live_count, after.version), (1, 1, 1));
-    assert_eq!(store.head().await.unwrap(), after);
+    assert_eq!(store.head_after(after.point()).await.unwrap(), after);
 }
 
 pub(crate) async fn proxies_are_remembered(place: Arc<Place>) {

@@ -85,7 +85,15 @@ impl Service {
 
     /// A filter VM in front of this service.
     pub(crate) fn vm(&self, name: &str) -> Vm {
-        Vm { client: self.edge(), node: "envoy-1".to_owned(), name: name.to_owned(), max_staleness: "1h".to_owned(), mode: "enforce".to_owned(), inline_keys: "none".to_owned(), marks: Arc::default() }
+        Vm {
+            client: self.edge(),
+            node: "envoy-1".to_owned(),
+            name: name.to_owned(),
+            max_staleness: "1h".to_owned(),
+            mode: "enforce".to_owned(),
+            inline_keys: "none".to_owned(),
+            marks: Arc::default(),
+        }
     }
 
     pub(crate) fn signal(&self, signal: &str) {

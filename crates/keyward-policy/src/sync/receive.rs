@@ -6,7 +6,9 @@ use super::journal::Trouble;
 use super::load::Load;
 use super::request::{Outcome, RequestId};
 use super::roots::RootId;
-use super::{BURST, BURST_REFILL, IDLE_PAUSE, InUse, Job, MAX_STAGED, ManifestSync, Outstanding, SETTLE_STEP, is_stale, page};
+use super::{
+    BURST, BURST_REFILL, IDLE_PAUSE, InUse, Job, MAX_STAGED, ManifestSync, Outstanding, SETTLE_STEP, is_stale, page,
+};
 use crate::checksum::Checksum;
 use crate::manifest::{Change, Page};
 use crate::table::{Record, Staged};

@@ -147,7 +147,8 @@ impl Vm {
         let shrunk = !other && behind.is_some_and(|position| position.keys > 0 && few(position.keys));
         let limited = |settings: &Settings| accepts(settings) && settings.max_staleness.is_some();
         let shrunk = shrunk && !self.roots.iter().any(|(_, settings)| limited(settings));
-        let kept_out = shrunk || other && !self.roots.iter().any(|(_, settings)| accepts(settings) && lets_in(settings));
+        let kept_out =
+            shrunk || other && !self.roots.iter().any(|(_, settings)| accepts(settings) && lets_in(settings));
         for (root, settings) in &self.roots {
             let keys = self.sync.keys(*root, now);
             assert!(!pinned_elsewhere(settings) || other || keys.is_err(), "a store that is not the pinned one");

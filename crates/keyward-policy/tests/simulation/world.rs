@@ -44,7 +44,11 @@ impl Totals {
     }
 
     pub fn assert_everything_happened(&self) {
-        for name in keyward_policy::sync::FailureKind::ALL.map(|kind| kind.name()).into_iter().filter(|name| *name != "too_large") {
+        for name in keyward_policy::sync::FailureKind::ALL
+            .map(|kind| kind.name())
+            .into_iter()
+            .filter(|name| *name != "too_large")
+        {
             assert!(self.failures.contains_key(name), "no failure was `{name}`");
         }
         for name in ["gone", "other_store", "mismatch"] {
@@ -173,8 +177,7 @@ impl World {
         let now = self.time();
         for vm in &self.vms {
             let at_store = vm.sync.in_use().is_some_and(|position| {
-                *position.store == *self.store.id
-                    && position.mark == self.store.marks.get(&position.revision).copied()
+                *position.store == *self.store.id && position.mark == self.store.marks.get(&position.revision).copied()
             });
             for (root, settings) in vm.roots.iter().filter(|_| at_store) {
                 if settings.token.as_deref() != refused {
@@ -294,7 +297,12 @@ impl World {
         assert!(request.timeout > request.wait && request.base <= request.since.max(self.store.revision * 2 + 1_000));
         let token =
             state.roots.iter().find(|(known, _)| *known == root).and_then(|(_, settings)| settings.token.clone());
-        let question = Question { since: request.since, base: request.base, mark: request.mark, wait_ms: request.wait.as_millis() as u64 };
+        let question = Question {
+            since: request.since,
+            base: request.base,
+            mark: request.mark,
+            wait_ms: request.wait.as_millis() as u64,
+        };
         let gives_up_at = self.now + request.timeout.as_millis() as u64;
         let number = self.totals.requests;
         let sent = Sent { vm, epoch, root, id: request.id, question, token, arrived_at: None, gives_up_at, number };

@@ -2,9 +2,9 @@
 
 use super::message::{Message, VmNews};
 use super::registry::Proxies;
+use super::replicas::{Elsewhere, Errands};
 use super::state::State;
 use super::told::{TableId, Told};
-use super::replicas::{Elsewhere, Errands};
 use super::vm::{ContactState, Vm};
 use crate::store::proxies::ProxyRecord;
 use keyward_policy::timeline::Point;
@@ -152,7 +152,8 @@ impl Proxies {
             replicas.errands.introduces.insert(Arc::clone(&message.from));
             // Those out of contact too: whoever did not listen for a while has missed that they were ever there.
             let replicas = Some(&*replicas);
-            let known = state.vms.iter().filter(|(_, vm)| vm.may_serve() && vm.state(now, replicas) != ContactState::Gone);
+            let known =
+                state.vms.iter().filter(|(_, vm)| vm.may_serve() && vm.state(now, replicas) != ContactState::Gone);
             state.unshared.extend(known.map(|(id, _)| id.clone()));
         }
         if let Some(name) = message.forgotten {

@@ -93,4 +93,3 @@ pub struct VmNews {
     #[serde(rename = "d", default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) disputed: bool,
 }
-

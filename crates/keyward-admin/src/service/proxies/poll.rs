@@ -94,7 +94,6 @@ impl Proxies {
             self.changed.notify_waiters();
         }
     }
-
 }
 
 impl PollGuard {
@@ -105,10 +104,12 @@ impl PollGuard {
 
     /// What has to be done before the VM may be answered with a complete table.
     pub fn step(&self) -> Step {
-        let state = self.proxies.state.lock();
+        let mut guard = self.proxies.state.lock();
+        let state = &mut *guard;
         // Forgotten while it waited: it is simply new.
         let vm = state.vms.get(&self.id).filter(|vm| vm.may_serve());
         if vm.is_some_and(|vm| !vm.is_recorded()) {
+            state.unsaved.insert(self.id.clone());
             return Step::Record;
         }
         let Some(replicas) = &state.replicas else { return Step::Ready };

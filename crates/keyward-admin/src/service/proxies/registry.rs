@@ -28,7 +28,7 @@ pub struct Proxies {
     /// The service stops: receipts say what is known by now.
     closing: AtomicBool,
     /// Whoever holds it writes tables to the store, for all who wait for it.
-    pub(in crate::service) turn: tokio::sync::Mutex<()>,
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// How a process found the store.
@@ -141,7 +141,11 @@ impl Proxies {
         let (Some(since), Some(longest)) = (state.missing_since, self.limits.longest_staleness) else { return false };
         let keeps_promise = |limit: Option<std::time::Duration>| limit.is_some_and(|limit| limit <= longest);
         since.elapsed() >= longest
-            && state.vms.values().filter(|vm| vm.may_serve()).all(|vm| vm.is_recorded() && keeps_promise(vm.told.limit()))
+            && state
+                .vms
+                .values()
+                .filter(|vm| vm.may_serve())
+                .all(|vm| vm.is_recorded() && keeps_promise(vm.told.limit()))
     }
 
     /// The newest state of the store was read, beginning at `begun`, and pages are made of it or of a newer one.
@@ -194,6 +198,11 @@ impl Proxies {
         let was_known = self.state.lock().forget(vm);
         self.changed.notify_waiters();
         was_known
+    }
+
+    /// Waits for the turn to write tables to the store.
+    pub async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     /// Up to `most` tables that are to be written to the store.

@@ -159,6 +159,7 @@ async fn nothing_is_contact_before_the_others_were_told_and_the_store_was_read()
     a.read(Instant::now());
     assert_eq!((guard.step(), a.as_of()), (Step::Ready, Some(begun)));
     // Once it is out of contact, the others have to be told again.
+    a.sweep();
     drop(guard);
     advance(Duration::from_secs(5)).await;
     a.sweep();

@@ -181,7 +181,8 @@ impl Vm {
         let loading = base != since || self.last_answer == Some((true, since));
         let claim = if is_older_filter {
             // Without a mark the number is all that there is.
-            (!loading && since <= timeline.head().revision).then_some(Point { revision: since, mark: Default::default() })
+            (!loading && since <= timeline.head().revision)
+                .then_some(Point { revision: since, mark: Default::default() })
         } else {
             point
         };
