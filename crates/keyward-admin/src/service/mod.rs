@@ -5,6 +5,7 @@ pub mod feed;
 pub mod keys;
 pub mod manifest;
 pub mod proxies;
+mod sense_of_time;
 pub mod tokens;
 mod upkeep;
 pub mod usage;
@@ -74,7 +75,7 @@ pub struct Service {
     /// The tokens that are valid.
     pub tokens: Tokens,
     clock: Clock,
-    sense_of_time: parking_lot::Mutex<upkeep::SenseOfTime>,
+    sense_of_time: parking_lot::Mutex<sense_of_time::SenseOfTime>,
     /// The name of this replica among those that share the store.
     replica: Arc<str>,
     /// Listening has to begin again: the store is found elsewhere.
