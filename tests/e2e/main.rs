@@ -8,6 +8,7 @@ mod identity;
 mod methods;
 mod observability;
 mod paths;
+mod readme;
 mod route_metadata;
 mod service;
 mod setup;

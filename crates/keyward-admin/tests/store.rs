@@ -4,6 +4,8 @@
 mod cases;
 #[path = "store/concurrency.rs"]
 mod concurrency;
+#[path = "store/lists.rs"]
+mod lists;
 
 use keyward_admin::store::Store;
 use keyward_testbed::postgres::Postgres;
@@ -99,6 +101,9 @@ on_every_store!(
     cases::a_list_is_confirmed_for_one_place,
     concurrency::no_reader_sees_a_revision_before_an_earlier_one,
     concurrency::one_of_many_gets_the_name,
+    lists::every_filter_in_every_order_and_direction,
+    lists::a_page_before_keys_that_are_gone_is_the_first_one,
+    lists::an_older_database_gets_the_indexes,
 );
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,6 +16,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Reads a JSON object from a body of at most `limit` bytes.
@@ -318,6 +319,21 @@ impl Query {
                 None
             }
         }
+    }
+
+    /// Takes a flag, `true` or `false`.
+    pub fn flag(&mut self, name: &str) -> Option<bool> {
+        self.parsed(name, "must be `true` or `false`")
+    }
+
+    /// Takes a parameter that is read from its text. `must` is what is said of one that cannot be read.
+    pub fn parsed<T: FromStr>(&mut self, name: &str, must: &str) -> Option<T> {
+        let text = self.parameters.remove(name)?;
+        let value = text.parse().ok();
+        if value.is_none() {
+            self.wrong(name, must);
+        }
+        value
     }
 
     /// Takes a cursor, as `next_cursor` of an earlier response held it.

@@ -13,6 +13,7 @@ pub mod validate;
 
 pub use error::{Error, FieldError, Result};
 
+use crate::address::{ApiUrl, PublicUrl};
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::random;
@@ -45,6 +46,12 @@ pub struct Settings {
     pub max_waiters: usize,
     /// How many tables of filters one token and one node may have.
     pub tables: proxies::Limits,
+    /// Where browsers find the page. `None` means where the service listens.
+    pub public_url: Option<PublicUrl>,
+    /// Where clients call the protected API. `None` means that this is not known.
+    pub api_url: Option<ApiUrl>,
+    /// The text of the filter configuration that keys are explained with. `None` means that none is set.
+    pub explain_config: Option<String>,
 }
 
 impl Default for Settings {
@@ -58,6 +65,9 @@ impl Default for Settings {
             tombstones_for: Duration::from_secs(7 * 86_400),
             max_waiters: 20_000,
             tables: proxies::Limits::default(),
+            public_url: None,
+            api_url: None,
+            explain_config: None,
         }
     }
 }
