@@ -1,5 +1,6 @@
 //! The filter in a real Envoy, in front of an upstream that records what reaches it.
 
+mod control_planes;
 mod deploy;
 mod failures;
 mod grpc;
