@@ -1,5 +1,6 @@
 //! The filter in a real Envoy, in front of an upstream that records what reaches it.
 
+mod control_planes;
 mod deploy;
 mod failures;
 mod grpc;
@@ -8,7 +9,11 @@ mod identity;
 mod methods;
 mod observability;
 mod paths;
+<<<<<<< HEAD
 mod recipes;
+=======
+mod readme;
+>>>>>>> main
 mod route_metadata;
 mod service;
 mod setup;

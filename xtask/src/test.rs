@@ -98,7 +98,8 @@ impl Built {
             .env("ENVOY_BIN", envoy)
             .env("KEYWARD_WASM", &self.module)
             .env("KEYWARD_FAILPOINT_WASM", &self.failpoint)
-            .env("KEYWARD_BIN", workspace::target().join("debug/keyward"));
+            .env("KEYWARD_BIN", workspace::target().join("debug/keyward"))
+            .env("RECORDS_API_BIN", workspace::target().join("debug/records-api"));
         sh::run(&mut nextest)
     }
 }

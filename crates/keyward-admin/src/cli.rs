@@ -6,6 +6,7 @@ mod client;
 mod error;
 pub mod exit;
 pub mod explain;
+mod first_start;
 pub mod hash;
 mod input;
 pub mod key;

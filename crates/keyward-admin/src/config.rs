@@ -1,6 +1,8 @@
 //! The settings of `keyward serve`, read from the environment.
 
+use crate::address::{ApiUrl, PublicUrl};
 use crate::catalogue::Catalogue;
+use crate::plugin_config::document::read_one;
 use crate::secret::Secret;
 use crate::service::Settings;
 use crate::service::tokens::ENVIRONMENT;
@@ -20,6 +22,10 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("KEYWARD_ADMIN_TOKEN_FILE", "a file that holds it"),
     ("KEYWARD_EDGE_TOKEN", "a token of the role edge"),
     ("KEYWARD_EDGE_TOKEN_FILE", "a file that holds it"),
+    ("KEYWARD_FIRST_TOKENS", "a folder for the tokens of the first start: admin-token and edge-token"),
+    ("KEYWARD_PUBLIC_URL", "where browsers find the page, behind a proxy that ends TLS or below a path"),
+    ("KEYWARD_API_URL", "where clients call the protected API, for the command that is shown with a new key"),
+    ("KEYWARD_EXPLAIN_CONFIG", "a filter configuration: what Explain starts from, and what a key's page explains"),
     ("KEYWARD_REALM", "only filters of this realm get the manifest"),
     ("KEYWARD_KEY_PREFIX", "what new keys begin with; default kw"),
     ("KEYWARD_PERMISSIONS", "the permission catalogue: a TOML or JSON file"),
@@ -28,6 +34,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("KEYWARD_TLS_CLIENT_CA", "only clients with a certificate of this authority are served"),
     ("KEYWARD_PURGE_AFTER", "expired keys are deleted after this long; default 30d"),
     ("KEYWARD_TOMBSTONES_FOR", "deletes are remembered for this long; default 7d"),
+    ("KEYWARD_LONGEST_STALENESS", "no filter serves for longer than this without contact; default: no promise"),
     ("KEYWARD_MAX_WAITERS", "polls that may wait with one token; default 20000"),
     ("KEYWARD_MAX_CONNECTIONS", "connections served at once; default 50000"),
     ("KEYWARD_LOG", "error, warn, info, debug or trace; default info"),
@@ -60,6 +67,8 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// How many connections may be open.
     pub max_connections: usize,
+    /// The folder for the tokens of the first start. `None` means that they are shown, or written beside the database.
+    pub first_tokens: Option<PathBuf>,
     /// The settings of the service.
     pub settings: Settings,
 }
@@ -187,12 +196,21 @@ impl Config {
         if let Some(catalogue) = catalogue {
             settings.catalogue = catalogue;
         }
+        settings.public_url = env.parse("KEYWARD_PUBLIC_URL", str::parse::<PublicUrl>);
+        settings.api_url = env.parse("KEYWARD_API_URL", str::parse::<ApiUrl>);
+        settings.explain_config = env.parse("KEYWARD_EXPLAIN_CONFIG", |path| {
+            let text = std::fs::read_to_string(path).map_err(|error| format!("`{path}` cannot be read: {error}"))?;
+            read_one(&text).map_err(|error| format!("`{path}`: {error}"))?;
+            Ok(text)
+        });
         let mut period = |name: &str, default: Duration| {
             let parse = |text: &str| duration::parse(text).map_err(|error| format!("`{text}` is {error}"));
             env.parse(name, parse).unwrap_or(default)
         };
         settings.purge_after = period("KEYWARD_PURGE_AFTER", settings.purge_after);
         settings.tombstones_for = period("KEYWARD_TOMBSTONES_FOR", settings.tombstones_for);
+        let longest = |text: &str| duration::parse(text).map_err(|error| format!("`{text}` is {error}"));
+        settings.tables.longest_staleness = env.parse("KEYWARD_LONGEST_STALENESS", longest);
         let mut count = |name: &str, default: usize| {
             let parse = |text: &str| match text.parse() {
                 Ok(0) | Err(_) => Err(format!("`{text}` is no whole number above 0")),
@@ -204,6 +222,7 @@ impl Config {
         let max_connections = count("KEYWARD_MAX_CONNECTIONS", 50_000);
         let path = |name: &str| env.text(name).map(PathBuf::from);
         let client_ca = path("KEYWARD_TLS_CLIENT_CA");
+        let first_tokens = path("KEYWARD_FIRST_TOKENS");
         let tls = match (path("KEYWARD_TLS_CERT"), path("KEYWARD_TLS_KEY")) {
             (Some(cert), Some(key)) => Some(TlsFiles { cert, key, client_ca }),
             (None, None) => {
@@ -222,7 +241,7 @@ impl Config {
             }
         };
         let listen = listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8081)));
-        env.finish(Self { listen, database_url, tls, max_connections, settings })
+        env.finish(Self { listen, database_url, tls, max_connections, first_tokens, settings })
     }
 
     /// Returns whether requests, and with them keys and tokens, could be read on the network.
@@ -242,14 +261,14 @@ impl fmt::Display for Config {
         let tokens: Vec<String> = self.settings.tokens.iter().map(|(name, ..)| name.clone()).collect();
         write!(
             f,
-            "listen={} database={} tls={tls} realm={} key_prefix={} permissions={} tokens=[{}] purge_after={} \
+            "listen={} database={} tls={tls} realm={} key_prefix={} permissions={} tokens_from_environment={} purge_after={} \
              tombstones_for={} max_waiters={} max_connections={}",
             self.listen,
             redacted(&self.database_url),
             self.settings.realm.as_deref().unwrap_or("any"),
             self.settings.key_prefix,
             self.settings.catalogue.permissions().count(),
-            tokens.join(", "),
+            if tokens.is_empty() { "none".to_owned() } else { tokens.join(", ") },
             duration::format(self.settings.purge_after),
             duration::format(self.settings.tombstones_for),
             self.settings.max_waiters,
@@ -300,17 +319,37 @@ mod tests {
             ("KEYWARD_KEY_PREFIX", "k w"),
             ("KEYWARD_PERMISSIONS", "/does/not/exist"),
             ("KEYWARD_PURGE_AFTER", "soon"),
+            ("KEYWARD_LONGEST_STALENESS", "never"),
             ("KEYWARD_MAX_WAITERS", "0"),
             ("KEYWARD_TLS_CERT", "cert.pem"),
         ])
         .unwrap_err();
-        assert_eq!(errors.len(), 8, "{errors:#?}");
+        assert_eq!(errors.len(), 9, "{errors:#?}");
         assert!(read(&[("KEYWARD_ADMIN_TOKEN", "same-for-both"), ("KEYWARD_EDGE_TOKEN", "same-for-both")]).is_err());
         for (token, why) in [("a", "at least 8"), ("two\nlines-of-it", "'\\n'"), ("with space", "' '")] {
             let InvalidConfig(errors) = read(&[("KEYWARD_ADMIN_TOKEN", token)]).unwrap_err();
             assert!(errors.len() == 1 && errors[0].contains(why), "{errors:?}");
             assert!(token == "a" || !errors[0].contains(token), "{errors:?}");
         }
+    }
+
+    #[test]
+    fn what_the_page_shows_of_other_places_is_checked_at_start() {
+        let config = read(&[
+            ("KEYWARD_PUBLIC_URL", "https://ops.example/keyward/"),
+            ("KEYWARD_API_URL", "https://api.example"),
+            ("KEYWARD_EXPLAIN_CONFIG", concat!(env!("CARGO_MANIFEST_DIR"), "/../../envoy.yaml")),
+        ]);
+        let settings = config.unwrap().settings;
+        assert_eq!(settings.public_url.unwrap().base, "/keyward");
+        assert!(settings.explain_config.unwrap().contains("rules:"));
+        let InvalidConfig(errors) = read(&[
+            ("KEYWARD_PUBLIC_URL", "ops.example"),
+            ("KEYWARD_API_URL", "api"),
+            ("KEYWARD_EXPLAIN_CONFIG", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")),
+        ])
+        .unwrap_err();
+        assert_eq!(errors.len(), 3, "{errors:#?}");
     }
 
     #[test]

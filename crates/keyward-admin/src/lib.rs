@@ -4,6 +4,7 @@
 //! interfaces to them that never import one another; what two of them share is in `app`, `explain` and `plugin_config`.
 //! `server` accepts connections.
 
+pub mod address;
 pub mod api;
 pub mod app;
 pub mod catalogue;

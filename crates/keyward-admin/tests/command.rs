@@ -36,6 +36,18 @@ fn keys_are_made_listed_regenerated_and_deleted() {
     assert_eq!(json(&cli.run(&["key", "list", "--q", "bot"]))["keys"][0]["name"], "CI Bot");
     assert_eq!(json(&cli.run(&["key", "list", "--limit", "2"]))["keys"].as_array().unwrap().len(), 2);
 
+    let named = |args: &[&str]| {
+        let listed = json(&cli.run(&[&["key", "list"], args].concat()));
+        let names: Vec<String> =
+            listed["keys"].as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap().to_owned()).collect();
+        names.join(",")
+    };
+    assert_eq!(named(&["--sort", "-name"]), "Other,key_with an odd name,CI Bot");
+    assert_eq!(named(&["--expires-within", "8d", "--never-used", "--status", "active"]), "CI Bot");
+    assert_eq!(named(&["--permission", "files:read", "--sort=created"]), "key_with an odd name,Other");
+    assert_eq!(named(&["--never-expires"]), "");
+    refused(&cli.run(&["key", "list", "--status", "odd"]), 3, "odd");
+
     let again = json(&cli.run(&["key", "regenerate", "CI Bot", "--json"]));
     assert_ne!(again["key"], made["key"]);
     assert_eq!(again["applied"]["of"], 0);
@@ -101,8 +113,13 @@ fn the_first_start_makes_tokens_once() {
     service.client(&token("KEYWARD_ADMIN_TOKEN")).make("a");
     service.client(&token("KEYWARD_EDGE_TOKEN")).get("/v1/manifest").ok(200);
     assert!(!service.log().contains(&token("KEYWARD_ADMIN_TOKEN")));
+    // The first line that a newcomer reads says what to do.
+    let log = service.log();
+    let welcome = format!("first start: open {}/ and sign in with the admin token", service.url);
+    let first = log.lines().find(|line| line.contains("\"INFO\"")).unwrap();
+    assert!(first.contains(&welcome) && first.contains("keyward.db.tokens"), "{first}");
     drop(service);
-    start.serve();
+    assert!(!start.serve().log().split_off(log.len()).contains("first start: open"));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
     let listed = json(&start.run(&["token", "list"]));
     assert_eq!(listed["tokens"].as_array().unwrap().len(), 2);
@@ -110,6 +127,43 @@ fn the_first_start_makes_tokens_once() {
     assert!(start.run(&["token", "revoke", "edge (first start)"]).status.success());
     start.serve();
     assert_eq!(json(&start.run(&["token", "list"]))["tokens"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn the_first_tokens_go_to_a_folder_that_envoy_and_the_command_read() {
+    let folder = workspace::scratch("admin");
+    let start = Start::new(folder.path())
+        .without("KEYWARD_ADMIN_TOKEN")
+        .without("KEYWARD_EDGE_TOKEN")
+        .with("KEYWARD_FIRST_TOKENS", "up/tokens");
+    // What is left of an older database, open to all.
+    let tokens = folder.path().join("up/tokens");
+    std::fs::create_dir_all(&tokens).unwrap();
+    std::fs::write(tokens.join("edge-token"), "old").unwrap();
+    let service = start.serve();
+    let read = |role: &str| {
+        let file = tokens.join(format!("{role}-token"));
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let token = std::fs::read_to_string(file).unwrap();
+        assert_eq!(token.trim(), token);
+        token
+    };
+    let (admin, edge) = (read("admin"), read("edge"));
+    service.client(&admin).make("a");
+    service.client(&edge).get("/v1/manifest").ok(200);
+    assert_eq!(service.client(&edge).get("/v1/keys").status, 403);
+    assert!(service.log().contains("and sign in with the admin token in `up/tokens/admin-token`"));
+    assert!(!service.log().contains(&admin) && !service.log().contains(&edge));
+    assert_eq!(std::fs::read_dir(&tokens).unwrap().count(), 2);
+    assert!(!folder.path().join("keyward.db.tokens").exists());
+    let cli = Start::new(folder.path())
+        .without("KEYWARD_ADMIN_TOKEN")
+        .with("KEYWARD_URL", &service.url)
+        .with("KEYWARD_ADMIN_TOKEN_FILE", "up/tokens/admin-token");
+    assert_eq!(json(&cli.run(&["key", "list"]))["keys"].as_array().unwrap().len(), 1);
+    drop(service);
+    start.serve();
+    assert_eq!((read("admin"), read("edge")), (admin, edge));
 }
 
 #[test]

@@ -307,6 +307,58 @@ fn a_list_is_paged_and_searched() {
 }
 
 #[test]
+fn a_list_is_filtered_and_sorted_and_paged_both_ways() {
+    let (_folder, service) = service();
+    let admin = service.admin();
+    let make = |name: &str, permission: &str, expires_in: &str| {
+        let body = json!({ "name": name, "permissions": [permission], "expires_in": expires_in });
+        admin.post("/v1/keys", &body).ok(201)
+    };
+    let beta = make("beta", "records:read", "never");
+    make("Alpha", "files:read", "7d");
+    make("gamma", "records:read", "30d");
+    admin.patch(&format!("/v1/keys/{}", beta["id"].as_str().unwrap()), &json!({ "disabled": true })).ok(200);
+    let names = |query: &str| -> Vec<String> {
+        let page = admin.get(&format!("/v1/keys?{query}")).ok(200);
+        page["keys"].as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap().to_owned()).collect()
+    };
+    for (query, wanted) in [
+        ("", &["gamma", "Alpha", "beta"][..]),
+        ("status=disabled", &["beta"]),
+        ("status=active&sort=name", &["Alpha", "gamma"]),
+        ("status=expired", &[]),
+        ("permission=records%3Aread", &["gamma", "beta"]),
+        ("permission=records", &[]),
+        ("never_expires=true", &["beta"]),
+        ("never_expires=false&never_used=true", &["gamma", "Alpha", "beta"]),
+        ("expires_within=8d", &["Alpha"]),
+        ("expires_within=60d", &["Alpha", "gamma"]),
+        ("sort=expires", &["Alpha", "gamma", "beta"]),
+        ("sort=-name", &["gamma", "beta", "Alpha"]),
+        ("q=alpha&status=active", &["Alpha"]),
+    ] {
+        assert_eq!(names(query), wanted, "{query}");
+    }
+    let first = admin.get("/v1/keys?sort=name&limit=2").ok(200);
+    assert!(first.get("previous_cursor").is_none());
+    let second = admin.get(&format!("/v1/keys?limit=2&cursor={}", first["next_cursor"].as_str().unwrap())).ok(200);
+    assert_eq!((&second["keys"][0]["name"], &second["next_cursor"]), (&json!("gamma"), &json!(null)));
+    let back = admin.get(&format!("/v1/keys?limit=2&cursor={}", second["previous_cursor"].as_str().unwrap())).ok(200);
+    assert_eq!(back["keys"], first["keys"]);
+    for (query, field) in [
+        ("status=gone", "status"),
+        ("sort=age", "sort"),
+        ("never_used=yes", "never_used"),
+        ("expires_within=soon", "expires_within"),
+        ("cursor=x1", "cursor"),
+        ("permission=%00", "permission"),
+    ] {
+        let problem = admin.get(&format!("/v1/keys?{query}"));
+        assert!(problem.status == 422 && problem.json()["errors"][0]["field"] == field, "{query}: {}", problem.text);
+    }
+}
+
+#[test]
 fn the_catalogue_is_configuration() {
     let folder = workspace::scratch("admin");
     let file = folder.path().join("permissions.toml");

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{ADMIN, Reply, Service, service};
+use support::{ADMIN, Reply, Service, Start, service};
 
 /// The value of a hidden field.
 fn hidden(page: &str, form: &str, name: &str) -> String {
@@ -57,6 +57,53 @@ fn the_create_form_shows_every_mistake_at_once() {
     assert_eq!(browser.post("/settings/keys", &body).status, 200);
     assert_eq!(browser.post("/settings/keys", &body).status, 409);
     assert_eq!(service.admin().get("/v1/keys").ok(200)["keys"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn behind_a_proxy_that_ends_tls_cookies_are_secure_and_links_lead_below_the_path() {
+    let folder = keyward_testbed::workspace::scratch("admin");
+    let service = Start::new(folder.path()).with("KEYWARD_PUBLIC_URL", "https://ops.example/keyward/").serve();
+    let client = service.client("");
+    for base in ["", "/keyward"] {
+        let reply = client.send("GET", &format!("{base}/settings/audit"), &[], b"");
+        assert_eq!((reply.status, reply.header("location")), (303, "/keyward/sign-in?next=%2Fsettings%2Faudit"));
+        let form = client.send("GET", &format!("{base}/sign-in"), &[], b"");
+        let cookie = form.header("set-cookie");
+        assert!(cookie.starts_with("__Host-") && cookie.contains("; Secure") && cookie.contains("Path=/;"), "{cookie}");
+        assert!(form.text.contains("action=\"/keyward/sign-in\""), "{}", form.text);
+        assert!(!form.text.contains("=\"/assets"), "{}", form.text);
+        // The proxy sends its own host; the browser says where it is.
+        let sent = [
+            ("content-type", "application/x-www-form-urlencoded"),
+            ("cookie", cookie.split(';').next().unwrap()),
+            ("origin", "https://ops.example"),
+        ];
+        let nonce = hidden(&form.text, "action=\"/keyward/sign-in\"", "nonce");
+        let body = format!("nonce={nonce}&token={ADMIN}&next=/keyward/settings/proxies");
+        let reply = client.send("POST", &format!("{base}/sign-in"), &sent, body.as_bytes());
+        assert_eq!((reply.status, reply.header("location")), (303, "/keyward/settings/proxies"));
+        let made = serde_json::json!({"name": format!("at /{base}"), "permissions": ["records:read"]});
+        let made = service.admin().post(&format!("{base}/v1/keys"), &made);
+        assert!(made.header("location").starts_with("/keyward/v1/keys/key_"), "{}", made.header("location"));
+    }
+    assert_eq!(client.send("GET", "/keyward/healthz", &[], b"").status, 200);
+}
+
+#[test]
+fn the_audit_log_is_exported_with_its_filters() {
+    let (_folder, service) = service();
+    let id = service.admin().make("=1+1, \"x\"")["id"].as_str().unwrap().to_owned();
+    service.admin().patch(&format!("/v1/keys/{id}"), &serde_json::json!({ "disabled": true })).ok(200);
+    let browser = Browser::sign_in(&service);
+    let reply = browser.get("/settings/audit.csv");
+    assert_eq!((reply.status, reply.header("content-type")), (200, "text/csv; charset=utf-8"));
+    let lines: Vec<&str> = reply.text.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (3, "at,actor,action,subject_id,subject_name,revision,detail"));
+    assert!(lines[1].contains("\"key.update\"") && lines[2].contains("\"'=1+1, \"\"x\"\"\""), "{}", reply.text);
+    assert_eq!(browser.get("/settings/audit.csv?action=key.create").text.lines().count(), 2);
+    let page = browser.get("/settings/audit").text;
+    assert!(page.contains("Key disabled") && page.contains(&format!("href=\"/settings/keys/{id}\"")), "{page}");
+    assert_eq!(service.client("").send("GET", "/settings/audit.csv", &[], b"").status, 303);
 }
 
 #[test]

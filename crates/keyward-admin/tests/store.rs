@@ -4,6 +4,8 @@
 mod cases;
 #[path = "store/concurrency.rs"]
 mod concurrency;
+#[path = "store/lists.rs"]
+mod lists;
 
 use keyward_admin::store::Store;
 use keyward_testbed::postgres::Postgres;
@@ -95,8 +97,13 @@ on_every_store!(
     cases::the_database_itself_keeps_the_audit_log,
     cases::a_new_identity_is_a_new_store_to_filters,
     cases::proxies_are_remembered,
+    cases::a_state_is_named_by_its_mark,
+    cases::a_list_is_confirmed_for_one_place,
     concurrency::no_reader_sees_a_revision_before_an_earlier_one,
     concurrency::one_of_many_gets_the_name,
+    lists::every_filter_in_every_order_and_direction,
+    lists::a_page_before_keys_that_are_gone_is_the_first_one,
+    lists::an_older_database_gets_the_indexes,
 );
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -98,6 +98,27 @@ fn reads(arguments: &Arguments, caller: &mut Caller) -> Result<Vec<(String, Vec<
     Ok(vec![
         ("list, first page of 50".into(), (0..calls).map(|_| "/v1/keys?limit=50".into()).collect()),
         ("list, page of 200 anywhere".into(), cursors(numbers(1), caller)?),
+        ("list, by name".into(), lists(calls, "sort=name")),
+        ("list, expires soonest".into(), lists(calls, "sort=expires")),
+        ("list, pages by name".into(), walked(calls, "/v1/keys?limit=50&sort=name", caller)?),
+        // A quarter of the keys have it.
+        ("filter, a rare permission".into(), lists(calls, "permission=files%3Awrite")),
+        ("filter, a frequent permission".into(), lists(calls, "permission=records%3Aread")),
+        ("filter, disabled (none)".into(), lists(calls, "status=disabled")),
+        ("filter, active".into(), lists(calls, "status=active")),
+        ("filter, never used".into(), lists(calls, "never_used=true")),
+        ("filter, never expires".into(), lists(calls, "never_expires=true")),
+        ("filter, expires within 30 days (none)".into(), lists(calls, "expires_within=30d")),
+        ("filter, expires within 200 days".into(), lists(calls, "expires_within=200d")),
+        (
+            "filter, four together".into(),
+            lists(calls, "permission=files%3Awrite&never_used=true&status=active&never_expires=true"),
+        ),
+        ("filter, what few pass, by name".into(), lists(calls, "status=disabled&sort=name")),
+        (
+            "filter and search".into(),
+            numbers(10).map(|number| format!("{}&never_expires=true", search(letters(number, 1)))).collect(),
+        ),
         ("search, one letter".into(), numbers(2).map(|number| search(letters(number, 1))).collect()),
         ("search, two letters".into(), numbers(3).map(|number| search(letters(number, 2))).collect()),
         // Every name begins with this text.
@@ -110,6 +131,23 @@ fn reads(arguments: &Arguments, caller: &mut Caller) -> Result<Vec<(String, Vec<
         ("search, no match".into(), numbers(8).map(|number| search(format!("zz{number}zz"))).collect()),
         ("one key".into(), numbers(9).map(|number| format!("/v1/keys/{}", some_id(number))).collect()),
     ])
+}
+
+/// Returns targets of the first page of a list.
+fn lists(calls: u32, query: &str) -> Vec<String> {
+    (0..calls).map(|_| format!("/v1/keys?limit=50&{query}")).collect()
+}
+
+/// Returns targets of pages that follow each other.
+fn walked(calls: u32, first: &str, caller: &mut Caller) -> Result<Vec<String>> {
+    let mut targets = vec![first.to_owned()];
+    while targets.len() < calls as usize {
+        let last = targets.last().map_or(first, String::as_str);
+        let page = caller.get(last)?;
+        let Some(cursor) = page.get("next_cursor").and_then(Value::as_str) else { break };
+        targets.push(format!("/v1/keys?limit=50&cursor={cursor}"));
+    }
+    Ok(targets)
 }
 
 /// Returns targets of pages in all parts of the list. A cursor is opaque to clients, but this client knows its form.

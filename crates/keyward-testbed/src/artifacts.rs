@@ -1,4 +1,4 @@
-//! The things under test: the compiled module and the `keyward` command.
+//! The things under test: the compiled module, the `keyward` command and the sample upstream.
 //!
 //! `cargo xtask test` builds them once and names them in the environment. A plain `cargo test` finds nothing
 //! there and builds them on first use, so that a test never runs against yesterday's module.
@@ -46,16 +46,26 @@ fn built(variable: &str, xtask: &[&str], file: &str) -> PathBuf {
 /// Panics when it cannot be built.
 pub fn keyward() -> PathBuf {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        if let Some(path) = std::env::var_os("KEYWARD_BIN") {
-            return PathBuf::from(path);
-        }
-        let mut command = Command::new(env!("CARGO"));
-        command.current_dir(workspace::root()).args(["build", "--quiet", "--package", "keyward-admin"]);
-        run(command);
-        workspace::target().join("debug/keyward")
-    })
-    .clone()
+    PATH.get_or_init(|| program("KEYWARD_BIN", "keyward-admin", "keyward")).clone()
+}
+
+/// The sample upstream, from the same profile as the tests. `RECORDS_API_BIN` names another.
+///
+/// # Panics
+/// Panics when it cannot be built.
+pub fn records_api() -> PathBuf {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| program("RECORDS_API_BIN", "records-api", "records-api")).clone()
+}
+
+fn program(variable: &str, package: &str, name: &str) -> PathBuf {
+    if let Some(path) = std::env::var_os(variable) {
+        return PathBuf::from(path);
+    }
+    let mut command = Command::new(env!("CARGO"));
+    command.current_dir(workspace::root()).args(["build", "--quiet", "--package", package]);
+    run(command);
+    workspace::target().join("debug").join(name)
 }
 
 /// In silence, unless it fails.

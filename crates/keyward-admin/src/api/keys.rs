@@ -3,15 +3,17 @@
 use super::auth::Admin;
 use super::problem::Problem;
 use super::proxies::AppliedView;
-use super::read::{KeyId, Query, format_cursor, json_object, no_body};
+use super::read::{KeyId, Query, json_object, no_body};
 use crate::app::App;
 use crate::lifetime::{InvalidLifetime, Lifetime};
 use crate::secret::masked;
 use crate::service::FieldError;
-use crate::service::keys::{CreateKey, EditKey};
+use crate::service::keys::{CreateKey, EditKey, KeyQuery};
 use crate::service::usage::KeyDetail;
 use crate::service::validate::{MAX_NAME_CHARACTERS, NAME_PATTERN};
+use crate::store::Status;
 use crate::store::keys::KeyRecord;
+use crate::store::list::Filter;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
@@ -29,6 +31,8 @@ use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 const MAX_BODY_BYTES: usize = 64 << 10;
 /// Longest `wait` for a receipt.
 const MAX_WAIT: Duration = Duration::from_secs(30);
+/// Longest `expires_within`.
+const MAX_WITHIN: Duration = Duration::from_secs(9_999 * 86_400);
 const DEFAULT_WAIT: Duration = Duration::from_secs(1);
 const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u64 = 200;
@@ -75,13 +79,19 @@ pub(super) enum KeyStatus {
     Disabled,
 }
 
+impl From<Status> for KeyStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Active => Self::Active,
+            Status::Expired => Self::Expired,
+            Status::Disabled => Self::Disabled,
+        }
+    }
+}
+
 impl KeyJson {
     fn new(key: KeyRecord, now: Timestamp) -> Self {
-        let status = match key.expires_at {
-            _ if key.disabled => KeyStatus::Disabled,
-            Some(at) if at <= now => KeyStatus::Expired,
-            _ => KeyStatus::Active,
-        };
+        let status = key.status(now).into();
         Self {
             masked: masked(&key.prefix, &key.last_four),
             id: key.id,
@@ -144,11 +154,15 @@ pub(super) struct DeletedKeyJson {
 #[derive(Serialize, ToSchema)]
 #[schema(as = KeyList)]
 pub(super) struct KeyListJson {
-    /// Newest first.
+    /// In the order that was asked for. With filters a page may hold fewer than `limit`, or none, and have a next one.
     keys: Vec<KeyJson>,
     /// Pass it as `cursor` to get the next page. Null: this is the last page.
     #[schema(required)]
     next_cursor: Option<String>,
+    /// Pass it as `cursor` to get the page before. Absent: this is the first page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    previous_cursor: Option<String>,
 }
 
 /// A key and how it was used.
@@ -273,6 +287,10 @@ fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     Err(Problem::invalid_header("`If-Match` must be one revision, such as `\"42\"`, or `*`"))
 }
 
+fn later(now: Timestamp, by: Duration) -> Timestamp {
+    Timestamp::from_unix_ms(now.unix_ms().saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
+}
+
 fn wait(query: &mut Query) -> Duration {
     query.duration("wait", MAX_WAIT).unwrap_or(DEFAULT_WAIT)
 }
@@ -332,16 +350,23 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, headers, Json(view)).into_response())
 }
 
-/// List and search keys
+/// List, filter and search keys
 ///
-/// Newest first. `q` is searched for in the name, the id and the last four characters. With one or two characters only
-/// their beginnings are searched: of the name, of each word in it, of the id after `key_`, and of the last four.
+/// `q` is searched for in the name, the id and the last four characters. With one or two characters only their beginnings
+/// are searched: of the name, of each word in it, of the id after `key_`, and of the last four. What is found comes newest
+/// first, whatever `sort` says. All filters hold together.
 #[utoipa::path(
     get, path = "/v1/keys", tag = "keys", security(("admin" = [])),
     params(
         ("q" = Option<String>, Query, description = "Text to search for; case does not matter", max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
+        ("status" = Option<String>, Query, description = "Only keys with this status", pattern = "^(active|expired|disabled)$"),
+        ("permission" = Option<String>, Query, description = "Only keys with this permission", max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
+        ("never_used" = Option<bool>, Query, description = "Only keys that no filter has reported a use of"),
+        ("never_expires" = Option<bool>, Query, description = "Only keys that never expire"),
+        ("expires_within" = Option<String>, Query, description = "Only keys that expire within this duration from now, such as `14d`", pattern = "^[1-9][0-9]{0,3}d$"),
+        ("sort" = Option<String>, Query, description = "`created` is newest first, `name` goes by the name, `expires` is soonest first; `-` reverses. Default `created`, and `expires` with `expires_within` and `status=expired`. A `cursor` carries its order", pattern = "^-?(created|name|expires)$"),
         ("limit" = Option<u32>, Query, description = "Largest number of keys in the response; default 50", minimum = 1, maximum = 200),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous response", pattern = "^c[1-9a-f][0-9a-f]{0,14}$"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` or `previous_cursor` of an earlier response to the same filters", pattern = "^b?([cC]|[eE][0-9a-f]{1,15}\\.|[nN]([0-9a-f]{2}){1,400}\\.)[1-9a-f][0-9a-f]{0,14}$"),
     ),
     responses((status = 200, body = KeyListJson)))]
 pub(super) async fn list(
@@ -350,16 +375,25 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Json<KeyListJson>, Problem> {
     let mut query = Query::parse(query.as_deref());
-    let q = query.text("q", 100).unwrap_or_default();
+    let now = app.service.clock().now();
+    let filter = Filter {
+        q: query.text("q", 100).unwrap_or_default().trim().to_owned(),
+        status: query.parsed("status", "must be `active`, `expired` or `disabled`"),
+        permission: query.text("permission", 100).filter(|id| !id.is_empty()),
+        never_used: query.flag("never_used").unwrap_or_default(),
+        never_expires: query.flag("never_expires").unwrap_or_default(),
+        expires_until: query.duration("expires_within", MAX_WITHIN).map(|within| later(now, within)),
+    };
+    let sort = query.parsed("sort", "must be `created`, `name` or `expires`, with or without `-` before it");
     let limit =
         query.number("limit", 1, MAX_LIMIT).map_or(DEFAULT_LIMIT, |limit| u32::try_from(limit).unwrap_or(u32::MAX));
-    let cursor = query.cursor("cursor");
+    let cursor = query.parsed("cursor", "must be the `next_cursor` or `previous_cursor` of an earlier response");
     query.finish()?;
-    let page = app.service.list_keys(&q, cursor, limit).await?;
-    let now = app.service.clock().now();
+    let page = app.service.list_keys(&KeyQuery { filter, sort, cursor, limit }).await?;
     Ok(Json(KeyListJson {
         keys: page.keys.into_iter().map(|key| KeyJson::new(key, now)).collect(),
-        next_cursor: page.next.map(format_cursor),
+        next_cursor: page.next.map(|cursor| cursor.to_string()),
+        previous_cursor: page.previous.map(|cursor| cursor.to_string()),
     }))
 }
 

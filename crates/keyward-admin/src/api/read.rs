@@ -9,12 +9,14 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use keyward_policy::duration;
+use keyward_policy::timeline::Mark;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Reads a JSON object from a body of at most `limit` bytes.
@@ -295,6 +297,18 @@ impl Query {
         }
     }
 
+    /// Takes the mark of a revision.
+    pub fn mark(&mut self, name: &str) -> Option<Mark> {
+        let text = self.parameters.remove(name)?;
+        match text.parse() {
+            Ok(mark) => Some(mark),
+            Err(error) => {
+                self.wrong(name, error.to_string());
+                None
+            }
+        }
+    }
+
     /// Takes a duration of at most `max`.
     pub fn duration(&mut self, name: &str, max: Duration) -> Option<Duration> {
         let text = self.parameters.remove(name)?;
@@ -305,6 +319,21 @@ impl Query {
                 None
             }
         }
+    }
+
+    /// Takes a flag, `true` or `false`.
+    pub fn flag(&mut self, name: &str) -> Option<bool> {
+        self.parsed(name, "must be `true` or `false`")
+    }
+
+    /// Takes a parameter that is read from its text. `must` is what is said of one that cannot be read.
+    pub fn parsed<T: FromStr>(&mut self, name: &str, must: &str) -> Option<T> {
+        let text = self.parameters.remove(name)?;
+        let value = text.parse().ok();
+        if value.is_none() {
+            self.wrong(name, must);
+        }
+        value
     }
 
     /// Takes a cursor, as `next_cursor` of an earlier response held it.

@@ -39,6 +39,9 @@ pub enum KeyCommand {
         /// Only keys whose name, id or last four characters hold this text
         #[arg(long, short, visible_alias = "search", default_value = "")]
         q: String,
+        /// Which keys, and in which order.
+        #[command(flatten)]
+        which: Which,
         /// Largest number of keys
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         limit: u32,
@@ -97,6 +100,46 @@ pub enum KeyCommand {
     },
 }
 
+/// Which keys a list holds, and in which order.
+#[derive(Debug, clap::Args)]
+pub struct Which {
+    /// Only keys with this status
+    #[arg(long, value_parser = ["active", "expired", "disabled"])]
+    status: Option<String>,
+    /// Only keys with this permission
+    #[arg(long, value_name = "PERMISSION")]
+    permission: Option<String>,
+    /// Only keys that no filter has reported a use of
+    #[arg(long)]
+    never_used: bool,
+    /// Only keys that never expire
+    #[arg(long)]
+    never_expires: bool,
+    /// Only keys that expire within this time from now, such as 14d
+    #[arg(long, value_name = "DURATION")]
+    expires_within: Option<String>,
+    /// The order: newest first, by name, or those that expire soonest first; `-` before it reverses it
+    #[arg(long, allow_hyphen_values = true, value_parser = ["created", "-created", "name", "-name", "expires", "-expires"])]
+    sort: Option<String>,
+}
+
+impl Which {
+    /// The parameters of the call.
+    fn query(&self) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        let texts = [
+            ("status", &self.status),
+            ("permission", &self.permission),
+            ("expires_within", &self.expires_within),
+            ("sort", &self.sort),
+        ];
+        query.extend_pairs(texts.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))));
+        let flags = [("never_used", self.never_used), ("never_expires", self.never_expires)];
+        query.extend_pairs(flags.iter().filter(|(_, set)| *set).map(|(name, _)| (name, "true")));
+        query.finish()
+    }
+}
+
 /// A key, and how long to wait for the receipt of its change.
 #[derive(Debug, clap::Args)]
 pub struct Target {
@@ -128,7 +171,7 @@ fn act(command: KeyCommand) -> Result<(), CommandError> {
             let created = client.call(Method::POST, "/v1/keys", Some(&body))?;
             show_secret(&created, Format::choose(json))?;
         }
-        KeyCommand::List { q, limit, json } => list(&client, &q, limit, Format::choose(json))?,
+        KeyCommand::List { q, which, limit, json } => list(&client, &q, &which, limit, Format::choose(json))?,
         KeyCommand::Show { key, json } => {
             let key = find(&client, &key)?;
             let detail = client.get(&format!("/v1/keys/{}", key.id))?;
@@ -233,12 +276,13 @@ fn confirm(yes: bool, question: &str) -> Result<(), CommandError> {
     }
 }
 
-fn list(client: &Client, q: &str, limit: u32, format: Format) -> Result<(), CommandError> {
+fn list(client: &Client, q: &str, which: &Which, limit: u32, format: Format) -> Result<(), CommandError> {
     let mut keys: Vec<Value> = Vec::new();
     let mut cursor = Value::Null;
+    let filters = which.query();
     loop {
         let page = (limit - u32::try_from(keys.len()).unwrap_or(limit)).min(200);
-        let mut path = format!("/v1/keys?limit={page}&q={}", encode(q));
+        let mut path = format!("/v1/keys?limit={page}&q={}&{filters}", encode(q));
         if let Some(cursor) = cursor.as_str() {
             path.push_str(&format!("&cursor={cursor}"));
         }
@@ -256,7 +300,7 @@ fn list(client: &Client, q: &str, limit: u32, format: Format) -> Result<(), Comm
         return Ok(());
     }
     if keys.is_empty() {
-        output::line(if q.is_empty() {
+        output::line(if q.is_empty() && filters.is_empty() {
             "There is no key yet: `keyward key create` creates one."
         } else {
             "No key was found."
@@ -290,7 +334,9 @@ fn list(client: &Client, q: &str, limit: u32, format: Format) -> Result<(), Comm
     let headings = ["name", "permissions", "key", "created (UTC)", "expires (UTC)", "last used (UTC)", "status", "id"];
     output::table(&headings, keys.iter().map(row).collect())?;
     if !cursor.is_null() {
-        eprintln!("There are more: `--limit` shows more of them, `--q` searches.");
+        eprintln!(
+            "There are more: `--limit` shows more of them, `--q` searches, and `--status` and the like leave some out."
+        );
     }
     Ok(())
 }

@@ -2,22 +2,22 @@
 
 use super::error::{CommandError, block_on, end};
 use super::exit::Exit;
+use super::first_start::make_tokens;
 use super::token::store_failed;
+use crate::address::PublicUrl;
 use crate::api;
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{Config, VARIABLES};
 use crate::server::{self, Tls};
 use crate::service::Service;
-use crate::service::tokens::create_token;
 use crate::store::Store;
 use crate::store::check::Depth;
-use crate::store::keys::By;
-use crate::store::sqlite_file::{Lock, beside, create_private, sqlite_path};
-use crate::store::tokens::Role;
+use crate::store::sqlite_file::{Lock, sqlite_path};
 use crate::web;
-use std::io::{IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::IsTerminal as _;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -55,7 +55,6 @@ fn start() -> Result<(), CommandError> {
             tracing::warn!("the variable {name} means nothing to keyward");
         }
     }
-    tracing::info!("{config}");
     if config.is_in_clear() {
         tracing::warn!("listening beyond this machine without TLS: keys and tokens can be read on their way");
     }
@@ -81,20 +80,22 @@ async fn serve(config: Config) -> Result<(), CommandError> {
     let clock = Clock::system();
     let service =
         Service::new(store.clone(), config.settings.clone(), clock.clone()).await.map_err(CommandError::failed)?;
-    warn_of_tokens(file.as_deref());
-    first_tokens(&service, &store, file.as_deref(), &clock).await?;
     let tls = config.tls.clone().map(Tls::open).transpose().map_err(CommandError::invalid)?;
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|error| CommandError::failed(format!("cannot listen on {}: {error}", config.listen)))?;
     let address = listener.local_addr().map_err(CommandError::failed)?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let public = config.settings.public_url.as_ref();
+    let page = public.map_or_else(|| page_address(scheme, address), PublicUrl::text);
+    make_tokens(&service, &store, &config, file.as_deref(), &page).await?;
     let mut tasks = service.run();
     if let Some(tls) = &tls {
         tasks.spawn(tls.clone().watch());
     }
     let app = App::new(service.clone());
-    let scheme = if tls.is_some() { "https" } else { "http" };
     tracing::info!("ready on {scheme}://{address}");
+    tracing::info!("settings: {config}");
     let (told, stopping) = tokio::sync::oneshot::channel();
     let stop = async {
         wait_for_signal().await;
@@ -102,7 +103,9 @@ async fn serve(config: Config) -> Result<(), CommandError> {
         let _ = told.send(());
         service.close().await;
     };
-    let router = api::router(app.clone()).merge(web::router(app, tls.is_some()));
+    let secure = public.map_or(tls.is_some(), |url| url.secure);
+    let base = public.map(|url| url.base.clone()).unwrap_or_default();
+    let router = web::below(&base, api::router(app.clone()).merge(web::router(app, secure)));
     let served = async {
         server::serve(listener, tls, router, config.max_connections, stop).await.map_err(CommandError::failed)?;
         tasks.shutdown().await;
@@ -124,6 +127,15 @@ async fn serve(config: Config) -> Result<(), CommandError> {
             Ok(())
         }
     }
+}
+
+/// Returns where a browser on this machine finds the page.
+fn page_address(scheme: &str, listen: SocketAddr) -> String {
+    let mut address = listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    format!("{scheme}://{address}/")
 }
 
 async fn wait_for_signal() {
@@ -161,65 +173,6 @@ fn start_log() -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Without a token nobody can call. On SQLite the missing ones are made at first start; on PostgreSQL, where several
-/// replicas would each make their own, they must be given.
-async fn first_tokens(
-    service: &Service,
-    store: &Store,
-    database: Option<&Path>,
-    clock: &Clock,
-) -> Result<(), CommandError> {
-    let mut missing = Vec::new();
-    for role in [Role::Admin, Role::Edge] {
-        if service.tokens.has(role) {
-            continue;
-        }
-        if store.ever_had_token(role).await.map_err(CommandError::failed)? {
-            tracing::warn!(
-                "there is no valid token of the role {role}: `keyward token create --role {role} NAME` makes one"
-            );
-        } else {
-            missing.push(role);
-        }
-    }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    if store.is_shared() {
-        let variables: Vec<String> =
-            missing.iter().map(|role| format!("KEYWARD_{}_TOKEN", role.as_str().to_uppercase())).collect();
-        return Err(CommandError::invalid(format!(
-            "on PostgreSQL tokens must be given: set {} (or …_FILE), or make them with `keyward token create`",
-            variables.join(" and ")
-        )));
-    }
-    // The file is made before the tokens are: ones that nobody was told could never be asked for again.
-    let file = if std::io::stderr().is_terminal() {
-        None
-    } else {
-        let path = tokens_file(database);
-        let file = create_tokens_file(&path)
-            .map_err(|error| CommandError::failed(format!("`{}`: {error}", path.display())))?;
-        Some((path, file))
-    };
-    let mut lines = String::new();
-    for role in missing {
-        let by = By { actor: "keyward", at: clock.now() };
-        let name = format!("{role} (first start)");
-        let (_, secret) = create_token(store, &name, role, None, by).await.map_err(CommandError::failed)?;
-        lines.push_str(&format!("KEYWARD_{}_TOKEN={}\n", role.as_str().to_uppercase(), secret.reveal()));
-    }
-    match file {
-        None => eprint!("\nFirst start. These tokens are shown once:\n\n{lines}\n"),
-        Some((path, mut file)) => {
-            let written = file.write_all(lines.as_bytes()).and_then(|()| file.sync_all());
-            written.map_err(|error| CommandError::failed(format!("`{}`: {error}", path.display())))?;
-            tracing::info!("first start: tokens were written to `{}`", path.display());
-        }
-    }
-    service.refresh().await.map_err(CommandError::failed)
-}
-
 /// Waits until no other service works on a SQLite file: the receipts of two would not know of each other's filters.
 async fn be_alone(database: &Path) -> Result<Lock, CommandError> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -241,24 +194,15 @@ async fn be_alone(database: &Path) -> Result<Lock, CommandError> {
     }
 }
 
-/// Returns the file of the first tokens, beside the database: `keyward.db.tokens`.
-fn tokens_file(database: Option<&Path>) -> PathBuf {
-    beside(database.unwrap_or(Path::new("keyward")), ".tokens")
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Says at every start that the tokens of the first one are still there to be read.
-fn warn_of_tokens(database: Option<&Path>) {
-    let path = tokens_file(database);
-    if path.exists() {
-        tracing::warn!("`{}` holds tokens in clear: keep them in a safe place, and remove the file", path.display());
+    #[test]
+    fn a_browser_does_not_open_every_address() {
+        let page = |listen: &str| page_address("http", listen.parse().unwrap());
+        assert_eq!(page("127.0.0.1:8081"), "http://127.0.0.1:8081/");
+        assert_eq!(page("0.0.0.0:80"), "http://127.0.0.1:80/");
+        assert_eq!(page("[::]:80"), "http://[::1]:80/");
     }
-}
-
-fn create_tokens_file(path: &Path) -> std::io::Result<std::fs::File> {
-    // A file that is there belongs to a database that is gone; its mode might be open.
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    create_private(path)
 }

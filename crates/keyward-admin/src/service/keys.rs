@@ -6,6 +6,7 @@ use crate::lifetime::Lifetime;
 use crate::random;
 use crate::secret::Secret;
 use crate::store::keys::{By, KeyEdit, KeyRecord, NewDigest, NewKey};
+use crate::store::list::{Cursor, Filter, KeyPage, Sort};
 use std::time::Duration;
 
 /// A key that is to be created.
@@ -39,13 +40,17 @@ pub struct IssuedKey {
     pub secret: Secret,
 }
 
-/// A part of the list of keys.
-#[derive(Debug)]
-pub struct KeyPage {
-    /// The keys, newest first.
-    pub keys: Vec<KeyRecord>,
-    /// Where the next part begins. `None` means that this is the last one.
-    pub next: Option<i64>,
+/// What is asked of the list of keys.
+#[derive(Debug, Default)]
+pub struct KeyQuery {
+    /// Which keys.
+    pub filter: Filter,
+    /// The order. `None` means the one that suits the filter.
+    pub sort: Option<Sort>,
+    /// A page's `next` or `previous`, which carries its order. `None` asks for the first page.
+    pub cursor: Option<Cursor>,
+    /// The largest number of keys.
+    pub limit: u32,
 }
 
 impl Service {
@@ -82,17 +87,34 @@ impl Service {
         Ok(IssuedKey { key, secret })
     }
 
-    /// Returns a part of the list, newest first: up to `limit` keys after `cursor` (a [`KeyPage::next`]) in which `q` is
-    /// found.
+    /// Returns a page of the list of keys.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn list_keys(&self, q: &str, cursor: Option<i64>, limit: u32) -> Result<KeyPage> {
-        let mut keys = self.store.list_keys(q.trim(), cursor, limit + 1).await?;
-        let more = keys.len() > limit as usize;
-        keys.truncate(limit as usize);
-        let next = keys.last().filter(|_| more).map(|key| key.seq);
-        Ok(KeyPage { keys, next })
+    pub async fn list_keys(&self, query: &KeyQuery) -> Result<KeyPage> {
+        let KeyQuery { filter, sort, cursor, limit } = query;
+        let sort = sort.unwrap_or(Sort { by: filter.usual_order(), reversed: false });
+        Ok(self.store.key_page(filter, sort, cursor.as_ref(), *limit, self.clock().now()).await?)
+    }
+
+    /// Returns the newest keys in which `q` is found.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn find_keys(&self, q: &str, limit: u32) -> Result<Vec<KeyRecord>> {
+        Ok(self.store.list_keys(q.trim(), None, limit).await?)
+    }
+
+    /// Counts the keys that pass a filter, up to one more than [`MAX_COUNT`](crate::store::list::MAX_COUNT). `None` means
+    /// that counting would take long.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn count_keys(&self, filter: &Filter) -> Result<Option<u64>> {
+        if filter.is_empty() {
+            return Ok(Some(self.feed.state().head.live_count));
+        }
+        Ok(self.store.count_keys(filter, self.clock().now()).await?)
     }
 
     /// Returns a key.

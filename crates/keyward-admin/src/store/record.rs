@@ -8,6 +8,7 @@ use keyward_policy::digest::Digest;
 use keyward_policy::manifest::LiveKey;
 use keyward_policy::timestamp::Timestamp;
 use std::borrow::Cow;
+use std::str::FromStr;
 
 /// A live key, without its plaintext, which is kept nowhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,9 +43,33 @@ pub struct KeyRecord {
     pub last_used_at: Option<Timestamp>,
 }
 
+/// Whether filters accept a key. A disabled key stays disabled when it expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// The key is accepted.
+    Active,
+    /// The key's lifetime is over.
+    Expired,
+    /// Somebody disabled the key.
+    Disabled,
+}
+
+impl FromStr for Status {
+    type Err = ();
+
+    fn from_str(text: &str) -> std::result::Result<Self, ()> {
+        match text {
+            "active" => Ok(Self::Active),
+            "expired" => Ok(Self::Expired),
+            "disabled" => Ok(Self::Disabled),
+            _ => Err(()),
+        }
+    }
+}
+
 /// Makes a `SELECT` of the columns that [`read_key`] reads. `$from` names `keys k`; `$rest` is what follows the joins.
 macro_rules! select_keys {
-    ($from:literal, $rest:literal) => {
+    ($from:expr, $rest:expr) => {
         concat!(
             "SELECT k.seq, k.id, k.name, k.sha256, k.prefix, k.last_four, k.permissions, k.created_at, \
              k.regenerated_at, k.expires_in, k.expires_at, k.disabled, k.revision, u.last_used_at FROM ",
@@ -83,6 +108,15 @@ pub(super) fn split_permissions(column: &str) -> impl Iterator<Item = &str> {
 }
 
 impl KeyRecord {
+    /// Returns whether filters accept the key at `now`.
+    pub fn status(&self, now: Timestamp) -> Status {
+        match self.expires_at {
+            _ if self.disabled => Status::Disabled,
+            Some(at) if at <= now => Status::Expired,
+            _ => Status::Active,
+        }
+    }
+
     /// Returns the record as the manifest and the checksum hold it.
     pub fn wire(&self) -> LiveKey<'_> {
         LiveKey {

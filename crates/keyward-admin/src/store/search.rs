@@ -1,4 +1,4 @@
-//! Lists and searches of keys, newest first.
+//! Searches of keys in the order of creation, and the keys that have a property.
 //!
 //! Three characters and more are looked for anywhere in name, id and last four, by trigrams; one or two at the starts
 //! of the name, its words, the id (after `key_`) and the last four, by a table of starts. Both keep the order of
@@ -7,36 +7,95 @@
 use super::database::Store;
 use super::error::Result;
 use super::record::{KeyRecord, read_key, select_keys};
-use super::sql::{Arg, Database, Tx};
+use super::sql::{Arg, Database, Pool, Row, Tx};
 use std::collections::BTreeSet;
+use std::fmt;
 
-/// How many of the newest keys PostgreSQL looks through before it asks the trigram index: a frequent text is found
-/// among them at once, and for a rare one the index has little to sort.
-const NEWEST: i64 = 5_000;
+/// How many of the nearest keys PostgreSQL looks through before it asks the trigram index: a frequent text is found among
+/// them at once, and for a rare one the index has little to sort.
+const NEAREST: i64 = 5_000;
 
-const ALL: &str = select_keys!("keys k", "WHERE k.seq < $1 ORDER BY k.seq DESC LIMIT $2");
-// The page is cut before it is joined: the other way round a planner may walk all keys to meet a rare start.
-const BY_START: &str = select_keys!(
-    "(SELECT seq FROM key_prefixes WHERE prefix = $3 AND seq < $1 ORDER BY seq DESC LIMIT $2) p \
-     JOIN keys k ON k.seq = p.seq",
-    "ORDER BY k.seq DESC"
-);
-const SQLITE_BY_TRIGRAM: &str = select_keys!(
-    "(SELECT rowid AS seq FROM key_search WHERE text MATCH $3 AND rowid < $1 ORDER BY rowid DESC LIMIT $2) s \
-     JOIN keys k ON k.seq = s.seq",
-    "ORDER BY k.seq DESC"
-);
-const POSTGRES_NEWEST: &str = select_keys!(
-    "(SELECT * FROM (SELECT * FROM keys WHERE seq < $1 ORDER BY seq DESC LIMIT $4) n \
-     WHERE strpos(n.search, $3) > 0 ORDER BY n.seq DESC LIMIT $2) k",
-    "ORDER BY k.seq DESC"
-);
+/// Makes the statement that walks from after a place: `$op` and `$dir` are `>` and nothing, or `<` and ` DESC`. The page is
+/// cut before it is joined: the other way round a planner may walk all keys to meet a rare start.
+macro_rules! by_start {
+    ($op:literal, $dir:literal) => {
+        select_keys!(
+            concat!(
+                "(SELECT seq FROM key_prefixes WHERE prefix = $3 AND seq ",
+                $op,
+                " $1 ORDER BY seq",
+                $dir,
+                " LIMIT $2) p JOIN keys k ON k.seq = p.seq"
+            ),
+            concat!("ORDER BY k.seq", $dir)
+        )
+    };
+}
+macro_rules! sqlite_by_trigram {
+    ($op:literal, $dir:literal) => {
+        select_keys!(
+            concat!(
+                "(SELECT rowid AS seq FROM key_search WHERE text MATCH $3 AND rowid ",
+                $op,
+                " $1 ORDER BY rowid",
+                $dir,
+                " LIMIT $2) s JOIN keys k ON k.seq = s.seq"
+            ),
+            concat!("ORDER BY k.seq", $dir)
+        )
+    };
+}
+macro_rules! postgres_nearest {
+    ($op:literal, $dir:literal) => {
+        select_keys!(
+            concat!(
+                "(SELECT * FROM (SELECT * FROM keys WHERE seq ",
+                $op,
+                " $1 ORDER BY seq",
+                $dir,
+                " LIMIT $4) n WHERE strpos(n.search, $3) > 0 ORDER BY n.seq",
+                $dir,
+                " LIMIT $2) k"
+            ),
+            concat!("ORDER BY k.seq", $dir)
+        )
+    };
+}
 // OFFSET 0 keeps the planner from walking all keys in order, in the hope of an early match.
-const POSTGRES_BY_TRIGRAM: &str = select_keys!(
-    "(SELECT m.seq FROM (SELECT seq, search FROM keys WHERE folded LIKE $3 OFFSET 0) m \
-     WHERE m.seq < $1 AND strpos(m.search, $4) > 0 ORDER BY m.seq DESC LIMIT $2) s JOIN keys k ON k.seq = s.seq",
-    "ORDER BY k.seq DESC"
-);
+macro_rules! postgres_by_trigram {
+    ($op:literal, $dir:literal) => {
+        select_keys!(
+            concat!(
+                "(SELECT m.seq FROM (SELECT seq, search FROM keys WHERE folded LIKE $3 OFFSET 0) m WHERE m.seq ",
+                $op,
+                " $1 AND strpos(m.search, $4) > 0 ORDER BY m.seq",
+                $dir,
+                " LIMIT $2) s JOIN keys k ON k.seq = s.seq"
+            ),
+            concat!("ORDER BY k.seq", $dir)
+        )
+    };
+}
+
+/// What keys are listed by. Stands in `key_prefixes` beside the starts, and is longer than those.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Property<'a> {
+    Disabled,
+    NeverExpires,
+    NeverUsed,
+    Permission(&'a str),
+}
+
+impl fmt::Display for Property<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disabled => f.write_str("=disabled"),
+            Self::NeverExpires => f.write_str("=never expires"),
+            Self::NeverUsed => f.write_str("=never used"),
+            Self::Permission(id) => write!(f, "=permission {id}"),
+        }
+    }
+}
 
 impl Store {
     /// Returns up to `limit` live keys older than `before` (a [`KeyRecord::seq`]), newest first, in which `q` is found. An
@@ -45,33 +104,54 @@ impl Store {
     /// # Errors
     /// Returns an error when the database cannot be read.
     pub async fn list_keys(&self, q: &str, before: Option<i64>, limit: u32) -> Result<Vec<KeyRecord>> {
-        // No name has one, and PostgreSQL fails at a NUL.
-        if q.chars().any(char::is_control) {
-            return Ok(Vec::new());
-        }
-        let q = q.to_lowercase();
-        let page = [Arg::Int(before.unwrap_or(i64::MAX)), Arg::Int(i64::from(limit))];
-        let pool = &self.pool;
-        let rows = match (q.chars().count(), pool.database()) {
-            (0, _) => pool.rows(ALL, &page).await?,
-            (1 | 2, _) => pool.rows(BY_START, &[page[0], page[1], Arg::Text(&q)]).await?,
-            (_, Database::Sqlite { .. }) => {
-                let phrase = format!("\"{}\"", q.replace('"', "\"\""));
-                pool.rows(SQLITE_BY_TRIGRAM, &[page[0], page[1], Arg::Text(&phrase)]).await?
-            }
-            (_, Database::Postgres { .. }) => {
-                let newest = [page[0], page[1], Arg::Text(&q), Arg::Int(NEWEST)];
-                let rows = pool.rows(POSTGRES_NEWEST, &newest).await?;
-                if rows.len() >= limit as usize {
-                    rows
-                } else {
-                    let pattern = format!("%{}%", fold(&q));
-                    pool.rows(POSTGRES_BY_TRIGRAM, &[page[0], page[1], Arg::Text(&pattern), Arg::Text(&q)]).await?
-                }
-            }
+        const ALL: &str = select_keys!("keys k", "WHERE k.seq < $1 ORDER BY k.seq DESC LIMIT $2");
+        let before = before.unwrap_or(i64::MAX);
+        let rows = match q {
+            "" => self.pool.rows(ALL, &[Arg::Int(before), Arg::Int(i64::from(limit))]).await?,
+            q => find(&self.pool, q, before, limit, true).await?,
         };
         rows.iter().map(read_key).collect()
     }
+}
+
+/// Returns up to `limit` keys in which `q`, which is not empty, is found: those nearest after `from` in the order of
+/// creation, or before it.
+pub(super) async fn find(pool: &Pool, q: &str, from: i64, limit: u32, down: bool) -> Result<Vec<Row>> {
+    // No name has one, and PostgreSQL fails at a NUL.
+    if q.chars().any(char::is_control) {
+        return Ok(Vec::new());
+    }
+    let q = q.to_lowercase();
+    let page = [Arg::Int(from), Arg::Int(i64::from(limit))];
+    match (q.chars().count(), pool.database()) {
+        (0..=2, _) => by_prefix(pool, &q, from, limit, down).await,
+        (_, Database::Sqlite { .. }) => {
+            let phrase = format!("\"{}\"", q.replace('"', "\"\""));
+            let sql = if down { sqlite_by_trigram!("<", " DESC") } else { sqlite_by_trigram!(">", "") };
+            pool.rows(sql, &[page[0], page[1], Arg::Text(&phrase)]).await
+        }
+        (_, Database::Postgres { .. }) => {
+            let nearest = [page[0], page[1], Arg::Text(&q), Arg::Int(NEAREST)];
+            let sql = if down { postgres_nearest!("<", " DESC") } else { postgres_nearest!(">", "") };
+            let rows = pool.rows(sql, &nearest).await?;
+            if rows.len() >= limit as usize {
+                return Ok(rows);
+            }
+            let pattern = format!("%{}%", fold(&q));
+            let sql = if down { postgres_by_trigram!("<", " DESC") } else { postgres_by_trigram!(">", "") };
+            pool.rows(sql, &[page[0], page[1], Arg::Text(&pattern), Arg::Text(&q)]).await
+        }
+    }
+}
+
+/// Returns up to `limit` keys with a property, as [`find`] does.
+pub(super) async fn having(pool: &Pool, property: Property<'_>, from: i64, limit: u32, down: bool) -> Result<Vec<Row>> {
+    by_prefix(pool, &property.to_string(), from, limit, down).await
+}
+
+async fn by_prefix(pool: &Pool, prefix: &str, from: i64, limit: u32, down: bool) -> Result<Vec<Row>> {
+    let sql = if down { by_start!("<", " DESC") } else { by_start!(">", "") };
+    pool.rows(sql, &[Arg::Int(from), Arg::Int(i64::from(limit)), Arg::Text(prefix)]).await
 }
 
 /// Returns the text that is searched, in lower case.
@@ -92,7 +172,7 @@ pub(super) fn fold(text: &str) -> String {
     text.chars().map(fold).collect()
 }
 
-/// Returns the starts of one and two characters by which a key is found.
+/// Returns the starts of one and two characters by which a key is found, and its properties.
 pub(super) fn starts(key: &KeyRecord) -> BTreeSet<String> {
     let name = key.name.to_lowercase();
     let id = key.id.strip_prefix("key_").unwrap_or(&key.id);
@@ -106,6 +186,13 @@ pub(super) fn starts(key: &KeyRecord) -> BTreeSet<String> {
             }
         }
     }
+    starts.extend(key.permissions.iter().map(|id| Property::Permission(id).to_string()));
+    let others = [
+        (key.disabled, Property::Disabled),
+        (key.expires_at.is_none(), Property::NeverExpires),
+        (key.last_used_at.is_none(), Property::NeverUsed),
+    ];
+    starts.extend(others.iter().filter(|(has, _)| *has).map(|(_, property)| property.to_string()));
     starts
 }
 
@@ -122,20 +209,19 @@ pub(super) async fn add(tx: &mut Tx, key: &KeyRecord) -> Result<()> {
     Ok(())
 }
 
-/// Replaces the texts of a changed key in the search.
+/// Replaces the texts and the properties of a changed key in the search.
 pub(super) async fn replace(tx: &mut Tx, before: &KeyRecord, after: &KeyRecord) -> Result<()> {
     let now = text(after);
-    if text(before) == now {
-        return Ok(());
+    if text(before) != now {
+        let sql = if tx.is_postgres() {
+            "UPDATE keys SET search = $2, folded = $3 WHERE seq = $1"
+        } else {
+            "UPDATE key_search SET text = $2 WHERE rowid = $1"
+        };
+        let folded = fold(&now);
+        let args = [Arg::Int(after.seq), Arg::Text(&now), Arg::Text(&folded)];
+        tx.execute(sql, if tx.is_postgres() { &args } else { &args[..2] }).await?;
     }
-    let sql = if tx.is_postgres() {
-        "UPDATE keys SET search = $2, folded = $3 WHERE seq = $1"
-    } else {
-        "UPDATE key_search SET text = $2 WHERE rowid = $1"
-    };
-    let folded = fold(&now);
-    let args = [Arg::Int(after.seq), Arg::Text(&now), Arg::Text(&folded)];
-    tx.execute(sql, if tx.is_postgres() { &args } else { &args[..2] }).await?;
     let (old, new) = (starts(before), starts(after));
     for start in old.difference(&new) {
         let args = [Arg::Text(start), Arg::Int(after.seq)];

@@ -3,6 +3,7 @@
 use super::database::Store;
 use super::error::Result;
 use super::head::{signed, unsigned};
+use super::search::Property;
 use super::sql::{Arg, Priority, Tx};
 use keyward_policy::timestamp::Timestamp;
 use serde_json::json;
@@ -141,8 +142,14 @@ async fn add_rows(tx: &mut Tx, rows: &[UsageRow<'_>]) -> Result<()> {
         WHERE EXISTS (SELECT 1 FROM keys WHERE id = e ->> 0) \
         ON CONFLICT (key_id, permission) DO UPDATE SET count = least(key_usage.count + excluded.count, 9000000000000000), \
         last_used_at = greatest(key_usage.last_used_at, excluded.last_used_at)";
-    let sql = if tx.is_postgres() { POSTGRES } else { SQLITE };
-    tx.execute(sql, &[Arg::Text(&json!(rows).to_string())]).await?;
+    const SQLITE_USED: &str = "DELETE FROM key_prefixes WHERE prefix = $2 AND seq IN \
+        (SELECT k.seq FROM json_each($1) e JOIN keys k ON k.id = e.value ->> 0 WHERE e.value ->> 1 = '')";
+    const POSTGRES_USED: &str = "DELETE FROM key_prefixes WHERE prefix = $2 AND seq IN \
+        (SELECT k.seq FROM jsonb_array_elements($1::jsonb) e JOIN keys k ON k.id = e ->> 0 WHERE e ->> 1 = '')";
+    let (sql, used) = if tx.is_postgres() { (POSTGRES, POSTGRES_USED) } else { (SQLITE, SQLITE_USED) };
+    let rows = json!(rows).to_string();
+    tx.execute(sql, &[Arg::Text(&rows)]).await?;
+    tx.execute(used, &[Arg::Text(&rows), Arg::Text(&Property::NeverUsed.to_string())]).await?;
     Ok(())
 }
 

@@ -8,7 +8,15 @@ use keyward_policy::digest::Digest;
 use std::sync::LazyLock;
 
 const CSS: &str = include_str!("../../static/keyward.css");
-const JS: &str = include_str!("../../static/keyward.js");
+/// The parts of the script are one function: what one of them defines, the others use.
+const JS: &str = concat!(
+    include_str!("../../static/script/head.js"),
+    include_str!("../../static/script/base.js"),
+    include_str!("../../static/script/dialogs.js"),
+    include_str!("../../static/script/forms.js"),
+    include_str!("../../static/script/live.js"),
+    "})();\n",
+);
 const ICON: &str = include_str!("../../static/icon.svg");
 
 /// The paths of the assets.

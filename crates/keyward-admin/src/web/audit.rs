@@ -9,10 +9,14 @@ use crate::store::audit::AuditFilter;
 use askama::Template;
 use axum::extract::RawQuery;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::{IntoResponse as _, Response};
 
 /// Entries that the view shows at once.
 const LIMIT: u32 = 50;
+/// Entries of a CSV file at most.
+const MAX_EXPORTED: usize = 100_000;
+const EXPORTED_AT_ONCE: u32 = 1_000;
 
 #[derive(Template)]
 #[template(path = "audit.html")]
@@ -35,12 +39,53 @@ struct Choice {
     chosen: bool,
 }
 
+fn filter_of(fields: &FormFields) -> AuditFilter {
+    let some = |name: &str| {
+        let text: String = fields.text(name).trim().chars().take(100).collect();
+        (!text.is_empty()).then_some(text)
+    };
+    AuditFilter { subject_id: some("subject"), actor: some("actor"), action: some("action") }
+}
+
+/// Sends the entries as CSV, newest first.
+pub(super) async fn export(user: User, RawQuery(query): RawQuery) -> Result<Response, Failure> {
+    let filter = filter_of(&FormFields::of_query(query.as_deref()));
+    let mut csv = String::from("at,actor,action,subject_id,subject_name,revision,detail\r\n");
+    let (mut before, mut count) = (None, 0);
+    loop {
+        let entries = user.web.service().audit(&filter, before, EXPORTED_AT_ONCE).await?;
+        for entry in &entries {
+            let revision = entry.revision.map(|revision| revision.to_string()).unwrap_or_default();
+            let (at, detail) = (entry.at.to_string(), entry.detail.to_string());
+            let cells = [&at, &entry.actor, &entry.action, &entry.subject_id, &entry.subject_name, &revision, &detail];
+            csv.push_str(&cells.map(|cell| cell_of(cell)).join(","));
+            csv.push_str("\r\n");
+        }
+        count += entries.len();
+        before = entries.last().map(|entry| entry.seq);
+        if entries.len() < EXPORTED_AT_ONCE as usize || count >= MAX_EXPORTED {
+            break;
+        }
+    }
+    let headers = [
+        (CONTENT_TYPE, "text/csv; charset=utf-8"),
+        (CONTENT_DISPOSITION, "attachment; filename=\"keyward-audit.csv\""),
+    ];
+    Ok((headers, csv).into_response())
+}
+
+/// Returns a cell of CSV. A text that a spreadsheet would take for a formula is no formula behind an apostrophe: names are
+/// chosen by whoever makes keys.
+fn cell_of(text: &str) -> String {
+    let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
+    format!("\"{guard}{}\"", text.replace('"', "\"\""))
+}
+
 pub(super) async fn list(user: User, RawQuery(query): RawQuery) -> Result<Response, Failure> {
     let fields = FormFields::of_query(query.as_deref());
-    let text = |name: &str| fields.text(name).trim().chars().take(100).collect::<String>();
-    let (subject, actor, action) = (text("subject"), text("actor"), text("action"));
-    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let filter = AuditFilter { subject_id: some(&subject), actor: some(&actor), action: some(&action) };
+    let filter = filter_of(&fields);
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let (subject, actor, action) = (text(&filter.subject_id), text(&filter.actor), text(&filter.action));
     let before = fields.text("before").parse().ok();
     let mut entries = user.web.service().audit(&filter, before, LIMIT + 1).await?;
     let more = entries.len() > LIMIT as usize;
@@ -72,4 +117,16 @@ pub(super) async fn list(user: User, RawQuery(query): RawQuery) -> Result<Respon
         next,
     };
     render(StatusCode::OK, &view)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_text_to_every_reader() {
+        assert_eq!(cell_of("CI \"Bot\", x"), "\"CI \"\"Bot\"\", x\"");
+        assert_eq!(cell_of("=HYPERLINK(1)"), "\"'=HYPERLINK(1)\"");
+        assert_eq!(cell_of(""), "\"\"");
+    }
 }

@@ -25,6 +25,8 @@ pub(super) struct EntryRow {
     pub at: String,
     pub actor: String,
     pub what: String,
+    /// The path of the key's own page. `None` means that the entry is about no key, or that it ended the key.
+    pub key_href: Option<String>,
     pub is_key: bool,
     pub subject_id: String,
     pub subject_name: String,
@@ -34,14 +36,16 @@ pub(super) struct EntryRow {
 
 impl EntryRow {
     pub fn new(catalogue: &Catalogue, entry: AuditEntry) -> Self {
-        let what = ACTIONS.iter().find(|(action, _)| *action == entry.action);
+        let is_key = entry.action.starts_with("key.");
         let mut detail: Vec<String> =
             entry.detail.as_object().into_iter().flatten().map(|(name, value)| line(catalogue, name, value)).collect();
         detail.retain(|line| !line.is_empty());
         Self {
             at: time_to_the_second(entry.at),
-            what: what.map_or(entry.action.clone(), |(_, words)| (*words).to_owned()),
-            is_key: entry.action.starts_with("key."),
+            what: in_words(&entry.action, &entry.detail),
+            key_href: (is_key && !matches!(&*entry.action, "key.delete" | "key.purge"))
+                .then(|| format!("/settings/keys/{}", entry.subject_id)),
+            is_key,
             actor: entry.actor,
             subject_id: entry.subject_id,
             subject_name: entry.subject_name,
@@ -49,6 +53,19 @@ impl EntryRow {
             detail,
         }
     }
+}
+
+/// Returns what was done. A change of one thing is named after it.
+pub(super) fn in_words(action: &str, detail: &Value) -> String {
+    let only = detail.as_object().filter(|fields| fields.len() == 1).and_then(|fields| fields.iter().next());
+    let words = match (action, only.map(|(name, value)| (name.as_str(), value.get("after")))) {
+        ("key.update", Some(("disabled", Some(Value::Bool(true))))) => "Key disabled",
+        ("key.update", Some(("disabled", Some(Value::Bool(false))))) => "Key enabled",
+        ("key.update", Some(("name", _))) => "Key renamed",
+        ("key.update", Some(("permissions", _))) => "Permissions changed",
+        _ => ACTIONS.iter().find(|(known, _)| *known == action).map_or(action, |(_, words)| words),
+    };
+    words.to_owned()
 }
 
 fn line(catalogue: &Catalogue, name: &str, value: &Value) -> String {
@@ -107,6 +124,18 @@ fn text(value: &Value) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_change_is_named_after_what_it_changed() {
+        let change = |value: Value| in_words("key.update", &value);
+        assert_eq!(change(json!({"disabled": {"before": false, "after": true}})), "Key disabled");
+        assert_eq!(change(json!({"disabled": {"before": true, "after": false}})), "Key enabled");
+        assert_eq!(change(json!({"name": {"before": "a", "after": "b"}})), "Key renamed");
+        let two = json!({"name": {"before": "a", "after": "b"}, "disabled": {"before": true, "after": false}});
+        assert_eq!(change(two), "Key changed");
+        assert_eq!(in_words("token.create", &json!({})), "Token created");
+        assert_eq!(in_words("something.new", &json!({})), "something.new");
+    }
 
     #[test]
     fn details_are_words() {

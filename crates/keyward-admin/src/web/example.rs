@@ -1,5 +1,8 @@
 //! The example: the configuration in the shipped `envoy.yaml`, and requests that its rules allow.
 
+use crate::address::ApiUrl;
+use crate::plugin_config::document::read_one;
+use crate::service::Settings;
 use keyward_policy::config::Config;
 use keyward_policy::rule::{Access, Rule};
 use std::sync::LazyLock;
@@ -54,28 +57,63 @@ fn request_of(rule: &Rule) -> (String, String) {
     (method.to_owned(), path)
 }
 
-/// Returns a curl command that a key with these permissions may run, and a sentence about it.
-pub(super) fn curl(key: &str, permissions: &[String]) -> (String, &'static str) {
+/// What is shown of a new key besides the key itself.
+pub(super) struct Snippets {
+    /// A command that the key may run.
+    pub curl: String,
+    /// A sentence about the command.
+    pub note: &'static str,
+    /// A line for an `.env` file.
+    pub env: String,
+}
+
+/// Returns what is shown of a key with these permissions.
+pub(super) fn snippets(settings: &Settings, key: &str, permissions: &[String]) -> Snippets {
+    let own = settings.explain_config.as_deref().and_then(|text| read_one(text).ok());
+    let rules = own.as_ref().map_or(&RULES[..], |(config, _)| config.routes.rules());
+    let (curl, note) = curl(settings.api_url.as_ref(), rules, key, permissions);
+    Snippets { curl, note, env: format!("API_KEY={key}") }
+}
+
+fn curl(api: Option<&ApiUrl>, rules: &[Rule], key: &str, permissions: &[String]) -> (String, &'static str) {
+    let command = |method: &str, url: &str| {
+        let body = if matches!(method, "POST" | "PUT" | "PATCH") {
+            " \\\n  -H 'Content-Type: application/json' \\\n  -d '{}'"
+        } else {
+            ""
+        };
+        format!("curl -s -X {method} '{url}' \\\n  -H 'X-Api-Key: {key}' \\\n  -H 'Accept: application/json'{body}")
+    };
+    // A call that the operator has chosen runs as it is.
+    if let Some(call) = api.and_then(ApiUrl::call) {
+        return (
+            command("GET", call),
+            "Run it as it is: a key that may not make this call gets an answer that says so.",
+        );
+    }
     let granted = |rule: &&Rule| match &rule.access {
         Access::Require(required) => {
             rule.hosts.is_none() && required.iter().all(|name| permissions.iter().any(|have| **have == **name))
         }
         _ => false,
     };
-    let Some((method, path)) = RULES.iter().find(granted).map(request_of) else {
-        let text =
-            format!("curl -s -X GET 'https://host/' \\\n  -H 'X-Api-Key: {key}' \\\n  -H 'Accept: application/json'");
-        return (text, "Put your API’s host and path in place of the address.");
+    let Some(rule) = rules.iter().find(granted) else {
+        let url = api.map_or_else(|| "https://host/".to_owned(), |api| api.of_path("/"));
+        return (command("GET", &url), "Put your API’s host and path in place of the address.");
     };
-    let body = if matches!(method.as_str(), "POST" | "PUT" | "PATCH") {
-        " \\\n  -H 'Content-Type: application/json' \\\n  -d '{}'"
-    } else {
-        ""
-    };
-    let text = format!(
-        "curl -s -X {method} 'https://host{path}' \\\n  -H 'X-Api-Key: {key}' \\\n  -H 'Accept: application/json'{body}"
-    );
-    (text, "Put your gateway’s host in place of “host”, and your own names in place of those that begin with “your”.")
+    let (method, path) = request_of(rule);
+    match api {
+        None => (
+            command(&method, &format!("https://host{path}")),
+            "Put your gateway’s host in place of “host”, and your own names in place of those that begin with “your”.",
+        ),
+        Some(api) if !rule.path_text.contains(['{', '*']) => {
+            (command(&method, &api.of_path(&path)), "Run it as it is.")
+        }
+        Some(api) => {
+            (command(&method, &api.of_path(&path)), "Put your own names in place of those that begin with “your”.")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -92,7 +130,26 @@ mod tests {
     }
 
     #[test]
+    fn the_command_runs_as_it_is_where_the_api_is_known() {
+        let permissions = ["records:read".to_owned()];
+        let text = |api: &str, rules: &[Rule]| {
+            let api = api.parse::<ApiUrl>().ok();
+            curl(api.as_ref(), rules, "kw_x", &permissions).0.lines().next().unwrap_or_default().to_owned()
+        };
+        assert_eq!(
+            text("https://api.example/api/collections/posts/records", &RULES),
+            "curl -s -X GET 'https://api.example/api/collections/posts/records' \\"
+        );
+        assert_eq!(
+            text("https://api.example", &RULES),
+            "curl -s -X GET 'https://api.example/api/collections/your_collection/records' \\"
+        );
+        assert_eq!(text("https://api.example/v2/", &[]), "curl -s -X GET 'https://api.example/v2/' \\");
+    }
+
+    #[test]
     fn the_command_is_one_that_the_key_may_do() {
+        let curl = |key: &str, permissions: &[String]| curl(None, &RULES, key, permissions);
         let permissions = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let (text, _) = curl("kw_x", &permissions(&["files:read", "records:read"]));
         assert_eq!(

@@ -27,6 +27,8 @@ struct ExplainView {
     page: Chrome,
     nonce: String,
     form: Form,
+    /// Whether the service was given the configuration that the form starts from.
+    configured: bool,
     known: Vec<KnownKey>,
     result: Option<Explanation>,
 }
@@ -65,14 +67,20 @@ impl Form {
 }
 
 async fn respond(user: &User, form: Form, result: Option<Explanation>) -> Result<Response, Failure> {
-    let keys = user.web.service().list_keys("", None, OFFERED).await?;
-    let known = keys.keys.into_iter().map(|key| KnownKey { id: key.id, name: key.name }).collect();
+    let keys = user.web.service().find_keys("", OFFERED).await?;
+    let known = keys.into_iter().map(|key| KnownKey { id: key.id, name: key.name }).collect();
     let status = match (&form.key_error, &form.config_error) {
         (None, None) => StatusCode::OK,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     };
-    let view =
-        ExplainView { page: user.chrome(Section::Explain, None), nonce: user.nonce("explain"), form, known, result };
+    let view = ExplainView {
+        page: user.chrome(Section::Explain, None),
+        nonce: user.nonce("explain"),
+        form,
+        configured: user.web.service().settings.explain_config.is_some(),
+        known,
+        result,
+    };
     render(status, &view)
 }
 
@@ -84,7 +92,7 @@ pub(super) async fn show(user: User, RawQuery(query): RawQuery) -> Result<Respon
         method,
         path,
         host: "localhost".to_owned(),
-        config: example::config().to_owned(),
+        config: starting_config(&user).to_owned(),
         ..Form::default()
     };
     respond(&user, form, None).await
@@ -105,7 +113,7 @@ pub(super) async fn explain(submission: Submission) -> Result<Response, Failure>
         ..Form::default()
     };
     if form.config.trim().is_empty() {
-        example::config().clone_into(&mut form.config);
+        starting_config(&user).clone_into(&mut form.config);
     }
     let config = read_one(&form.config).map_err(|error| form.config_error = Some(error.to_string())).ok();
     let stored = find_key(&user, &form.key).await?;
@@ -115,6 +123,11 @@ pub(super) async fn explain(submission: Submission) -> Result<Response, Failure>
     let now = user.web.service().clock().now();
     let result = explainer.map(|explainer| explainer.explain(&form.request(), now));
     respond(&user, form, result).await
+}
+
+/// Returns the configuration that the service was given, or else the example.
+fn starting_config(user: &User) -> &str {
+    user.web.service().settings.explain_config.as_deref().unwrap_or(example::config())
 }
 
 /// Finds the service's key with this id or name.
@@ -128,8 +141,8 @@ async fn find_key(user: &User, key: &str) -> Result<Option<KeyRecord>, Failure> 
     if key.is_empty() {
         return Ok(None);
     }
-    let found = service.list_keys(key, None, 200).await?;
-    Ok(found.keys.into_iter().find(|found| found.name == key))
+    let found = service.find_keys(key, 200).await?;
+    Ok(found.into_iter().find(|found| found.name == key))
 }
 
 /// Returns a filter that has the chosen key: the service's, or else one of the configuration.

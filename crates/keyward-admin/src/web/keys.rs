@@ -9,6 +9,7 @@ pub(super) mod list;
 pub(super) mod regenerate;
 
 use super::chrome::{Chrome, Section};
+use super::example::Snippets;
 use super::view::KeyRow;
 use askama::Template;
 
@@ -20,8 +21,7 @@ struct SecretView {
     heading: &'static str,
     lead: String,
     secret: String,
-    curl: String,
-    curl_note: &'static str,
+    snippets: Snippets,
     receipt: String,
     back: String,
 }

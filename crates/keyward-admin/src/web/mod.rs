@@ -6,6 +6,7 @@
 
 mod assets;
 mod audit;
+mod base;
 mod changes;
 mod chrome;
 mod claim;
@@ -19,6 +20,7 @@ mod form;
 mod guard;
 mod home;
 mod keys;
+mod may;
 mod moment;
 mod nonce;
 mod notice;
@@ -34,4 +36,5 @@ mod tag;
 mod user;
 mod view;
 
+pub use base::below;
 pub use router::router;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tower_http::catch_panic::CatchPanicLayer;
 
 /// Returns the page as a router. The server has to put a [`Peer`](crate::app::Peer) into each request. `secure` says that
-/// the server uses TLS.
+/// browsers use TLS.
 pub fn router(app: Arc<App>, secure: bool) -> Router {
     let web = Arc::new(Web::new(app, secure));
     Router::new()
@@ -30,6 +30,7 @@ pub fn router(app: Arc<App>, secure: bool) -> Router {
         .route("/settings/receipts/{verb}/{revision}", get(receipt::show))
         .route("/settings/proxies", get(proxies::list))
         .route("/settings/audit", get(audit::list))
+        .route("/settings/audit.csv", get(audit::export))
         .route("/settings/explain", get(explain::show).post(explain::explain))
         .route("/settings/events", get(events::events))
         .route("/settings/{*rest}", get(home::not_found))

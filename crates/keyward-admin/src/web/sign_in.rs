@@ -104,11 +104,14 @@ pub(super) async fn show(State(web): State<Arc<Web>>, RawQuery(query): RawQuery,
 
 pub(super) async fn sign_in(State(web): State<Arc<Web>>, request: Request) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
-    if is_foreign(&parts.headers) {
+    if is_foreign(&parts.headers, web.service().settings.public_url.as_ref()) {
         return Err(Failure::Forged);
     }
     let fields = FormFields::read_of_stranger(&parts.headers, body).await?;
-    let next = next_page(fields.text("next")).to_owned();
+    // The script fills in the address as the browser shows it, which may be below a path.
+    let base = web.service().settings.public_url.as_ref().map_or("", |url| &url.base);
+    let next = fields.text("next");
+    let next = next_page(next.strip_prefix(base).unwrap_or(next)).to_owned();
     let visit = cookie(&parts.headers, cookie_name(web.secure, false)).unwrap_or_default();
     let owner = Digest::of_key(visit.as_bytes());
     let too_old = |web: &Web| {

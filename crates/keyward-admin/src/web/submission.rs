@@ -4,6 +4,7 @@ use super::failure::Failure;
 use super::form::FormFields;
 use super::state::Web;
 use super::user::User;
+use crate::address::PublicUrl;
 use crate::app::Trust;
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
@@ -34,14 +35,16 @@ impl Submission {
     }
 }
 
-/// Returns whether the browser says that another site made it send this request.
-pub(super) fn is_foreign(headers: &HeaderMap) -> bool {
+/// Returns whether the browser says that another site made it send this request. `public` is where browsers find the page,
+/// if that is not where the service listens: a proxy in front may send another host.
+pub(super) fn is_foreign(headers: &HeaderMap, public: Option<&PublicUrl>) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(site) = text("sec-fetch-site") {
         return site != "same-origin";
     }
     match (text(ORIGIN.as_str()), text(HOST.as_str())) {
         (Some(origin), Some(host)) => {
+            let host = public.map_or(host, |url| &url.authority);
             origin.split_once("://").is_none_or(|(_, authority)| !authority.eq_ignore_ascii_case(host))
         }
         // HTTP/2 requests have no `host`. Browsers that use it send `sec-fetch-site`.
@@ -54,7 +57,7 @@ impl FromRequest<Arc<Web>> for Submission {
 
     async fn from_request(request: Request, web: &Arc<Web>) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
-        if is_foreign(&parts.headers) {
+        if is_foreign(&parts.headers, web.service().settings.public_url.as_ref()) {
             return Err(Failure::Forged);
         }
         // The session comes first: of a stranger no more is read than fits into a filled-in form.
@@ -91,6 +94,7 @@ mod tests {
                     .iter()
                     .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
                     .collect(),
+                None,
             )
         };
         let host = ("host", "keys.example:8081");
@@ -103,5 +107,10 @@ mod tests {
             assert!(foreign(&[host, ("origin", origin)]), "{origin}");
         }
         assert!(!foreign(&[host]));
+        let public: PublicUrl = "https://ops.example/keyward".parse().unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert("host", HeaderValue::from_static("10.0.0.7:8081"));
+        headers.insert("origin", HeaderValue::from_static("https://ops.example"));
+        assert!(!is_foreign(&headers, Some(&public)) && is_foreign(&headers, None));
     }
 }

@@ -153,6 +153,37 @@ fn search_finds_as_one_types_and_pages_follow_each_other(place: Place) {
     page.assert_no_complaints();
 }
 
+everywhere!(filters_hold_together_and_pages_lead_both_ways);
+fn filters_hold_together_and_pages_lead_both_ways(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let browser = &page.browser;
+    for number in 0..30 {
+        page.make(&format!("Reader {number:02}"), &["records:read"]);
+    }
+    page.make("Writer", &["records:write"]);
+    page.goto("/settings/keys");
+    browser.eval("document.querySelector('#permission').value = 'records:read'; document.querySelector('#permission').dispatchEvent(new Event('input', {bubbles: true}))");
+    browser.wait_text("#count", "30 found");
+    browser.eval("document.querySelector('#sort').value = 'name'; document.querySelector('#sort').dispatchEvent(new Event('input', {bubbles: true}))");
+    browser.wait_text("#keys tbody tr:first-child", "Reader 00");
+    assert!(page.path().contains("permission=records%3Aread") && page.path().contains("sort=name"), "{}", page.path());
+    // What was chosen stays on each page, and after a reload.
+    browser.click("#next");
+    browser.wait_text(".pager", "26–30 of 30");
+    browser.reload();
+    browser.wait_text("#keys tbody tr:first-child", "Reader 25");
+    assert_eq!(browser.property("#permission", "value").as_str(), Some("records:read"));
+    browser.click("#previous");
+    browser.wait_text(".pager", "1–25 of 30");
+    browser.wait_text("#keys tbody tr:first-child", "Reader 00");
+    assert!(!browser.is_there("#previous"));
+    browser.eval("document.querySelector('#status').value = 'disabled'; document.querySelector('#status').dispatchEvent(new Event('input', {bubbles: true}))");
+    browser.wait_text("#keys", "No key matches these filters");
+    browser.click("[data-clear]");
+    browser.wait_text("#count", "31 keys");
+    page.assert_no_complaints();
+}
+
 everywhere!(explain_decides_as_the_filter_does);
 fn explain_decides_as_the_filter_does(place: Place) {
     let Some(page) = Page::open(place) else { return };

@@ -8,6 +8,7 @@ mod layout;
 mod life;
 mod live;
 mod place;
+mod rules;
 mod safety;
 mod screenshots;
 mod slow;
@@ -44,7 +45,18 @@ impl Page {
         Some(page)
     }
 
+    /// Signed in, with a service that has further settings.
+    fn with_settings(place: Place, settings: &[(&str, &str)]) -> Option<Self> {
+        let page = Self::start(place, Options::default(), settings)?;
+        page.sign_in();
+        Some(page)
+    }
+
     fn signed_out(place: Place, options: Options) -> Option<Self> {
+        Self::start(place, options, &[])
+    }
+
+    fn start(place: Place, options: Options, settings: &[(&str, &str)]) -> Option<Self> {
         if !driver::is_there() {
             return None;
         }
@@ -52,6 +64,9 @@ impl Page {
         let mut start = Start::new(folder.path()).with("KEYWARD_LOG", "info");
         for (name, value) in place.of_service() {
             start = start.with(name, &value);
+        }
+        for (name, value) in settings {
+            start = start.with(name, value);
         }
         Some(Self { service: start.serve(), browser: Browser::start(&place, options), start, folder })
     }

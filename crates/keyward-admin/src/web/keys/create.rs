@@ -7,9 +7,10 @@ use crate::service::keys::CreateKey;
 use crate::service::{Error, FieldError};
 use crate::web::chrome::{Chrome, Section, render};
 use crate::web::claim::Finished;
-use crate::web::example::curl;
+use crate::web::example::snippets;
 use crate::web::failure::Failure;
 use crate::web::form::FormFields;
+use crate::web::may::{self, MayRow};
 use crate::web::once::Done;
 use crate::web::receipt::{Verb, WAIT};
 use crate::web::submission::Submission;
@@ -29,6 +30,8 @@ struct CreateView {
     fields: KeyFields,
     lifetimes: Vec<Choice>,
     expires_in_error: Option<String>,
+    /// What a key with these permissions may do. `None` means that no configuration is set.
+    may: Option<Vec<MayRow>>,
     /// Whether the fields hold what somebody has filled in.
     refilled: bool,
 }
@@ -50,6 +53,7 @@ fn view(user: &User, sent: &FormFields) -> CreateView {
         fields: KeyFields::new(catalogue, sent.text("name"), &sent.all("permissions"), &[]),
         lifetimes: Lifetime::ALL.into_iter().map(choice).collect(),
         expires_in_error: None,
+        may: may::rows(user.web.service().settings.explain_config.as_deref(), catalogue, &sent.all("permissions")),
         refilled: sent.has("name"),
     }
 }
@@ -96,14 +100,13 @@ pub(in crate::web) async fn create(submission: Submission) -> Result<Response, F
         Err(error) => return refuse(user, sent, error),
     };
     let receipt = user.web.receipt(Verb::Known, created.key.revision, WAIT).await?;
-    let (curl, curl_note) = curl(created.secret.reveal(), &created.key.permissions);
+    let snippets = snippets(&user.web.service().settings, created.secret.reveal(), &created.key.permissions);
     let view = SecretView {
         page: user.chrome(Section::Keys, Some("receipts")),
         heading: "API key created",
         lead: format!("“{}” is ready to use.", created.key.name),
         secret: created.secret.reveal().to_owned(),
-        curl,
-        curl_note,
+        snippets,
         receipt,
         back: "/settings/keys".to_owned(),
     };

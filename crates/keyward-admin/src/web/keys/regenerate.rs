@@ -5,7 +5,7 @@ use crate::service::Error;
 use crate::store::keys::KeyRecord;
 use crate::web::chrome::{Section, render};
 use crate::web::claim::Finished;
-use crate::web::example::curl;
+use crate::web::example::snippets;
 use crate::web::failure::Failure;
 use crate::web::moment::expiry;
 use crate::web::once::Done;
@@ -66,14 +66,13 @@ pub(in crate::web) async fn regenerate(Path(id): Path<String>, submission: Submi
         Err(error) => return Err(error.into()),
     };
     let receipt = user.web.receipt(Verb::Replaced, regenerated.key.revision, WAIT).await?;
-    let (curl, curl_note) = curl(regenerated.secret.reveal(), &regenerated.key.permissions);
+    let snippets = snippets(&user.web.service().settings, regenerated.secret.reveal(), &regenerated.key.permissions);
     let view = SecretView {
         page: user.chrome(Section::Keys, Some("receipts")),
         heading: "API key regenerated",
         lead: format!("This is the new key of “{}”.", regenerated.key.name),
         secret: regenerated.secret.reveal().to_owned(),
-        curl,
-        curl_note,
+        snippets,
         receipt,
         back: format!("/settings/keys/{id}"),
     };

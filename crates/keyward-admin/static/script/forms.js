@@ -1,0 +1,195 @@
+  // Forms: checking, sending, and signing in again where the session has ended.
+
+  // --- Forms ------------------------------------------------------------------------------------------------------------
+  /** Forms that are under way. */
+  let sending = 0;
+  const fields = (form) => all("input:not([type=hidden]), select, textarea", form);
+  /** Whether somebody has filled in something that would be lost. Where a form only asks, nothing would be. */
+  const edited = (form) =>
+    form.matches("[data-submit], #edit") &&
+    ("refilled" in form.dataset ||
+      fields(form).some((field) => field.checked !== field.defaultChecked || field.value !== field.defaultValue));
+  function fail(place, words) {
+    one(":scope > [data-failure]", place)?.remove();
+    const notice = document.createElement("div");
+    notice.className = "notice bad";
+    notice.setAttribute("role", "alert");
+    notice.dataset.failure = "";
+    const text = document.createElement("p");
+    text.textContent = words;
+    notice.append(text);
+    place.prepend(notice);
+    notice.scrollIntoView({ block: "nearest" });
+  }
+  /** The checks that the service makes too, so that a mistake shows beside its field at once. */
+  function check(form) {
+    const wrong = [checkName(form), checkPermissions(form)].filter(Boolean);
+    wrong[0]?.focus();
+    return wrong.length === 0;
+  }
+  function checkName(form) {
+    const name = one("input[name=name]", form);
+    return name && tell(name, one("#name-error", form), name.value.trim() === "" && name.dataset.error);
+  }
+  function checkPermissions(form) {
+    const group = one("[data-permissions]", form);
+    const place = one("#permissions-error", form);
+    return group && tell(one("input", group), place, !one("input:checked", group) && place.dataset.error, false);
+  }
+  /** Shows or hides what is wrong with a field. Gives the field if something is. */
+  function tell(input, place, words, mark = true) {
+    place.hidden = !words;
+    place.textContent = words || "";
+    if (mark) {
+      input.setAttribute("aria-describedby", `${words ? place.id + " " : ""}${input.id}-help`);
+      words ? input.setAttribute("aria-invalid", "true") : input.removeAttribute("aria-invalid");
+    } else {
+      const group = input.closest("[role=group]");
+      group.setAttribute("aria-describedby", `${words ? place.id + " " : ""}permissions-help`);
+    }
+    return words ? input : null;
+  }
+  /** What a key with the chosen permissions may do. */
+  function may(form) {
+    for (const row of all("[data-requires]", form)) {
+      const boxes = row.dataset.requires.split(",").map((id) => document.getElementById(`permission-${id}`) ?? id);
+      const missing = boxes.filter((box) => !box.checked).map((box) => box.labels?.[0].textContent ?? box);
+      row.className = missing.length ? "bad" : "good";
+      one("[data-reason]", row).textContent = missing.length ? `Needs ${missing.join(", ")}` : row.dataset.labels;
+    }
+  }
+  /** How many permissions are chosen, and what they allow. */
+  function count(form) {
+    may(form);
+    const place = one("[data-chosen]", form);
+    const boxes = all("[data-permissions] input", form);
+    if (place) place.textContent = `${boxes.filter((box) => box.checked).length} of ${boxes.length} chosen`;
+  }
+  document.addEventListener("input", (event) => {
+    const form = event.target.closest("form[data-submit], #edit");
+    if (!form) return;
+    // What is mended is wrong no longer; what is not yet filled in is not wrong yet.
+    if (event.target.matches("[name=name][aria-invalid]")) checkName(form);
+    const place = one("#permissions-error", form);
+    if (event.target.matches("[name=permissions]") && place && !place.hidden) checkPermissions(form);
+    count(form);
+  });
+  async function submit(form) {
+    const button = one("button[type=submit]", form);
+    if (button.getAttribute("aria-disabled") === "true") return;
+    if (one("input[name=name]", form)) {
+      const name = one("input[name=name]", form);
+      name.value = name.value.trim();
+    }
+    if (!check(form)) return;
+    one(":scope > [data-failure]", form)?.remove();
+    const words = [...button.childNodes];
+    button.setAttribute("aria-disabled", "true");
+    if (button.dataset.busy) button.replaceChildren(button.dataset.busy);
+    sending += 1;
+    try {
+      const answer = await post(form);
+      if (answer.status === 401) return void signIn(answer.page);
+      if ("swap" in form.dataset) swapMain(answer, form);
+      else {
+        const content = one("[data-dialog-body]", answer.page);
+        if (!content) return void location.assign(answer.url);
+        const holder = form.closest("[data-dialog-body]");
+        const inDialog = form.closest("dialog");
+        const fresh = taken(content);
+        if (inDialog) fill(fresh);
+        else {
+          holder.replaceWith(fresh);
+          prepare(fresh);
+        }
+        (one("[aria-invalid=true]", fresh) ?? one("h1", fresh)).focus();
+        listen();
+      }
+    } catch {
+      fail(form, "The service could not be reached. What you filled in is still here: try again. A form takes effect only once.");
+    } finally {
+      sending -= 1;
+      button.replaceChildren(...words);
+      button.removeAttribute("aria-disabled");
+    }
+  }
+  function swapMain(answer, form) {
+    const fresh = one("main", answer.page);
+    if (!fresh) return void location.assign(answer.url);
+    const scroll = scrollY;
+    const kept = taken(fresh);
+    one("main").replaceWith(kept);
+    document.title = answer.page.title;
+    if (answer.url !== location.href) history.replaceState(null, "", answer.url);
+    prepare(kept);
+    if (form.action.endsWith("/explain")) {
+      const invalid = one("[aria-invalid=true]", kept);
+      (invalid ?? one("#result", kept)).focus({ preventScroll: !invalid });
+      if (!invalid && innerWidth < 1024) one("#result", kept).scrollIntoView();
+      else if (!invalid) scrollTo(0, scroll);
+    } else {
+      scrollTo(0, 0);
+      (one("[aria-invalid=true]", kept) ?? kept).focus();
+    }
+    listen();
+  }
+
+  // --- The session has ended: sign in again, and nothing that was filled in is lost ---------------------------------------
+  let asking = null;
+  function signIn(page) {
+    if (asking) return;
+    const card = page && one("[data-sign-in-card]", page);
+    if (!card) return void location.reload();
+    asking = document.createElement("dialog");
+    asking.setAttribute("aria-labelledby", "sign-in-title");
+    document.body.append(asking);
+    const show = (from) => {
+      const fresh = taken(from);
+      const heading = one("h1", fresh);
+      heading.id = "sign-in-title";
+      heading.textContent = "Your session has ended";
+      const form = one("form", fresh);
+      one("[name=next]", form).value = location.pathname + location.search;
+      form.addEventListener("submit", async (event) => {
+        event.preventDefault();
+        event.stopPropagation();
+        try {
+          const answer = await post(form);
+          const again = one("[data-sign-in-card]", answer.page);
+          if (again) return void show(again);
+          await renew(answer.page);
+          asking.close();
+        } catch {
+          fail(form, "The service could not be reached. Try again.");
+        }
+      });
+      asking.replaceChildren(fresh);
+      one("[name=token]", form).focus();
+    };
+    asking.addEventListener("close", () => {
+      asking.remove();
+      asking = null;
+      listen();
+    });
+    asking.showModal();
+    show(card);
+  }
+  /** Gives every form a nonce of the new session. */
+  async function renew(page) {
+    const pages = [page];
+    if (dialog?.open && source) pages.push((await request("GET", source)).page);
+    for (const form of all("form")) {
+      const nonce = one("[name=nonce]", form);
+      const action = form.getAttribute("action");
+      if (!nonce || form.closest("[data-sign-in-card]")) continue;
+      for (const from of pages) {
+        const same = all("form", from).find(
+          (other) =>
+            other.getAttribute("action") === action &&
+            one("[name=permission]", other)?.value === one("[name=permission]", form)?.value,
+        );
+        const fresh = same && one("[name=nonce]", same);
+        if (fresh) nonce.value = fresh.value;
+      }
+    }
+  }

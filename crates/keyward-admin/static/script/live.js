@@ -1,0 +1,181 @@
+  // What updates itself, the search, and what is clicked and sent.
+
+  // --- Live regions --------------------------------------------------------------------------------------------------------
+  let events = null;
+  let listening = "";
+  let refreshing = null;
+  let again = false;
+  /** A region's markup, but for nonces, which are new in each answer. */
+  const plain = (region) => region.innerHTML.replace(/name="nonce" value="[^"]*"/g, "");
+  function renewRegion(old, fresh) {
+    const focused = old.contains(document.activeElement) ? document.activeElement : null;
+    if (focused?.matches("input, select, textarea")) return;
+    // What somebody fills in, and what is under way, stays.
+    if (all("form", old).some((form) => edited(form) || one("[aria-disabled=true]", form))) return;
+    const region = taken(fresh);
+    prepare(region);
+    // A receipt that is complete is not asked for again.
+    if ("receipt" in old.dataset && !("receipt" in region.dataset)) delete old.dataset.receipt;
+    old.className = region.className;
+    if (plain(old) === plain(region)) return;
+    const next = focused && after(focused);
+    old.replaceChildren(...region.childNodes);
+    if (focused) focusOn(next);
+  }
+  /** What the page is about is gone: its place is taken by a message. */
+  function gone(page) {
+    const message = one("[data-dialog-body]", page);
+    if (!message || dialog?.open) return;
+    const kept = taken(message);
+    kept.removeAttribute("data-dialog-body");
+    one("main").replaceChildren(kept);
+    document.title = page.title;
+    one("h1", kept)?.focus();
+  }
+  function refresh() {
+    // What changed after the page was asked for is not in its answer.
+    again = refreshing !== null;
+    refreshing ??= (async () => {
+      try {
+        const regions = all("main [data-live][id]:not([data-src])");
+        if (!regions.length) return;
+        const answer = await request("GET", location.href, null, live);
+        if (answer.status === 401) return void signIn(answer.page);
+        if (answer.status === 404) return void gone(answer.page);
+        if (answer.status !== 200) return;
+        document.title = answer.page.title;
+        for (const region of regions) {
+          const fresh = answer.page.getElementById(region.id);
+          if (fresh && region.isConnected) renewRegion(region, fresh);
+        }
+      } catch {
+        // The event source comes back when the service does, and asks again.
+      } finally {
+        refreshing = null;
+        if (again) refresh();
+      }
+    })();
+    return refreshing;
+  }
+  async function receipts() {
+    for (const region of all("[data-receipt][data-src]")) {
+      try {
+        const answer = await request("GET", region.dataset.src, null, live);
+        const fresh = answer.page.getElementById(region.id);
+        if (fresh) renewRegion(region, fresh);
+      } catch {
+        // As above.
+      }
+    }
+  }
+  function listen() {
+    const topic = one("main")?.dataset.events;
+    const receipt = all("[data-receipt]").map((region) => region.dataset.receipt).at(-1) ?? "";
+    const url = topic && !document.hidden ? `${base.pathname}settings/events?topic=${topic}&receipt=${receipt}` : "";
+    if (url === listening && events?.readyState !== EventSource.CLOSED) return;
+    events?.close();
+    listening = url;
+    events = url ? new EventSource(url) : null;
+    if (!events) return;
+    let lost = false;
+    events.addEventListener("open", () => {
+      if (lost) refresh();
+      lost = false;
+    });
+    events.addEventListener("error", () => (lost = true));
+    events.addEventListener("changed", () => refresh());
+    events.addEventListener("receipt", () => receipts());
+    events.addEventListener("ended", async () => {
+      events.close();
+      try {
+        const answer = await request("GET", location.href, null, live);
+        if (answer.status === 401) signIn(answer.page);
+      } catch {
+        // Nothing is lost: the next thing that is tried asks for it.
+      }
+    });
+  }
+  document.addEventListener("visibilitychange", () => {
+    listen();
+    if (!document.hidden) refresh();
+  });
+
+  // --- Search as one types -----------------------------------------------------------------------------------------------------
+  let typing = 0;
+  document.addEventListener("input", (event) => {
+    const form = event.target.closest("form[data-search]");
+    if (!form) return;
+    clearTimeout(typing);
+    typing = setTimeout(() => search(form), 200);
+  });
+  async function search(form) {
+    const url = new URL(form.action);
+    for (const [name, value] of new FormData(form)) if (value.trim()) url.searchParams.set(name, value);
+    history.replaceState(null, "", url);
+    await refreshing;
+    await refresh();
+  }
+
+  // --- What is clicked and sent ------------------------------------------------------------------------------------------------
+  document.addEventListener("click", (event) => {
+    const target = event.target.closest("a, button");
+    if (!target || event.defaultPrevented) return;
+    if (target.matches("a[data-open]")) {
+      if (event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+      event.preventDefault();
+      open(target);
+    } else if (target.matches("[data-close]")) {
+      if (target.closest("dialog")) {
+        event.preventDefault();
+        drafts.delete(source);
+        close();
+      } else if (!mayClose(document)) event.preventDefault();
+    } else if (target.matches("[data-copy]")) copy(target);
+    else if (target.matches("[data-ask-stay]")) {
+      target.closest("[data-ask]").hidden = true;
+      one("[data-copy=key]").focus();
+    } else if (target.matches("[data-ask-leave]")) {
+      const holder = shown();
+      if (holder) holder.dataset.copied = "1";
+      if (target.closest("dialog")) close({ force: true });
+      else location.assign(one("[data-close]").href);
+    }
+  });
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.matches("form[data-submit], form[data-swap]")) {
+      event.preventDefault();
+      submit(form);
+    } else if (form.matches("form[data-search]")) {
+      event.preventDefault();
+      clearTimeout(typing);
+      search(form);
+    }
+  });
+
+  function prepare(root) {
+    localTimes(root);
+    for (const element of all(".needs-script", root)) element.hidden = false;
+    // With the script these open a dialog in place: that is a button's work, and a link's without it.
+    for (const link of all("a[data-open]", root)) {
+      link.setAttribute("role", "button");
+      link.setAttribute("aria-haspopup", "dialog");
+    }
+    for (const link of all("dialog a[data-close]")) link.setAttribute("role", "button");
+    for (const form of all("form[data-submit], #edit", root)) count(form);
+    for (const frame of all(".table-frame", root)) frames.observe(frame);
+  }
+  // A frame that scrolls can be scrolled by keyboard; one that does not is no stop on the way.
+  const frames = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+      else target.removeAttribute("tabindex");
+    }
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== " " || !event.target.matches?.("a[role=button]")) return;
+    event.preventDefault();
+    event.target.click();
+  });
+  prepare(document);
+  listen();
