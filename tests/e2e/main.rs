@@ -9,11 +9,8 @@ mod identity;
 mod methods;
 mod observability;
 mod paths;
-<<<<<<< HEAD
-mod recipes;
-=======
 mod readme;
->>>>>>> main
+mod recipes;
 mod route_metadata;
 mod service;
 mod setup;
