@@ -6,6 +6,7 @@ use keyward_policy::checksum::{Checksum, contribution};
 use keyward_policy::digest::Digest;
 use keyward_policy::manifest::{Change, FORMAT, Live, LiveKey, Page};
 use keyward_policy::sync::{Answer, ManifestSync, Outcome, Request, RootId, Settings};
+use keyward_policy::timeline::{Enforcement, InlineKeys};
 use keyward_policy::timestamp::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -60,6 +61,7 @@ impl Store {
             store: format!("st_{}", self.generation).into(),
             since,
             revision,
+            mark: None,
             head: self.revision,
             more,
             keys: shown
@@ -220,7 +222,14 @@ impl Exchange {
 
 fn settings(number: u8) -> Settings {
     let token = (number & 8 != 0).then(|| "token".into());
-    Settings { realm: "r".into(), token, store: None, max_staleness: Some(MAX_STALENESS) }
+    Settings {
+        realm: "r".into(),
+        token,
+        store: None,
+        max_staleness: Some(MAX_STALENESS),
+        mode: Enforcement::Enforce,
+        inline_keys: InlineKeys::None,
+    }
 }
 
 /// Changes one byte, or cuts the page off.
