@@ -23,10 +23,16 @@ pub enum Fault {
     ForgedAcknowledgement,
     /// A VM that never comes back counts for ever.
     NothingForgets,
+    /// A process that starts after a failover takes the rows that it finds for all.
+    TrustsRows,
+    /// A table is given a page that was made before its row was written.
+    NothingRead,
+    /// Other replicas are told of contact after it was given.
+    NothingTold,
 }
 
 impl Fault {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::NoTimeline,
         Self::OneIdPerVm,
         Self::CountedLate,
@@ -37,6 +43,9 @@ impl Fault {
         Self::WallClocksDiffer,
         Self::ForgedAcknowledgement,
         Self::NothingForgets,
+        Self::TrustsRows,
+        Self::NothingRead,
+        Self::NothingTold,
     ];
 }
 
