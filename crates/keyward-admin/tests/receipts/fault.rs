@@ -25,14 +25,10 @@ pub enum Fault {
     NothingForgets,
     /// A process that starts after a failover takes the rows that it finds for all.
     TrustsRows,
-    /// A table is given a page that was made before its row was written.
-    NothingRead,
-    /// Other replicas are told of contact after it was given.
-    NothingTold,
 }
 
 impl Fault {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 11] = [
         Self::NoTimeline,
         Self::OneIdPerVm,
         Self::CountedLate,
@@ -44,8 +40,6 @@ impl Fault {
         Self::ForgedAcknowledgement,
         Self::NothingForgets,
         Self::TrustsRows,
-        Self::NothingRead,
-        Self::NothingTold,
     ];
 }
 

@@ -103,7 +103,7 @@ impl World {
         }
         self.copy = self.store.clone();
         // A store that is shared can fail over to a copy that lags behind; a file cannot.
-        let needs_sharing = [Fault::NoTimeline, Fault::WallClocksDiffer, Fault::TrustsRows, Fault::NothingTold];
+        let needs_sharing = [Fault::NoTimeline, Fault::WallClocksDiffer, Fault::TrustsRows];
         self.shared = self.dice.chance(60) || self.fault.is_some_and(|fault| needs_sharing.contains(&fault));
         self.is_promised = self.dice.chance(60);
         self.is_blind = self.dice.chance(15);
@@ -488,8 +488,7 @@ impl World {
         }
         let step = match sent.guard.as_ref().map_or_else(|| self.replicas[n].proxies.step(), PollGuard::step) {
             Step::Record if self.has(Fault::CountedLate) => Step::Ready,
-            Step::Tell if self.has(Fault::CountedLate) || self.has(Fault::NothingTold) => Step::Ready,
-            Step::Read if self.has(Fault::NothingRead) && self.as_of(n).is_some() => Step::Ready,
+            Step::Tell if self.has(Fault::CountedLate) => Step::Ready,
             step => step,
         };
         match step {
@@ -530,12 +529,7 @@ impl World {
         let arrived = sent.arrived.unwrap_or(as_of);
         if let (Ok((_, false, _)), Some(guard), false) = (&page, &sent.guard, self.has(Fault::CountedLate)) {
             guard.gives();
-            let is_ready = match guard.step() {
-                Step::Tell => self.has(Fault::NothingTold),
-                Step::Read => self.has(Fault::NothingRead),
-                step => step == Step::Ready,
-            };
-            if !is_ready {
+            if guard.step() != Step::Ready {
                 sent.is_due = true;
                 return self.goes_on((n, self.replicas[n].process), sent);
             }
