@@ -2,6 +2,8 @@
 
 use crate::process::{Process, free_port};
 use crate::programs::Module;
+use keyward_testbed::workspace;
+use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -79,12 +81,35 @@ impl Cluster {
         command
     }
 
+    /// A resource, or a list of them, as the API server has it.
+    pub fn get(&self, what: &[&str]) -> Value {
+        let output = succeed(self.kubectl(&["get", "--output", "json"]).args(what));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// A value of a Secret.
+    pub fn secret(&self, namespace: &str, name: &str, key: &str) -> String {
+        let template = format!("{{{{index .data \"{key}\" | base64decode}}}}");
+        let mut command = self.kubectl(&["get", "secret", name, "--namespace", namespace, "--output"]);
+        let output = succeed(command.arg(format!("go-template={template}")));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Writes the values of a Secret to files, as a kubelet does.
+    pub fn write_secret(&self, namespace: &str, name: &str, folder: &Path) {
+        fs::create_dir_all(folder).unwrap();
+        let secret = self.get(&["secret", name, "--namespace", namespace]);
+        for key in secret["data"].as_object().into_iter().flatten().map(|(key, _)| key) {
+            fs::write(folder.join(key), self.secret(namespace, name, key)).unwrap();
+        }
+    }
+
     /// Makes a namespace.
     pub fn make_namespace(&self, name: &str) {
         succeed(&mut self.kubectl(&["create", "namespace", name]));
     }
 
-    /// Applies a file, and waits until CRDs among it are served.
+    /// Applies a file, or all files of a folder.
     pub fn apply_file(&self, file: &Path) {
         let mut command = self.kubectl(&["apply", "--server-side", "--force-conflicts", "--filename"]);
         succeed(command.arg(file));
@@ -113,6 +138,17 @@ impl Cluster {
         let arguments = ["apply", "--server-side", "--force-conflicts", "--validate=strict", "--filename"];
         let output = self.kubectl(&arguments).arg(&file).output().unwrap();
         output.status.success().then_some(()).ok_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// Asks whether a shipped file would be taken as it is.
+    ///
+    /// # Panics
+    /// When it would not.
+    pub fn validate(&self, file: &str) {
+        let mut command = self.kubectl(&["apply", "--server-side", "--dry-run=server"]);
+        command.args(["--validate=strict", "--force-conflicts", "--filename"]);
+        let output = command.arg(workspace::root().join(file)).output().unwrap();
+        assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Deletes resources that were applied.

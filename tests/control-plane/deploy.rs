@@ -47,3 +47,30 @@ impl File {
         &self.text
     }
 }
+
+/// A file of the filter, which names the image in a registry.
+pub fn filter(name: &str, registry: SocketAddr, digest: &str) -> File {
+    File::read(name).with_image(registry, digest)
+}
+
+/// The documents of one kind.
+pub fn only_kind(text: &str, kind: &str) -> String {
+    let line = format!("\nkind: {kind}\n");
+    text.split("\n---\n").filter(|document| document.contains(&line)).collect::<Vec<_>>().join("\n---\n")
+}
+
+/// The YAML files in a folder of `deploy/`.
+pub fn files(folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(workspace::root().join("deploy").join(folder)).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut files: Vec<String> =
+        names.filter(|name| name.ends_with(".yaml")).map(|name| format!("deploy/{folder}/{name}")).collect();
+    files.sort();
+    files
+}
+
+/// Those of them that hold resources.
+pub fn resources(folder: &str) -> Vec<String> {
+    let is_resource = |file: &String| fs::read_to_string(workspace::root().join(file)).unwrap().contains("\nkind: ");
+    files(folder).into_iter().filter(is_resource).collect()
+}

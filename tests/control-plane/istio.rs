@@ -5,7 +5,9 @@ use crate::cluster::Cluster;
 use crate::deploy::File;
 use crate::process::{Process, free_address, free_port};
 use crate::programs::Module;
+use crate::proxy::Proxy;
 use keyward_testbed::http1;
+use keyward_testbed::service::EDGE_TOKEN;
 use serde_json::Value;
 use std::fs;
 use std::net::SocketAddr;
@@ -102,15 +104,13 @@ impl Istiod {
                 // No certificates are issued here.
                 .envs([("CREDENTIAL_FETCHER_TYPE", ""), ("JWT_POLICY", "none")])
                 .envs([("FILE_MOUNTED_CERTS", "true"), ("CA_PROVIDER", "none")])
+                // What a kubelet would do with the Secret of edge-token.yaml.
+                .env("KEYWARD_EDGE_TOKEN", EDGE_TOKEN)
                 // A registry on loopback has no TLS.
                 .env("WASM_INSECURE_REGISTRIES", "*"),
             &self.folder,
         );
-        let mut proxy = Proxy { process, admin };
-        proxy.process.wait_for("the agent's Envoy is ready", || {
-            http1::get(admin, "/ready", &[]).is_ok_and(|response| response.status == 200).then_some(())
-        });
-        proxy
+        Proxy::ready(process, admin)
     }
 }
 
@@ -121,27 +121,4 @@ fn mesh_config() -> String {
     let values: String = values.lines().map(|line| format!("{}\n", line.strip_prefix("  ").unwrap_or(line))).collect();
     // No workload certificates are issued here: with mutual TLS the clusters of services would wait for one.
     format!("enableAutoMtls: false\ndefaultConfig: {{controlPlaneAuthPolicy: NONE}}\n{values}")
-}
-
-/// An istio-agent and its Envoy.
-pub struct Proxy {
-    process: Process,
-    admin: SocketAddr,
-}
-
-impl Proxy {
-    /// Envoy's configuration as it runs, with the endpoints.
-    pub fn config_dump(&self) -> Value {
-        http1::get(self.admin, "/config_dump?include_eds", &[]).unwrap().json()
-    }
-
-    /// The statistics whose names match a regular expression, as Envoy prints them.
-    pub fn stats(&self, filter: &str) -> String {
-        http1::get(self.admin, &format!("/stats?usedonly&filter={filter}"), &[]).unwrap().text()
-    }
-
-    /// What the agent and Envoy wrote: logs and access log.
-    pub fn log(&self) -> String {
-        self.process.log()
-    }
 }

@@ -1,15 +1,18 @@
 //! The shipped Istio files, given to Istio.
 
 use crate::cluster::Cluster;
-use crate::deploy::File;
-use crate::istio::{Istiod, NAMESPACE, Proxy};
+use crate::deploy::{self, File, only_kind};
+use crate::dump::backstops;
+use crate::istio::{Istiod, NAMESPACE};
 use crate::process::{PATIENCE, free_port};
 use crate::programs::Module;
+use crate::proxy::Proxy;
+use crate::record;
 use crate::report::Report;
-use crate::stage::{self, HOST, OTHER_HOST, RECORDS, Stage, ask, wait_for_all};
+use crate::stage::{self, Door, HOST, OTHER_HOST, RECORDS, Stage, ask, wait_for_all};
 use keyward_testbed::service::EDGE_TOKEN;
 use keyward_testbed::{envoy, wait, workspace};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,12 +23,13 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 /// Everything that the checks have in hand.
 struct Istio {
+    module: Module,
     stage: Stage,
     proxy: Proxy,
     _istiod: Istiod,
     cluster: Cluster,
-    first: SocketAddr,
-    second: SocketAddr,
+    first: Door,
+    second: Door,
     _folder: workspace::TempDir,
 }
 
@@ -44,6 +48,7 @@ fn the_istio_files_do_what_they_say() {
     istio.check_injected_token(&mut report);
     istio.check_module_from_file(&mut report);
     report.finish();
+    record::keep_inputs(&istio.module, "istio");
 }
 
 impl Istio {
@@ -51,18 +56,18 @@ impl Istio {
         let folder = workspace::scratch("istio");
         let stage = Stage::start(SILENCE);
         let cluster = Cluster::start(folder.path());
-        let istiod = Istiod::start(module, &cluster, folder.path());
+        let istiod = Istiod::start(module.clone(), &cluster, folder.path());
         let (first, second) = (free_port(), free_port());
         cluster.apply(&surroundings(&stage, first, second));
         let labels = json!({"istio": "ingressgateway"});
         let proxy = istiod.start_proxy("gateway", "router", NAMESPACE, &labels, &envoy::binary());
-        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        Self { stage, proxy, _istiod: istiod, cluster, first: address(first), second: address(second), _folder: folder }
+        let (first, second) = (Door::plain(first), Door::plain(second));
+        Self { module, stage, proxy, _istiod: istiod, cluster, first, second, _folder: folder }
     }
 
     /// A file of the filter, which names the image and the gateway's port.
     fn filter(&self, name: &str) -> File {
-        filter(name, self.stage.registry.address(), &stage::digest())
+        deploy::filter(name, self.stage.registry.address(), &stage::digest())
     }
 
     /// Applies the files, runs the checks and deletes the files, the last one first.
@@ -81,15 +86,27 @@ impl Istio {
         self.stage.wait_for_status(self.second, None, 200);
     }
 
+    /// Keeps what istiod made of these files.
+    fn record(&self, case: &str, files: &[&str]) {
+        let files: Vec<String> = files.iter().map(|file| format!("istio/{file}")).collect();
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        let ports = [
+            (self.first.port, 80),
+            (self.second.port, 443),
+            (self.stage.service.address().port(), 8081),
+            (self.stage.records.address().port(), 8090),
+            (self.stage.other.address().port(), 8090),
+        ];
+        let limits = [IDLE_LIMIT, "30s"].map(|limit| format!("\"stream_idle_timeout\":\"{limit}\""));
+        let [short, long] = limits;
+        let mut replaced: Vec<_> = ports.map(|(from, to): (u16, u16)| (from.to_string(), to.to_string())).into();
+        replaced.push((short, long));
+        record::keep(&self.module, case, &self.proxy.config_dump(), &files, &replaced);
+    }
+
     fn check_schemas(&self, report: &mut Report) {
         report.check("the API server takes every file as it is shipped", || {
-            for file in resources() {
-                let mut command = self.cluster.kubectl(&["apply", "--server-side", "--dry-run=server"]);
-                let folder = workspace::root().join("deploy/istio");
-                command.args(["--validate=strict", "--force-conflicts", "--filename"]).arg(folder.join(&file));
-                let output = command.output().unwrap();
-                assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
-            }
+            deploy::resources("istio").iter().for_each(|file| self.cluster.validate(file));
         });
     }
 
@@ -109,7 +126,7 @@ impl Istio {
         });
         let (id, key) = self.stage.create_key("reader");
         self.with_files(&[plugin.text(), log.text(), backstop.text()], |istio| {
-            let Self { stage, proxy, first, second, cluster, .. } = istio;
+            let Self { stage, proxy, first, second, .. } = istio;
             report.check("gateway: a keyless request gets 401 key_missing", || stage.assert_keyless_is_refused(*first));
             report.check("gateway: the second listener is covered", || stage.assert_keyless_is_refused(*second));
             report.check("gateway: a key passes, and the application is told whose it is", || {
@@ -119,9 +136,14 @@ impl Istio {
             report.check("gateway: every VM polls the cluster of a service, the main thread's too", || {
                 stage.assert_every_vm_polls();
             });
+            report.check("gateway: the edge token is not in Envoy's configuration", || {
+                assert!(!proxy.config_dump().to_string().contains(EDGE_TOKEN));
+            });
             report.check("gateway: the backstop is right before the router of each listener", || {
                 assert_eq!(backstops(&proxy.config_dump()), 2);
             });
+            istio.record("gateway", &["gateway.yaml", "backstop.yaml", "access-log.yaml", "mesh-config.yaml"]);
+            let Self { stage, proxy, first, cluster, .. } = istio;
             report.check("gateway: the access log has the decision", || {
                 wait::until("an entry", PATIENCE, || {
                     let log = proxy.log();
@@ -154,7 +176,7 @@ impl Istio {
 
     fn check_failures(&mut self, report: &mut Report) {
         let backstop = File::read("istio/backstop.yaml");
-        let crashing = filter("istio/gateway.yaml", self.stage.registry.address(), &stage::failpoint_digest());
+        let crashing = deploy::filter("istio/gateway.yaml", self.stage.registry.address(), &stage::failpoint_digest());
         let (id, key) = self.stage.create_key("survivor");
         self.with_files(&[crashing.text(), backstop.text()], |istio| {
             let Self { stage, first, cluster, .. } = istio;
@@ -171,7 +193,7 @@ impl Istio {
                 }
                 stage.assert_key_passes(*first, &id, &key);
             });
-            let missing = filter("istio/gateway.yaml", stage.registry.address(), &"f".repeat(64));
+            let missing = deploy::filter("istio/gateway.yaml", stage.registry.address(), &"f".repeat(64));
             cluster.apply(missing.text());
             report.check(
                 "gateway: when the module is replaced by one that cannot be fetched, nothing passes unchecked",
@@ -180,7 +202,7 @@ impl Istio {
                 },
             );
         });
-        let missing = filter("istio/gateway.yaml", self.stage.registry.address(), &"f".repeat(64));
+        let missing = deploy::filter("istio/gateway.yaml", self.stage.registry.address(), &"f".repeat(64));
         self.with_files(&[missing.text()], |istio| {
             report.check(
                 "gateway: a module that cannot be fetched at all: 403, never 200, even without the backstop",
@@ -211,7 +233,7 @@ impl Istio {
 
     fn check_shared_by_host(&mut self, report: &mut Report) {
         let plugin = self.filter("istio/shared-gateway-host.yaml");
-        let port = format!("records.example.com:{}", self.first.port());
+        let port = format!("records.example.com:{}", self.first.port);
         let backstop = File::read("istio/shared-gateway-host-backstop.yaml")
             .with("records.example.com:8080", &port)
             .with("idle_timeout: 30s", &format!("idle_timeout: {IDLE_LIMIT}"));
@@ -237,7 +259,7 @@ impl Istio {
     }
 
     fn check_shared_by_port(&mut self, report: &mut Report) {
-        let port = self.second.port().to_string();
+        let port = self.second.port.to_string();
         let plugin = self.filter("istio/shared-gateway-port.yaml").with("number: 8443", &format!("number: {port}"));
         let backstop = File::read("istio/shared-gateway-port-backstop.yaml")
             .with("portNumber: 8443", &format!("portNumber: {port}"));
@@ -278,12 +300,15 @@ impl Istio {
         let plugin = self
             .filter("istio/gateway.yaml")
             .with("cluster: outbound|8081||keyward.keyward.svc.cluster.local", "cluster: keyward_admin")
-            .with(&format!("      token: {EDGE_TOKEN}\n"), "");
+            .with("      token_env: KEYWARD_EDGE_TOKEN\n", "");
         let (id, key) = self.stage.create_key("injected");
         self.with_files(&[files.text(), plugin.text()], |istio| {
             report.check("edge-token-injector.yaml: Envoy adds the token, and keys arrive", || {
                 istio.stage.assert_keyless_is_refused(istio.first);
                 istio.stage.assert_key_passes(istio.first, &id, &key);
+            });
+            report.check("edge-token-injector.yaml: the token is not in Envoy's configuration", || {
+                assert!(!istio.proxy.config_dump().to_string().contains(EDGE_TOKEN));
             });
         });
     }
@@ -291,9 +316,7 @@ impl Istio {
     fn check_module_from_file(&mut self, report: &mut Report) {
         let module = workspace::root().join("target/dist/keyward.wasm");
         let shipped = "oci://registry.example.com/keyward@sha256:0000000000000000000000000000000000000000000000000000000000000000";
-        let plugin = File::read("istio/gateway.yaml")
-            .with(shipped, &format!("file://{}", module.display()))
-            .with("REPLACE-WITH-AN-EDGE-TOKEN", EDGE_TOKEN);
+        let plugin = File::read("istio/gateway.yaml").with(shipped, &format!("file://{}", module.display()));
         let (id, key) = self.stage.create_key("from a file");
         self.with_files(&[plugin.text()], |istio| {
             report.check("a module by file:// needs no registry", || {
@@ -307,51 +330,6 @@ impl Istio {
     fn knows(&self, crd: &str) -> bool {
         self.cluster.kubectl(&["get", "crd", crd]).output().unwrap().status.success()
     }
-}
-
-/// A file of the filter, with the image and the edge token.
-fn filter(name: &str, registry: SocketAddr, digest: &str) -> File {
-    File::read(name).with_image(registry, digest).with("REPLACE-WITH-AN-EDGE-TOKEN", EDGE_TOKEN)
-}
-
-/// How many filter chains have the backstop right before the router.
-fn backstops(dump: &Value) -> usize {
-    let listeners = find_all(dump, "active_state");
-    let chains = listeners.into_iter().flat_map(|state| find_all(state, "http_filters"));
-    let covered = |filters: &&Value| {
-        let names: Vec<_> = filters.as_array().into_iter().flatten().map(|filter| &filter["name"]).collect();
-        names.windows(2).any(|pair| *pair[0] == "keyward_backstop" && *pair[1] == "envoy.filters.http.router")
-    };
-    chains.filter(covered).count()
-}
-
-/// Every value under a field of that name, however deep.
-fn find_all<'a>(value: &'a Value, field: &str) -> Vec<&'a Value> {
-    match value {
-        Value::Object(fields) => fields
-            .iter()
-            .flat_map(|(name, inner)| if name == field { vec![inner] } else { find_all(inner, field) })
-            .collect(),
-        Value::Array(items) => items.iter().flat_map(|item| find_all(item, field)).collect(),
-        _ => Vec::new(),
-    }
-}
-
-/// The documents of one kind.
-fn only_kind(text: &str, kind: &str) -> String {
-    let line = format!("\nkind: {kind}\n");
-    text.split("\n---\n").filter(|document| document.contains(&line)).collect::<Vec<_>>().join("\n---\n")
-}
-
-/// The files in `deploy/istio` that hold resources.
-fn resources() -> Vec<String> {
-    let folder = workspace::root().join("deploy/istio");
-    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let is_resource =
-        |name: &String| name.ends_with(".yaml") && File::read(&format!("istio/{name}")).text().contains("\nkind: ");
-    let mut names: Vec<String> = names.filter(is_resource).collect();
-    names.sort();
-    names
 }
 
 /// The services, a gateway with two listeners, and the routes that the shipped files change.

@@ -5,10 +5,16 @@
 
 mod cluster;
 mod deploy;
+mod dump;
+mod envoy_gateway;
+mod envoy_gateway_checks;
 mod istio;
 mod istio_checks;
+mod pod;
 mod process;
 mod programs;
+mod proxy;
+mod record;
 mod registry;
 mod report;
 mod stage;

@@ -5,8 +5,10 @@ use keyward_testbed::http1::{self, Response};
 use keyward_testbed::service::{Service, Setup};
 use keyward_testbed::upstream::{Received, Upstream};
 use keyward_testbed::{wait, workspace};
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// The protected host in the shipped files.
@@ -56,7 +58,7 @@ impl Stage {
     }
 
     /// A keyless request is answered by the filter, in every worker.
-    pub fn assert_keyless_is_refused(&self, gateway: SocketAddr) {
+    pub fn assert_keyless_is_refused(&self, gateway: Door) {
         wait_for_all("401 key_missing from every worker", || {
             let response = ask(gateway, HOST, RECORDS, &[])?;
             (response.status == 401 && response.json()["code"] == "key_missing").then_some(())
@@ -64,7 +66,7 @@ impl Stage {
     }
 
     /// A key passes in every worker; the application is told whose it is and does not see it.
-    pub fn assert_key_passes(&self, gateway: SocketAddr, id: &str, key: &str) {
+    pub fn assert_key_passes(&self, gateway: Door, id: &str, key: &str) {
         wait_for_all("200 from every worker", || {
             self.records.take();
             let spoofed = [("x-api-key", key), ("x-api-key-id", "somebody-else")];
@@ -81,7 +83,7 @@ impl Stage {
     }
 
     /// After the receipt of its deletion a key is refused by every worker, without waiting.
-    pub fn assert_deletion_holds(&self, gateway: SocketAddr, id: &str, key: &str) {
+    pub fn assert_deletion_holds(&self, gateway: Door, id: &str, key: &str) {
         let (_, receipt) =
             self.service.admin().unwrap().send("DELETE", &format!("/v1/keys/{id}?wait=10s"), "").unwrap();
         for _ in 0..BOTH_WORKERS {
@@ -96,7 +98,7 @@ impl Stage {
     }
 
     /// Waits until both workers answer with this status.
-    pub fn wait_for_status(&self, gateway: SocketAddr, key: Option<&str>, status: u16) {
+    pub fn wait_for_status(&self, gateway: Door, key: Option<&str>, status: u16) {
         let headers: Vec<_> = key.map(|key| ("x-api-key", key)).into_iter().collect();
         wait_for_all(&format!("{status} from every worker"), || {
             (ask(gateway, HOST, RECORDS, &headers)?.status == status).then_some(())
@@ -104,7 +106,7 @@ impl Stage {
     }
 
     /// For a time, whatever is asked, nothing reaches the application.
-    pub fn assert_nothing_passes(&self, gateway: SocketAddr, key: Option<&str>, rounds: usize) {
+    pub fn assert_nothing_passes(&self, gateway: Door, key: Option<&str>, rounds: usize) {
         let headers: Vec<_> = key.map(|key| ("x-api-key", key)).into_iter().collect();
         for _ in 0..rounds {
             if let Some(response) = ask(gateway, HOST, RECORDS, &headers) {
@@ -115,10 +117,59 @@ impl Stage {
     }
 }
 
+/// A listener of a gateway, on loopback.
+#[derive(Debug, Clone, Copy)]
+pub struct Door {
+    /// The port.
+    pub port: u16,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+}
+
+impl Door {
+    /// A listener without TLS.
+    pub fn plain(port: u16) -> Self {
+        Self { port, tls: false }
+    }
+
+    /// A listener with TLS.
+    pub fn tls(port: u16) -> Self {
+        Self { port, tls: true }
+    }
+}
+
 /// A request to a host. `None` when the gateway does not answer.
-pub fn ask(gateway: SocketAddr, host: &str, target: &str, headers: &[(&str, &str)]) -> Option<Response> {
+pub fn ask(gateway: Door, host: &str, target: &str, headers: &[(&str, &str)]) -> Option<Response> {
     let headers: Vec<_> = [("host", host)].into_iter().chain(headers.iter().copied()).collect();
-    http1::get(gateway, target, &headers).ok()
+    if gateway.tls {
+        return ask_by_tls(gateway.port, host, target, &headers);
+    }
+    http1::get(SocketAddr::from(([127, 0, 0, 1], gateway.port)), target, &headers).ok()
+}
+
+/// The same by TLS, whoever signed the certificate.
+fn ask_by_tls(port: u16, host: &str, target: &str, headers: &[(&str, &str)]) -> Option<Response> {
+    let mut request = format!("GET {target} HTTP/1.1\r\nconnection: close\r\n");
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str("\r\n");
+    let mut client = Command::new("openssl")
+        .args(["s_client", "-quiet", "-connect", &format!("127.0.0.1:{port}"), "-servername", host])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    if let Some(input) = client.stdin.as_mut() {
+        // A client that could not connect has gone, and what it wrote says so.
+        let _ = input.write_all(request.as_bytes());
+    }
+    let output = client.wait_with_output().unwrap().stdout;
+    let at = output.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let (head, body) = output.split_at(at);
+    let status = std::str::from_utf8(head).ok()?.split(' ').nth(1)?.parse().ok()?;
+    Some(Response { status, headers: Vec::new(), body: body.get(4..)?.to_vec() })
 }
 
 /// Waits until `condition` holds for as many connections in a row as it takes to meet both workers.

@@ -1,5 +1,6 @@
 //! The filter in a real Envoy, in front of an upstream that records what reaches it.
 
+mod control_planes;
 mod deploy;
 mod failures;
 mod grpc;
@@ -9,6 +10,7 @@ mod methods;
 mod observability;
 mod paths;
 mod readme;
+mod recipes;
 mod route_metadata;
 mod service;
 mod setup;

@@ -5,10 +5,11 @@
 use crate::{build, oci, sbom, workspace};
 use anyhow::{Context as _, Result};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The folder of the image layout in `target/dist`.
 const IMAGE: &str = "image";
+const MODULE: &str = "keyward.wasm";
 const BILL_OF_MATERIALS: &str = "keyward.wasm.cdx.json";
 const CHECKSUMS: &str = "SHA256SUMS";
 const REPOSITORY: &str = "registry.example.com/keyward";
@@ -18,11 +19,17 @@ pub struct Arguments {
     /// Repository that the image will be pushed to; it appears only in the printed lines
     #[arg(long, default_value = REPOSITORY)]
     repository: String,
+    /// Package this module instead of building one
+    #[arg(long, value_name = "FILE")]
+    module: Option<PathBuf>,
+    /// Write to this folder instead of target/dist
+    #[arg(long, value_name = "FOLDER")]
+    output: Option<PathBuf>,
 }
 
 impl Default for Arguments {
     fn default() -> Self {
-        Self { repository: REPOSITORY.to_owned() }
+        Self { repository: REPOSITORY.to_owned(), module: None, output: None }
     }
 }
 
@@ -31,20 +38,24 @@ impl Default for Arguments {
 /// # Errors
 /// When the module cannot be built or a file cannot be written.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let module = build::shipped_module()?;
+    let module = arguments.module.clone().map_or_else(build::shipped_module, Ok)?;
     let bytes = fs::read(&module).with_context(|| format!("cannot read {}", workspace::shown(&module)))?;
-    let dist = workspace::dist();
+    let dist = arguments.output.clone().unwrap_or_else(workspace::dist);
+    fs::create_dir_all(&dist).with_context(|| format!("cannot make {}", workspace::shown(&dist)))?;
+    if module != dist.join(MODULE) {
+        write(&dist.join(MODULE), &bytes)?;
+    }
     let version = env!("CARGO_PKG_VERSION");
     let image = oci::write_layout(&dist.join(IMAGE), &bytes, version)?;
     write(&dist.join(BILL_OF_MATERIALS), sbom::of_module(&bytes)?.as_bytes())?;
     write(&dist.join(CHECKSUMS), checksums(&dist)?.as_bytes())?;
-    println!("{}", announcement(&arguments.repository, version, &oci::sha256(&bytes), &image));
+    println!("{}", announcement(arguments, &dist, version, &oci::sha256(&bytes), &image));
     Ok(())
 }
 
 /// Returns a line for each file of the release, in the form that `sha256sum --check` reads.
 fn checksums(dist: &Path) -> Result<String> {
-    let mut names = vec!["keyward.wasm".to_owned(), BILL_OF_MATERIALS.to_owned()];
+    let mut names = vec![MODULE.to_owned(), BILL_OF_MATERIALS.to_owned()];
     names.extend(oci::files(&dist.join(IMAGE))?.iter().map(|name| format!("{IMAGE}/{name}")));
     names.sort_unstable();
     let mut text = String::new();
@@ -55,19 +66,21 @@ fn checksums(dist: &Path) -> Result<String> {
     Ok(text)
 }
 
-fn announcement(repository: &str, version: &str, file: &str, image: &str) -> String {
+fn announcement(arguments: &Arguments, dist: &Path, version: &str, file: &str, image: &str) -> String {
+    let (dist, repository) = (workspace::shown(dist), &arguments.repository);
     format!(
         "
-target/dist/keyward.wasm           the module, for plain Envoy and for file:// and http(s):// addresses
-target/dist/{IMAGE}                  the module as an OCI image, for oci:// addresses
-target/dist/{BILL_OF_MATERIALS}  what it is made of (CycloneDX)
-target/dist/{CHECKSUMS}             checksums: (cd target/dist && sha256sum --check {CHECKSUMS})
+In {dist}:
+  {MODULE}           the module, for plain Envoy and for file:// and http(s):// addresses
+  {IMAGE}                  the module as an OCI image, for oci:// addresses
+  {BILL_OF_MATERIALS}  what it is made of (CycloneDX)
+  {CHECKSUMS}             checksums: (cd {dist} && sha256sum --check {CHECKSUMS})
 
 Digest of the image's manifest (oci://)            {image}
 Digest of the module's file (file://, http(s)://)  {file}
 
 Push the image:
-  skopeo copy oci:target/dist/{IMAGE}:{version} docker://{repository}:{version}
+  skopeo copy oci:{dist}/{IMAGE}:{version} docker://{repository}:{version}
 
 deploy/istio, WasmPlugin:
   url: oci://{repository}@sha256:{image}
@@ -76,8 +89,7 @@ deploy/istio, TrafficExtension:
     url: oci://{repository}@sha256:{image}
 
 deploy/envoy-gateway, EnvoyExtensionPolicy:
-        url: {repository}:{version}
-        sha256: {image}"
+        url: {repository}@sha256:{image}"
     )
 }
 

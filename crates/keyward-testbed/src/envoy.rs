@@ -9,6 +9,7 @@ use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// How long a start may take on a busy machine.
@@ -31,6 +32,22 @@ fn in_venv() -> Option<PathBuf> {
     let libraries = std::fs::read_dir(workspace::root().join("target/venv/lib")).ok()?;
     let binaries = libraries.flatten().map(|python| python.path().join("site-packages/envoy/_bin/envoy"));
     binaries.into_iter().find(|file| file.is_file())
+}
+
+/// Returns the version of the binary, without the patch release.
+///
+/// # Panics
+/// When it does not say.
+pub fn version() -> (u32, u32) {
+    static VERSION: OnceLock<Option<(u32, u32)>> = OnceLock::new();
+    let read = || {
+        let output = Command::new(binary()).arg("--version").output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        // <path> version: <commit>/<version>/…
+        let mut numbers = text.split_once("version: ")?.1.split('/').nth(1)?.split('.').map(str::parse);
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    };
+    VERSION.get_or_init(read).unwrap_or_else(|| panic!("Envoy does not say its version"))
 }
 
 /// A running Envoy; killed with the value. Its log is printed where the test panics.

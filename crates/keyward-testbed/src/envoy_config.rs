@@ -1,6 +1,6 @@
 //! Envoy configurations for tests: the shipped `envoy.yaml` with this run's addresses, or small ones made here.
 
-use crate::{artifacts, workspace};
+use crate::{artifacts, envoy, workspace};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -47,6 +47,15 @@ pub fn shipped_plugin() -> Value {
 /// The HTTP connection manager of the first listener.
 const HCM: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
 
+/// What adds the edge token to requests, in the cluster of the admin service.
+pub const INJECTOR: &str = "/typed_extension_protocol_options/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\
+                        /http_filters/0/typed_config/credential/typed_config";
+
+/// Returns whether Envoy itself can write `Bearer ` in front of the token: `header_value_prefix` came with 1.37.
+fn knows_the_prefix() -> bool {
+    envoy::version() >= (1, 37)
+}
+
 /// The shipped configuration for this run: free ports, the module under test, other clusters' addresses.
 #[derive(Debug, Clone)]
 pub struct Shipped {
@@ -66,6 +75,11 @@ impl Shipped {
 
     fn from_config(config: Value, upstream: SocketAddr) -> Self {
         let mut shipped = Self { config };
+        if !knows_the_prefix() {
+            // What the file tells users of an older Envoy to do.
+            let injector = shipped.cluster("keyward_admin").pointer_mut(INJECTOR);
+            injector.and_then(Value::as_object_mut).and_then(|injector| injector.remove("header_value_prefix"));
+        }
         shipped.set("/admin/address/socket_address/port_value", json!(0));
         shipped.set("/static_resources/listeners/0/address/socket_address/port_value", json!(0));
         shipped.set_cluster_address("records_api", upstream);
@@ -81,17 +95,15 @@ impl Shipped {
             std::fs::write(&file, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
             file
         };
-        let token = write("edge-token", token);
+        let token = write("edge-token", &if knows_the_prefix() { token.to_owned() } else { format!("Bearer {token}") });
         let secret = json!({"resources": [{
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             "name": "keyward_edge_token",
             "generic_secret": {"secret": {"filename": token, "watched_directory": {"path": folder}}},
         }]});
         let secret = write("edge-token.json", &secret.to_string());
-        let path = self.cluster("keyward_admin").pointer_mut(
-            "/typed_extension_protocol_options/envoy.extensions.upstreams.http.v3.HttpProtocolOptions/http_filters/0\
-             /typed_config/credential/typed_config/credential/sds_config/path_config_source/path",
-        );
+        let injector = self.cluster("keyward_admin").pointer_mut(INJECTOR);
+        let path = injector.and_then(|injector| injector.pointer_mut("/credential/sds_config/path_config_source/path"));
         *path.unwrap_or_else(|| panic!("envoy.yaml: the admin cluster has no credential injector")) = json!(secret);
         self
     }
@@ -273,9 +285,13 @@ pub fn bootstrap(listeners: &[Listener], clusters: Vec<Value>) -> Value {
             resource
         })
         .collect();
-    let clusters: Vec<Value> = listeners.iter().map(Listener::cluster).chain(clusters).collect();
+    of_resources(resources, listeners.iter().map(Listener::cluster).chain(clusters).collect())
+}
+
+/// A whole configuration with these listeners and clusters.
+pub fn of_resources(listeners: Vec<Value>, clusters: Vec<Value>) -> Value {
     let mut config = base();
-    config["static_resources"] = json!({"listeners": resources, "clusters": clusters});
+    config["static_resources"] = json!({"listeners": listeners, "clusters": clusters});
     config
 }
 

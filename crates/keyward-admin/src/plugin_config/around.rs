@@ -97,6 +97,7 @@ impl Lint<'_> {
                     "EnvoyExtensionPolicy" => self.extension_policy(value, spec, &place),
                     "EnvoyPatchPolicy" => self.patch_policy(spec, &place),
                     "Gateway" => self.gateway(value, spec, &place),
+                    "BackendTrafficPolicy" => self.backend_traffic_policy(spec, &place),
                     "ClientTrafficPolicy" => self.client_traffic_policy(spec, &place),
                     "HTTPRoute" | "GRPCRoute" => self.http_route(spec, &place),
                     _ => {}

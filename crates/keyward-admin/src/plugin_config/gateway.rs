@@ -10,10 +10,15 @@ use serde_json::Value;
 
 /// The first version with `timeout.http.streamIdleTimeout` of ClientTrafficPolicy.
 const STREAM_IDLE_TIMEOUT_SINCE: Version = Version(1, 5);
+/// The first version with the same of BackendTrafficPolicy.
+const ROUTE_IDLE_TIMEOUT_SINCE: Version = Version(1, 8);
+/// The first version with `mergeType` of EnvoyExtensionPolicy.
+const MERGE_TYPE_SINCE: Version = Version(1, 9);
 
 impl Lint<'_> {
     /// Checks an EnvoyExtensionPolicy.
     pub(super) fn extension_policy(&mut self, resource: &Value, spec: &Value, path: &str) {
+        self.exists_since(&spec["mergeType"], join(path, "mergeType"), MERGE_TYPE_SINCE);
         let mut ours = false;
         for (index, wasm) in list(&spec["wasm"]).iter().enumerate() {
             if !looks_like_ours(wasm, &wasm["config"]) {
@@ -24,6 +29,7 @@ impl Lint<'_> {
             if wasm["failOpen"] == true {
                 self.findings.warn(join(&place, "failOpen"), FAILS_OPEN, "use `false`");
             }
+            self.token_variable(wasm, &place);
             if !self.all.iter().any(|document| any(document, &reloads)) {
                 self.findings.warn(
                     &place,
@@ -57,19 +63,55 @@ impl Lint<'_> {
                     "`{}` takes the place of Keyward's policy on its route: the backstop refuses every request there",
                     text(&resource["metadata"]["name"])
                 ),
-                "set `mergeType` (Envoy Gateway 1.9), or put Keyward into this policy too",
+                format!("set `mergeType` (Envoy Gateway {MERGE_TYPE_SINCE}), or put Keyward into this policy too"),
             );
         }
     }
 
-    /// Checks an EnvoyPatchPolicy that adds the backstop.
+    /// Checks that the VM gets the variable that holds the edge token.
+    fn token_variable(&mut self, wasm: &Value, place: &str) {
+        let Some(name) = self.config.admin.as_ref().and_then(|admin| admin.token_env.as_deref()) else { return };
+        if !list(&wasm["env"]["hostKeys"]).iter().any(|key| text(key) == name) {
+            self.findings.error(
+                join(place, "env.hostKeys"),
+                format!("the VM does not get the variable `{name}` of `admin.token_env`: the admin service refuses the polls"),
+                format!("add `env: {{hostKeys: [{name}]}}`"),
+            );
+        }
+    }
+
+    /// Checks an EnvoyPatchPolicy: the patches that set the failure policy, and those that add the backstop.
     pub(super) fn patch_policy(&mut self, spec: &Value, path: &str) {
-        for (index, patch) in list(&spec["jsonPatches"]).iter().enumerate() {
-            let value = &patch["operation"]["value"];
+        let patches = list(&spec["jsonPatches"]);
+        for (index, patch) in patches.iter().enumerate() {
+            let operation = &patch["operation"];
+            let place = join(path, &format!("jsonPatches[{index}].operation"));
+            if reloads(operation) {
+                self.patched_filter(text(&operation["jsonPath"]), &join(&place, "jsonPath"));
+            }
+            let value = &operation["value"];
             if !backstop::is_in_force(value) {
                 continue;
             }
-            let place = join(path, &format!("jsonPatches[{index}].operation.value"));
+            let before_router = text(&operation["op"]) == "add"
+                && text(&operation["jsonPath"]).contains("envoy.filters.http.router")
+                && text(&operation["path"]).is_empty();
+            if !before_router {
+                self.findings.error(
+                    join(&place, "jsonPath"),
+                    "the backstop is not put right before the router: in front of Keyward it refuses every request",
+                    "use `op: add`, `jsonPath: \"..http_filters[?(@.name=='envoy.filters.http.router')]\"` and `path: \"\"`",
+                );
+            }
+            let reloaded = patches.iter().any(|other| other["name"] == patch["name"] && reloads(&other["operation"]));
+            if !reloaded && self.all.iter().any(|document| any(document, &reloads)) {
+                self.findings.warn(
+                    join(path, &format!("jsonPatches[{index}].name")),
+                    format!("the filter on the listener `{}` keeps FAIL_CLOSED", text(&patch["name"])),
+                    "add the patch that sets `failure_policy: FAIL_RELOAD` for this listener, too",
+                );
+            }
+            let place = join(&place, "value");
             for fault in backstop::faults(value) {
                 self.findings.error(join(&place, &fault.path), fault.message, fault.help);
             }
@@ -80,6 +122,31 @@ impl Lint<'_> {
                     "rename `rules` to `shadow_rules` while the mode is `shadow`",
                 );
             }
+        }
+    }
+
+    /// Checks that a patch of the filter finds the filter: its name is made of the policy's namespace and name.
+    fn patched_filter(&mut self, json_path: &str, place: &str) {
+        let names: Vec<String> = self
+            .all
+            .iter()
+            .filter(|document| document["kind"] == "EnvoyExtensionPolicy")
+            .flat_map(|policy| {
+                let metadata = &policy["metadata"];
+                let namespace = if metadata["namespace"].is_null() { "default" } else { text(&metadata["namespace"]) };
+                let name = format!("envoyextensionpolicy/{namespace}/{}/wasm/", text(&metadata["name"]));
+                let ours = list(&policy["spec"]["wasm"]).iter().enumerate();
+                let ours = ours.filter(|(_, wasm)| looks_like_ours(wasm, &wasm["config"]));
+                ours.map(move |(index, _)| format!("envoy.filters.http.wasm/{name}{index}"))
+            })
+            .collect();
+        if json_path.contains("http_filters") && !names.is_empty() && !names.iter().any(|name| json_path.contains(name))
+        {
+            self.findings.error(
+                place,
+                "no filter has this name: the patch changes nothing, and the filter keeps FAIL_CLOSED",
+                format!("the filter's name is `{}`", names.join("` or `")),
+            );
         }
     }
 
@@ -154,13 +221,25 @@ impl Lint<'_> {
 
     /// Checks the limits of a ClientTrafficPolicy against the stated version.
     pub(super) fn client_traffic_policy(&mut self, spec: &Value, path: &str) {
-        if let Some(version) = self.versions.envoy_gateway.filter(|version| *version < STREAM_IDLE_TIMEOUT_SINCE)
-            && !spec["timeout"]["http"]["streamIdleTimeout"].is_null()
+        let place = join(path, "timeout.http.streamIdleTimeout");
+        self.exists_since(&spec["timeout"]["http"]["streamIdleTimeout"], place, STREAM_IDLE_TIMEOUT_SINCE);
+    }
+
+    /// Checks the limits of a BackendTrafficPolicy against the stated version.
+    pub(super) fn backend_traffic_policy(&mut self, spec: &Value, path: &str) {
+        let place = join(path, "timeout.http.streamIdleTimeout");
+        self.exists_since(&spec["timeout"]["http"]["streamIdleTimeout"], place, ROUTE_IDLE_TIMEOUT_SINCE);
+    }
+
+    /// Checks that the stated version has a field, if the field is given.
+    fn exists_since(&mut self, field: &Value, place: String, since: Version) {
+        if let Some(version) = self.versions.envoy_gateway.filter(|version| *version < since)
+            && !field.is_null()
         {
             self.findings.error(
-                join(path, "timeout.http.streamIdleTimeout"),
+                place,
                 format!("Envoy Gateway {version} does not have this field"),
-                format!("use Envoy Gateway {STREAM_IDLE_TIMEOUT_SINCE} or later"),
+                format!("use Envoy Gateway {since} or later"),
             );
         }
     }

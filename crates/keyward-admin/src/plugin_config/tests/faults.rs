@@ -373,7 +373,8 @@ fn what_envoy_gateway_does_to_a_file_is_known() {
                      rules: {action: ALLOW, policies: {p: {principals: [{filter_state: {key: wasm.keyward.decision, string_match: \
                      {exact: allowed}}}]}}}}}";
         format!(
-            "---\nkind: EnvoyPatchPolicy\nspec: {{jsonPatches: [{{type: x, name: {name}, operation: {{op: add, value: {value}}}}}]}}\n"
+            "---\nkind: EnvoyPatchPolicy\nspec: {{jsonPatches: [{{type: x, name: {name}, operation: {{op: add, jsonPath: \
+             \"..http_filters[?(@.name=='envoy.filters.http.router')]\", path: '', value: {value}}}}}]}}\n"
         )
     };
     let all = |patches: &str| format!("{}{RELOAD}{gateway}{patches}", policy(CONFIG));
@@ -432,6 +433,67 @@ fn what_envoy_gateway_does_to_a_file_is_known() {
             "mergeType",
         ),
     ]);
+    let named = policy(CONFIG).replacen("spec:", "metadata: {name: k, namespace: a}\nspec:", 1);
+    let reload = |listener: &str, filter: &str| {
+        format!(
+            "---\nkind: EnvoyPatchPolicy\nspec: {{jsonPatches: [{{type: x, name: {listener}, operation: {{op: add, jsonPath: \
+             \"..http_filters[?(@.name=='{filter}')].typed_config.config\", path: /failure_policy, value: FAIL_RELOAD}}}}]}}\n"
+        )
+    };
+    let filter = "envoy.filters.http.wasm/envoyextensionpolicy/a/k/wasm/1";
+    let token = CONFIG
+        .replacen('{', "{admin: {cluster: c, token_env: KEYWARD_EDGE_TOKEN}, ", 1)
+        .replace("manifest: {keys: []}, ", "");
+    expect(&[
+        (
+            "the filter's name",
+            format!("{named}{}{}", reload("l", &filter.replace("/a/", "/b/")), patch("l")),
+            true,
+            "jsonPatches[0].operation.jsonPath",
+            "no filter has this name",
+            filter,
+        ),
+        (
+            "one listener without FAIL_RELOAD",
+            format!("{named}{}{}", reload("l", filter), patch("m")),
+            false,
+            "jsonPatches[0].name",
+            "the listener `m` keeps FAIL_CLOSED",
+            "for this listener",
+        ),
+        (
+            "order",
+            format!("{named}{}{}", reload("l", filter), patch("l").replace("http.router", "http.cors")),
+            true,
+            "jsonPatches[0].operation.jsonPath",
+            "not put right before the router",
+            "envoy.filters.http.router",
+        ),
+        (
+            "the variable of the token",
+            format!("{}{RELOAD}{}", policy(&token), patch("l")),
+            true,
+            "spec.wasm[1].env.hostKeys",
+            "does not get the variable `KEYWARD_EDGE_TOKEN`",
+            "hostKeys: [KEYWARD_EDGE_TOKEN]",
+        ),
+    ]);
+    let sound = format!("{named}{}{}", reload("l", filter), patch("l"));
+    assert_eq!(errors(&sound), Vec::<String>::new());
+    for (kind, field, since) in [
+        ("ClientTrafficPolicy", "timeout: {http: {streamIdleTimeout: 30s}}", Version(1, 5)),
+        ("BackendTrafficPolicy", "timeout: {http: {streamIdleTimeout: 30s}}", Version(1, 8)),
+        ("EnvoyExtensionPolicy", "mergeType: StrategicMerge", Version(1, 9)),
+    ] {
+        let text = format!("{sound}---\nkind: {kind}\nspec: {{{field}}}\n");
+        let of = |version| Options {
+            versions: Versions { envoy_gateway: Some(version), ..Versions::default() },
+            ..Options::default()
+        };
+        let before = of(Version(1, since.1 - 1));
+        expect_with(kind, &text, &before, true, "", "does not have this field", &format!("Envoy Gateway {since}"));
+        assert_eq!(check_with(&text, &of(since)).unwrap()[0].errors, []);
+    }
     let covered = all(&format!("{}{}", patch("a/g/https"), patch("tcp-80")));
     assert_eq!(errors(&covered), Vec::<String>::new());
 }

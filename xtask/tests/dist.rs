@@ -1,0 +1,56 @@
+//! What a release consists of is a function of the module's bytes and of the source.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// Packages `module` into `folder`. `shell` is a prefix of shell commands that change the surroundings.
+fn package(module: &Path, folder: &Path, shell: &str) -> BTreeMap<String, Vec<u8>> {
+    let script = format!("{shell} \"$@\"");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_xtask"), "dist", "--module"]).arg(module);
+    let output = command.arg("--output").arg(folder).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut files = BTreeMap::new();
+    read(folder, folder, &mut files);
+    files
+}
+
+fn read(root: &Path, folder: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read(root, &path, files);
+        } else {
+            let name = path.strip_prefix(root).unwrap().display().to_string();
+            files.insert(name, fs::read(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn time_user_umask_and_folder_leave_no_trace() {
+    let here = tempfile::tempdir().unwrap();
+    let there = tempfile::tempdir().unwrap();
+    let module = here.path().join("module.wasm");
+    fs::write(&module, b"\0asm\x01\0\0\0").unwrap();
+    let elsewhere = there.path().join("another name.wasm");
+    fs::copy(&module, &elsewhere).unwrap();
+    let first = package(&module, &here.path().join("out"), "umask 022; TZ=UTC exec");
+    let second = package(
+        &elsewhere,
+        &there.path().join("a longer name of a folder"),
+        "umask 077; unset HOSTNAME; export TZ=Asia/Tokyo LC_ALL=C USER=somebody LOGNAME=somebody; cd /; \
+         exec faketime '2031-02-03 04:05:06'",
+    );
+    let names: Vec<&String> = first.keys().collect();
+    assert_eq!(names, second.keys().collect::<Vec<_>>());
+    assert!(names.iter().any(|name| name.starts_with("image/blobs/sha256/")), "{names:?}");
+    for (name, bytes) in &first {
+        assert!(second[name] == *bytes, "{name} differs");
+    }
+    // The bytes do matter.
+    fs::write(&module, b"\0asm\x01\0\0\0\0\x02\x01a").unwrap();
+    assert_ne!(package(&module, &here.path().join("out"), "exec"), second);
+}
