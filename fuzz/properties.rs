@@ -22,7 +22,8 @@ pub fn configuration(data: &[u8]) {
             let again = Config::parse(data).expect("the same bytes are as good as before");
             assert_eq!(*config.routes, *again.routes);
             let head = RequestHead { method: b"GET", path: b"/a/b", host: b"a.example", headers: &[] };
-            let policy = Policy { config: &config, keys: Keys::choose(&config, None), route: RouteMetadata::Absent };
+            let policy =
+                Policy { config: &config, keys: Keys::choose(&config, None, None), route: RouteMetadata::Absent };
             let decision = decide(&policy, &head, Timestamp::from_unix_ms(0));
             assert!(decision.code != Code::Allowed, "there is no key in the request");
         }
@@ -91,7 +92,7 @@ pub fn head(data: &[u8]) {
             let text = HEAD_CONFIG.replace("SHA256", &Digest::of_key(KEY).to_hex());
             Config::parse(text.as_bytes()).expect("the configuration is valid")
         });
-        let policy = Policy { config, keys: Keys::choose(config, None), route: RouteMetadata::Absent };
+        let policy = Policy { config, keys: Keys::choose(config, None, None), route: RouteMetadata::Absent };
         let now = Timestamp::from_unix_ms(0);
         let decision = decide(&policy, &head, now);
         let has_key = data.windows(KEY.len()).any(|window| window == KEY) || data.contains(&b'%');

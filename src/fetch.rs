@@ -60,6 +60,7 @@ impl Source {
                         body: &body,
                         date: head.date,
                         retry_after: head.retry_after.map(Duration::from_secs),
+                        as_of: head.as_of,
                     }),
                     None => Outcome::NoAnswer,
                 };
@@ -121,7 +122,16 @@ impl Source {
             ("x-keyward-filter", env!("CARGO_PKG_VERSION")),
         ];
         headers.extend(authorization.as_deref().map(|value| ("authorization", value)));
-        headers.extend(max_staleness.as_deref().map(|value| ("x-keyward-max-staleness", value)));
+        let number = poll.map(|request| request.id.number().to_string());
+        if let (Some(request), Some(number), Some(max_staleness)) = (poll, &number, &max_staleness) {
+            headers.extend([
+                ("x-keyward-table", &*self.shared.table),
+                ("x-keyward-poll", number),
+                ("x-keyward-mode", request.mode.as_str()),
+                ("x-keyward-inline-keys", request.inline_keys.as_str()),
+                ("x-keyward-max-staleness", max_staleness),
+            ]);
+        }
         headers.extend(body.map(|_| ("content-type", "application/json")));
         host::http_call(&self.shared.cluster, headers, body, timeout).ok()
     }
@@ -160,6 +170,7 @@ struct Head<'a> {
     status: Option<u16>,
     date: Option<&'a str>,
     retry_after: Option<u64>,
+    as_of: Option<i64>,
 }
 
 impl<'a> Head<'a> {
@@ -171,6 +182,7 @@ impl<'a> Head<'a> {
                 b":status" => head.status = value.parse().ok(),
                 b"date" => head.date = Some(value),
                 b"retry-after" => head.retry_after = value.parse().ok(),
+                b"x-keyward-as-of" => head.as_of = value.parse().ok(),
                 _ => {}
             }
         }

@@ -100,7 +100,9 @@ fn run_with(plugin: &Plugin, may_hold: &dyn Fn() -> bool, headers: &Headers<'_>)
 #[cold]
 #[inline(never)]
 fn answer_readiness(config: &Config, keys: &Keys<'_>) -> Outcome {
-    let ready = !matches!(keys, Keys::Unavailable(_) | Keys::InlineOnly { .. }) || !config.needs_keys();
+    let ready =
+        !matches!(keys, Keys::Unavailable(_) | Keys::InlineOnly { .. } | Keys::InlineAfterFetched { why: Some(_), .. })
+            || !config.needs_keys();
     send(&reply::readiness(ready));
     Outcome::Answered
 }

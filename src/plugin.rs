@@ -61,7 +61,7 @@ impl Deref for Plugin {
 impl Plugin {
     /// Returns the keys that are usable now.
     pub fn keys<'a>(&'a self, source: Option<&'a Fetched<'a>>) -> Keys<'a> {
-        Keys::choose(&self.config, source.map(Fetched::table))
+        Keys::choose(&self.config, source.map(Fetched::table), source.and_then(Fetched::last_table))
     }
 }
 

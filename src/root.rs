@@ -71,7 +71,7 @@ impl RootContext for Root {
         let config = &compiled.config;
         let plugin = Rc::new(Plugin {
             counters: plugin::counters(),
-            source: config.admin.as_ref().map(|admin| Source::attach(admin, &config.realm)),
+            source: config.admin.as_ref().map(|admin| Source::attach(admin, config)),
             complained: Cell::new(false),
             compiled,
         });

@@ -7,11 +7,12 @@ use crate::host;
 use crate::node;
 use crate::telemetry::Telemetry;
 use crate::token;
-use keyward_policy::config::AdminConfig;
+use keyward_policy::config::{AdminConfig, Config, Mode, Use};
 use keyward_policy::decision::Decision;
 use keyward_policy::policy::Unavailable;
 use keyward_policy::sync::{ManifestSync, RequestId, RootId, Settings};
 use keyward_policy::table::KeyTable;
+use keyward_policy::timeline::{Enforcement, InlineKeys};
 use keyward_policy::timestamp::Timestamp;
 use keyward_policy::usage::UsageLog;
 use std::cell::{Cell, Ref, RefCell};
@@ -38,6 +39,8 @@ thread_local! {
 pub struct Shared {
     pub cluster: Box<str>,
     pub authority: Box<str>,
+    /// Names this table to the service. Nobody else knows it, so nobody else can acknowledge for it.
+    pub table: Box<str>,
     /// The name of the proxy, as a header's value.
     pub node: Box<str>,
     pub sync: RefCell<ManifestSync>,
@@ -58,13 +61,22 @@ pub struct Source {
 
 impl Source {
     /// Takes part in fetching from this service. Depends on nothing outside of the VM, so that it cannot fail.
-    pub fn attach(admin: &AdminConfig, realm: &str) -> Self {
+    pub fn attach(admin: &AdminConfig, config: &Config) -> Self {
         let shared = shared(admin);
         let settings = Settings {
-            realm: realm.into(),
+            realm: config.realm.clone(),
             token: token::of(admin),
             store: admin.store.clone(),
             max_staleness: admin.max_staleness,
+            mode: match config.mode {
+                Mode::Enforce => Enforcement::Enforce,
+                Mode::Shadow => Enforcement::Shadow,
+            },
+            inline_keys: match config.manifest.as_ref().map(|manifest| manifest.when) {
+                None => InlineKeys::None,
+                Some(Use::Fallback) => InlineKeys::Fallback,
+                Some(Use::Always) => InlineKeys::Always,
+            },
         };
         let root = shared.sync.borrow_mut().attach(settings.clone(), now());
         Self { shared, root, settings, calls: RefCell::default(), tick: Cell::default() }
@@ -103,6 +115,11 @@ impl Fetched<'_> {
     pub fn table(&self) -> Result<&KeyTable, Unavailable> {
         self.sync.keys(self.root, now())
     }
+
+    /// The last complete table, however old it is.
+    pub fn last_table(&self) -> Option<&KeyTable> {
+        self.sync.last_table()
+    }
 }
 
 /// A clock that never goes back.
@@ -127,6 +144,7 @@ fn shared(admin: &AdminConfig) -> Rc<Shared> {
         let shared = Rc::new(Shared {
             cluster: admin.cluster.clone(),
             authority: admin.authority.clone(),
+            table: format!("{:016x}{:016x}", host::random_u64(), host::random_u64()).into(),
             node: node::name(&node),
             sync: RefCell::new(ManifestSync::new(host::random_u64())),
             usage: RefCell::new(UsageLog::new(&vm)),

@@ -2,7 +2,7 @@
 
 use crate::host::Metric;
 use crate::metrics;
-use keyward_policy::sync::{Event, FAILURE_NAMES, Level, ManifestSync, Reason};
+use keyward_policy::sync::{Event, FailureKind, Level, ManifestSync, Reason};
 use std::cell::{Cell, OnceCell};
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ impl Telemetry {
         let failure = |name| (name, Metric::counter(&metrics::sync_failure_counter(name)));
         let started_over = |reason: Reason| (reason, Metric::counter(&metrics::started_over_counter(reason.name())));
         Self {
-            failures: FAILURE_NAMES.into_iter().map(failure).collect(),
+            failures: FailureKind::ALL.into_iter().map(|kind| failure(kind.name())).collect(),
             started_over: Reason::ALL.into_iter().map(started_over).collect(),
             loads: Metric::counter(metrics::LOADS),
             usage_dropped: Metric::counter(metrics::USAGE_DROPPED),

@@ -70,5 +70,5 @@ fn keys<'a>(config: &'a Config, table: Option<&'a KeyTable>, stale: bool) -> Key
         Some(table) => Ok(table),
         None => Err(Unavailable::NotYetLoaded),
     };
-    Keys::choose(config, config.admin.as_ref().map(|_| fetched))
+    Keys::choose(config, config.admin.as_ref().map(|_| fetched), table)
 }

@@ -72,7 +72,8 @@ impl Suite {
         let head = keys.len() as u64;
         let live = Live { count: head, checksum: Some(sum.to_string().into()) };
         let keys = keys.into_iter().map(Change::Live).collect();
-        Some(Page { format: FORMAT, store: "st_1".into(), since: 0, revision: head, head, more: false, keys, live })
+        let store = "st_1".into();
+        Some(Page { format: FORMAT, store, since: 0, revision: head, mark: None, head, more: false, keys, live })
     }
 }
 

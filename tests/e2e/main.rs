@@ -10,6 +10,7 @@ mod methods;
 mod observability;
 mod paths;
 mod readme;
+mod recipes;
 mod route_metadata;
 mod service;
 mod setup;

@@ -139,7 +139,8 @@ fn page_of(since: u64, head: u64, id: &str, text: &str, others: Option<Checksum>
     sum.add(contribution(&key));
     let live = Live { count: head, checksum: Some(sum.to_string().into()) };
     let (store, revision) = ("st_1".into(), since + 1);
-    let page = Page { format: FORMAT, store, since, revision, head, more: false, keys: vec![Change::Live(key)], live };
+    let keys = vec![Change::Live(key)];
+    let page = Page { format: FORMAT, store, since, revision, mark: None, head, more: false, keys, live };
     serde_json::to_value(page).unwrap()
 }
 

@@ -34,6 +34,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("KEYWARD_TLS_CLIENT_CA", "only clients with a certificate of this authority are served"),
     ("KEYWARD_PURGE_AFTER", "expired keys are deleted after this long; default 30d"),
     ("KEYWARD_TOMBSTONES_FOR", "deletes are remembered for this long; default 7d"),
+    ("KEYWARD_LONGEST_STALENESS", "no filter serves for longer than this without contact; default: no promise"),
     ("KEYWARD_MAX_WAITERS", "polls that may wait with one token; default 20000"),
     ("KEYWARD_MAX_CONNECTIONS", "connections served at once; default 50000"),
     ("KEYWARD_LOG", "error, warn, info, debug or trace; default info"),
@@ -208,6 +209,8 @@ impl Config {
         };
         settings.purge_after = period("KEYWARD_PURGE_AFTER", settings.purge_after);
         settings.tombstones_for = period("KEYWARD_TOMBSTONES_FOR", settings.tombstones_for);
+        let longest = |text: &str| duration::parse(text).map_err(|error| format!("`{text}` is {error}"));
+        settings.tables.longest_staleness = env.parse("KEYWARD_LONGEST_STALENESS", longest);
         let mut count = |name: &str, default: usize| {
             let parse = |text: &str| match text.parse() {
                 Ok(0) | Err(_) => Err(format!("`{text}` is no whole number above 0")),
@@ -316,11 +319,12 @@ mod tests {
             ("KEYWARD_KEY_PREFIX", "k w"),
             ("KEYWARD_PERMISSIONS", "/does/not/exist"),
             ("KEYWARD_PURGE_AFTER", "soon"),
+            ("KEYWARD_LONGEST_STALENESS", "never"),
             ("KEYWARD_MAX_WAITERS", "0"),
             ("KEYWARD_TLS_CERT", "cert.pem"),
         ])
         .unwrap_err();
-        assert_eq!(errors.len(), 8, "{errors:#?}");
+        assert_eq!(errors.len(), 9, "{errors:#?}");
         assert!(read(&[("KEYWARD_ADMIN_TOKEN", "same-for-both"), ("KEYWARD_EDGE_TOKEN", "same-for-both")]).is_err());
         for (token, why) in [("a", "at least 8"), ("two\nlines-of-it", "'\\n'"), ("with space", "' '")] {
             let InvalidConfig(errors) = read(&[("KEYWARD_ADMIN_TOKEN", token)]).unwrap_err();

@@ -166,7 +166,7 @@ impl Explainer {
         let loaded = self.fetched.as_ref().ok_or(Unavailable::NotYetLoaded);
         // Keys that were given are used even if the configuration names no admin service to fetch them from.
         let fetched = (self.config.admin.is_some() || self.fetched.is_some()).then_some(loaded);
-        Keys::choose(&self.config, fetched)
+        Keys::choose(&self.config, fetched, None)
     }
 }
 

@@ -219,7 +219,11 @@ fn a_vm_that_is_ahead_of_a_restored_store_has_applied_nothing_of_it() {
     assert_eq!((&deleted["applied"]["vms"], &deleted["applied"]["of"]), (&json!(0), &json!(1)));
     vm.poll(0, 0, "0s").ok(200);
     vm.poll(2, 2, "0s").ok(200);
-    assert_eq!(admin.get("/v1/proxies").ok(200)["nodes"][0]["vms"][0]["applied_revision"], 2);
+    // What it fetches now has a name of its own, and is a table of its own.
+    let listed = admin.get("/v1/proxies").ok(200);
+    let vms = listed["nodes"][0]["vms"].as_array().unwrap();
+    let applied: Vec<_> = vms.iter().map(|vm| vm["applied_revision"].as_u64().unwrap()).collect();
+    assert!(applied == [0, 2] || applied == [2, 0], "{listed}");
 }
 
 #[test]
@@ -256,7 +260,8 @@ fn a_vm_is_gone_when_its_own_limit_has_passed() {
     let admin = service.admin();
     admin.make("a");
     let mut vm = service.vm("vm-1");
-    vm.max_staleness = "1s".to_owned();
+    // Longer than it counts as in contact after its last answer.
+    vm.max_staleness = "10s".to_owned();
     let following = vm.follow();
     wait_for_states(&admin, (1, 0));
     drop(following);

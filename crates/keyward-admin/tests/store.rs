@@ -97,6 +97,8 @@ on_every_store!(
     cases::the_database_itself_keeps_the_audit_log,
     cases::a_new_identity_is_a_new_store_to_filters,
     cases::proxies_are_remembered,
+    cases::a_state_is_named_by_its_mark,
+    cases::a_list_is_confirmed_for_one_place,
     concurrency::no_reader_sees_a_revision_before_an_earlier_one,
     concurrency::one_of_many_gets_the_name,
     lists::every_filter_in_every_order_and_direction,

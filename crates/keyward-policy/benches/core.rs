@@ -133,6 +133,7 @@ fn manifest(c: &mut Criterion) {
         since: 0,
         revision: u64::from(PAGE),
         head: 1_000_000,
+        mark: None,
         more: true,
         keys: (0..PAGE).map(|number| Change::Live(live(number))).collect(),
         live: Live { count: 1_000_000, checksum: None },

@@ -26,5 +26,6 @@ pub mod rule;
 mod sha256x4;
 pub mod sync;
 pub mod table;
+pub mod timeline;
 pub mod timestamp;
 pub mod usage;

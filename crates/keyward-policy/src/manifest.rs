@@ -4,6 +4,7 @@
 //! allocation per key. What is read here is the shape; whether a page may be applied is decided by
 //! the sync state machine.
 
+use crate::timeline::Mark;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
@@ -23,6 +24,9 @@ pub struct Page<'a> {
     pub since: u64,
     /// The revision to ask from next.
     pub revision: u64,
+    /// The mark of `revision`, where `more` is false. `None` means that the service is older than marks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<Mark>,
     /// The newest revision of the store when the page was made.
     pub head: u64,
     /// Whether there is more to fetch before the table is complete.

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Use};
 use crate::digest::Digest;
-use crate::key::KeyRef;
+use crate::key::{KeyId, KeyRef};
 use crate::rule::Access;
 use crate::table::KeyTable;
 
@@ -36,6 +36,17 @@ pub enum Keys<'a> {
         /// Why there is no usable fetched manifest.
         why: Unavailable,
     },
+    /// The fetched manifest is too old. The inline keys work, but those whose id has the form that the admin service gives
+    /// are copies of its keys: they answer only as the last fetched manifest says. Otherwise a key that was deleted or
+    /// regenerated would come back with the first outage.
+    InlineAfterFetched {
+        /// The keys of `manifest.keys`.
+        inline: &'a KeyTable,
+        /// The last fetched manifest.
+        last: &'a KeyTable,
+        /// Why the last one may not be used. `None` means that other keys count as unknown (`use: fallback`).
+        why: Option<Unavailable>,
+    },
     /// There is no usable manifest at all.
     Unavailable(Unavailable),
 }
@@ -61,15 +72,23 @@ impl<'a> Keys<'a> {
     /// Chooses the keys that answer. This is the only place that says which keys do.
     ///
     /// `fetched` is the table of the admin service, or why it may not be used; `None` means that the configuration
-    /// names no admin service.
+    /// names no admin service. `last` is the last complete table of the admin service, however old it is.
     ///
     /// | fetched | no inline keys | `use: always` | `use: fallback` |
     /// | --- | --- | --- | --- |
     /// | a table | fetched | fetched, then inline | fetched |
     /// | not usable | none | inline; others are unknowable | inline |
+    /// | not usable, but there was one | none | inline, copies as `last` says; others are unknowable | inline, copies as `last` says |
     /// | no admin service | none | inline | inline |
-    pub fn choose(config: &'a Config, fetched: Option<Result<&'a KeyTable, Unavailable>>) -> Self {
+    pub fn choose(
+        config: &'a Config,
+        fetched: Option<Result<&'a KeyTable, Unavailable>>,
+        last: Option<&'a KeyTable>,
+    ) -> Self {
         let inline = config.manifest.as_ref().map(|manifest| (&*manifest.keys, manifest.when));
+        if let (Some(Err(why)), Some((inline, when)), Some(last)) = (fetched, inline, last) {
+            return Self::InlineAfterFetched { inline, last, why: (when == Use::Always).then_some(why) };
+        }
         match (fetched, inline) {
             (Some(Ok(fetched)), Some((inline, Use::Always))) => Self::FetchedThenInline { fetched, inline },
             (Some(Ok(fetched)), _) => Self::Table(fetched),
@@ -86,9 +105,21 @@ impl<'a> Keys<'a> {
         match self {
             Self::Table(table) => found(table.get(digest)),
             Self::FetchedThenInline { fetched, inline } => found(fetched.get(digest).or_else(|| {
-                // A fetched key replaces the inline key with its id, also when it was regenerated.
-                inline.get(digest).filter(|key| !fetched.contains_id(key.id.as_str(&mut [0; 20])))
+                // A fetched key replaces the inline key with its id, also when it was regenerated. An inline key whose id
+                // has the service's form is a copy of one of its keys: where the service has none, it was deleted.
+                let is_own = |key: &KeyRef<'_>| match key.id {
+                    KeyId::Packed(_) => false,
+                    KeyId::Text(id) => !fetched.contains_id(id),
+                };
+                inline.get(digest).filter(is_own)
             })),
+            Self::InlineAfterFetched { inline, last, why } => {
+                let key = inline.get(digest).and_then(|key| match key.id {
+                    KeyId::Packed(_) => last.get(digest).filter(|held| held.id == key.id),
+                    KeyId::Text(_) => Some(key),
+                });
+                key.map_or(why.map_or(Lookup::Unknown, Lookup::Unavailable), Lookup::Found)
+            }
             Self::InlineOnly { inline, why } => inline.get(digest).map_or(Lookup::Unavailable(why), Lookup::Found),
             Self::Unavailable(why) => Lookup::Unavailable(why),
         }
@@ -143,7 +174,7 @@ mod tests {
                 _ => "another table",
             }
         };
-        let cell = |config: &Config, fetched| is(config, Keys::choose(config, fetched)).to_owned();
+        let cell = |config: &Config, fetched| is(config, Keys::choose(config, fetched, None)).to_owned();
         let row = |fetched: Option<Result<_, _>>| [&none, &always, &fallback].map(|config| cell(config, fetched));
         assert_eq!(row(Some(Ok(&fetched))), ["fetched", "fetched, then inline", "fetched"]);
         assert_eq!(row(Some(Err(Unavailable::Stale))), ["stale", "inline only", "inline"]);

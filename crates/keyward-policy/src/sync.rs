@@ -29,16 +29,17 @@ mod roots;
 mod settings;
 
 pub use event::{Event, Level, Reason};
-pub use failure::{Failure, NAMES as FAILURE_NAMES};
+pub use failure::{Failure, FailureKind};
 pub use request::{Answer, MAX_PAGE_BYTES, Outcome, PAGE_CHANGES, PAGE_CHANGES_BESIDE, Request, RequestId};
 pub use roots::RootId;
 pub use settings::Settings;
 
 use crate::policy::Unavailable;
 use crate::table::{KeyTable, Staged};
+use crate::timeline::Mark;
 use crate::timestamp::Timestamp;
 use backoff::Random;
-use journal::Journal;
+use journal::{Journal, Trouble};
 use load::Load;
 use roots::Roots;
 use std::time::Duration;
@@ -58,9 +59,10 @@ const IDLE_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause between two loads that fail, and that a service can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Kinds of trouble beside the failures of polls, for the journal: this one, and the reasons to start over.
-const STALE: usize = 24;
-const STARTED_OVER: usize = 25;
+/// How many polls may follow each other at once although each brings a change, and how long it takes until another one
+/// may. A service that invents a revision with each answer is not asked thousands of times a second.
+const BURST: u32 = 32;
+const BURST_REFILL: Duration = Duration::from_millis(10);
 
 /// The fetched keys of one service, and what keeps them fresh.
 #[derive(Debug)]
@@ -74,6 +76,8 @@ pub struct ManifestSync {
     failures: u32,
     /// Loads begun anew since the table in use was last brought up to date.
     restarts: u32,
+    /// Up to when instant polls were paid for: each costs [`BURST_REFILL`], and up to [`BURST`] may be owed.
+    paid_until: Duration,
     retired: Vec<KeyTable>,
     journal: Journal,
     clock: Journal,
@@ -86,8 +90,14 @@ pub struct ManifestSync {
 struct InUse {
     store: Box<str>,
     revision: u64,
+    /// The mark of `revision`. `None` means that the service is older than marks.
+    mark: Option<Mark>,
     table: KeyTable,
+    /// A moment at which the table was up to date: no later than the service's own reading of the store.
     contact: Duration,
+    /// The limit of staleness that the service was told with the request that brought the contact. A longer one of a
+    /// later configuration holds only once the service knows it, for receipts go by what it knows.
+    told: Option<Duration>,
 }
 
 /// What the next answer is for.
@@ -109,6 +119,8 @@ struct Outstanding {
     /// Whether it asks what is newer than the table in use.
     follows: bool,
     wait: Duration,
+    /// The limit of staleness that the request tells.
+    told: Option<Duration>,
     sent_at: Duration,
     deadline: Duration,
 }
@@ -120,6 +132,8 @@ pub struct Position<'a> {
     pub store: &'a str,
     /// The revision that the table equals.
     pub revision: u64,
+    /// The mark of the revision. `None` means that the service is older than marks.
+    pub mark: Option<Mark>,
     /// How many keys it holds.
     pub keys: usize,
     /// When it was last known to be up to date.
@@ -137,6 +151,7 @@ impl ManifestSync {
             next_at: Duration::ZERO,
             failures: 0,
             restarts: 0,
+            paid_until: Duration::ZERO,
             retired: Vec::new(),
             journal: Journal::default(),
             clock: Journal::default(),
@@ -187,12 +202,17 @@ impl ManifestSync {
         let wait = if matches!(self.job, Job::Follow) && accepted { patience.wait() } else { Duration::ZERO };
         let timeout = wait + patience.for_answer();
         let request = self.request(since, base, wait, timeout, now);
+        // A shorter limit holds from the moment that the service may hear of it.
+        if let (Some(in_use), Some(limit)) = (&mut self.in_use, request.max_staleness) {
+            in_use.told = Some(in_use.told.map_or(limit, |told| told.min(limit)));
+        }
         self.outstanding = Some(Outstanding {
             id: request.id,
             root,
             since,
             follows: matches!(self.job, Job::Follow),
             wait,
+            told: request.max_staleness,
             sent_at: now,
             deadline: now + timeout + OVERDUE,
         });
@@ -227,11 +247,18 @@ impl ManifestSync {
         Ok(&in_use.table)
     }
 
+    /// The last complete table, however old it is. It says which copies of its keys in a configuration may answer, and
+    /// nothing else may be decided by it.
+    pub fn last_table(&self) -> Option<&KeyTable> {
+        self.in_use.as_ref().map(|in_use| &in_use.table)
+    }
+
     /// Where the table in use stands, whether it may be served or not.
     pub fn in_use(&self) -> Option<Position<'_>> {
         self.in_use.as_ref().map(|in_use| Position {
             store: &in_use.store,
             revision: in_use.revision,
+            mark: in_use.mark,
             keys: in_use.table.len(),
             contact: in_use.contact,
         })
@@ -267,7 +294,21 @@ impl ManifestSync {
         self.last_request += 1;
         let max_staleness = self.roots.longest_staleness(now);
         let limit = if self.loads_beside(now) { PAGE_CHANGES_BESIDE } else { PAGE_CHANGES };
-        Request { id: RequestId(self.last_request), since, base, limit, wait, timeout, max_staleness }
+        // Only where the table in use is at `since` is there a state to acknowledge.
+        let at = self.in_use.as_ref().filter(|in_use| in_use.revision == since && base == since);
+        let mark = at.filter(|_| !matches!(self.job, Job::Load(_))).and_then(|in_use| in_use.mark);
+        Request {
+            id: RequestId(self.last_request),
+            since,
+            base,
+            mark,
+            limit,
+            wait,
+            timeout,
+            max_staleness,
+            mode: self.roots.mode(now),
+            inline_keys: self.roots.inline_keys(now),
+        }
     }
 
     /// A request that only shows whether the service accepts a root's credential.
@@ -291,7 +332,8 @@ impl ManifestSync {
         let pause = self.random.pause(self.failures, longest).max(asked.unwrap_or_default().min(LONGEST_PAUSE));
         self.next_at = self.next_at.max(now + pause);
         let state = if self.in_use.is_some() { "the last good keys stay in use" } else { "no keys are loaded" };
-        self.journal.trouble(failure.number(), now, events, || format!("cannot fetch keys: {failure}; {state}"));
+        self.journal
+            .trouble(Trouble::Failed(failure.kind()), now, events, || format!("cannot fetch keys: {failure}; {state}"));
         events.push(Event::Failed(failure));
     }
 
@@ -303,8 +345,8 @@ impl ManifestSync {
             let pause = self.random.pause(self.restarts + 1, LONGEST_PAUSE);
             self.next_at = self.next_at.max(now + pause);
         }
-        let kind = STARTED_OVER + reason as usize;
-        self.journal.trouble(kind, now, events, || format!("all keys are loaded again: {}", reason.describe()));
+        let line = || format!("all keys are loaded again: {}", reason.describe());
+        self.journal.trouble(Trouble::StartedOver(reason), now, events, line);
         events.push(Event::StartedOver(reason));
     }
 
@@ -324,7 +366,7 @@ impl ManifestSync {
             let seconds = now.saturating_sub(in_use.contact).as_secs();
             let line =
                 || format!("no contact with the admin service for {seconds} s: fetched keys are refused from now on");
-            self.journal.trouble(STALE, now, events, line);
+            self.journal.trouble(Trouble::Stale, now, events, line);
         }
     }
 
@@ -338,15 +380,16 @@ impl ManifestSync {
                     "this clock ({wall}) and the admin service's ({date}) differ by {apart} s: keys expire by this one"
                 )
             };
-            self.clock.trouble(0, now, events, line);
+            self.clock.trouble(Trouble::Clock, now, events, line);
         } else {
-            self.clock.end(0);
+            self.clock.end(Trouble::Clock);
         }
     }
 }
 
 fn is_stale(in_use: &InUse, max_staleness: Option<Duration>, now: Duration) -> bool {
-    max_staleness.is_some_and(|max| now.saturating_sub(in_use.contact) >= max)
+    let limits = [max_staleness, in_use.told];
+    limits.into_iter().flatten().any(|max| now.saturating_sub(in_use.contact) >= max)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use keyward_policy::config::route_metadata;
 use keyward_policy::digest::Digest;
 use keyward_policy::manifest::{Change, FORMAT, Live, LiveKey, Page};
 use keyward_policy::sync::{Answer, ManifestSync, Outcome, Settings};
+use keyward_policy::timeline::{Enforcement, InlineKeys};
 use keyward_policy::timestamp::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -70,6 +71,7 @@ fn page(since: u64, count: u64) -> Vec<u8> {
         since,
         revision: count,
         head: count,
+        mark: None,
         more: false,
         keys: (since + 1..=count).map(key).map(Change::Live).collect(),
         live: Live { count, checksum: Some(sum.to_string().into()) },
@@ -184,7 +186,14 @@ proptest! {
 
     #[test]
     fn a_page_that_is_almost_right_counts_as_a_whole_or_not_at_all(first in edits(), second in edits(), loads in any::<bool>()) {
-        let settings = Settings { realm: "r".into(), token: None, store: None, max_staleness: None };
+        let settings = Settings {
+            realm: "r".into(),
+            token: None,
+            store: None,
+            max_staleness: None,
+            mode: Enforcement::Enforce,
+            inline_keys: InlineKeys::None,
+        };
         let mut sync = ManifestSync::new(1);
         let root = sync.attach(settings, Duration::ZERO);
         let good = page(0, 4);

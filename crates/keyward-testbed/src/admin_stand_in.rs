@@ -261,6 +261,7 @@ impl State {
             store: format!("st_{}", self.store).into(),
             since,
             revision,
+            mark: None,
             head: self.revision,
             more,
             keys: Vec::new(),

@@ -14,6 +14,9 @@ pub struct Arguments {
     /// One seed again, as a failure printed it; of the fleet's simulation, its seed
     #[arg(long)]
     seed: Option<u64>,
+    /// Receipts in place of the synchronisation of some
+    #[arg(long, conflicts_with = "fleet")]
+    receipts: bool,
     /// A fleet of proxies in place of the synchronisation of some
     #[arg(long)]
     fleet: bool,
@@ -26,7 +29,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return fleet::run(&arguments.of_fleet, arguments.seed.unwrap_or(1));
     }
     let mut command = sh::cargo();
-    command.args(["test", "--release", "--package", "keyward-policy", "--test", "simulation", "--", "--nocapture"]);
+    let (package, test) =
+        if arguments.receipts { ("keyward-admin", "receipts") } else { ("keyward-policy", "simulation") };
+    command.args(["test", "--release", "--package", package, "--test", test, "--", "--nocapture"]);
     command.env("KEYWARD_SIM_SEEDS", arguments.seeds.to_string());
     if let Some(seed) = arguments.seed {
         command.env("KEYWARD_SIM_SEED", seed.to_string());

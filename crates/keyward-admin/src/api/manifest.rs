@@ -8,10 +8,12 @@ use crate::service::feed::EncodedPage;
 use crate::service::manifest::Poll;
 use crate::service::proxies::PollHeaders;
 use axum::extract::{RawQuery, State};
-use axum::http::HeaderMap;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use keyward_policy::digest::Digest;
 use keyward_policy::duration;
+use keyward_policy::timeline::{Enforcement, InlineKeys};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +37,9 @@ pub(super) struct PageView {
     since: u64,
     /// Ask from there next.
     revision: u64,
+    /// The mark of `revision`; only where `more` is false.
+    #[schema(required = false, pattern = "^[0-9a-f]{16}$")]
+    mark: String,
     /// The newest revision of the store.
     head: u64,
     /// Whether there is more to fetch.
@@ -95,13 +100,18 @@ pub(super) struct LiveView {
         ("x-keyward-vm" = Option<String>, Header, description = "Which of its VMs; who sends none is not counted", max_length = 256),
         ("x-keyward-filter" = Option<String>, Header, description = "Version of the filter", max_length = 256),
         ("x-keyward-max-staleness" = Option<String>, Header, description = "How long it serves without contact: a duration, or `never`", max_length = 256),
+        ("mark" = Option<String>, Query, description = "The mark of `since`, where the table in use is at it: with it the poll acknowledges", pattern = "^[0-9a-f]{16}$"),
+        ("x-keyward-table" = Option<String>, Header, description = "Random bits that name the table of keys that is kept up to date", max_length = 256),
+        ("x-keyward-poll" = Option<String>, Header, description = "A number that rises with each poll of the table", max_length = 256),
+        ("x-keyward-mode" = Option<String>, Header, description = "`enforce` or `shadow`", max_length = 256),
+        ("x-keyward-inline-keys" = Option<String>, Header, description = "Whether the configuration has keys of its own: `none`, `fallback` or `always`", max_length = 256),
         ("x-keyward-realm" = Option<String>, Header, description = "Its realm", max_length = 256),
     ),
     responses(
         (status = 200, body = PageView),
         (status = 409, description = "`wrong_realm`", body = Problem, content_type = "application/problem+json"),
-        (status = 410, description = "`revision_compacted` or `revision_ahead`: start over at since=0", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_waiters`, or too many wrong tokens", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "`revision_compacted`, `revision_ahead` or `revision_forked`: start over at since=0", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_waiters`, `too_many_vms`, or too many wrong tokens", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn poll(
     Edge(caller): Edge,
@@ -112,11 +122,15 @@ pub(super) async fn poll(
     let mut query = Query::parse(query.as_deref());
     let (since, base, limit) = place(&mut query);
     let wait = query.duration("wait", LONGEST_WAIT).unwrap_or_default();
+    let mark = query.mark("mark");
     query.finish_open()?;
-    let poll = Poll { since, base, limit, wait, headers: poll_headers(&headers)? };
+    let poll = Poll { since, base, mark, limit, wait, headers: poll_headers(&headers)? };
     // What was needed to understand the request must not be kept by ten thousand that wait.
     drop(headers);
-    Ok(page(app.service.poll(&caller, poll).await?))
+    let (answer, as_of) = app.service.poll(&caller, poll).await?;
+    let mut answer = page(answer);
+    answer.headers_mut().insert("x-keyward-as-of", HeaderValue::from(as_of));
+    Ok(answer)
 }
 
 /// Fetch the live keys as digests
@@ -159,9 +173,15 @@ fn poll_headers(headers: &HeaderMap) -> Result<PollHeaders, Problem> {
     let text = |name: &str| -> Result<Option<String>, Problem> {
         let mut values = headers.get_all(name).iter();
         let Some(value) = values.next() else { return Ok(None) };
-        let wrong = || Problem::invalid_header(format!("`{name}` must be one text of at most {LONGEST_HEADER} bytes"));
-        if values.next().is_some() || value.len() > LONGEST_HEADER {
-            return Err(wrong());
+        if values.next().is_some() {
+            return Err(Problem::invalid_header(format!("`{name}` must be given once")));
+        }
+        if value.len() > LONGEST_HEADER {
+            // Names are given by whoever runs the proxy: a long one is no reason to leave a filter without its keys. Its
+            // start is kept for people, and the digest of all of it tells it from others.
+            let start: String = String::from_utf8_lossy(value.as_bytes()).chars().take(LONGEST_HEADER / 4).collect();
+            let digest = Digest::of_key(value.as_bytes()).to_hex();
+            return Ok(Some(format!("{start}~{}", digest.get(..16).unwrap_or_default())));
         }
         // Only names are told apart by these: an odd byte is no reason to leave a filter without its keys.
         Ok(Some(String::from_utf8_lossy(value.as_bytes()).into_owned()).filter(|text| !text.is_empty()))
@@ -170,6 +190,10 @@ fn poll_headers(headers: &HeaderMap) -> Result<PollHeaders, Problem> {
     Ok(PollHeaders {
         node: text("x-keyward-node")?,
         vm: text("x-keyward-vm")?,
+        table: text("x-keyward-table")?,
+        poll: text("x-keyward-poll")?.and_then(|text| text.parse().ok()),
+        mode: text("x-keyward-mode")?.and_then(|text| Enforcement::parse(&text)),
+        inline_keys: text("x-keyward-inline-keys")?.and_then(|text| InlineKeys::parse(&text)),
         realm: text("x-keyward-realm")?,
         filter: text("x-keyward-filter")?,
         // What is not understood is taken for no limit: a receipt must not promise too much.

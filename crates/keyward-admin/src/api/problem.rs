@@ -188,6 +188,11 @@ impl From<Error> for Problem {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_waiters", "Too many polls are waiting", detail)
                     .retry_after(5)
             }
+            Error::Forked(_) => Self::new(StatusCode::GONE, "revision_forked", "The store came another way", detail),
+            Error::TooManyTables(_) => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_vms", "Too many filter VMs", detail).retry_after(30)
+            }
+            Error::NoSuchVm => Self::new(StatusCode::NOT_FOUND, "vm_not_found", "There is no such VM", detail),
             Error::Busy => Self::busy(detail),
             Error::TokenEnded => Self::token_invalid(),
             Error::Unavailable => Self::unavailable("the store cannot be reached"),

@@ -6,8 +6,10 @@ use super::read::Query;
 use crate::app::App;
 use crate::service::proxies::{Applied, ProxyView};
 use axum::Json;
-use axum::extract::{RawQuery, State};
+use axum::extract::{Path, RawQuery, State};
+use axum::http::StatusCode;
 use keyward_policy::duration;
+use keyward_policy::timeline::{Enforcement, InlineKeys};
 use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -25,6 +27,22 @@ pub(super) struct AppliedView {
     /// By when even those refuse; null: one of them has no limit of staleness, or not all can be seen.
     #[schema(format = DateTime, required)]
     refused_everywhere_by: Option<String>,
+    /// Why no time can be named. Empty where one is.
+    unknown_because: Vec<DoubtView>,
+}
+
+/// One reason why no time can be named.
+#[derive(Debug, Serialize, ToSchema)]
+struct DoubtView {
+    /// What keeps the service from naming a time.
+    #[schema(
+        pattern = "^(shadow_mode|inline_keys|older_filter|disputed|no_staleness_limit|store_went_back|vms_may_be_missing|replicas_unseen)$"
+    )]
+    reason: &'static str,
+    /// How many VMs it is about. Missing where that is not what counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    vms: Option<u64>,
 }
 
 impl From<Applied> for AppliedView {
@@ -34,6 +52,12 @@ impl From<Applied> for AppliedView {
             of: applied.of,
             unreachable: applied.unreachable,
             refused_everywhere_by: applied.refused_everywhere_by.map(|at| at.to_string()),
+            unknown_because: applied
+                .doubts
+                .reasons()
+                .into_iter()
+                .map(|(reason, vms)| DoubtView { reason, vms })
+                .collect(),
         }
     }
 }
@@ -43,6 +67,9 @@ impl From<Applied> for AppliedView {
 pub(super) struct ProxiesView {
     /// The newest revision of the store.
     head: u64,
+    /// Whether VMs may serve that are not listed: the store failed over or came from a backup, and nobody has confirmed the
+    /// list since.
+    may_be_incomplete: bool,
     nodes: Vec<NodeView>,
 }
 
@@ -75,6 +102,14 @@ struct VmView {
     /// When it refuses everything at the latest if no contact follows; null: never.
     #[schema(format = DateTime, required)]
     refuses_by: Option<String>,
+    /// `enforce`, or `shadow`: then it refuses nothing. Null: the filter does not say.
+    #[schema(required)]
+    mode: Option<&'static str>,
+    /// Whether its configuration has keys of its own: `none`, `fallback` or `always`. Null: the filter does not say.
+    #[schema(required)]
+    inline_keys: Option<&'static str>,
+    /// Whether two polls for it told different things.
+    disputed: bool,
 }
 
 impl VmView {
@@ -88,6 +123,9 @@ impl VmView {
             state: vm.state.as_str(),
             max_staleness: vm.max_staleness.map(duration::format),
             refuses_by: vm.refuses_by.map(|at| at.to_string()),
+            mode: vm.mode.map(Enforcement::as_str),
+            inline_keys: vm.inline_keys.map(InlineKeys::as_str),
+            disputed: vm.disputed,
         }
     }
 }
@@ -112,5 +150,45 @@ pub(super) async fn list(
             node.vms.push(VmView::new(vm, head));
         }
     }
-    Ok(Json(ProxiesView { head, nodes }))
+    let may_be_incomplete = app.service.proxies.may_miss_tables();
+    Ok(Json(ProxiesView { head, may_be_incomplete, nodes }))
+}
+
+/// Confirm that no VM is missing in the list
+///
+/// A store that failed over to a copy, or came from a backup, may have lost VMs that still serve, so receipts name no time.
+/// Confirm once every proxy that runs is listed.
+#[utoipa::path(
+    post, path = "/v1/proxies/confirm", tag = "proxies", security(("admin" = [])),
+    responses((status = 204, description = "Receipts name times again")))]
+pub(super) async fn confirm(
+    Admin(caller): Admin,
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Result<StatusCode, Problem> {
+    Query::parse(query.as_deref()).finish()?;
+    app.service.confirm_proxies(&caller.name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Forget a VM that does not come back
+///
+/// For VMs whose end the service cannot see: they count in every receipt until their limit of staleness has passed, and
+/// for ever where they have none. A VM that asks again is new.
+#[utoipa::path(
+    delete, path = "/v1/proxies/{vm}", tag = "proxies", security(("admin" = [])),
+    params(("vm" = String, Path, description = "The VM, as `GET /v1/proxies` names it")),
+    responses(
+        (status = 204, description = "It is forgotten"),
+        (status = 404, description = "`vm_not_found`", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn forget(
+    Admin(caller): Admin,
+    State(app): State<Arc<App>>,
+    Path(vm): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<StatusCode, Problem> {
+    Query::parse(query.as_deref()).finish()?;
+    app.service.forget_vm(&caller.name, &vm).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

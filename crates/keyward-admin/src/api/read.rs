@@ -9,6 +9,7 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use keyward_policy::duration;
+use keyward_policy::timeline::Mark;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::cell::RefCell;
@@ -291,6 +292,18 @@ impl Query {
             Ok(number) if digits && (min..=max).contains(&number) => Some(number),
             _ => {
                 self.wrong(name, format!("must be a whole number from {min} to {max}"));
+                None
+            }
+        }
+    }
+
+    /// Takes the mark of a revision.
+    pub fn mark(&mut self, name: &str) -> Option<Mark> {
+        let text = self.parameters.remove(name)?;
+        match text.parse() {
+            Ok(mark) => Some(mark),
+            Err(error) => {
+                self.wrong(name, error.to_string());
                 None
             }
         }

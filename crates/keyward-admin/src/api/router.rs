@@ -46,6 +46,8 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(keys::regenerate))
         .routes(routes!(permissions::list))
         .routes(routes!(proxies::list))
+        .routes(routes!(proxies::forget))
+        .routes(routes!(proxies::confirm))
         .routes(routes!(audit::list))
         .routes(routes!(manifest::export))
         .routes(routes!(manifest::poll))

@@ -130,6 +130,11 @@ impl Metrics {
                 "Whether the last write to the store succeeded.",
                 i64::from(service.store.write_failure().is_none()),
             ),
+            (
+                "keyward_store_went_back",
+                "How often the store went back to an earlier state since this service started.",
+                service.proxies.forks().cast_signed(),
+            ),
             ("keyward_vms_in_contact", "Filter VMs in contact.", i64::try_from(in_contact).unwrap_or(i64::MAX)),
             (
                 "keyward_vms_unreachable",

@@ -27,6 +27,12 @@ pub enum ProxiesCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Confirm that every proxy that runs is listed, so that receipts name times again after a failover or a restore
+    Confirm {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Runs the command.
@@ -62,6 +68,13 @@ fn act(command: ProxiesCommand) -> Result<(), CommandError> {
             match Format::choose(json) {
                 Format::Json => output::json(&json!({ "vm": vm, "forgotten": true }))?,
                 Format::Human => output::line(&format!("`{vm}` is forgotten."))?,
+            }
+        }
+        ProxiesCommand::Confirm { json } => {
+            client.call(Method::POST, "/v1/proxies/confirm", None)?;
+            match Format::choose(json) {
+                Format::Json => output::json(&json!({ "confirmed": true }))?,
+                Format::Human => output::line("The list is confirmed. Receipts name times again.")?,
             }
         }
     }

@@ -47,6 +47,15 @@ pub enum Error {
     /// The filter would need a tombstone that has been removed.
     #[error("changes up to revision {0} are no longer kept: start over at since=0")]
     Compacted(u64),
+    /// The filter is at a state that did not lead to the store's.
+    #[error("the store came to revision {0} another way: start over at since=0")]
+    Forked(u64),
+    /// The token or the node has as many tables as it may.
+    #[error("this token or this node has {0} tables of keys, and no more are taken in: see `keyward proxies list`")]
+    TooManyTables(usize),
+    /// No VM has that name.
+    #[error("there is no such VM")]
+    NoSuchVm,
     /// The filter asks for changes after a revision that the store has not reached.
     #[error("the store is at revision {0}: start over at since=0")]
     Ahead(u64),
@@ -77,6 +86,7 @@ impl From<store::Error> for Error {
             store::Error::NameTaken => Self::NameTaken,
             store::Error::RevisionMismatch { current } => Self::RevisionMismatch { current },
             store::Error::Compacted(revision) => Self::Compacted(revision),
+            store::Error::Forked(revision) => Self::Forked(revision),
             store::Error::Ahead(revision) => Self::Ahead(revision),
             error if error.is_transient() => {
                 tracing::error!(%error, "the store cannot be reached");

@@ -1,15 +1,18 @@
 //! The newest state of the store, and pages of changes, encoded once and shared by all who ask.
 
 use super::error::{Error, Result};
+use super::proxies::{Found, Proxies};
 use crate::store::manifest::Changes;
 use crate::store::{Head, Store};
 use bytes::Bytes;
 use keyward_policy::manifest::{FORMAT, Live, Page};
+use keyward_policy::timeline::{Mark, Point};
 use parking_lot::Mutex;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{Notify, OnceCell, watch};
+use tokio::time::Instant;
 
 /// Pages kept until the store changes, in bytes: one round of a fleet that loads a million keys.
 const CACHE_BYTES: usize = 64 << 20;
@@ -46,6 +49,9 @@ pub struct Feed {
     store: Store,
     state: watch::Sender<FeedState>,
     pages: Arc<Mutex<Pages>>,
+    proxies: Arc<Proxies>,
+    /// A state was committed of which it cannot be told here whether the known one led to it.
+    look: Arc<Notify>,
 }
 
 /// And how many of them: small ones cost more than their bytes.
@@ -54,13 +60,13 @@ const CACHE_PAGES: usize = 10_000;
 /// How many pages are made ahead of a filter that loads.
 const AHEAD: u32 = 4;
 
-/// `since`, `base` and `limit` of a request.
-type PageKey = (u64, u64, u32);
+/// `since`, `base`, `mark` and `limit` of a request.
+type PageKey = (u64, u64, Option<Mark>, u32);
 
 #[derive(Default)]
 struct Pages {
     /// All kept pages were made when the store was there, and had forgotten tombstones up to there.
-    revision: u64,
+    at: Point,
     compacted: u64,
     identity: String,
     kept: HashMap<PageKey, Arc<OnceCell<EncodedPage>>>,
@@ -69,9 +75,19 @@ struct Pages {
 
 impl Feed {
     /// Starts with what the store is now.
-    pub fn new(store: Store, head: Head) -> Self {
+    pub fn new(store: Store, head: Head, proxies: Arc<Proxies>) -> Self {
         let state = FeedState { head: Arc::new(head), tokens_epoch: 0, reachable: true, closing: false };
-        Self { store, state: watch::Sender::new(state), pages: Arc::default() }
+        Self { store, state: watch::Sender::new(state), pages: Arc::default(), proxies, look: Arc::default() }
+    }
+
+    /// Has the store read soon.
+    pub fn look(&self) {
+        self.look.notify_one();
+    }
+
+    /// Waits until the store has to be read because a state was committed that does not follow the known one.
+    pub async fn look_is_due(&self) {
+        self.look.notified().await;
     }
 
     /// What is known now.
@@ -84,20 +100,71 @@ impl Feed {
         self.state.subscribe()
     }
 
-    /// Takes a state of the store that was read or committed, unless a newer one is known, and wakes who waits.
+    /// Takes a state of the store that was committed or read, if the known one led to it, and wakes who waits. Of any
+    /// other state the next reading tells what it is.
     pub fn publish(&self, head: Head) {
+        let point = head.point();
+        let mut moved = false;
+        let mut has_all_tables = false;
         self.state.send_if_modified(|state| {
             let known = &state.head;
-            let newer = head.identity != known.identity
-                || (head.revision >= known.revision
-                    && head.version >= known.version
-                    && head.compacted >= known.compacted
-                    && head != **known);
-            if newer {
-                state.head = Arc::new(head);
+            let follows = head.after == Some(known.point()) || point == known.point();
+            let is_newer = head.version >= known.version && head.compacted >= known.compacted;
+            let is_same_store = head.identity == known.identity && head.lineage == known.lineage;
+            if !is_same_store || !follows || !is_newer {
+                if point != known.point() || !is_same_store {
+                    self.look.notify_one();
+                }
+                return false;
             }
-            newer
+            moved = point != known.point();
+            has_all_tables = head.has_all_tables;
+            let news = moved || head.version != known.version || head.compacted != known.compacted;
+            state.head = Arc::new(head);
+            news
         });
+        if moved {
+            self.proxies.advance(point);
+        }
+        if has_all_tables {
+            self.proxies.confirm();
+        }
+    }
+
+    /// Takes a state of the store that was read by asking for what followed `known`, beginning at `begun`. Returns whether
+    /// the store went back, or is found elsewhere: then what was told and written may be lost.
+    pub fn publish_read(&self, known: &Head, head: Head, begun: Instant) -> bool {
+        let point = head.point();
+        let led_here = head.after == Some(known.point()) || point == known.point();
+        let went_back = !led_here || head.version < known.version || head.identity != known.identity;
+        let has_moved = went_back || head.lineage != known.lineage;
+        if has_moved {
+            if went_back {
+                tracing::error!(
+                    known = known.revision,
+                    revision = head.revision,
+                    store = head.identity,
+                    "the store went back or is another one: changes may be lost, and filters load all keys again"
+                );
+            }
+            if !head.has_all_tables {
+                tracing::warn!(
+                    "the store failed over or came from a backup: filter VMs may be missing in its list, and receipts name no \
+                     time until somebody runs `keyward proxies confirm`"
+                );
+            }
+            // First the acknowledgements: no receipt may count them for the other timeline.
+            self.proxies.moved(found(&head), went_back);
+            self.state.send_modify(|state| state.head = Arc::new(head));
+        } else {
+            self.publish(head);
+        }
+        let state = self.state.borrow().head.point();
+        // A newer state that was not taken is not what pages are made of.
+        if state == point || state.revision > point.revision {
+            self.proxies.read(begun);
+        }
+        has_moved
     }
 
     /// Tokens were read again.
@@ -120,9 +187,9 @@ impl Feed {
     ///
     /// # Errors
     /// As [`Store::changes`].
-    pub async fn page(&self, since: u64, base: u64, limit: u32) -> Result<EncodedPage> {
+    pub async fn page(&self, since: u64, base: u64, mark: Option<Mark>, limit: u32) -> Result<EncodedPage> {
         let head = Arc::clone(&self.state.borrow().head);
-        let key = (since, base, limit);
+        let key = (since, base, mark, limit);
         let cell = self.pages.lock().cell(&head, key);
         // Whoever comes while it is being made waits for it; a failure is not kept.
         let page = cell.get_or_try_init(|| self.make(&head, key, 1)).await?.clone();
@@ -138,7 +205,7 @@ impl Feed {
     fn make_ahead(&self, mut since: u64, base: u64, limit: u32) {
         let head = Arc::clone(&self.state.borrow().head);
         for _ in 0..AHEAD {
-            let key = (since, base, limit);
+            let key = (since, base, None, limit);
             let cell = self.pages.lock().cell(&head, key);
             let Some(page) = cell.get() else {
                 let feed = self.clone();
@@ -159,16 +226,18 @@ impl Feed {
 
     /// Makes a page, and up to `pages` altogether, of which those behind it are kept at once. Reading several together
     /// takes half the time.
-    async fn make(&self, head: &Head, (since, base, limit): PageKey, pages: u32) -> Result<EncodedPage> {
-        let changes = self.store.changes(since, base, limit.saturating_mul(pages)).await?;
-        let newest = changes.head.clone();
+    async fn make(&self, head: &Head, (since, base, mark, limit): PageKey, pages: u32) -> Result<EncodedPage> {
+        let changes = self.store.changes(since, base, mark, limit.saturating_mul(pages)).await?;
+        let newest = changes.head.point();
         let mut made = Vec::new();
         let mut from = since;
         for changes in changes.split(limit as usize) {
             made.push((from, encode(from, &changes)?));
             from = changes.revision;
         }
-        self.publish(newest);
+        if newest != head.point() {
+            self.look.notify_one();
+        }
         let mut made = made.into_iter();
         let (_, first) = made.next().ok_or(Error::Internal)?;
         let mut kept = self.pages.lock();
@@ -178,11 +247,16 @@ impl Feed {
             if kept.are_of(head) {
                 kept.made(head, page.body.len());
                 // One that somebody else is making is theirs to put there.
-                let _ = kept.cell(head, (since, base, limit)).set(page);
+                let _ = kept.cell(head, (since, base, None, limit)).set(page);
             }
         }
         Ok(first)
     }
+}
+
+/// How the store was found.
+pub(super) fn found(head: &Head) -> Found {
+    Found { head: head.point(), has_lineage: head.lineage.is_some(), has_all_tables: head.has_all_tables }
 }
 
 fn encode(since: u64, changes: &Changes) -> Result<EncodedPage> {
@@ -192,6 +266,7 @@ fn encode(since: u64, changes: &Changes) -> Result<EncodedPage> {
         store: Cow::Borrowed(&changes.head.identity),
         since,
         revision: changes.revision,
+        mark: (!changes.more).then_some(changes.head.mark),
         head: changes.head.revision,
         more: changes.more,
         keys: changes.changes.iter().map(|change| change.wire()).collect(),
@@ -209,7 +284,7 @@ impl Pages {
     fn cell(&mut self, head: &Head, key: PageKey) -> Arc<OnceCell<EncodedPage>> {
         let is_full = self.bytes > CACHE_BYTES || self.kept.len() >= CACHE_PAGES;
         if !self.are_of(head) || is_full {
-            self.revision = head.revision;
+            self.at = head.point();
             self.compacted = head.compacted;
             self.identity.clone_from(&head.identity);
             self.kept.clear();
@@ -225,6 +300,6 @@ impl Pages {
     }
 
     fn are_of(&self, head: &Head) -> bool {
-        self.revision == head.revision && self.compacted == head.compacted && self.identity == head.identity
+        self.at == head.point() && self.compacted == head.compacted && self.identity == head.identity
     }
 }

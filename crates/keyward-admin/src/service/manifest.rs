@@ -1,13 +1,17 @@
 //! Filters fetch what changed, and wait for what will.
 
 use super::feed::EncodedPage;
-use super::proxies::PollHeaders;
+use super::proxies::{Answered, Message, PollGuard, PollHeaders, Question, Step};
 use super::tokens::Principal;
 use super::{Error, Result, Service};
+use keyward_policy::timeline::Mark;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// The most tables that are written in one transaction.
+const MAX_RECORDED_AT_ONCE: usize = 1_000;
 
 /// One request of a filter.
 #[derive(Debug, Clone)]
@@ -16,6 +20,8 @@ pub struct Poll {
     pub since: u64,
     /// Tombstones up to there are of no use to it.
     pub base: u64,
+    /// The mark of `since`, where its table in use is at it.
+    pub mark: Option<Mark>,
     /// Most records in the answer.
     pub limit: u32,
     /// How long it may be held where there is nothing new.
@@ -52,22 +58,142 @@ impl Service {
     /// # Errors
     /// [`Error::WrongRealm`], [`Error::Ahead`], [`Error::Compacted`], [`Error::TooManyWaiters`], [`Error::TokenEnded`],
     /// [`Error::Unavailable`].
-    pub async fn poll(&self, principal: &Arc<Principal>, poll: Poll) -> Result<EncodedPage> {
+    pub async fn poll(&self, principal: &Arc<Principal>, poll: Poll) -> Result<(EncodedPage, i64)> {
         if let (Some(ours), Some(theirs)) = (&self.settings.realm, &poll.headers.realm)
             && ours != theirs
         {
             return Err(Error::WrongRealm { ours: ours.clone() });
         }
-        let head = self.feed.state().head.revision;
-        let (first, guard) = self.proxies.begin(&poll.headers, poll.since, poll.base, head);
-        let page = self.next_page(principal, &poll, first).await?;
+        let arrived = Instant::now();
+        let question = Question { since: poll.since, base: poll.base, mark: poll.mark };
+        let guard = self.proxies.begin(&poll.headers, &principal.fingerprint, question);
+        let guard = guard.map_err(|too_many| Error::TooManyTables(too_many.0))?;
+        // Who holds a table already is kept before anything else: the service may stop while this poll waits.
+        self.make_ready(guard.as_ref()).await?;
+        let first = guard.as_ref().is_some_and(PollGuard::is_first);
+        let (mut as_of, mut page) = self.next_page(principal, &poll, first).await?;
         if let Some(guard) = guard {
-            guard.answered(page.more, page.revision);
+            if !page.more {
+                guard.gives();
+                if guard.step() != Step::Ready {
+                    self.make_ready(Some(&guard)).await?;
+                    // What was committed before the table counted is to be in it.
+                    (as_of, page) = self.page_now(&poll).await?;
+                }
+            }
+            guard.answered(Answered { complete: !page.more, revision: page.revision, as_of });
         }
-        Ok(page)
+        Ok((page, offset_ms(as_of, arrived)))
     }
 
-    async fn next_page(&self, principal: &Arc<Principal>, poll: &Poll, first: bool) -> Result<EncodedPage> {
+    /// The page, and as of when it is contact.
+    async fn page_now(&self, poll: &Poll) -> Result<(Instant, EncodedPage)> {
+        let as_of = self.proxies.as_of().ok_or(Error::Unavailable)?;
+        Ok((as_of, Box::pin(self.feed.page(poll.since, poll.base, poll.mark, poll.limit)).await?))
+    }
+
+    /// Does what has to be done before an answer counts as contact.
+    async fn make_ready(&self, guard: Option<&PollGuard>) -> Result<()> {
+        let deadline = Instant::now() + self.patience();
+        loop {
+            let progress = self.proxies.progress();
+            match guard.map_or_else(|| self.proxies.step(), PollGuard::step) {
+                Step::Ready => return Ok(()),
+                Step::Record => {
+                    if let Some(guard) = guard {
+                        self.record(guard).await?;
+                    }
+                    continue;
+                }
+                Step::Tell => {}
+                Step::Read => self.feed.look(),
+            }
+            if tokio::time::timeout_at(deadline, progress).await.is_err() {
+                return Err(Error::Unavailable);
+            }
+        }
+    }
+
+    /// Has the store hold a table before its VM can serve from it. Whoever comes while others are written is written
+    /// with all that came meanwhile.
+    async fn record(&self, guard: &PollGuard) -> Result<()> {
+        let _turn = self.proxies.turn().await;
+        while guard.step() == Step::Record {
+            let records = self.proxies.take_unsaved(MAX_RECORDED_AT_ONCE);
+            if records.is_empty() {
+                return Err(Error::Unavailable);
+            }
+            let messages = self.proxies.record_messages(&self.replica, &records);
+            let saved = tokio::time::timeout(self.patience(), self.store.save_proxies(&records, &messages)).await;
+            match saved {
+                Ok(Ok(())) => self.proxies.saved(records),
+                Ok(Err(error)) => {
+                    self.proxies.not_saved(records);
+                    return Err(error.into());
+                }
+                Err(_) => {
+                    self.proxies.not_saved(records);
+                    return Err(Error::Unavailable);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what nobody waits for: tables that the store has lost because it went back.
+    pub(super) async fn record_waiting(&self) {
+        let _turn = self.proxies.turn().await;
+        let records = self.proxies.take_unsaved(MAX_RECORDED_AT_ONCE);
+        if records.is_empty() {
+            return;
+        }
+        let messages = self.proxies.record_messages(&self.replica, &records);
+        match tokio::time::timeout(self.patience(), self.store.save_proxies(&records, &messages)).await {
+            Ok(Ok(())) => self.proxies.saved(records),
+            failed => {
+                tracing::warn!(?failed, "tables of filter VMs could not be kept; it is tried again");
+                self.proxies.not_saved(records);
+            }
+        }
+    }
+
+    /// A person confirms that every VM which may serve is in the list, or has refused everything for good. Receipts name
+    /// times again after a failover.
+    ///
+    /// # Errors
+    /// When the store cannot be written, or has moved.
+    pub async fn confirm_proxies(&self, actor: &str) -> Result<()> {
+        match self.feed.state().head.lineage.as_deref() {
+            Some(lineage) => {
+                if !self.store.confirm_tables(lineage, self.by(actor)).await? {
+                    return Err(Error::Unavailable);
+                }
+                self.refresh().await
+            }
+            // Nothing that could be kept: it holds until this process ends or loses its connection.
+            None => {
+                self.proxies.confirm();
+                Ok(())
+            }
+        }
+    }
+
+    /// Forgets a VM that does not come back. One that asks again is simply new.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchVm`]; when the store cannot be written.
+    pub async fn forget_vm(&self, actor: &str, vm: &str) -> Result<()> {
+        if !self.proxies.list().iter().any(|known| known.vm == vm) && !self.proxies.forget(vm) {
+            return Err(Error::NoSuchVm);
+        }
+        let message = Message { forgotten: Some(vm.to_owned()), ..Message::beat(&self.replica) };
+        self.store.forget_vm(vm, self.by(actor), &message.encode()).await?;
+        self.proxies.forget(vm);
+        Ok(())
+    }
+
+    /// The page once there is one to give, and as of when it is contact.
+    async fn next_page(&self, principal: &Arc<Principal>, poll: &Poll, first: bool) -> Result<(Instant, EncodedPage)> {
         let mut news = self.feed.subscribe();
         let state = news.borrow_and_update().clone();
         if !state.reachable {
@@ -75,14 +201,15 @@ impl Service {
         }
         let head = &state.head;
         let up_to_date = poll.since == head.revision
+            && poll.mark.is_none_or(|mark| mark == head.mark)
             && poll.base <= head.revision
             && (poll.since == 0 || poll.base >= head.compacted)
             // An empty store answers a VM's first request at once, so that it is ready and does not wait for a key.
             && !(first && poll.since == 0);
         if !up_to_date || poll.wait.is_zero() || state.closing {
-            return Box::pin(self.feed.page(poll.since, poll.base, poll.limit)).await;
+            return self.page_now(poll).await;
         }
-        let identity = Arc::clone(head);
+        let before = Arc::clone(head);
         let _waiter = Waiter::enter(principal, self.settings.max_waiters)?;
         let left = principal.expires_at.map_or(poll.wait, |end| {
             let ms = end.unix_ms().saturating_sub(self.clock().now().unix_ms());
@@ -95,9 +222,10 @@ impl Service {
                 return Err(Error::Unavailable);
             }
             // No reference into the channel is held while waiting: it would hold up whoever publishes.
-            let (revision, same_store, reachable, closing) = {
+            let (same_state, reachable, closing) = {
                 let state = news.borrow_and_update();
-                (state.head.revision, state.head.identity == identity.identity, state.reachable, state.closing)
+                let same = state.head.point() == before.point() && state.head.identity == before.identity;
+                (same, state.reachable, state.closing)
             };
             if !reachable {
                 return Err(Error::Unavailable);
@@ -105,7 +233,7 @@ impl Service {
             if !self.tokens.is_valid(principal) {
                 return Err(Error::TokenEnded);
             }
-            if revision != poll.since || !same_store || closing {
+            if !same_state || closing {
                 break;
             }
         }
@@ -113,7 +241,7 @@ impl Service {
         if !self.tokens.is_valid(principal) {
             return Err(Error::TokenEnded);
         }
-        Box::pin(self.feed.page(poll.since, poll.base, poll.limit)).await
+        self.page_now(poll).await
     }
 
     /// A page of changes for whoever is no filter: not held, not counted.
@@ -121,6 +249,13 @@ impl Service {
     /// # Errors
     /// As [`Service::poll`].
     pub async fn export(&self, since: u64, base: u64, limit: u32) -> Result<EncodedPage> {
-        self.feed.page(since, base, limit).await
+        self.feed.page(since, base, None, limit).await
     }
+}
+
+/// How many milliseconds after a request's arrival its answer was last known to be true: below zero where that was before.
+fn offset_ms(as_of: Instant, arrived: Instant) -> i64 {
+    // Rounded to the earlier side.
+    let ms = |distance: Duration| i64::try_from(distance.as_millis()).unwrap_or(i64::MAX);
+    if as_of >= arrived { ms(as_of - arrived) } else { -ms(arrived - as_of + Duration::from_micros(999)) }
 }

@@ -5,6 +5,7 @@ pub mod feed;
 pub mod keys;
 pub mod manifest;
 pub mod proxies;
+mod sense_of_time;
 pub mod tokens;
 mod upkeep;
 pub mod usage;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub tombstones_for: Duration,
     /// How many polls may wait with one token.
     pub max_waiters: usize,
+    /// How many tables of filters one token and one node may have.
+    pub tables: proxies::Limits,
     /// Where browsers find the page. `None` means where the service listens.
     pub public_url: Option<PublicUrl>,
     /// Where clients call the protected API. `None` means that this is not known.
@@ -61,6 +64,7 @@ impl Default for Settings {
             purge_after: Duration::from_secs(30 * 86_400),
             tombstones_for: Duration::from_secs(7 * 86_400),
             max_waiters: 20_000,
+            tables: proxies::Limits::default(),
             public_url: None,
             api_url: None,
             explain_config: None,
@@ -81,8 +85,11 @@ pub struct Service {
     /// The tokens that are valid.
     pub tokens: Tokens,
     clock: Clock,
+    sense_of_time: parking_lot::Mutex<sense_of_time::SenseOfTime>,
     /// The name of this replica among those that share the store.
     replica: Arc<str>,
+    /// Listening has to begin again: the store is found elsewhere.
+    listen_again: tokio::sync::Notify,
 }
 
 impl Service {
@@ -91,16 +98,20 @@ impl Service {
     /// # Errors
     /// When the store cannot be read.
     pub async fn new(store: Store, settings: Settings, clock: Clock) -> Result<Arc<Self>> {
+        // First the rows: those of the place that the head names are among them.
+        let known = store.proxies().await?;
         let head = store.head().await?;
         let tokens = Tokens::new(store.clone(), clock.clone(), settings.tokens.clone());
         tokens.refresh(&head).await?;
-        let proxies = Proxies::new(clock.clone(), store.proxies().await?, store.is_shared());
+        let proxies = Proxies::new(clock.clone(), known, feed::found(&head), store.is_shared(), settings.tables);
         Ok(Arc::new(Self {
             settings,
-            feed: Feed::new(store.clone(), head),
+            feed: Feed::new(store.clone(), head, Arc::clone(&proxies)),
             proxies,
             tokens,
             clock,
+            sense_of_time: parking_lot::Mutex::default(),
+            listen_again: tokio::sync::Notify::new(),
             replica: hex::encode(random::bytes::<8>()).into(),
             store,
         }))

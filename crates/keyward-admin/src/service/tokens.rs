@@ -30,9 +30,18 @@ pub struct Principal {
     pub expires_at: Option<Timestamp>,
     /// The number of polls that wait with this token.
     pub waiters: AtomicUsize,
+    /// Names the token where tables of filters are told apart. It cannot be turned back into the token.
+    pub fingerprint: Arc<str>,
     /// The one place for a usage batch of this token.
     pub(super) usage: Arc<Semaphore>,
     digest: Digest,
+}
+
+fn fingerprint(digest: &Digest) -> Arc<str> {
+    let mut text = b"tables of a token\n".to_vec();
+    text.extend(digest.as_bytes());
+    let hex = Digest::of_key(&text).to_hex();
+    hex.get(..16).unwrap_or_default().into()
 }
 
 /// The tokens that are valid now.
@@ -81,6 +90,11 @@ impl Tokens {
         Ok(true)
     }
 
+    /// Forgets which state of the store was read last: the next [`Tokens::refresh`] reads all tokens.
+    pub fn forget_version(&self) {
+        *self.version.lock() = u64::MAX;
+    }
+
     /// Returns the caller with this token. `None` means that the token is unknown or expired.
     pub fn authenticate(&self, token: &str) -> Option<Arc<Principal>> {
         self.find(&Digest::of_key(token.as_bytes()))
@@ -106,7 +120,8 @@ impl Tokens {
 
 fn principal(name: String, role: Role, expires_at: Option<Timestamp>, digest: Digest) -> Principal {
     let usage = Arc::new(Semaphore::new(1));
-    Principal { name, role, expires_at, waiters: AtomicUsize::new(0), usage, digest }
+    let fingerprint = fingerprint(&digest);
+    Principal { name, role, expires_at, waiters: AtomicUsize::new(0), fingerprint, usage, digest }
 }
 
 /// Creates a token. Its plaintext is returned once and kept nowhere.

@@ -57,13 +57,8 @@ impl Service {
     pub async fn close(&self) {
         self.feed.close();
         self.proxies.close();
-        self.proxies.sweep();
-        let (changed, forgotten) = self.proxies.take_unsaved();
-        if let Err(error) = self.in_time(self.store.save_proxies(&changed, &forgotten)).await {
-            tracing::warn!(error, "what is known of filter VMs could not be kept");
-        }
-        let bye = Message { from: Arc::clone(&self.replica), hello: false, bye: true, vms: Vec::new() };
-        let bye = [serde_json::to_string(&bye).unwrap_or_default()];
+        // Every table that can serve is in the store already.
+        let bye = [Message { bye: true, ..Message::beat(&self.replica) }.encode()];
         let _ = self.in_time(self.store.notify(RECEIPTS, &bye)).await;
     }
 
@@ -75,7 +70,7 @@ impl Service {
         }
     }
 
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         if self.store.is_shared() { SHARED_HANGS_AFTER } else { HANGS_AFTER }
     }
 
@@ -84,9 +79,16 @@ impl Service {
     /// # Errors
     /// When the store cannot be read.
     pub async fn refresh(&self) -> super::Result<()> {
-        let head = self.store.head().await?;
+        let known = self.feed.state().head;
+        let begun = Instant::now();
+        let head = self.store.head_after(known.point()).await?;
+        if head.version < known.version || head.identity != known.identity {
+            self.tokens.forget_version();
+        }
         let tokens_changed = self.tokens.refresh(&head).await?;
-        self.feed.publish(head);
+        if self.feed.publish_read(&known, head, begun) {
+            self.listen_again.notify_one();
+        }
         if tokens_changed {
             self.feed.tokens_changed();
         }
@@ -98,7 +100,10 @@ impl Service {
         let mut last_success = Instant::now();
         let patience = self.patience();
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.feed.look_is_due() => {}
+            }
             let refused = match tokio::time::timeout(patience, self.refresh()).await {
                 Ok(Ok(())) => {
                     last_success = Instant::now();
@@ -140,20 +145,27 @@ impl Service {
 
     async fn listen_until_lost(&self) -> crate::store::Result<()> {
         let Some(mut listener) = self.store.listen().await? else { return Ok(()) };
-        self.proxies.listening();
-        let hello = Message { from: Arc::clone(&self.replica), hello: true, bye: false, vms: Vec::new() };
-        let hello = [serde_json::to_string(&hello).unwrap_or_default()];
-        if let Err(error) = self.in_time(self.store.notify(RECEIPTS, &hello)).await {
-            tracing::warn!(error, "the other replicas could not be greeted");
-            return Ok(());
+        // What is written from now on is told; what was written before is read. All of it has to be of one server.
+        let before = self.store.head().await?;
+        let known = self.store.proxies().await?;
+        match tokio::time::timeout(self.patience(), self.refresh()).await {
+            Ok(Ok(())) if self.feed.state().head.lineage == before.lineage => {}
+            _ => return Ok(()),
         }
-        // What was changed before listening began is not told.
-        let _ = tokio::time::timeout(self.patience(), self.refresh()).await;
-        while let Ok(heard) = tokio::time::timeout(DEAF_AFTER, listener.next()).await {
+        self.proxies.listening(before.revision, known);
+        loop {
+            let heard = tokio::select! {
+                heard = tokio::time::timeout(DEAF_AFTER, listener.next()) => heard,
+                () = self.listen_again.notified() => return Ok(()),
+            };
+            let Ok(heard) = heard else { break };
             let Some(heard) = heard? else { break };
             match heard.channel.as_str() {
                 CHANGES => {
-                    let _ = tokio::time::timeout(self.patience(), self.refresh()).await;
+                    let refreshed = tokio::time::timeout(self.patience(), self.refresh()).await;
+                    if let (Ok(Ok(())), Ok(revision)) = (refreshed, heard.payload.parse()) {
+                        self.proxies.heard_change(revision);
+                    }
                 }
                 _ => match serde_json::from_str::<Message>(&heard.payload) {
                     Ok(message) => self.proxies.hear(&self.replica, message),
@@ -170,7 +182,8 @@ impl Service {
         let mut last = Instant::now();
         loop {
             ticks.tick().await;
-            let messages = self.proxies.take_messages(&self.replica, last.elapsed() >= BEAT);
+            let beats = last.elapsed() >= BEAT;
+            let messages = self.proxies.take_messages(&self.replica, beats);
             if messages.is_empty() {
                 continue;
             }
@@ -179,6 +192,12 @@ impl Service {
                 self.proxies.not_told();
                 tracing::warn!(error, "the other replicas could not be told what filter VMs have applied");
                 tokio::time::sleep(LOOK).await;
+            } else {
+                self.proxies.told_others(last);
+                // Answers are contact as of now, once the store was read.
+                if beats {
+                    self.feed.look();
+                }
             }
         }
     }
@@ -193,13 +212,27 @@ impl Service {
                 continue;
             }
             saved = Instant::now();
-            let (changed, forgotten) = self.proxies.take_unsaved();
-            if changed.is_empty() && forgotten.is_empty() {
+            self.record_waiting().await;
+            if self.proxies.missing_tables_are_gone() {
+                self.confirm_when_gone().await;
+            }
+            let forgotten = self.proxies.take_forgotten();
+            if forgotten.is_empty() {
                 continue;
             }
-            if let Err(error) = self.in_time(self.store.save_proxies(&changed, &forgotten)).await {
-                self.proxies.not_saved(&changed, forgotten);
-                tracing::warn!(error, "what is known of filter VMs could not be kept; it is tried again");
+            if let Err(error) = self.in_time(self.store.forget_proxies(&forgotten)).await {
+                self.proxies.not_forgotten(forgotten);
+                tracing::warn!(error, "filter VMs that are gone could not be forgotten; it is tried again");
+            }
+        }
+    }
+
+    /// Every table that was missing is gone, as the operator promised.
+    async fn confirm_when_gone(&self) {
+        match tokio::time::timeout(self.patience(), self.confirm_proxies("keyward")).await {
+            Ok(Ok(())) => tracing::info!("every filter VM that was missing in the list refuses everything by now"),
+            failed => {
+                tracing::warn!(?failed, "that the list of filter VMs is complete could not be kept; it is tried again")
             }
         }
     }
@@ -214,16 +247,33 @@ impl Service {
         }
     }
 
+    /// A moment that has surely come: the time of day, but no later than what was kept before and the time that passed
+    /// since, unless this process has seen a whole day pass. A clock that jumps ahead, or starts ahead, deletes nothing.
+    async fn plausible_now(&self) -> super::Result<Timestamp> {
+        let wall = self.clock().now();
+        let kept = self.store.plausible_at().await?.map_or(wall, Timestamp::from_unix_ms);
+        let mut sense = self.sense_of_time.lock().clone();
+        let (instant, plausible) = (Instant::now(), sense.plausible(kept, wall, Instant::now()));
+        if plausible < wall && !sense.warned {
+            sense.warned = true;
+            tracing::warn!(clock = %wall, %plausible, "the clock is ahead of what can be: nothing is purged by it until this process has seen a day pass");
+        }
+        sense.last = Some((instant, plausible));
+        *self.sense_of_time.lock() = sense;
+        self.store.keep_plausible_at(plausible.unix_ms()).await?;
+        Ok(plausible)
+    }
+
     /// Deletes keys that expired long ago, old tombstones, and the batch numbers of silent VMs.
     ///
     /// # Errors
     /// When the store cannot be written.
     pub async fn clean_once(&self) -> super::Result<()> {
-        let now = self.clock().now();
+        let now = self.plausible_now().await?;
         let ago = |time: Duration| {
             Timestamp::from_unix_ms(now.unix_ms().saturating_sub(i64::try_from(time.as_millis()).unwrap_or(i64::MAX)))
         };
-        let by = By { actor: "keyward", at: now };
+        let by = By { actor: "keyward", at: self.clock().now() };
         loop {
             let (purged, head) = self.store.purge_expired(ago(self.settings.purge_after), PURGE_AT_ONCE, by).await?;
             if let Some(head) = head {

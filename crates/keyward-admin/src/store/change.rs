@@ -4,13 +4,17 @@ use super::database::{CHANGES, Store};
 use super::error::Result;
 use super::head::{Head, read_head, signed};
 use super::sql::{Arg, Priority, Tx};
+use crate::random;
 use keyward_policy::checksum::contribution;
 use keyward_policy::manifest::LiveKey;
+use keyward_policy::timeline::{Mark, Point};
 
 /// An open change: it holds the store's row, so that no other writer gets in between. Dropped: nothing happened.
 pub struct Change {
     pub(super) tx: Tx,
     pub(super) head: Head,
+    /// The state that the change found.
+    found: Point,
 }
 
 impl Store {
@@ -22,11 +26,10 @@ impl Store {
     /// Starts a change, after the one that is being made.
     pub(super) async fn change_as(&self, priority: Priority) -> Result<Change> {
         let mut tx = self.pool.begin_write(priority).await?;
-        // An update and not `SELECT … FOR UPDATE`, which SQLite does not know.
-        let sql = "UPDATE store SET head = head WHERE one = 1 \
-                   RETURNING identity, head, live_count, live_checksum, compacted, version";
-        let head = read_head(tx.row(sql, &[]).await?.as_ref())?;
-        Ok(Change { tx, head })
+        let mut head = read_head(tx.row(self.head_sql.lock, &[]).await?.as_ref(), Point::default())?;
+        let found = head.point();
+        head.after = Some(found);
+        Ok(Change { tx, head, found })
     }
 }
 
@@ -81,11 +84,17 @@ impl Change {
 
     /// Commits, tells the other replicas, and gives the state of the store now.
     pub(super) async fn commit(mut self) -> Result<Head> {
+        if self.head.revision != self.found.revision {
+            self.head.mark = Mark::from_bits(u64::from_le_bytes(random::bytes()));
+            let sql = "INSERT INTO timeline (revision, mark) VALUES ($1, $2) ON CONFLICT (revision) DO NOTHING";
+            let args = [Arg::Int(signed(self.found.revision)), Arg::Int(self.found.mark.bits().cast_signed())];
+            self.tx.execute(sql, &args).await?;
+        }
         let head = &self.head;
         self.tx
             .execute(
                 "UPDATE store SET identity = $1, head = $2, live_count = $3, live_checksum = $4, compacted = $5, \
-                 version = $6 WHERE one = 1",
+                 version = $6, mark = $7 WHERE one = 1",
                 &[
                     Arg::Text(&head.identity),
                     Arg::Int(signed(head.revision)),
@@ -93,6 +102,7 @@ impl Change {
                     Arg::Int(head.checksum.bits().cast_signed()),
                     Arg::Int(signed(head.compacted)),
                     Arg::Int(signed(head.version)),
+                    Arg::Int(head.mark.bits().cast_signed()),
                 ],
             )
             .await?;

@@ -2,10 +2,11 @@
 
 use super::database::Store;
 use super::error::{Error, Result};
-use super::head::{HEAD, Head, read_head, unsigned};
+use super::head::{Head, read_head, unsigned};
 use super::record::{KeyRecord, read_key, select_keys};
 use super::sql::{Arg, Database};
 use keyward_policy::checksum::{Checksum, contribution};
+use keyward_policy::timeline::Point;
 use std::time::Duration;
 
 /// How long a check may take.
@@ -50,7 +51,7 @@ impl Store {
                 return Err(Error::Corrupt(problems.join("; ")));
             }
         }
-        let head = read_head(tx.row(HEAD, &[]).await?.as_ref())?;
+        let head = read_head(tx.row(self.head_sql.select, &[Arg::Int(0)]).await?.as_ref(), Point::default())?;
         let (mut count, mut checksum, mut newest) = (0, Checksum::default(), 0);
         let mut after = 0;
         loop {

@@ -1,10 +1,11 @@
 //! The store itself: opening a database, its newest state, and what replicas tell each other.
 
 use super::error::{Error, Result};
-use super::head::{HEAD, Head, read_head};
+use super::head::{Head, HeadSql, read_head, signed};
 use super::migrations;
 use super::sql::{Arg, Database, PATIENCE, Pool, Priority};
 use super::sqlite_file::{SqliteFile, create_private, sqlite_path};
+use keyward_policy::timeline::Point;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, PgPool};
@@ -30,6 +31,7 @@ const MAX_UNTRIED: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Store {
     pub(super) pool: Pool,
+    pub(super) head_sql: HeadSql,
 }
 
 /// How to open a database.
@@ -92,7 +94,11 @@ impl Store {
         };
         let pool = Pool::new(database);
         migrations::run(pool.database()).await?;
-        let store = Self { pool };
+        let head_sql = match pool.database() {
+            Database::Sqlite { .. } => HeadSql::SQLITE,
+            Database::Postgres { pool, .. } => postgres_head_sql(pool).await,
+        };
+        let store = Self { pool, head_sql };
         store.make_identity().await?;
         store.note_file(url).await
     }
@@ -105,7 +111,7 @@ impl Store {
         let mut anchor = options.connect().await?;
         // The log is opened by the first statement.
         sqlx::query("SELECT one FROM store").fetch_all(&mut anchor).await?;
-        Ok(Self { pool: self.pool.with_file(SqliteFile::note(path, Some(anchor))?) })
+        Ok(Self { pool: self.pool.with_file(SqliteFile::note(path, Some(anchor))?), ..self })
     }
 
     /// Returns whether several replicas may share this store.
@@ -118,7 +124,15 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn head(&self) -> Result<Head> {
-        read_head(self.pool.row(HEAD, &[]).await?.as_ref())
+        self.head_after(Point::default()).await
+    }
+
+    /// Reads the newest state, and whether `known` led to it.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn head_after(&self, known: Point) -> Result<Head> {
+        read_head(self.pool.row(self.head_sql.select, &[Arg::Int(signed(known.revision))]).await?.as_ref(), known)
     }
 
     /// Gives the store a new identity, so that every filter starts over. It is needed after a backup was restored.
@@ -130,6 +144,8 @@ impl Store {
         let identity = new_identity();
         let old = std::mem::replace(&mut change.head.identity, identity.clone());
         change.head.version += 1;
+        change.head.lineage = change.head.lineage.map(|lineage| lineage.replacen(&old, &identity, 1));
+        change.head.has_all_tables = false;
         let detail = serde_json::json!({ "before": old });
         change.audit(at, actor, "store.new_identity", &identity, "", None, &detail).await?;
         change.commit().await
@@ -200,13 +216,41 @@ impl Store {
 
     async fn make_identity(&self) -> Result<()> {
         let mut tx = self.pool.begin_write(Priority::Person).await?;
-        tx.execute(
-            "INSERT INTO store (one, identity, head, live_count, live_checksum, compacted, version) \
-             VALUES (1, $1, 0, 0, 0, 0, 0) ON CONFLICT (one) DO NOTHING",
-            &[Arg::Text(&new_identity())],
-        )
-        .await?;
+        let made = tx
+            .execute(
+                "INSERT INTO store (one, identity, head, live_count, live_checksum, compacted, version) \
+                 VALUES (1, $1, 0, 0, 0, 0, 0) ON CONFLICT (one) DO NOTHING",
+                &[Arg::Text(&new_identity())],
+            )
+            .await?;
+        if made > 0 {
+            // No VM has asked yet: nobody is missing.
+            let head = read_head(tx.row(self.head_sql.select, &[Arg::Int(0)]).await?.as_ref(), Point::default())?;
+            if let Some(lineage) = &head.lineage {
+                tx.execute(CONFIRM, &[Arg::Text(lineage)]).await?;
+            }
+        }
         tx.commit().await
+    }
+}
+
+/// Keeps that no table is missing where the store lives now.
+pub(super) const CONFIRM: &str = "UPDATE store SET confirmed = $1 WHERE one = 1";
+
+/// Asks a server where it is. One that does not say costs receipts some time after each start.
+async fn postgres_head_sql(pool: &PgPool) -> HeadSql {
+    let asked = sqlx::query("SELECT system_identifier, pg_walfile_name(pg_current_wal_lsn()) FROM pg_control_system()");
+    match asked.fetch_one(pool).await {
+        Ok(_) => HeadSql::POSTGRES,
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                "PostgreSQL does not say which server and timeline this is, so that a failover cannot be told from a \
+                 restart: receipts name no time until somebody runs `keyward proxies confirm`; let the role execute \
+                 pg_control_system, pg_current_wal_lsn and pg_walfile_name"
+            );
+            HeadSql::POSTGRES_WITHOUT_PLACE
+        }
     }
 }
 

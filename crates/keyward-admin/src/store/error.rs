@@ -20,6 +20,9 @@ pub enum Error {
     /// The caller would need a tombstone that has been removed.
     #[error("changes up to revision {0} are no longer kept")]
     Compacted(u64),
+    /// The caller is at a state that did not lead to the store's: the store went back and took another way.
+    #[error("the store at revision {0} came another way")]
+    Forked(u64),
     /// The caller asks for changes after a revision that the store has not reached.
     #[error("the store is at revision {0}")]
     Ahead(u64),

@@ -14,7 +14,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Keys that are read for one page at most.
-const MAX_READ: usize = 2_000;
+const MAX_READ: usize = 1_000;
 /// Keys that are read at once after the first, which is as long as the page.
 const CHUNK: u32 = 500;
 /// Where keys that never expire come in the order of expiry. The statements below name it too.

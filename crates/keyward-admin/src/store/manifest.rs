@@ -2,12 +2,16 @@
 
 use super::database::Store;
 use super::error::{Error, Result};
-use super::head::{HEAD, Head, read_head, signed, unsigned};
+use super::head::{Head, read_head, signed, unsigned};
 use super::record::split_permissions;
 use super::sql::{Arg, Priority, Row};
 use keyward_policy::manifest::{Change as WireChange, LiveKey};
+use keyward_policy::timeline::{Mark, Point};
 use keyward_policy::timestamp::Timestamp;
 use std::borrow::Cow;
+
+/// How many revisions back marks are kept.
+const MAX_KEPT_MARKS: u64 = 100_000;
 
 /// The newest change of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,9 +127,10 @@ impl Store {
     /// Up to `limit` changes after `since`, without the tombstones up to `base`, which the asker has no use for.
     ///
     /// # Errors
-    /// [`Error::Ahead`] where `since` or `base` is later than the store, [`Error::Compacted`] where a tombstone after
-    /// `base` is gone (never for `since` 0, from where there is nothing to unlearn); or when the database cannot be read.
-    pub async fn changes(&self, since: u64, base: u64, limit: u32) -> Result<Changes> {
+    /// [`Error::Forked`] where `mark` is given and is not the mark of `since`, [`Error::Ahead`] where `since` or `base` is
+    /// later than the store, [`Error::Compacted`] where a tombstone after `base` is gone (never for `since` 0, from where
+    /// there is nothing to unlearn); or when the database cannot be read.
+    pub async fn changes(&self, since: u64, base: u64, mark: Option<Mark>, limit: u32) -> Result<Changes> {
         // All keys in one row: the SQLite driver hands each row from its thread to this one, which takes longer than
         // reading it. A load of 200,000 keys in pages of 150 took 1.2 s without, and takes 0.7 s.
         const SQLITE_LIVE: &str = "SELECT json_group_array(json_array(revision, id, name, lower(hex(sha256)), \
@@ -136,9 +141,13 @@ impl Store {
         const DEAD: &str = "SELECT revision, id FROM tombstones WHERE revision > $1 ORDER BY revision LIMIT $2";
 
         let mut tx = self.pool.begin_read().await?;
-        let head = read_head(tx.row(HEAD, &[]).await?.as_ref())?;
+        let asker = Point { revision: since, mark: mark.unwrap_or_default() };
+        let head = read_head(tx.row(self.head_sql.select, &[Arg::Int(signed(since))]).await?.as_ref(), asker)?;
         if since.max(base) > head.revision {
             return Err(Error::Ahead(head.revision));
+        }
+        if mark.is_some() && head.after.is_none() {
+            return Err(Error::Forked(head.revision));
         }
         if since > 0 && base < head.compacted {
             return Err(Error::Compacted(head.compacted));
@@ -183,6 +192,10 @@ impl Store {
         let Some(newest) = newest(row)? else { return Ok(None) };
         change.tx.execute("DELETE FROM tombstones WHERE revision <= $1", &[Arg::Int(newest)]).await?;
         change.head.compacted = change.head.compacted.max(unsigned(newest)?);
+        // Whoever is further behind than this loads everything anew in any case.
+        let oldest = change.head.revision.saturating_sub(MAX_KEPT_MARKS);
+        let sql = "DELETE FROM timeline WHERE revision < $1";
+        change.tx.execute(sql, &[Arg::Int(signed(oldest))]).await?;
         Ok(Some(change.commit().await?))
     }
 }

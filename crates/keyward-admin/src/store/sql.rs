@@ -119,6 +119,14 @@ impl Row {
         }
     }
 
+    /// Returns the text in a column, or `None` for NULL.
+    pub fn opt_text(&self, column: impl Column) -> sqlx::Result<Option<String>> {
+        match self {
+            Row::Sqlite(row) => row.try_get(column),
+            Row::Postgres(row) => row.try_get(column),
+        }
+    }
+
     /// Returns the bytes in a column.
     pub fn bytes(&self, column: impl Column) -> sqlx::Result<Vec<u8>> {
         match self {

@@ -5,6 +5,14 @@ use crate::plugin_config::document::read_one;
 use crate::web::view::permission_label;
 use keyward_policy::rule::{Access, Rule};
 
+/// The rules, as a view shows them.
+pub(super) struct MayView {
+    /// The rules that some key may meet, in their order.
+    pub rows: Vec<MayRow>,
+    /// How many rules close paths to every key.
+    pub closed: usize,
+}
+
 /// A rule, as a view shows it.
 pub(super) struct MayRow {
     /// The methods and the path.
@@ -22,11 +30,13 @@ pub(super) struct MayRow {
     pub labels: String,
 }
 
-/// Returns the rules of a configuration, as a key with these permissions meets them. `None` means that no configuration is
+/// Returns the rules of a configuration as a key with these permissions meets them. `None` means that no configuration is
 /// set.
-pub(super) fn rows(config: Option<&str>, catalogue: &Catalogue, granted: &[String]) -> Option<Vec<MayRow>> {
+pub(super) fn view(config: Option<&str>, catalogue: &Catalogue, granted: &[String]) -> Option<MayView> {
     let (config, _) = read_one(config?).ok()?;
-    Some(config.routes.rules().iter().map(|rule| row(rule, catalogue, granted)).collect())
+    let is_closed = |rule: &&Rule| matches!(rule.access, Access::Deny);
+    let (closed, open): (Vec<&Rule>, Vec<&Rule>) = config.routes.rules().iter().partition(is_closed);
+    Some(MayView { rows: open.into_iter().map(|rule| row(rule, catalogue, granted)).collect(), closed: closed.len() })
 }
 
 fn row(rule: &Rule, catalogue: &Catalogue, granted: &[String]) -> MayRow {
@@ -70,21 +80,22 @@ mod tests {
         let config = "manifest: {keys: []}\nrules:\n- {path: /health, access: public}\n- {path: /me, access: authenticated}\n\
                       - {path: /_*, access: deny}\n- {methods: [GET, HEAD], path: /a, require: [records:read]}\n\
                       - {path: /b, hosts: [a.example], content_type: [none], require: [records:read, records:delete]}\n";
-        let rows = rows(Some(config), &Catalogue::databases_api(), &["records:read".to_owned()]).unwrap();
+        let MayView { rows, closed } =
+            view(Some(config), &Catalogue::databases_api(), &["records:read".to_owned()]).unwrap();
+        assert_eq!(closed, 1);
         let shown: Vec<(bool, &str)> = rows.iter().map(|row| (row.allowed, &*row.reason)).collect();
         assert_eq!(
             shown,
             [
                 (true, "Open to everybody, without a key"),
                 (true, "Open to every key"),
-                (false, "Closed to every key"),
                 (true, "Read records"),
                 (false, "Needs Delete records"),
             ]
         );
-        assert_eq!((&*rows[3].methods, &*rows[3].path), ("GET, HEAD", "/a"));
-        assert_eq!(rows[4].condition, "1 host, some content types");
-        assert_eq!(rows[4].requires, "records:read,records:delete");
-        assert!(super::rows(None, &Catalogue::databases_api(), &[]).is_none());
+        assert_eq!((&*rows[2].methods, &*rows[2].path), ("GET, HEAD", "/a"));
+        assert_eq!(rows[3].condition, "1 host, some content types");
+        assert_eq!(rows[3].requires, "records:read,records:delete");
+        assert!(view(None, &Catalogue::databases_api(), &[]).is_none());
     }
 }

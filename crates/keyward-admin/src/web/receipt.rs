@@ -4,7 +4,7 @@ use super::failure::Failure;
 use super::moment::time_inline;
 use super::state::Web;
 use super::user::User;
-use crate::service::proxies::Applied;
+use crate::service::proxies::{Applied, Doubts};
 use askama::Template;
 use axum::extract::Path;
 use axum::http::StatusCode;
@@ -59,6 +59,8 @@ struct ReceiptView {
 impl ReceiptView {
     fn new(verb: Verb, revision: u64, applied: &Applied, took: Option<Duration>, now: Timestamp) -> Self {
         let does = match verb {
+            // A VM in shadow mode applies a change, and refuses nothing.
+            Verb::Refused | Verb::Replaced if applied.doubts.shadow > 0 => "Applied by",
             Verb::Refused => "Refused by",
             Verb::Replaced => "The old key is refused by",
             Verb::Known => "Works on",
@@ -105,6 +107,9 @@ impl ReceiptView {
             1 => "1 that is cut off".to_owned(),
             _ => format!("{out} that are cut off"),
         };
+        if let Some(doubt) = doubt(&applied.doubts) {
+            return (Some(doubt.to_owned()), None);
+        }
         let all_have = out == 0 && applied.is_complete();
         match applied.refused_everywhere_by {
             Some(_) if all_have && of > 0 => (None, None),
@@ -114,6 +119,26 @@ impl ReceiptView {
             None if all_have => (Some(format!("Whether every proxy refuses {key} is not known.")), None),
             None => (Some(format!("{who} may accept {key}; until when is not known.")), None),
         }
+    }
+}
+
+/// Says why nobody can tell by when a key is refused everywhere.
+fn doubt(doubts: &Doubts) -> Option<&'static str> {
+    if doubts.store_went_back {
+        Some("The store went back to an earlier state: this change may be lost.")
+    } else if doubts.vms_may_be_missing {
+        Some(
+            "The store failed over, was restored or upgraded, so the list of proxies may lack some: an administrator has to \
+             confirm it with keyward proxies confirm.",
+        )
+    } else if doubts.shadow > 0 {
+        Some("At least one filter is in shadow mode and refuses nothing.")
+    } else if doubts.inline_keys > 0 {
+        Some("At least one filter has keys in its own configuration. A copy of the key there may be accepted.")
+    } else if doubts.disputed > 0 {
+        Some("At least one filter VM is polled for by two callers that disagree.")
+    } else {
+        None
     }
 }
 
@@ -161,7 +186,7 @@ mod tests {
 
     fn applied(vms: u64, of: impl Into<Option<u64>>, unreachable: u64, by: Option<&str>) -> Applied {
         let refused_everywhere_by = by.map(|by| Timestamp::parse(by).unwrap());
-        Applied { vms, of: of.into(), unreachable, refused_everywhere_by }
+        Applied { vms, of: of.into(), unreachable, refused_everywhere_by, ..Applied::default() }
     }
 
     #[test]

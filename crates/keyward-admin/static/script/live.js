@@ -14,6 +14,8 @@
     if (all("form", old).some((form) => edited(form) || one("[aria-disabled=true]", form))) return;
     const region = taken(fresh);
     prepare(region);
+    // What somebody has folded out stays so.
+    for (const fold of all("details[id]", old)) one(`#${fold.id}`, region)?.toggleAttribute("open", fold.open);
     // A receipt that is complete is not asked for again.
     if ("receipt" in old.dataset && !("receipt" in region.dataset)) delete old.dataset.receipt;
     old.className = region.className;

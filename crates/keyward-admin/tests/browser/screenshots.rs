@@ -40,7 +40,11 @@ impl Pictures<'_> {
 #[test]
 #[ignore = "writes the pictures in docs/images"]
 fn pictures() {
-    let Some(page) = Page::signed_out(PICTURES, Options::default()) else { return };
+    let settings = [
+        ("KEYWARD_API_URL", "https://api.example.com/api/collections/posts/records"),
+        ("KEYWARD_EXPLAIN_CONFIG", concat!(env!("CARGO_MANIFEST_DIR"), "/../../envoy.yaml")),
+    ];
+    let Some(page) = Page::start(PICTURES, Options::default(), &settings) else { return };
     let (browser, service) = (&page.browser, &page.service);
     let folder = workspace::root().join("docs/images");
     std::fs::create_dir_all(&folder).expect("docs/images");
@@ -129,8 +133,6 @@ fn pictures() {
     browser.click("[for='permission-records:read']");
     browser.click("[for='permission-files:read']");
     all(&|pictures| pictures.take("create"));
-    // In the narrow window the footer lies over it until somebody scrolls.
-    browser.resize(1440, 900);
     browser.click("label[for=expires-never]");
     browser.fill("#name", "");
     browser.click("[for='permission-records:read']");

@@ -13,6 +13,7 @@ use keyward_admin::store::usage::KeyUsage;
 use keyward_admin::store::{Error, Store};
 use keyward_policy::checksum::{Checksum, contribution};
 use keyward_policy::manifest::Change;
+use keyward_policy::timeline::{Enforcement, InlineKeys, Mark, Point};
 use keyward_policy::timestamp::Timestamp;
 use sqlx::Connection as _;
 use std::sync::Arc;
@@ -126,7 +127,7 @@ pub(crate) async fn regenerating_replaces_the_digest_in_one_revision(place: Arc<
     assert_eq!((after.digest, after.revision, &after.name), (new.digest, 2, &key.name));
     assert_eq!((after.created_at, after.regenerated_at), (key.created_at, Some(days(10))));
     assert_eq!(after.expires_at, Lifetime::Month.expires_at(days(10)));
-    let changes = store.changes(0, 0, 10).await.unwrap();
+    let changes = store.changes(0, 0, None, 10).await.unwrap();
     let [change] = &changes.changes[..] else { panic!("{changes:?}") };
     assert_eq!(change.wire(), Change::Live(after.wire()));
     assert_eq!(store.list_keys(&after.last_four, None, 10).await.unwrap(), [after]);
@@ -147,7 +148,7 @@ pub(crate) async fn a_deleted_key_leaves_a_tombstone_and_frees_its_name(place: A
     assert_eq!((deleted.revision, head.live_count, head.checksum), (2, 0, Checksum::default()));
     assert!(matches!(store.key(&key.id).await, Err(Error::NotFound)));
     assert!(matches!(store.delete_key(&key.id, None, BY).await, Err(Error::NotFound)));
-    let changes = store.changes(0, 0, 10).await.unwrap().changes;
+    let changes = store.changes(0, 0, None, 10).await.unwrap().changes;
     assert_eq!(changes, [KeyChange::Deleted { revision: 2, id: key.id.clone() }]);
     for q in ["one", "on", "", &key.id] {
         assert_eq!(store.list_keys(q, None, 10).await.unwrap(), [], "{q}");
@@ -159,7 +160,7 @@ pub(crate) async fn a_deleted_key_leaves_a_tombstone_and_frees_its_name(place: A
 async fn follow(store: &Store, limit: u32) -> (Vec<String>, u64) {
     let (mut since, mut base, mut seen) = (0, 0, Vec::new());
     loop {
-        let page = store.changes(since, base, limit).await.unwrap();
+        let page = store.changes(since, base, None, limit).await.unwrap();
         assert!(page.changes.len() <= limit as usize);
         let mut last = since;
         for change in &page.changes {
@@ -197,7 +198,7 @@ pub(crate) async fn pages_lead_through_all_changes(place: Arc<Place>) {
         live.sort();
         assert_eq!((names, revision), (live, 31), "pages of {limit}");
     }
-    let end = store.changes(31, 31, 5).await.unwrap();
+    let end = store.changes(31, 31, None, 5).await.unwrap();
     assert!(end.changes.is_empty() && !end.more && end.revision == 31);
 }
 
@@ -208,7 +209,7 @@ pub(crate) async fn tombstones_up_to_base_are_left_out(place: Arc<Place>) {
     let b = make(&store, "b").await;
     store.delete_key(&b.id, None, BY).await.unwrap();
     let revisions = async |since, base| {
-        let page = store.changes(since, base, 10).await.unwrap();
+        let page = store.changes(since, base, None, 10).await.unwrap();
         (page.changes.iter().map(KeyChange::revision).collect::<Vec<_>>(), page.revision)
     };
     assert_eq!(revisions(0, 0).await, (vec![2, 4], 4));
@@ -228,19 +229,19 @@ pub(crate) async fn compaction_refuses_only_who_would_miss_a_delete(place: Arc<P
     assert_eq!((head.compacted, head.revision), (4, 7));
     assert!(store.compact(days(5)).await.unwrap().is_none());
     for (since, base) in [(1, 1), (3, 3), (1, 3)] {
-        assert!(matches!(store.changes(since, base, 10).await, Err(Error::Compacted(4))), "{since} {base}");
+        assert!(matches!(store.changes(since, base, None, 10).await, Err(Error::Compacted(4))), "{since} {base}");
     }
     for (since, base, changes) in [(0, 0, 2), (4, 4, 2), (1, 4, 2), (1, 6, 1), (6, 6, 1), (7, 7, 0)] {
-        assert_eq!(store.changes(since, base, 10).await.unwrap().changes.len(), changes, "{since} {base}");
+        assert_eq!(store.changes(since, base, None, 10).await.unwrap().changes.len(), changes, "{since} {base}");
     }
 }
 
 pub(crate) async fn who_is_ahead_is_told(place: Arc<Place>) {
     let store = place.open().await;
     make(&store, "a").await;
-    assert!(matches!(store.changes(2, 2, 10).await, Err(Error::Ahead(1))));
-    assert!(matches!(store.changes(1, 2, 10).await, Err(Error::Ahead(1))));
-    assert!(store.changes(1, 1, 10).await.is_ok());
+    assert!(matches!(store.changes(2, 2, None, 10).await, Err(Error::Ahead(1))));
+    assert!(matches!(store.changes(1, 2, None, 10).await, Err(Error::Ahead(1))));
+    assert!(store.changes(1, 1, None, 10).await.is_ok());
 }
 
 pub(crate) async fn expired_keys_are_purged_with_tombstones(place: Arc<Place>) {
@@ -258,7 +259,7 @@ pub(crate) async fn expired_keys_are_purged_with_tombstones(place: Arc<Place>) {
     let (purged, head) = store.purge_expired(days(31), 10, by).await.unwrap();
     // Each column is what it is in every other query.
     assert_eq!((purged, head.map(|head| (head.revision, head.live_count))), (vec![before], Some((3, 1))));
-    let changes = store.changes(2, 2, 10).await.unwrap().changes;
+    let changes = store.changes(2, 2, None, 10).await.unwrap().changes;
     assert_eq!(changes, [KeyChange::Deleted { revision: 3, id: month.id }]);
     assert_eq!(store.audit(&AuditFilter::default(), None, 1).await.unwrap()[0].action, "key.purge");
 }
@@ -280,7 +281,7 @@ pub(crate) async fn the_checksum_is_that_of_the_live_keys(place: Arc<Place>) {
             _ => {}
         }
     }
-    let page = store.changes(0, 0, 100).await.unwrap();
+    let page = store.changes(0, 0, None, 100).await.unwrap();
     let mut sum = Checksum::default();
     let mut count = 0;
     for change in &page.changes {
@@ -495,26 +496,71 @@ pub(crate) async fn a_new_identity_is_a_new_store_to_filters(place: Arc<Place>) 
     let after = store.new_identity("tester", NOW.unix_ms()).await.unwrap();
     assert_ne!(after.identity, before.identity);
     assert_eq!((after.revision, after.live_count, after.version), (1, 1, 1));
-    assert_eq!(store.head().await.unwrap(), after);
+    assert_eq!(store.head_after(after.point()).await.unwrap(), after);
 }
 
 pub(crate) async fn proxies_are_remembered(place: Arc<Place>) {
     let store = place.open().await;
-    let proxy = |vm: &str, in_contact| ProxyRecord {
+    let proxy = |vm: &str, stamp| ProxyRecord {
         node: "envoy-1".to_owned(),
         vm: vm.to_owned(),
+        table: "0123".to_owned(),
+        token: "fingerprint".to_owned(),
         filter: "0.1.0".to_owned(),
         max_staleness: Some(Duration::from_secs(60)),
-        applied: 7,
-        in_contact,
-        last_contact_at: NOW,
+        mode: Some(Enforcement::Enforce),
+        inline_keys: Some(InlineKeys::None),
+        counts: true,
+        stamp,
     };
-    let forever = ProxyRecord { max_staleness: None, ..proxy("b", true) };
-    store.save_proxies(&[proxy("a", true), forever.clone()], &[]).await.unwrap();
-    store.save_proxies(&[proxy("a", false)], &[]).await.unwrap();
+    let forever = ProxyRecord { max_staleness: None, mode: None, inline_keys: None, counts: false, ..proxy("b", 1) };
+    store.save_proxies(&[proxy("a", 1), forever.clone()], &[]).await.unwrap();
+    store.save_proxies(&[proxy("a", 2)], &[]).await.unwrap();
     let mut known = store.proxies().await.unwrap();
     known.sort_by(|a, b| a.vm.cmp(&b.vm));
-    assert_eq!(known, [proxy("a", false), forever.clone()]);
-    store.save_proxies(&[], &[("envoy-1".to_owned(), "a".to_owned())]).await.unwrap();
+    assert_eq!(known, [proxy("a", 2), forever.clone()]);
+    store.forget_proxies(&[proxy("a", 1)]).await.unwrap();
+    assert_eq!(store.proxies().await.unwrap().len(), 2, "it was written again since");
+    store.forget_proxies(&[proxy("a", 2)]).await.unwrap();
     assert_eq!(store.proxies().await.unwrap(), [forever]);
+}
+
+/// Where the store lives is confirmed when it is made. A new identity, which a restore gives it, has to be confirmed anew,
+/// and nobody confirms a place where the store does not live.
+pub(crate) async fn a_list_is_confirmed_for_one_place(place: Arc<Place>) {
+    let store = place.open().await;
+    let made = store.head().await.unwrap();
+    let first = made.lineage.clone().expect("the store says where it lives");
+    assert!(made.has_all_tables);
+    assert!(place.open().await.head().await.unwrap().has_all_tables, "a restart costs nothing");
+    let moved = store.new_identity("tester", NOW.unix_ms()).await.unwrap();
+    let moved = store.head_after(moved.point()).await.unwrap();
+    assert!(!moved.has_all_tables && moved.lineage.as_ref() != Some(&first), "{moved:?}");
+    assert!(!store.confirm_tables(&first, BY).await.unwrap());
+    assert!(!store.head().await.unwrap().has_all_tables);
+    assert!(store.confirm_tables(&moved.lineage.unwrap(), BY).await.unwrap());
+    assert!(store.head().await.unwrap().has_all_tables);
+}
+
+/// A copy of the store that goes on by itself draws other marks: what was read on one is refused by the other.
+pub(crate) async fn a_state_is_named_by_its_mark(place: Arc<Place>) {
+    let store = place.open().await;
+    let first = store.head().await.unwrap();
+    assert_eq!(first.point(), Point::default());
+    let mut points = vec![first.point()];
+    for n in 0..5 {
+        let (_, head) = store.create_key(&new_key(&format!("key {n}")), BY).await.unwrap();
+        assert_eq!(head.after, points.last().copied());
+        points.push(head.point());
+    }
+    for known in &points {
+        let head = store.head_after(*known).await.unwrap();
+        assert_eq!((head.point(), head.after), (points[5], Some(*known)));
+        store.changes(known.revision, known.revision, Some(known.mark), 10).await.unwrap();
+        let other = Point { mark: Mark::from_bits(!known.mark.bits()), ..*known };
+        assert_eq!(store.head_after(other).await.unwrap().after, None);
+        let refused = store.changes(known.revision, known.revision, Some(other.mark), 10).await;
+        assert!(matches!(refused, Err(Error::Forked(5))), "{refused:?}");
+    }
+    assert_eq!(store.head_after(Point { revision: 6, mark: points[5].mark }).await.unwrap().after, None);
 }

@@ -39,7 +39,7 @@ async fn follow(store: Store, done: Arc<AtomicBool>) -> u64 {
     let mut table: BTreeMap<String, u64> = BTreeMap::new();
     loop {
         let finished = done.load(Ordering::Acquire);
-        let page = store.changes(since, since, 7).await.unwrap();
+        let page = store.changes(since, since, None, 7).await.unwrap();
         for change in page.changes {
             match change {
                 KeyChange::Live(key) => drop(table.insert(key.id.clone(), contribution(&key.wire()))),

@@ -5,6 +5,7 @@
 use keyward_testbed::service::{self, Setup};
 use keyward_testbed::{wait, workspace};
 use serde_json::Value;
+use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
@@ -84,7 +85,15 @@ impl Service {
 
     /// A filter VM in front of this service.
     pub(crate) fn vm(&self, name: &str) -> Vm {
-        Vm { client: self.edge(), node: "envoy-1".to_owned(), name: name.to_owned(), max_staleness: "1h".to_owned() }
+        Vm {
+            client: self.edge(),
+            node: "envoy-1".to_owned(),
+            name: name.to_owned(),
+            max_staleness: "1h".to_owned(),
+            mode: "enforce".to_owned(),
+            inline_keys: "none".to_owned(),
+            marks: Arc::default(),
+        }
     }
 
     pub(crate) fn signal(&self, signal: &str) {
@@ -219,18 +228,41 @@ pub(crate) struct Vm {
     pub(crate) node: String,
     pub(crate) name: String,
     pub(crate) max_staleness: String,
+    pub(crate) mode: String,
+    pub(crate) inline_keys: String,
+    /// The marks of the revisions that it was at.
+    pub(crate) marks: Arc<Mutex<HashMap<u64, String>>>,
 }
 
 impl Vm {
     pub(crate) fn try_poll(&self, since: u64, base: u64, wait: &str) -> Result<Reply, ureq::Error> {
-        let headers = [
+        let mut headers = vec![
             ("x-keyward-node", self.node.as_str()),
             ("x-keyward-vm", &self.name),
             ("x-keyward-filter", "0.1.0"),
             ("x-keyward-realm", "default"),
             ("x-keyward-max-staleness", &self.max_staleness),
         ];
-        self.client.try_send("GET", &format!("/v1/manifest?since={since}&base={base}&wait={wait}"), &headers, b"")
+        let mut path = format!("/v1/manifest?since={since}&base={base}&wait={wait}");
+        let known = self.marks.lock().unwrap().clone();
+        let table = format!("table of {}", self.name);
+        // One that asks from a revision that it never had speaks as older filters do.
+        if since == 0 || !known.is_empty() {
+            headers.extend([("x-keyward-mode", self.mode.as_str()), ("x-keyward-inline-keys", &self.inline_keys)]);
+            headers.push(("x-keyward-table", &table));
+            if let Some(mark) = known.get(&since).filter(|_| since == base) {
+                path.push_str(&format!("&mark={mark}"));
+            }
+        }
+        let reply = self.client.try_send("GET", &path, &headers, b"");
+        if let Ok(reply) = &reply
+            && reply.status == 200
+            && let page = reply.json()
+            && let (Some(revision), Some(mark)) = (page["revision"].as_u64(), page["mark"].as_str())
+        {
+            self.marks.lock().unwrap().insert(revision, mark.to_owned());
+        }
+        reply
     }
 
     pub(crate) fn poll(&self, since: u64, base: u64, wait: &str) -> Reply {

@@ -39,7 +39,7 @@ pub enum Failure {
     Compacted,
     /// The store changed while it was loaded.
     StoreChanged,
-    /// Another store with no keys, or far fewer than are held: not accepted for now.
+    /// A store with no keys, or far fewer than are held: not accepted for now.
     SuspiciousStore {
         /// Its identity.
         store: Box<str>,
@@ -58,51 +58,97 @@ pub enum Failure {
 impl Failure {
     /// A short stable name, for metrics.
     pub fn name(&self) -> &'static str {
-        NAMES.get(self.number()).copied().unwrap_or_default()
+        self.kind().name()
     }
 
-    /// The place of its name in [`NAMES`].
-    pub(super) fn number(&self) -> usize {
+    /// The kind of the failure, without its details.
+    pub fn kind(&self) -> FailureKind {
         match self {
-            Self::NotSent => 0,
-            Self::NoAnswer => 1,
-            Self::Unauthorized(_) => 2,
-            Self::WrongRealm => 3,
-            Self::Busy => 4,
-            Self::Status(_) => 5,
-            Self::TooLarge(_) => 6,
-            Self::Malformed(_) => 7,
-            Self::Format(_) => 8,
-            Self::OutOfOrder(_) => 9,
-            Self::Record(_) => 10,
-            Self::Checksum { .. } => 11,
-            Self::Compacted => 12,
-            Self::StoreChanged => 13,
-            Self::SuspiciousStore { .. } => 14,
-            Self::OtherThanPinned { .. } => 15,
+            Self::NotSent => FailureKind::NotSent,
+            Self::NoAnswer => FailureKind::NoAnswer,
+            Self::Unauthorized(_) => FailureKind::Unauthorized,
+            Self::WrongRealm => FailureKind::WrongRealm,
+            Self::Busy => FailureKind::Busy,
+            Self::Status(_) => FailureKind::Status,
+            Self::TooLarge(_) => FailureKind::TooLarge,
+            Self::Malformed(_) => FailureKind::Malformed,
+            Self::Format(_) => FailureKind::Format,
+            Self::OutOfOrder(_) => FailureKind::OutOfOrder,
+            Self::Record(_) => FailureKind::Record,
+            Self::Checksum { .. } => FailureKind::Checksum,
+            Self::Compacted => FailureKind::Compacted,
+            Self::StoreChanged => FailureKind::StoreChanged,
+            Self::SuspiciousStore { .. } => FailureKind::SuspiciousStore,
+            Self::OtherThanPinned { .. } => FailureKind::OtherThanPinned,
         }
     }
 }
 
-/// The names of all failures.
-pub const NAMES: [&str; 16] = [
-    "not_sent",
-    "no_answer",
-    "unauthorized",
-    "wrong_realm",
-    "busy",
-    "status",
-    "too_large",
-    "malformed",
-    "format",
-    "out_of_order",
-    "record",
-    "checksum",
-    "compacted",
-    "store_changed",
-    "suspicious_store",
-    "other_than_pinned",
-];
+/// The kinds of [`Failure`], for metrics and for the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the variants are described at `Failure`")]
+pub enum FailureKind {
+    NotSent,
+    NoAnswer,
+    Unauthorized,
+    WrongRealm,
+    Busy,
+    Status,
+    TooLarge,
+    Malformed,
+    Format,
+    OutOfOrder,
+    Record,
+    Checksum,
+    Compacted,
+    StoreChanged,
+    SuspiciousStore,
+    OtherThanPinned,
+}
+
+impl FailureKind {
+    /// Every kind.
+    pub const ALL: [Self; 16] = [
+        Self::NotSent,
+        Self::NoAnswer,
+        Self::Unauthorized,
+        Self::WrongRealm,
+        Self::Busy,
+        Self::Status,
+        Self::TooLarge,
+        Self::Malformed,
+        Self::Format,
+        Self::OutOfOrder,
+        Self::Record,
+        Self::Checksum,
+        Self::Compacted,
+        Self::StoreChanged,
+        Self::SuspiciousStore,
+        Self::OtherThanPinned,
+    ];
+
+    /// A short stable name, for metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotSent => "not_sent",
+            Self::NoAnswer => "no_answer",
+            Self::Unauthorized => "unauthorized",
+            Self::WrongRealm => "wrong_realm",
+            Self::Busy => "busy",
+            Self::Status => "status",
+            Self::TooLarge => "too_large",
+            Self::Malformed => "malformed",
+            Self::Format => "format",
+            Self::OutOfOrder => "out_of_order",
+            Self::Record => "record",
+            Self::Checksum => "checksum",
+            Self::Compacted => "compacted",
+            Self::StoreChanged => "store_changed",
+            Self::SuspiciousStore => "suspicious_store",
+            Self::OtherThanPinned => "other_than_pinned",
+        }
+    }
+}
 
 /// One line for the log: what, and what to do where a person must.
 impl fmt::Display for Failure {
@@ -128,8 +174,8 @@ impl fmt::Display for Failure {
             Self::StoreChanged => f.write_str("the store changed while its keys were loaded"),
             Self::SuspiciousStore { store, keys, held } => write!(
                 f,
-                "another store, `{}`, with {keys} keys where {held} are held: it stays out until `admin.store` names it \
-                 or `max_staleness` has passed",
+                "store `{}` has {keys} keys where {held} are held: it stays out until it has another identity that \
+                 `admin.store` names, or until `max_staleness` has passed",
                 store.escape_debug()
             ),
             Self::OtherThanPinned { store } => {

@@ -2,10 +2,13 @@
 
 use super::event::{Event, Level, Reason};
 use super::failure::Failure;
+use super::journal::Trouble;
 use super::load::Load;
 use super::request::{Outcome, RequestId};
 use super::roots::RootId;
-use super::{IDLE_PAUSE, InUse, Job, MAX_STAGED, ManifestSync, Outstanding, SETTLE_STEP, is_stale, page};
+use super::{
+    BURST, BURST_REFILL, IDLE_PAUSE, InUse, Job, MAX_STAGED, ManifestSync, Outstanding, SETTLE_STEP, is_stale, page,
+};
 use crate::checksum::Checksum;
 use crate::manifest::{Change, Page};
 use crate::table::{Record, Staged};
@@ -67,8 +70,9 @@ impl ManifestSync {
         if let (Ok(_), Outcome::Answer(answer)) = (&page, outcome) {
             self.compare_clocks(answer.date, wall, now, events);
         }
+        let contact = contact(outcome, outstanding.sent_at, now);
         let taken = match page {
-            Ok(page) => self.take_page(&page, outstanding.root, now, events),
+            Ok(page) => self.take_page(&page, &outstanding, contact, now, events),
             Err(Failure::Compacted) if outstanding.since > 0 => Err(Refused::start_over(Reason::Gone)),
             Err(failure) => Err(failure.into()),
         };
@@ -106,6 +110,9 @@ impl ManifestSync {
         let at_once = now.saturating_sub(outstanding.sent_at) < (outstanding.wait / 2).min(IDLE_PAUSE * 2);
         if !changed && at_once {
             self.next_at = now + self.random.jitter(IDLE_PAUSE);
+        } else if at_once {
+            self.paid_until = self.paid_until.max(now.saturating_sub(BURST_REFILL * BURST)) + BURST_REFILL;
+            self.next_at = now.max(self.paid_until);
         }
         let (keys, revision) = self.in_use().map_or((0, 0), |position| (position.keys, position.revision));
         self.journal.well(events, || format!("keys are up to date again: {keys} keys at revision {revision}"));
@@ -114,14 +121,16 @@ impl ManifestSync {
     fn take_page(
         &mut self,
         page: &Page<'_>,
-        root: RootId,
+        outstanding: &Outstanding,
+        contact: Duration,
         now: Duration,
         events: &mut Vec<Event>,
     ) -> Result<Taken, Refused> {
+        let root = outstanding.root;
         self.check_store(page, root, now)?;
         let taken = match &self.job {
-            Job::Load(_) => self.take_load(page, now, events),
-            Job::Follow | Job::CatchUp { .. } => self.take_changes(page, now, events),
+            Job::Load(_) => self.take_load(page, contact, outstanding.told, events),
+            Job::Follow | Job::CatchUp { .. } => self.take_changes(page, contact, outstanding.told, events),
         };
         if taken.is_ok() && self.in_use.as_ref().is_some_and(|in_use| *in_use.store == *page.store) {
             self.roots.accept(root);
@@ -151,22 +160,35 @@ impl ManifestSync {
             self.set_job(followed);
             return Err(Failure::StoreChanged.into());
         }
-        let Some(in_use) = self.in_use.as_ref().filter(|in_use| *in_use.store != *page.store) else { return Ok(()) };
+        let Some(in_use) = self.in_use.as_ref() else { return Ok(()) };
+        let other = *in_use.store != *page.store;
+        // What changed since the table in use comes with a tombstone for each key that is gone. A load has none: a store
+        // that lost keys looks like one from which they were deleted.
+        if !other && !matches!(self.job, Job::Load(_)) {
+            return Ok(());
+        }
         let held = in_use.table.len();
         let few = page.live.count == 0 || page.live.count < held.div_ceil(2) as u64;
         let outlived = settings.is_some_and(|settings| is_stale(in_use, settings.max_staleness, now));
-        if held > 0 && few && pinned.is_none() && !outlived {
+        if held > 0 && few && !(other && pinned.is_some()) && !outlived {
             let failure = Failure::SuspiciousStore { store: (&*page.store).into(), keys: page.live.count, held };
             self.set_job(followed);
             return Err(failure.into());
         }
         match self.job {
             Job::Load(_) => Ok(()),
+            _ if !other => Ok(()),
             Job::Follow | Job::CatchUp { .. } => Err(Refused::start_over(Reason::OtherStore)),
         }
     }
 
-    fn take_load(&mut self, page: &Page<'_>, now: Duration, events: &mut Vec<Event>) -> Result<Taken, Refused> {
+    fn take_load(
+        &mut self,
+        page: &Page<'_>,
+        contact: Duration,
+        told: Option<Duration>,
+        events: &mut Vec<Event>,
+    ) -> Result<Taken, Refused> {
         let Job::Load(load) = &mut self.job else { return Ok(Taken::Part) };
         let load = load.get_or_insert_with(|| Load::begin(page));
         load.add(page).map_err(Refused::mismatch)?;
@@ -176,7 +198,8 @@ impl ManifestSync {
         compare((load.table.len(), load.table.checksum()), page).map_err(Refused::mismatch)?;
         let Job::Load(Some(load)) = std::mem::replace(&mut self.job, Job::Follow) else { return Ok(Taken::Part) };
         let keys = load.table.len();
-        let loaded = InUse { store: load.store, revision: page.revision, table: load.table, contact: now };
+        let (revision, mark) = (page.revision, page.mark);
+        let loaded = InUse { store: load.store, revision, mark, table: load.table, contact, told };
         if let Some(before) = self.in_use.replace(loaded) {
             self.retire(before.table);
         }
@@ -186,7 +209,13 @@ impl ManifestSync {
         Ok(Taken::UpToDate { changed: true })
     }
 
-    fn take_changes(&mut self, page: &Page<'_>, now: Duration, events: &mut Vec<Event>) -> Result<Taken, Refused> {
+    fn take_changes(
+        &mut self,
+        page: &Page<'_>,
+        contact: Duration,
+        told: Option<Duration>,
+        events: &mut Vec<Event>,
+    ) -> Result<Taken, Refused> {
         let mut staged = match std::mem::replace(&mut self.job, Job::Follow) {
             Job::CatchUp { staged, .. } => staged,
             Job::Follow | Job::Load(_) => Staged::default(),
@@ -215,9 +244,11 @@ impl ManifestSync {
             in_use.table.commit(staged).map_err(|_| Refused::start_over(Reason::FarBehind))?;
             in_use.table.settle(SETTLE_STEP);
         }
-        in_use.contact = now;
+        in_use.contact = in_use.contact.max(contact);
+        in_use.told = told;
         let changed = page.revision > in_use.revision;
         in_use.revision = page.revision;
+        in_use.mark = page.mark;
         if changed {
             events.push(Event::Applied { changes, revision: page.revision });
         }
@@ -238,7 +269,7 @@ impl ManifestSync {
             Ok(_) | Err(Failure::Compacted) => self.pause_probe(root, now),
             Err(failure) => {
                 self.pause_probe(root, now);
-                self.journal.trouble(failure.number(), now, events, || {
+                self.journal.trouble(Trouble::Failed(failure.kind()), now, events, || {
                     format!("a new plugin configuration cannot fetch keys: {failure}; it accepts no fetched key")
                 });
                 events.push(Event::Failed(failure));
@@ -252,6 +283,15 @@ impl ManifestSync {
         root.probe.failures = root.probe.failures.saturating_add(1);
         root.probe.next_at = now + self.random.pause(root.probe.failures, longest);
     }
+}
+
+/// The moment at which the answer was true, as far as this VM can be sure: the request was sent no later than it arrived,
+/// and the service tells how long after its arrival it last knew the answer to be true. No delay is assumed.
+fn contact(outcome: &Outcome<'_>, sent_at: Duration, now: Duration) -> Duration {
+    let Outcome::Answer(answer) = outcome else { return sent_at };
+    let offset = answer.as_of.unwrap_or_default();
+    let later = Duration::from_millis(offset.unsigned_abs());
+    if offset < 0 { sent_at.saturating_sub(later) } else { (sent_at + later).min(now) }
 }
 
 /// Count and checksum here against those that the service states.

@@ -1,6 +1,7 @@
 //! The next request, and what came of it.
 
 use crate::duration;
+use crate::timeline::{Enforcement, InlineKeys, Mark};
 use std::time::Duration;
 
 /// How many changes a page is asked to hold: taking them is one callback's work, while each page costs the proxy and the
@@ -18,15 +19,24 @@ pub const MAX_PAGE_BYTES: usize = 4 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub(super) u64);
 
+impl RequestId {
+    /// The value of `x-keyward-poll`: the service passes over what a poll says that was sent before another one.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// One `GET /v1/manifest`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// To be given back with the outcome.
     pub id: RequestId,
-    /// What was received so far. With `base` equal to it, the VM answers by it: an acknowledgement.
+    /// What was received so far. With `mark`, it acknowledges that revision.
     pub since: u64,
     /// Tombstones up to here are of no use.
     pub base: u64,
+    /// The mark of `since` where the table in use is at it: with it the request acknowledges.
+    pub mark: Option<Mark>,
     /// How many changes a page may hold.
     pub limit: u32,
     /// How long the service is to hold the request while there is nothing newer.
@@ -35,6 +45,10 @@ pub struct Request {
     pub timeout: Duration,
     /// For how long this VM serves without contact: the longest of its root contexts. None: without limit.
     pub max_staleness: Option<Duration>,
+    /// Whether the VM refuses anything: [`Enforcement::Shadow`] where one of its root contexts does not.
+    pub mode: Enforcement,
+    /// Which keys of the configuration stand beside the fetched ones: the most that any root context has.
+    pub inline_keys: InlineKeys,
 }
 
 impl Request {
@@ -46,7 +60,8 @@ impl Request {
     /// `:path`.
     pub fn path(&self) -> String {
         let wait = if self.wait.is_zero() { "0s".to_owned() } else { duration::format(self.wait) };
-        format!("/v1/manifest?since={}&base={}&limit={}&wait={wait}", self.since, self.base, self.limit)
+        let mark = self.mark.map(|mark| format!("&mark={mark}")).unwrap_or_default();
+        format!("/v1/manifest?since={}&base={}&limit={}&wait={wait}{mark}", self.since, self.base, self.limit)
     }
 }
 
@@ -72,4 +87,7 @@ pub struct Answer<'a> {
     pub date: Option<&'a str>,
     /// `retry-after`, where it is a number of seconds.
     pub retry_after: Option<Duration>,
+    /// `x-keyward-as-of`: how many milliseconds after the request's arrival the answer was last known to be true. Below
+    /// zero where that was before. `None` means that the service does not say.
+    pub as_of: Option<i64>,
 }

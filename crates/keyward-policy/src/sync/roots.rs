@@ -7,6 +7,7 @@
 use super::request::RequestId;
 use super::settings::{Patience, Settings};
 use crate::digest::Digest;
+use crate::timeline::{Enforcement, InlineKeys};
 use std::time::Duration;
 
 /// A root that did not call for so long is as good as gone.
@@ -122,6 +123,16 @@ impl Roots {
             .filter(|max| *max < Duration::MAX)
     }
 
+    /// [`Enforcement::Shadow`] where any root refuses nothing.
+    pub(super) fn mode(&self, now: Duration) -> Enforcement {
+        self.alive(now).map(|root| root.settings.mode).max().unwrap_or(Enforcement::Enforce)
+    }
+
+    /// The most that any root has of keys of its own.
+    pub(super) fn inline_keys(&self, now: Duration) -> InlineKeys {
+        self.alive(now).map(|root| root.settings.inline_keys).max().unwrap_or(InlineKeys::None)
+    }
+
     /// The service refused this root's credential, or this root the service's store; none: no more.
     pub(super) fn refused(&mut self, id: RootId, at: Option<Duration>) {
         if let Some(root) = self.get_mut(id) {
@@ -134,8 +145,8 @@ impl Roots {
         self.alive(now).any(|root| root.settings.store.as_deref() == Some(store))
     }
 
-    /// The root that polls: the newest, leaving out silent ones; but rather one that was accepted, and only if there is no
-    /// other one that was refused, those in turn.
+    /// Chooses the root context that polls: the newest accepted one; if there is none, the newest that was not refused; if
+    /// there is none, the one whose refusal is longest ago. Silent root contexts are never chosen.
     pub(super) fn poller(&self, now: Duration) -> Option<&Root> {
         let not_refused = || self.alive(now).rev().filter(|root| root.refused_at.is_none());
         let first = not_refused().find(|root| root.accepted).or_else(|| not_refused().next());

@@ -1,6 +1,7 @@
 //! What one root context was configured with, as far as fetching goes.
 
 use crate::digest::Digest;
+use crate::timeline::{Enforcement, InlineKeys};
 use std::fmt;
 use std::time::Duration;
 
@@ -18,6 +19,10 @@ pub struct Settings {
     pub store: Option<Box<str>>,
     /// No contact for that long, and no fetched key is accepted. None: no limit.
     pub max_staleness: Option<Duration>,
+    /// Whether this root context refuses anything.
+    pub mode: Enforcement,
+    /// Whether its configuration has keys of its own.
+    pub inline_keys: InlineKeys,
 }
 
 impl Settings {
@@ -68,6 +73,8 @@ impl fmt::Debug for Settings {
             .field("token", &self.token.as_ref().map(|_| "…"))
             .field("store", &self.store)
             .field("max_staleness", &self.max_staleness)
+            .field("mode", &self.mode)
+            .field("inline_keys", &self.inline_keys)
             .finish()
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::checksum::contribution;
 use crate::digest::Digest;
 use crate::manifest::{Change, Live, LiveKey, Page};
+use crate::timeline::{Enforcement, InlineKeys};
 use std::borrow::Cow;
 
 /// One VM with one root context, and the time.
@@ -22,6 +23,8 @@ impl Vm {
             token: None,
             store: store.map(Into::into),
             max_staleness: max_staleness.map(Duration::from_secs),
+            mode: Enforcement::Enforce,
+            inline_keys: InlineKeys::None,
         };
         let root = sync.attach(settings, Duration::ZERO);
         Self { sync, root, now: Duration::ZERO, events: Vec::new() }
@@ -94,11 +97,17 @@ fn page(store: &str, since: u64, count: u64, changes: impl IntoIterator<Item = u
         since,
         revision: count,
         head: count,
+        mark: Some(mark(count)),
         more: false,
         keys: changes.into_iter().map(key).map(Change::Live).collect(),
         live: Live { count, checksum: Some(Cow::Owned(sum.to_string())) },
     })
     .unwrap()
+}
+
+/// The mark of a revision of the stores in here.
+fn mark(revision: u64) -> Mark {
+    Mark::from_bits(!revision)
 }
 
 #[test]
@@ -109,7 +118,7 @@ fn asks_first_at_once_and_then_waits_for_news() {
         assert_eq!(request.path(), "/v1/manifest?since=0&base=0&limit=100&wait=0s");
         assert_eq!(vm.answer(&request, 200, &page("st_1", 0, 3, 1..=3)), None);
         let (request, after) = vm.ask();
-        assert_eq!(request.path(), format!("/v1/manifest?since=3&base=3&limit=100&wait={wait}"));
+        assert_eq!(request.path(), format!("/v1/manifest?since=3&base=3&limit=100&wait={wait}&mark=fffffffffffffffc"));
         assert_eq!((request.max_staleness_header().as_str(), after), (header, Duration::ZERO));
         assert!(request.timeout > request.wait);
     }

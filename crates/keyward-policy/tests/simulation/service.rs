@@ -2,20 +2,25 @@
 
 use crate::store::Store;
 use keyward_policy::manifest::{Change, FORMAT, Live, Page};
+use keyward_policy::timeline::Mark;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Question {
     pub since: u64,
     pub base: u64,
+    pub mark: Option<Mark>,
     pub wait_ms: u64,
 }
 
 /// What the service answers at once; None: it holds the request.
 pub fn answer(store: &Store, question: Question, page_max: usize, held: bool) -> Option<(u16, String)> {
-    let Question { since, base, wait_ms } = question;
+    let Question { since, base, mark, wait_ms } = question;
     let gone = |code: &str| Some((410, format!(r#"{{"code":"{code}"}}"#)));
     if since > store.revision {
         return gone("revision_ahead");
+    }
+    if mark.is_some_and(|mark| store.marks.get(&since) != Some(&mark)) {
+        return gone("revision_forked");
     }
     // A first request needs no tombstones; any other needs those later than its base.
     if since > 0 && store.compacted > base {
@@ -35,7 +40,8 @@ pub fn answer(store: &Store, question: Question, page_max: usize, held: bool) ->
     let revision = if more { keys.last().map_or(since, Change::revision) } else { store.revision };
     let checksum = (!more).then(|| store.checksum().to_string().into());
     let live = Live { count: store.live.len() as u64, checksum };
-    let page =
-        Page { format: FORMAT, store: (&*store.id).into(), since, revision, head: store.revision, more, keys, live };
+    let mark = (!more).then(|| store.mark());
+    let head = store.revision;
+    let page = Page { format: FORMAT, store: (&*store.id).into(), since, revision, mark, head, more, keys, live };
     serde_json::to_string(&page).ok().map(|body| (200, body))
 }

@@ -5,6 +5,7 @@ use keyward_policy::checksum::{Checksum, contribution};
 use keyward_policy::digest::Digest;
 use keyward_policy::key::KeyId;
 use keyward_policy::manifest::LiveKey;
+use keyward_policy::timeline::Mark;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -14,6 +15,8 @@ pub type Keys = BTreeMap<String, Rc<LiveKey<'static>>>;
 pub struct Store {
     pub id: String,
     pub revision: u64,
+    /// The mark of every revision; a copy that goes on by itself draws others.
+    pub marks: BTreeMap<u64, Mark>,
     pub live: Keys,
     pub tombstones: BTreeMap<u64, String>,
     /// The newest tombstone that was thrown away.
@@ -22,7 +25,18 @@ pub struct Store {
 
 impl Store {
     pub fn new(id: String) -> Self {
-        Self { id, revision: 0, live: Keys::new(), tombstones: BTreeMap::new(), compacted: 0 }
+        let marks = BTreeMap::from([(0, Mark::default())]);
+        Self { id, revision: 0, marks, live: Keys::new(), tombstones: BTreeMap::new(), compacted: 0 }
+    }
+
+    /// The mark of the newest revision.
+    pub fn mark(&self) -> Mark {
+        self.marks.get(&self.revision).copied().unwrap_or_default()
+    }
+
+    fn advance(&mut self, dice: &mut Dice) {
+        self.revision += 1;
+        self.marks.insert(self.revision, Mark::from_bits(dice.next()));
     }
 
     pub fn checksum(&self) -> Checksum {
@@ -46,29 +60,33 @@ impl Store {
             disabled: dice.chance(10),
             must: Vec::new(),
         };
-        self.put(id, key);
+        self.put(id, key, dice);
     }
 
     pub fn regenerate(&mut self, dice: &mut Dice) {
         if let Some((id, mut key)) = self.any(dice) {
             key.sha256 = Digest::of_key(&dice.next().to_le_bytes()).to_hex().into();
-            self.put(id, key);
+            self.put(id, key, dice);
         }
     }
 
     pub fn edit(&mut self, dice: &mut Dice) {
         if let Some((id, mut key)) = self.any(dice) {
             key.disabled = !key.disabled;
-            self.put(id, key);
+            self.put(id, key, dice);
         }
     }
 
     pub fn delete(&mut self, dice: &mut Dice) {
         if let Some((id, _)) = self.any(dice) {
-            self.revision += 1;
-            self.live.remove(&id);
-            self.tombstones.insert(self.revision, id);
+            self.delete_key(id, dice);
         }
+    }
+
+    pub fn delete_key(&mut self, id: String, dice: &mut Dice) {
+        self.advance(dice);
+        self.live.remove(&id);
+        self.tombstones.insert(self.revision, id);
     }
 
     pub fn compact(&mut self, up_to: u64) {
@@ -82,8 +100,8 @@ impl Store {
         Some((id.clone(), LiveKey::clone(key)))
     }
 
-    fn put(&mut self, id: String, mut key: LiveKey<'static>) {
-        self.revision += 1;
+    fn put(&mut self, id: String, mut key: LiveKey<'static>, dice: &mut Dice) {
+        self.advance(dice);
         key.revision = self.revision;
         self.live.insert(id, Rc::new(key));
     }

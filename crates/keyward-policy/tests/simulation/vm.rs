@@ -18,8 +18,6 @@ pub struct Vm {
     pub roots: Vec<(RootId, Settings)>,
     pub wall_offset_ms: i64,
     pub stalled_until: u64,
-    /// The longest time between the making of an answer and its arrival.
-    pub lag_ms: u64,
     pub events: Vec<Event>,
     /// Tokens that the service gave a page for.
     answered: BTreeSet<Option<Box<str>>>,
@@ -34,7 +32,6 @@ impl Vm {
             roots: Vec::new(),
             wall_offset_ms: 0,
             stalled_until: 0,
-            lag_ms: 0,
             events: Vec::new(),
             answered: BTreeSet::new(),
             last: None,
@@ -114,11 +111,12 @@ impl Vm {
         self.roots.iter().any(|(_, settings)| settings.store.as_deref() == Some(store))
     }
 
-    /// A key that has not been live for longer than any answer can have been on its way is served by nobody.
+    /// A key that has not been live for longer than a limit of staleness is served by nobody who has that limit, however
+    /// long answers are under way.
     pub fn check_revoked(&self, now: Duration, dead: &BTreeMap<Digest, u64>) {
         for (root, settings) in &self.roots {
             let (Some(max), Ok(table)) = (settings.max_staleness, self.sync.keys(*root, now)) else { continue };
-            let bound = (max.as_millis() as u64) + self.lag_ms;
+            let bound = max.as_millis() as u64;
             for (digest, since) in dead {
                 if now.as_millis() as u64 > since + bound {
                     assert!(
@@ -143,7 +141,14 @@ impl Vm {
             Some(pinned) => **pinned == *store.id,
             None => settings.max_staleness.is_some() && position.is_none_or(|position| !named(position.store)),
         };
-        let kept_out = other && !self.roots.iter().any(|(_, settings)| accepts(settings) && lets_in(settings));
+        // A store that lost most of its keys is kept out like another one, until what is held has outlived its limit.
+        let behind = position.filter(|position| position.mark != store.marks.get(&position.revision).copied());
+        let few = |held: usize| store.live.is_empty() || store.live.len() < held.div_ceil(2);
+        let shrunk = !other && behind.is_some_and(|position| position.keys > 0 && few(position.keys));
+        let limited = |settings: &Settings| accepts(settings) && settings.max_staleness.is_some();
+        let shrunk = shrunk && !self.roots.iter().any(|(_, settings)| limited(settings));
+        let kept_out =
+            shrunk || other && !self.roots.iter().any(|(_, settings)| accepts(settings) && lets_in(settings));
         for (root, settings) in &self.roots {
             let keys = self.sync.keys(*root, now);
             assert!(!pinned_elsewhere(settings) || other || keys.is_err(), "a store that is not the pinned one");

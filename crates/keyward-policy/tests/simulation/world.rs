@@ -7,6 +7,7 @@ use crate::store::Store;
 use crate::vm::{History, Vm};
 use keyward_policy::digest::Digest;
 use keyward_policy::sync::{Answer, Outcome, RequestId, RootId, Settings};
+use keyward_policy::timeline::{Enforcement, InlineKeys};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
@@ -43,7 +44,11 @@ impl Totals {
     }
 
     pub fn assert_everything_happened(&self) {
-        for name in keyward_policy::sync::FAILURE_NAMES.iter().filter(|name| !["too_large"].contains(name)) {
+        for name in keyward_policy::sync::FailureKind::ALL
+            .map(|kind| kind.name())
+            .into_iter()
+            .filter(|name| *name != "too_large")
+        {
             assert!(self.failures.contains_key(name), "no failure was `{name}`");
         }
         for name in ["gone", "other_store", "mismatch"] {
@@ -69,7 +74,8 @@ enum Event {
         id: RequestId,
         status: Option<u16>,
         body: String,
-        made_at: u64,
+        /// How long after the arrival of the request the answer was made.
+        as_of: u64,
     },
 }
 
@@ -81,6 +87,8 @@ struct Sent {
     id: RequestId,
     question: Question,
     token: Option<Box<str>>,
+    /// When the service got it.
+    arrived_at: Option<u64>,
     /// When the proxy gives up.
     gives_up_at: u64,
     number: u64,
@@ -163,15 +171,14 @@ impl World {
     fn time_a_revocation(&mut self, refused: Option<&str>) {
         let Some((_, key)) = self.store.any(&mut self.dice) else { return };
         let Ok(digest) = Digest::from_hex(&key.sha256) else { return };
-        let id = key.id.into_owned();
-        self.store.revision += 1;
-        self.store.live.remove(&id);
-        self.store.tombstones.insert(self.store.revision, id);
+        self.store.delete_key(key.id.into_owned(), &mut self.dice);
         self.changed();
         self.run_until(self.now + 1_000);
         let now = self.time();
         for vm in &self.vms {
-            let at_store = vm.sync.in_use().is_some_and(|position| *position.store == *self.store.id);
+            let at_store = vm.sync.in_use().is_some_and(|position| {
+                *position.store == *self.store.id && position.mark == self.store.marks.get(&position.revision).copied()
+            });
             for (root, settings) in vm.roots.iter().filter(|_| at_store) {
                 if settings.token.as_deref() != refused {
                     let served = vm.sync.keys(*root, now).is_ok_and(|keys| keys.get(&digest).is_some());
@@ -236,7 +243,7 @@ impl World {
                     self.arrives(sent, true);
                 }
             }
-            Event::Delivered { vm, epoch, root, id, status, body, made_at } => {
+            Event::Delivered { vm, epoch, root, id, status, body, as_of } => {
                 let now = self.time();
                 let alive = self.epochs.get(vm) == Some(&epoch);
                 let Some(state) = self.vms.get_mut(vm).filter(|_| alive) else { return };
@@ -245,16 +252,20 @@ impl World {
                 }
                 if self.now < state.stalled_until {
                     let wait = state.stalled_until - self.now;
-                    self.after(wait, Event::Delivered { vm, epoch, root, id, status, body, made_at });
+                    self.after(wait, Event::Delivered { vm, epoch, root, id, status, body, as_of });
                     return;
                 }
                 if status == Some(200) {
                     state.answered(root);
-                    state.lag_ms = state.lag_ms.max(self.now - made_at);
                 }
                 let outcome = match status {
                     Some(0) => Outcome::NotSent,
-                    Some(status) => Outcome::Answer(Answer { status, body: body.as_bytes(), ..Answer::default() }),
+                    Some(status) => Outcome::Answer(Answer {
+                        status,
+                        body: body.as_bytes(),
+                        as_of: Some(as_of as i64),
+                        ..Answer::default()
+                    }),
                     None => Outcome::NoAnswer,
                 };
                 if self.trace {
@@ -286,10 +297,15 @@ impl World {
         assert!(request.timeout > request.wait && request.base <= request.since.max(self.store.revision * 2 + 1_000));
         let token =
             state.roots.iter().find(|(known, _)| *known == root).and_then(|(_, settings)| settings.token.clone());
-        let question = Question { since: request.since, base: request.base, wait_ms: request.wait.as_millis() as u64 };
+        let question = Question {
+            since: request.since,
+            base: request.base,
+            mark: request.mark,
+            wait_ms: request.wait.as_millis() as u64,
+        };
         let gives_up_at = self.now + request.timeout.as_millis() as u64;
         let number = self.totals.requests;
-        let sent = Sent { vm, epoch, root, id: request.id, question, token, gives_up_at, number };
+        let sent = Sent { vm, epoch, root, id: request.id, question, token, arrived_at: None, gives_up_at, number };
         if self.dice.chance(self.weather.other_status / 8) {
             return self.deliver_at(self.now, &sent, Some(0), String::new());
         }
@@ -300,7 +316,8 @@ impl World {
         self.after(delay, Event::Arrives(sent));
     }
 
-    fn arrives(&mut self, sent: Sent, held: bool) {
+    fn arrives(&mut self, mut sent: Sent, held: bool) {
+        sent.arrived_at.get_or_insert(self.now);
         let refused = self.refused_token.map(|token| format!("token {token}"));
         let (status, body) = if !self.up {
             (503, "upstream connect error".to_owned())
@@ -348,7 +365,8 @@ impl World {
 
     fn deliver_at(&mut self, at: u64, sent: &Sent, status: Option<u16>, body: String) {
         let Sent { vm, epoch, root, id, .. } = *sent;
-        let delivered = Event::Delivered { vm, epoch, root, id, status, body, made_at: self.now };
+        let as_of = sent.arrived_at.map_or(0, |at| self.now - at);
+        let delivered = Event::Delivered { vm, epoch, root, id, status, body, as_of };
         self.after(at.saturating_sub(self.now), delivered);
     }
 
@@ -383,6 +401,8 @@ impl World {
             token: Some(format!("token {}", self.dice.below(3)).into()),
             store: self.dice.chance(5).then(|| self.store.id.clone().into()),
             max_staleness: self.dice.pick(&seconds).copied().flatten().map(Duration::from_secs),
+            mode: Enforcement::Enforce,
+            inline_keys: InlineKeys::None,
         };
         if let Some(state) = self.vms.get_mut(vm) {
             let served = state.roots.iter().find(|(root, _)| state.sync.keys(*root, now).is_ok());

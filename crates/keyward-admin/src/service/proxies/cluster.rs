@@ -1,146 +1,138 @@
 //! What replicas of the service tell each other of the VMs that ask them.
 
-use super::vm::{Elsewhere, Vm};
-use super::{ContactState, Proxies, VmId};
-use keyward_policy::timestamp::Timestamp;
-use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use super::message::{Message, VmNews};
+use super::registry::Proxies;
+use super::replicas::{Elsewhere, Errands};
+use super::state::State;
+use super::told::{TableId, Told};
+use super::vm::{ContactState, Vm};
+use crate::store::proxies::ProxyRecord;
+use keyward_policy::timeline::Point;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A replica that has said nothing for this long is not heard: each says something every second.
-const SILENCE: Duration = Duration::from_secs(3);
-/// How long after it began to listen a replica has surely been told of all VMs.
-const INTRODUCTION: Duration = Duration::from_millis(500);
 /// PostgreSQL carries payloads of less than 8,000 bytes.
 const PAYLOAD: usize = 7_900;
 
-/// What one replica says to all.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Message {
-    /// Who says it.
-    pub from: Arc<str>,
-    /// It has just begun to listen: tell it of all VMs.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub hello: bool,
-    /// It stops.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub bye: bool,
-    /// VMs that something changed about.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub vms: Vec<VmNews>,
-}
-
-/// What is new of a VM.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct VmNews {
-    #[serde(rename = "n")]
-    node: Arc<str>,
-    #[serde(rename = "v")]
-    vm: Arc<str>,
-    #[serde(rename = "f")]
-    filter: String,
-    #[serde(rename = "s")]
-    max_staleness_ms: Option<u64>,
-    #[serde(rename = "a")]
-    applied: u64,
-    #[serde(rename = "c")]
-    in_contact: bool,
-    #[serde(rename = "t")]
-    last_contact_ms: i64,
-}
-
-/// The last sign of life of a replica, by both clocks.
-#[derive(Debug)]
-struct Heard {
-    at: Instant,
-    time: Timestamp,
-    /// It said that it stops.
-    stopped: bool,
-}
-
-/// The other replicas.
-#[derive(Debug, Default)]
-pub(super) struct Replicas {
-    heard: HashMap<Arc<str>, Heard>,
-    /// When this one last heard itself, which proves that the way is open.
-    echo: Option<Instant>,
-    /// Since when it has heard everything.
-    listening_since: Option<Instant>,
-}
-
-impl Replicas {
-    pub fn is_heard(&self, replica: &Arc<str>, now: Instant) -> bool {
-        self.heard.get(replica).is_some_and(|heard| !heard.stopped && now.duration_since(heard.at) < SILENCE)
-    }
-
-    /// When a replica last said something; none: it is not known.
-    pub fn heard_at(&self, replica: &Arc<str>) -> Option<Timestamp> {
-        self.heard.get(replica).map(|heard| heard.time)
-    }
-
-    pub fn sees_all(&self, now: Instant) -> bool {
-        self.echo.is_some_and(|at| now.duration_since(at) < SILENCE)
-            && self.listening_since.is_some_and(|at| now.duration_since(at) >= INTRODUCTION)
-    }
-}
-
 impl Proxies {
     /// The messages that tell what changed since the last call; one with nothing in it where nothing did and `beat` is
-    /// due.
+    /// due. Afterwards [`Proxies::told_others`] or [`Proxies::not_told`] is to be called.
     pub fn take_messages(&self, me: &Arc<str>, beat: bool) -> Vec<String> {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         let now = Instant::now();
-        let ids: Vec<VmId> = state.unshared.drain().collect();
-        state.under_way.clone_from(&ids);
+        let Some(replicas) = &mut state.replicas else { return Vec::new() };
+        let errands = std::mem::take(&mut replicas.errands);
+        let is_new = errands.hello && !replicas.has_told;
+        state.errands_under_way.add(errands.clone());
         let mut messages = Vec::new();
-        let mut batch = Vec::new();
-        let mut size = 0;
-        for id in ids {
-            let Some(vm) = state.vms.get(&id).filter(|vm| vm.counted) else { continue };
-            // More than the names need even if every character were escaped.
-            let bytes = 6 * (id.node.len() + id.vm.len() + vm.filter.len()) + 120;
-            if size + bytes > PAYLOAD - 100 {
-                messages.push(encode(me, std::mem::take(&mut batch)));
-                size = 0;
-            }
-            size += bytes;
-            batch.push(VmNews {
-                in_contact: vm.in_contact_here(now),
-                filter: vm.filter.clone(),
-                max_staleness_ms: vm.max_staleness.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
-                applied: vm.applied,
-                last_contact_ms: vm.last_contact_at.unix_ms(),
-                node: id.node,
-                vm: id.vm,
-            });
+        if errands.hello {
+            messages.push(Message { hello: true, is_new, ..Message::beat(me) }.encode());
         }
-        if !batch.is_empty() || (beat && messages.is_empty()) {
-            messages.push(encode(me, batch));
+        let mut batch = Batch::new(me);
+        for id in std::mem::take(&mut state.unshared) {
+            let Some(vm) = state.vms.get_mut(&id).filter(|vm| vm.may_serve()) else { continue };
+            let in_contact = vm.in_contact_here(now);
+            if !in_contact {
+                vm.told_at = None;
+            }
+            state.under_way.push((id.clone(), in_contact));
+            if let Some(vm) = state.vms.get(&id) {
+                batch.add(state, &id, vm, None, now);
+            }
+        }
+        messages.extend(batch.finish());
+        // Behind all news: whoever hears it has heard them.
+        let Errands { asks, introduces, .. } = errands;
+        if !asks.is_empty() || !introduces.is_empty() || (beat && messages.is_empty()) {
+            messages.push(Message { asks, introduces, ..Message::beat(me) }.encode());
+        }
+        if let Some(replicas) = &mut state.replicas {
+            replicas.has_told |= !messages.is_empty();
         }
         messages
     }
 
-    /// What [`Proxies::take_messages`] gave could not be told: it is to be told again.
-    pub fn not_told(&self) {
+    /// What is to be told of tables in the transaction that records them.
+    pub fn record_messages(&self, me: &Arc<str>, records: &[ProxyRecord]) -> Vec<String> {
         let mut state = self.state.lock();
-        let ids = std::mem::take(&mut state.under_way);
-        state.unshared.extend(ids);
+        let Some(replicas) = &mut state.replicas else { return Vec::new() };
+        replicas.has_told = true;
+        let now = Instant::now();
+        let mut batch = Batch::new(me);
+        for record in records {
+            let id = id_of(record);
+            if let Some(vm) = state.vms.get(&id) {
+                batch.add(&state, &id, vm, Some(record.stamp), now);
+            }
+        }
+        batch.finish()
     }
 
-    /// Listening begins (again).
-    pub fn listening(&self) {
-        if let Some(replicas) = &mut self.state.lock().replicas {
-            replicas.listening_since = Some(Instant::now());
-            replicas.echo = None;
+    /// All that [`Proxies::take_messages`] gave is committed; telling it began at `begun`.
+    pub fn told_others(&self, begun: Instant) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let now = Instant::now();
+        let told = std::mem::take(&mut state.under_way);
+        state.errands_under_way = Errands::default();
+        let Some(replicas) = &mut state.replicas else { return };
+        replicas.contact.told(begun, now);
+        for (id, in_contact) in told {
+            if let Some(vm) = state.vms.get_mut(&id).filter(|_| in_contact) {
+                vm.told_at = vm.told_at.or(Some(now));
+            }
+        }
+        drop(guard);
+        self.progress.notify_waiters();
+    }
+
+    /// Every change up to this one was heard of, and with it whatever was told before.
+    pub fn heard_change(&self, revision: u64) {
+        let mut state = self.state.lock();
+        state.heard_changes = state.heard_changes.max(revision);
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// What [`Proxies::take_messages`] gave could not be told: it is to be told again.
+    pub fn not_told(&self) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let ids = std::mem::take(&mut state.under_way);
+        state.unshared.extend(ids.into_iter().map(|(id, _)| id));
+        let errands = std::mem::take(&mut state.errands_under_way);
+        if let Some(replicas) = &mut state.replicas {
+            replicas.errands.add(errands);
+        }
+    }
+
+    /// Listening begins (again). Afterwards the store was read: it is at `revision` and remembers these.
+    pub fn listening(&self, revision: u64, known: Vec<ProxyRecord>) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let now = Instant::now();
+        state.heard_changes = revision;
+        // Other replicas may have given contact until now, and have told so while nobody listened.
+        state.remember(known, now);
+        for vm in state.vms.values_mut() {
+            vm.contact = now;
+            vm.elsewhere.clear();
+        }
+        if !state.has_lineage {
+            // Whether the store failed over meanwhile cannot be told.
+            state.missing_since = Some(now);
+        }
+        if let Some(replicas) = &mut state.replicas {
+            replicas.listening(now);
         }
     }
 
     /// Listening was cut off.
     pub fn not_listening(&self) {
         if let Some(replicas) = &mut self.state.lock().replicas {
-            replicas.listening_since = None;
+            replicas.not_listening();
         }
     }
 
@@ -151,28 +143,58 @@ impl Proxies {
         let Some(replicas) = &mut state.replicas else { return };
         let now = Instant::now();
         if message.from == *me {
-            replicas.echo = Some(now);
+            replicas.hears_itself(now);
             return;
         }
-        let heard = Heard { at: now, time: self.now(), stopped: message.bye };
-        replicas.heard.insert(Arc::clone(&message.from), heard);
-        if message.hello {
+        let introduces = message.introduces.contains(me);
+        replicas.hears(&message.from, (message.is_new, introduces, message.bye), now);
+        if message.hello || message.asks.contains(me) {
+            replicas.errands.introduces.insert(Arc::clone(&message.from));
             // Those out of contact too: whoever did not listen for a while has missed that they were ever there.
-            let (time, replicas) = (self.now(), Some(&*replicas));
+            let replicas = Some(&*replicas);
             let known =
-                state.vms.iter().filter(|(_, vm)| vm.counted && vm.state(now, time, replicas) != ContactState::Gone);
+                state.vms.iter().filter(|(_, vm)| vm.may_serve() && vm.state(now, replicas) != ContactState::Gone);
             state.unshared.extend(known.map(|(id, _)| id.clone()));
         }
+        if let Some(name) = message.forgotten {
+            state.forget(&name);
+        }
         for news in message.vms {
-            let last_contact = Timestamp::from_unix_ms(news.last_contact_ms);
-            let id = VmId { node: news.node, vm: news.vm };
-            let vm = state.vms.entry(id).or_insert_with(|| Vm::new(last_contact));
-            let is_new = !std::mem::replace(&mut vm.counted, true);
-            vm.applied = vm.applied.max(news.applied);
-            vm.last_contact_at = vm.last_contact_at.max(last_contact);
-            if news.in_contact || is_new {
-                vm.filter = news.filter;
-                vm.max_staleness = news.max_staleness_ms.map(Duration::from_millis);
+            // What was under way is older than its age says: this is no earlier than the contact. Before this process began
+            // there is nothing that it could be compared with.
+            let contact = now.checked_sub(Duration::from_millis(news.age_ms)).unwrap_or(now);
+            let id = TableId { node: news.node, vm: news.vm, table: news.table, token: news.token };
+            let head = state.timeline.head().revision;
+            let is_known = state.vms.contains_key(&id);
+            state.entry(&id, contact);
+            let Some(vm) = state.vms.get_mut(&id) else { continue };
+            let is_new = !is_known || !vm.may_serve();
+            vm.counted |= !news.may_be_gone;
+            vm.may_hold |= news.may_be_gone;
+            match (news.applied, news.mark) {
+                (Some(revision), Some(mark)) => {
+                    vm.claims(Point { revision, mark }, &state.timeline);
+                }
+                (Some(revision), None) if revision <= head => {
+                    vm.has_applied(revision);
+                }
+                _ => {}
+            }
+            vm.contact = vm.contact.max(contact);
+            let told = Told {
+                filter: news.filter,
+                max_staleness: news.max_staleness_ms.map(Duration::from_millis),
+                mode: news.mode,
+                inline_keys: news.inline_keys,
+            };
+            if is_new || (news.in_contact && !vm.in_contact_here(now)) || told.serves_longer_than(&vm.told) {
+                vm.told = told;
+            }
+            if let Some(stamp) = news.stamp {
+                vm.is_written(stamp, now);
+            }
+            if news.disputed {
+                vm.dispute(now);
             }
             vm.elsewhere.retain(|at| at.replica != message.from);
             vm.elsewhere.push(Elsewhere { replica: Arc::clone(&message.from), in_contact: news.in_contact });
@@ -182,7 +204,74 @@ impl Proxies {
     }
 }
 
-fn encode(me: &Arc<str>, vms: Vec<VmNews>) -> String {
-    let message = Message { from: Arc::clone(me), hello: false, bye: false, vms };
-    serde_json::to_string(&message).unwrap_or_default()
+/// Messages in the making, each as large as may be.
+struct Batch<'a> {
+    me: &'a Arc<str>,
+    messages: Vec<String>,
+    news: Vec<VmNews>,
+    bytes: usize,
+}
+
+impl<'a> Batch<'a> {
+    fn new(me: &'a Arc<str>) -> Self {
+        Self { me, messages: Vec::new(), news: Vec::new(), bytes: 0 }
+    }
+
+    fn add(&mut self, state: &State, id: &TableId, vm: &Vm, stamp: Option<i64>, now: Instant) {
+        let bytes = news_bytes(id, vm);
+        if self.bytes + bytes > PAYLOAD - 100 {
+            self.close();
+        }
+        self.bytes += bytes;
+        self.news.push(news(state, id, vm, stamp, now));
+    }
+
+    fn close(&mut self) {
+        if !self.news.is_empty() {
+            let vms = std::mem::take(&mut self.news);
+            self.messages.push(Message { vms, ..Message::beat(self.me) }.encode());
+            self.bytes = 0;
+        }
+    }
+
+    fn finish(mut self) -> Vec<String> {
+        self.close();
+        self.messages
+    }
+}
+
+fn id_of(record: &ProxyRecord) -> TableId {
+    TableId {
+        node: record.node.as_str().into(),
+        vm: record.vm.as_str().into(),
+        table: record.table.as_str().into(),
+        token: record.token.as_str().into(),
+    }
+}
+
+/// More than the news of a table need even if every character were escaped.
+fn news_bytes(id: &TableId, vm: &Vm) -> usize {
+    6 * (id.node.len() + id.vm.len() + id.table.len() + id.token.len() + vm.told.filter.len()) + 260
+}
+
+fn news(state: &State, id: &TableId, vm: &Vm, stamp: Option<i64>, now: Instant) -> VmNews {
+    let mark = vm.applied.and_then(|revision| state.timeline.mark_of(revision));
+    let is_older_filter = id.table.is_empty();
+    VmNews {
+        in_contact: vm.in_contact_here(now),
+        filter: vm.told.filter.clone(),
+        max_staleness_ms: vm.told.max_staleness.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
+        mode: vm.told.mode,
+        inline_keys: vm.told.inline_keys,
+        applied: vm.applied.filter(|_| mark.is_some() || is_older_filter),
+        mark: mark.filter(|_| !is_older_filter),
+        age_ms: u64::try_from(now.saturating_duration_since(vm.contact).as_millis()).unwrap_or(u64::MAX),
+        stamp,
+        may_be_gone: !vm.counted,
+        disputed: vm.is_disputed(now),
+        node: Arc::clone(&id.node),
+        vm: Arc::clone(&id.vm),
+        table: Arc::clone(&id.table),
+        token: Arc::clone(&id.token),
+    }
 }

@@ -1,23 +1,68 @@
 //! The receipt of a change: how many VMs have applied it, and by when all others refuse.
 
-use super::{ContactState, Proxies};
+use super::registry::Proxies;
+use super::vm::{ContactState, shown};
+use keyward_policy::timeline::{Enforcement, InlineKeys};
 use keyward_policy::timestamp::Timestamp;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// How far a change has come. It speaks of requests that begin afterwards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Applied {
     /// VMs in contact that have applied it.
     pub vms: u64,
-    /// VMs in contact; none: this replica cannot see those of the others.
+    /// VMs in contact. `None` means that this replica cannot see those of the others.
     pub of: Option<u64>,
     /// VMs that were in contact lately and are not now.
     pub unreachable: u64,
-    /// By when every VM refuses what the change took away, even those that never hear of it; none: one has no limit,
-    /// or not all can be seen.
+    /// By when every VM refuses what the change took away, even those that never hear of it. `None` means that this
+    /// cannot be said; `doubts` says why.
     pub refused_everywhere_by: Option<Timestamp>,
+    /// What keeps the service from naming a time.
+    pub doubts: Doubts,
+}
+
+/// Why no time can be named, as numbers of VMs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Doubts {
+    /// VMs in shadow mode: they refuse nothing.
+    pub shadow: u64,
+    /// VMs whose configuration has keys of its own, which answer whatever the store says.
+    pub inline_keys: u64,
+    /// VMs of older filters, which do not say in which mode they are.
+    pub older_filters: u64,
+    /// VMs for which two polls disagree.
+    pub disputed: u64,
+    /// VMs without a limit of staleness that have not applied the change.
+    pub no_limit: u64,
+    /// Whether the store went back and the change may be lost.
+    pub store_went_back: bool,
+    /// Whether tables may serve that are known nowhere: the store failed over, came from a backup, or was kept by an older
+    /// version, and nobody has confirmed since that its list is complete.
+    pub vms_may_be_missing: bool,
+    /// Whether this replica cannot see the VMs of the others.
+    pub replicas_unseen: bool,
+}
+
+impl Doubts {
+    /// The doubts that there are, by name, with the number of VMs where that is what counts.
+    pub fn reasons(&self) -> Vec<(&'static str, Option<u64>)> {
+        let counts = [
+            ("shadow_mode", self.shadow),
+            ("inline_keys", self.inline_keys),
+            ("older_filter", self.older_filters),
+            ("disputed", self.disputed),
+            ("no_staleness_limit", self.no_limit),
+        ];
+        let flags = [
+            ("store_went_back", self.store_went_back),
+            ("vms_may_be_missing", self.vms_may_be_missing),
+            ("replicas_unseen", self.replicas_unseen),
+        ];
+        let counts = counts.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name, Some(count)));
+        counts.chain(flags.into_iter().filter(|(_, is)| *is).map(|(name, _)| (name, None))).collect()
+    }
 }
 
 impl Applied {
@@ -35,47 +80,72 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 impl Proxies {
     /// How far `revision` has come by now.
     pub fn applied(&self, revision: u64) -> Applied {
+        self.applied_since(revision, Instant::now())
+    }
+
+    /// The same, where the change was committed no later than `committed`: a VM that has not applied it had its last
+    /// contact before, for contact is a time at which its table was up to date.
+    fn applied_since(&self, revision: u64, committed: Instant) -> Applied {
         let state = self.state.lock();
-        let (instant, now) = (Instant::now(), self.now());
+        let now = Instant::now();
         let replicas = state.replicas.as_ref();
-        let mut applied = Applied { vms: 0, of: Some(0), unreachable: 0, refused_everywhere_by: Some(now) };
-        let mut of = 0;
-        for vm in state.vms.values().filter(|vm| vm.counted) {
-            let has = vm.applied >= revision;
-            let last_contact = match vm.state(instant, now, replicas) {
+        let mut doubts = Doubts::default();
+        let (mut vms, mut of, mut unreachable, mut by) = (0, 0, 0, now);
+        for vm in state.vms.values() {
+            let contact = vm.state(now, replicas);
+            if !vm.counted {
+                // It may be a VM that Envoy has thrown away, or one that serves.
+                doubts.older_filters += u64::from(vm.may_hold && contact != ContactState::Gone);
+                continue;
+            }
+            let has = vm.applied >= Some(revision);
+            match contact {
                 ContactState::InContact => {
                     of += 1;
-                    applied.vms += u64::from(has);
-                    // Cut off this moment, it would serve for its whole limit.
-                    now
+                    vms += u64::from(has);
                 }
-                ContactState::Unreachable => {
-                    applied.unreachable += 1;
-                    vm.last_contact(replicas)
-                }
+                ContactState::Unreachable => unreachable += 1,
                 ContactState::Gone => continue,
-            };
+            }
+            doubts.shadow += u64::from(vm.told.mode == Some(Enforcement::Shadow));
+            doubts.inline_keys +=
+                u64::from(matches!(vm.told.inline_keys, Some(InlineKeys::Fallback | InlineKeys::Always)));
+            doubts.older_filters += u64::from(vm.told.mode.is_none() || vm.told.inline_keys.is_none());
+            doubts.disputed += u64::from(vm.is_disputed(now));
             if !has {
-                let by = vm.refuses_by(last_contact, replicas);
-                applied.refused_everywhere_by = applied.refused_everywhere_by.zip(by).map(|(all, by)| all.max(by));
+                let last = if contact == ContactState::InContact { now } else { vm.last_contact(replicas) };
+                match vm.refuses_by(last.min(committed)) {
+                    Some(refuses) => by = by.max(refuses),
+                    None => doubts.no_limit += u64::from(vm.told.max_staleness.is_none()),
+                }
             }
         }
-        let sees_all = !state.overflow && replicas.is_none_or(|replicas| replicas.sees_all(instant));
-        applied.of = sees_all.then_some(of);
-        if !sees_all {
-            applied.refused_everywhere_by = None;
-        }
-        applied
+        doubts.store_went_back = !state.timeline.holds(revision);
+        doubts.vms_may_be_missing = state.missing_since.is_some();
+        doubts.replicas_unseen =
+            !replicas.is_none_or(|replicas| replicas.sees_all(now) && state.heard_changes >= revision);
+        let is_certain = doubts == Doubts::default();
+        let refused_everywhere_by = is_certain.then(|| shown(by, now, self.now()));
+        let of = (!doubts.replicas_unseen).then_some(of);
+        Applied { vms, of, unreachable, refused_everywhere_by, doubts }
     }
 
     /// Waits until every VM in contact has applied `revision`, for `wait` at most, and no longer than the service runs: a
     /// regenerated key is in no other answer.
     pub async fn receipt(&self, revision: u64, wait: Duration) -> Applied {
-        let deadline = Instant::now() + wait;
+        let begun = Instant::now();
+        let deadline = begun + wait;
+        let moves = self.moves();
         loop {
             let changed = self.changed.notified();
-            let applied = self.applied(revision);
-            if applied.is_complete() || Instant::now() >= deadline || self.closing.load(Ordering::Acquire) {
+            let mut applied = self.applied_since(revision, begun);
+            if self.moves() != moves {
+                applied.doubts.store_went_back = true;
+                applied.refused_everywhere_by = None;
+                return applied;
+            }
+            let is_settled = applied.is_complete() && !applied.doubts.store_went_back;
+            if is_settled || Instant::now() >= deadline || self.is_closing() {
                 return applied;
             }
             let look_again = (Instant::now() + LOOK_AGAIN).min(deadline);

@@ -10,7 +10,7 @@ use crate::web::claim::Finished;
 use crate::web::example::snippets;
 use crate::web::failure::Failure;
 use crate::web::form::FormFields;
-use crate::web::may::{self, MayRow};
+use crate::web::may::{self, MayView};
 use crate::web::once::Done;
 use crate::web::receipt::{Verb, WAIT};
 use crate::web::submission::Submission;
@@ -31,7 +31,7 @@ struct CreateView {
     lifetimes: Vec<Choice>,
     expires_in_error: Option<String>,
     /// What a key with these permissions may do. `None` means that no configuration is set.
-    may: Option<Vec<MayRow>>,
+    may: Option<MayView>,
     /// Whether the fields hold what somebody has filled in.
     refilled: bool,
 }
@@ -53,7 +53,7 @@ fn view(user: &User, sent: &FormFields) -> CreateView {
         fields: KeyFields::new(catalogue, sent.text("name"), &sent.all("permissions"), &[]),
         lifetimes: Lifetime::ALL.into_iter().map(choice).collect(),
         expires_in_error: None,
-        may: may::rows(user.web.service().settings.explain_config.as_deref(), catalogue, &sent.all("permissions")),
+        may: may::view(user.web.service().settings.explain_config.as_deref(), catalogue, &sent.all("permissions")),
         refilled: sent.has("name"),
     }
 }

@@ -8,7 +8,7 @@ use crate::web::chrome::{Chrome, Section, render};
 use crate::web::entry::EntryRow;
 use crate::web::failure::Failure;
 use crate::web::form::FormFields;
-use crate::web::may::{self, MayRow};
+use crate::web::may::{self, MayView};
 use crate::web::moment::{time, time_inline};
 use crate::web::tag::Tag;
 use crate::web::user::User;
@@ -45,7 +45,7 @@ pub(super) struct KeyView {
     toggle_nonce: String,
     nodes: Vec<NodeRow>,
     /// What the key may do. `None` means that no configuration is set.
-    may: Option<Vec<MayRow>>,
+    may: Option<MayView>,
     audit: Vec<EntryRow>,
     more_audit: bool,
 }
@@ -122,7 +122,7 @@ pub(super) async fn view(user: &User, id: &str, sent: Option<&FormFields>) -> Re
         purged: purged.map(time_inline),
         toggle_nonce: user.nonce(&format!("toggle:{id}")),
         nodes: nodes(user, key.revision),
-        may: may::rows(service.settings.explain_config.as_deref(), catalogue, &key.permissions),
+        may: may::view(service.settings.explain_config.as_deref(), catalogue, &key.permissions),
         audit: entries.into_iter().map(|entry| EntryRow::new(catalogue, entry)).collect(),
         more_audit,
     })

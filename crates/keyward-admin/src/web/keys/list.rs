@@ -56,6 +56,8 @@ struct KeysView {
     none: bool,
     /// Whether a filter is set, besides the text that is searched.
     filtered: bool,
+    /// Whether an order is chosen.
+    sorted: bool,
     rows: Vec<KeyRow>,
     /// Whether this is the first page.
     first: bool,
@@ -166,6 +168,7 @@ pub(in crate::web) async fn list(user: User, RawQuery(query): RawQuery) -> Resul
         q: filter.q,
         range,
         filtered,
+        sorted: sort.is_some(),
         onwards,
         back,
         previous,

@@ -1,0 +1,292 @@
+//! The registry of tables: what the store remembers of them, and what becomes of them.
+
+use super::limits::Limits;
+use super::replicas::Replicas;
+use super::state::State;
+use super::timeline::Timeline;
+use super::told::TableId;
+use super::vm::{ContactState, ProxyView, remember};
+use crate::clock::Clock;
+use crate::store::proxies::ProxyRecord;
+use keyward_policy::timeline::Point;
+use keyward_policy::timestamp::Timestamp;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// All filter VMs that this service knows of.
+pub struct Proxies {
+    clock: Clock,
+    pub(super) limits: Limits,
+    pub(super) state: Mutex<State>,
+    /// Something about a VM changed that a receipt may wait for.
+    pub(super) changed: Notify,
+    /// Something was told to the others, or read, that an answer may wait for.
+    pub(super) progress: Notify,
+    /// The service stops: receipts say what is known by now.
+    closing: AtomicBool,
+    /// Whoever holds it writes tables to the store, for all who wait for it.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// How a process found the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Its newest state.
+    pub head: Point,
+    /// Whether it says where it lives.
+    pub has_lineage: bool,
+    /// Whether its list of tables is known to be complete.
+    pub has_all_tables: bool,
+}
+
+impl Proxies {
+    /// Starts with the tables that the store remembers. They may have been in contact until now. `shared` says that other
+    /// replicas may serve the same store.
+    pub fn new(clock: Clock, known: Vec<ProxyRecord>, found: Found, shared: bool, limits: Limits) -> Arc<Self> {
+        let now = Instant::now();
+        let mut state = State::new(Timeline::new(found.head), shared.then(Replicas::default));
+        state.has_lineage = found.has_lineage;
+        state.missing_since = (!found.has_all_tables).then_some(now);
+        state.remember(known, now);
+        Arc::new(Self {
+            clock,
+            limits,
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            progress: Notify::new(),
+            closing: AtomicBool::new(false),
+            turn: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// The store moved on, from the newest state that was known.
+    pub fn advance(&self, head: Point) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        state.timeline.advance(head);
+        let timeline = &state.timeline;
+        for (id, vm) in state.vms.iter_mut().filter(|(_, vm)| vm.pending.is_some()) {
+            if vm.judge_again(timeline) {
+                state.unshared.insert(id.clone());
+            }
+        }
+        drop(guard);
+        self.changed.notify_waiters();
+    }
+
+    /// The store was found elsewhere, or at a state that the known one did not lead to: rows that this process wrote or
+    /// heard of may be lost, and so may those that it never heard of. Where it `went_back`, no acknowledgement counts until
+    /// it is given again. Listening has to begin again.
+    pub fn moved(&self, found: Found, went_back: bool) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if went_back {
+            state.timeline.fork(found.head);
+        } else {
+            state.timeline.advance(found.head);
+        }
+        state.moves += 1;
+        state.has_lineage = found.has_lineage;
+        state.missing_since = (!found.has_all_tables).then(Instant::now);
+        state.heard_changes = 0;
+        if let Some(replicas) = &mut state.replicas {
+            replicas.contact.forget_told();
+            replicas.not_listening();
+        }
+        for (id, vm) in &mut state.vms {
+            if went_back {
+                vm.forget_claims();
+            }
+            vm.recorded = None;
+            vm.told_at = None;
+            if vm.may_serve() {
+                state.unsaved.insert(id.clone());
+                state.unshared.insert(id.clone());
+            }
+        }
+        drop(guard);
+        self.changed.notify_waiters();
+    }
+
+    /// How often the store went back, or was found elsewhere.
+    pub fn moves(&self) -> u64 {
+        self.state.lock().moves
+    }
+
+    /// How often the store went back.
+    pub fn forks(&self) -> u64 {
+        self.state.lock().timeline.forks
+    }
+
+    /// No table is missing: the store, or a person, says so.
+    pub fn confirm(&self) {
+        let was_missing = self.state.lock().missing_since.take().is_some();
+        if was_missing {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Whether tables may serve that are known nowhere.
+    pub fn may_miss_tables(&self) -> bool {
+        self.state.lock().missing_since.is_some()
+    }
+
+    /// Whether every table that was missing refuses everything by now, as the operator promised how long one may serve. The
+    /// promise has to be true of all tables that are known, and the store has to have their rows.
+    pub fn missing_tables_are_gone(&self) -> bool {
+        let state = self.state.lock();
+        let (Some(since), Some(longest)) = (state.missing_since, self.limits.longest_staleness) else { return false };
+        let keeps_promise = |limit: Option<std::time::Duration>| limit.is_some_and(|limit| limit <= longest);
+        since.elapsed() >= longest
+            && state
+                .vms
+                .values()
+                .filter(|vm| vm.may_serve())
+                .all(|vm| vm.is_recorded() && keeps_promise(vm.told.limit()))
+    }
+
+    /// The newest state of the store was read, beginning at `begun`, and pages are made of it or of a newer one.
+    pub fn read(&self, begun: Instant) {
+        if let Some(replicas) = &mut self.state.lock().replicas {
+            replicas.contact.read(begun);
+        }
+        self.progress.notify_waiters();
+    }
+
+    /// The service stops: whoever waits for a receipt gets it as it is.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Looks who came into contact and who went out of it, and forgets who is long gone. Called several times a second.
+    pub fn sweep(&self) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let now = Instant::now();
+        let mut news = false;
+        let mut gone = Vec::new();
+        for (id, vm) in &mut state.vms {
+            let here = vm.in_contact_here(now);
+            if here != vm.was_in_contact_here {
+                vm.was_in_contact_here = here;
+                if vm.may_serve() {
+                    state.unshared.insert(id.clone());
+                    news = true;
+                }
+            }
+            if !vm.is_worth_keeping(now, state.replicas.as_ref()) {
+                gone.push(id.clone());
+            }
+        }
+        gone.iter().for_each(|id| state.remove(id));
+        drop(guard);
+        if news {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// A person forgets a VM, with all its tables. Returns whether it was known.
+    pub fn forget(&self, vm: &str) -> bool {
+        let was_known = self.state.lock().forget(vm);
+        self.changed.notify_waiters();
+        was_known
+    }
+
+    /// Waits for the turn to write tables to the store.
+    pub async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// Up to `most` tables that are to be written to the store.
+    pub fn take_unsaved(&self, most: usize) -> Vec<ProxyRecord> {
+        let mut state = self.state.lock();
+        state.moves_when_taken = state.moves;
+        let mut ids: Vec<TableId> = state.unsaved.iter().take(most).cloned().collect();
+        for id in &ids {
+            state.unsaved.remove(id);
+        }
+        // In one order, so that two replicas never wait for each other's rows.
+        ids.sort_unstable();
+        let stamp = || i64::from_le_bytes(crate::random::bytes());
+        ids.iter().filter_map(|id| Some(state.vms.get(id)?.record(id, stamp()))).collect()
+    }
+
+    /// The store holds what [`Proxies::take_unsaved`] gave.
+    pub fn saved(&self, records: Vec<ProxyRecord>) {
+        let mut state = self.state.lock();
+        let now = Instant::now();
+        // The store moved meanwhile: what was written may be lost.
+        let is_lost = state.moves_when_taken != state.moves;
+        for record in records {
+            let (id, written) = remember(record, now);
+            if is_lost {
+                state.unsaved.insert(id);
+            } else if let Some(vm) = state.vms.get_mut(&id) {
+                vm.recorded = written.recorded;
+                // The others may have heard the row behind what was told later.
+                state.unshared.insert(id);
+            }
+        }
+        drop(state);
+        self.progress.notify_waiters();
+    }
+
+    /// What [`Proxies::take_unsaved`] gave could not be written.
+    pub fn not_saved(&self, records: Vec<ProxyRecord>) {
+        let mut state = self.state.lock();
+        let now = Instant::now();
+        state.unsaved.extend(records.into_iter().map(|record| remember(record, now).0));
+    }
+
+    /// The tables that are to be removed from the store.
+    pub fn take_forgotten(&self) -> Vec<ProxyRecord> {
+        std::mem::take(&mut self.state.lock().forgotten)
+    }
+
+    /// What [`Proxies::take_forgotten`] gave could not be removed.
+    pub fn not_forgotten(&self, records: Vec<ProxyRecord>) {
+        self.state.lock().forgotten.extend(records);
+    }
+
+    /// Every table that counts, by node and VM.
+    pub fn list(&self) -> Vec<ProxyView> {
+        let state = self.state.lock();
+        let (now, wall) = (Instant::now(), self.clock.now());
+        let mut views: Vec<ProxyView> = state
+            .vms
+            .iter()
+            .filter(|(_, vm)| vm.counted)
+            .map(|(id, vm)| vm.view(id, now, wall, state.replicas.as_ref()))
+            .collect();
+        views.sort_unstable_by(|a, b| (&a.node, &a.vm).cmp(&(&b.node, &b.vm)));
+        views
+    }
+
+    /// How many VMs are in contact, and how many are not and may still serve.
+    pub fn counts(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        let now = Instant::now();
+        let mut counts = (0, 0);
+        for vm in state.vms.values().filter(|vm| vm.counted) {
+            match vm.state(now, state.replicas.as_ref()) {
+                ContactState::InContact => counts.0 += 1,
+                ContactState::Unreachable => counts.1 += 1,
+                ContactState::Gone => {}
+            }
+        }
+        counts
+    }
+
+    /// The moment, by this service's clock.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}

@@ -1,0 +1,132 @@
+//! All tables, and what is to be told and written of them.
+
+use super::limits::{Limits, MAX_TABLES, TooManyTables};
+use super::replicas::{Errands, Replicas};
+use super::timeline::Timeline;
+use super::told::TableId;
+use super::vm::Vm;
+use crate::store::proxies::ProxyRecord;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+pub(super) struct State {
+    pub vms: HashMap<TableId, Vm>,
+    /// How many tables each token has.
+    per_token: HashMap<Arc<str>, usize>,
+    /// How many tables each node has.
+    per_node: HashMap<Arc<str>, usize>,
+    pub timeline: Timeline,
+    /// How often the store had moved when tables were last taken to be written.
+    pub moves_when_taken: u64,
+    /// How often the store went back, or was found on another server.
+    pub moves: u64,
+    /// Since when tables may serve that are known nowhere. `None` means that all are known.
+    pub missing_since: Option<Instant>,
+    /// Whether the store says where it lives.
+    pub has_lineage: bool,
+    pub polls: u64,
+    /// To be told to the other replicas.
+    pub unshared: HashSet<TableId>,
+    /// Being told to them, with whether each is in contact here.
+    pub under_way: Vec<(TableId, bool)>,
+    /// What is being said to them besides.
+    pub errands_under_way: Errands,
+    /// To be written to the store.
+    pub unsaved: HashSet<TableId>,
+    /// To be removed from the store.
+    pub forgotten: Vec<ProxyRecord>,
+    /// `None` where no other replica can serve the store.
+    pub replicas: Option<Replicas>,
+    /// The newest change that was heard of, in the order in which everything is heard.
+    pub heard_changes: u64,
+}
+
+impl State {
+    pub fn new(timeline: Timeline, replicas: Option<Replicas>) -> Self {
+        Self {
+            vms: HashMap::new(),
+            per_token: HashMap::new(),
+            per_node: HashMap::new(),
+            timeline,
+            moves_when_taken: 0,
+            moves: 0,
+            missing_since: None,
+            has_lineage: true,
+            polls: 0,
+            unshared: HashSet::new(),
+            under_way: Vec::new(),
+            errands_under_way: Errands::default(),
+            unsaved: HashSet::new(),
+            forgotten: Vec::new(),
+            replicas,
+            heard_changes: 0,
+        }
+    }
+
+    /// The table with this name, which is made where it is not known.
+    pub fn entry(&mut self, id: &TableId, now: Instant) -> &mut Vm {
+        if !self.vms.contains_key(id) {
+            *self.per_token.entry(Arc::clone(&id.token)).or_default() += 1;
+            *self.per_node.entry(Arc::clone(&id.node)).or_default() += 1;
+        }
+        self.vms.entry(id.clone()).or_insert_with(|| Vm::new(now))
+    }
+
+    /// Takes in a table that is not known yet.
+    pub fn admit(&mut self, id: &TableId, limits: Limits, now: Instant) -> Result<(), TooManyTables> {
+        let full = |count: Option<&usize>, most: usize| count.is_some_and(|count| *count >= most).then_some(most);
+        let full = full(self.per_token.get(&id.token), limits.per_token)
+            .or_else(|| full(self.per_node.get(&id.node), limits.per_node))
+            .or_else(|| (self.vms.len() >= MAX_TABLES).then_some(MAX_TABLES));
+        match full {
+            Some(most) if !self.vms.contains_key(id) => Err(TooManyTables(most)),
+            _ => {
+                self.entry(id, now);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes in tables that the store remembers. Each may have been in contact until now.
+    pub fn remember(&mut self, records: Vec<ProxyRecord>, now: Instant) {
+        for record in records {
+            let (id, remembered) = super::vm::remember(record, now);
+            let is_known = self.vms.contains_key(&id);
+            let vm = self.entry(&id, now);
+            if is_known {
+                vm.take_row(remembered, now);
+            } else {
+                *vm = remembered;
+            }
+        }
+    }
+
+    fn uncount(&mut self, id: &TableId) {
+        for (counts, name) in [(&mut self.per_token, &id.token), (&mut self.per_node, &id.node)] {
+            if let Some(count) = counts.get_mut(name) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    counts.remove(name);
+                }
+            }
+        }
+    }
+
+    pub fn remove(&mut self, id: &TableId) {
+        let Some(vm) = self.vms.remove(id) else { return };
+        self.uncount(id);
+        self.unsaved.remove(id);
+        self.forgotten.extend(vm.row(id));
+    }
+
+    pub fn forget(&mut self, vm: &str) -> bool {
+        let ids: Vec<TableId> = self.vms.keys().filter(|id| *id.vm == *vm).cloned().collect();
+        for id in &ids {
+            self.vms.remove(id);
+            self.uncount(id);
+            self.unsaved.remove(id);
+        }
+        !ids.is_empty()
+    }
+}

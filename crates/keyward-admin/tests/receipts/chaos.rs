@@ -1,0 +1,126 @@
+//! What goes wrong, and what people do meanwhile.
+
+use crate::fault::Fault;
+use crate::table::Table;
+use crate::world::World;
+use keyward_admin::service::proxies::{Answered, PollHeaders, Question};
+use keyward_policy::timeline::{Enforcement, InlineKeys};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::Instant;
+
+impl World {
+    pub fn chaos(&mut self) {
+        let n = self.dice.below(self.replicas.len() as u64) as usize;
+        let table = self.dice.below(self.tables.len() as u64) as usize;
+        match self.dice.below(19) {
+            0 | 1 => {
+                self.look(n);
+                self.store.create(&mut self.dice);
+                self.published(n);
+            }
+            2..=5 => {
+                // The transaction finds the state that the replica knows, or the replica looks again.
+                self.look(n);
+                if let Some(digest) = self.store.delete(&mut self.dice) {
+                    let change = self.store.point();
+                    self.published(n);
+                    self.deletes.push((digest, change));
+                    self.ask_receipt(n, digest, change);
+                }
+            }
+            6 => self.copy = self.store.clone(),
+            7 if self.shared => {
+                self.fail_over();
+            }
+            8 | 9 => self.restart(n),
+            10..=12 => {
+                self.totals.cuts += 1;
+                self.tables[table].cut_until = self.now + self.dice.below(60_000);
+            }
+            13 => {
+                let delays = [1, 20, 2_000, 60_000];
+                self.tables[table].delay_ms = delays[self.dice.below(4) as usize];
+            }
+            14 => {
+                if self.tables.len() < 6 {
+                    self.new_vm();
+                }
+                self.wall_ms.fetch_add(self.dice.below(7_200_000) as i64 - 3_600_000, Ordering::Relaxed);
+            }
+            15 => self.forge(n, table),
+            16 => {
+                let replica = &mut self.replicas[n];
+                replica.proxies.not_listening();
+                replica.is_listening = false;
+                replica.inbox.clear();
+                replica.listens_at = self.now + self.dice.below(20_000);
+            }
+            17 => self.person_confirms(n),
+            18 if self.shared => {
+                // A zone goes down: the store fails over, and no replica lives on.
+                self.fail_over();
+                for n in 0..self.replicas.len() {
+                    self.restart(n);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The store fails over to a copy that lags behind.
+    fn fail_over(&mut self) {
+        self.store = self.copy.clone();
+        self.lineage += 1;
+        self.totals.failovers += 1;
+        for replica in &mut self.replicas {
+            replica.proxies.not_listening();
+            replica.is_listening = false;
+            replica.inbox.clear();
+            replica.listens_at = self.now + self.dice.below(3_000);
+        }
+    }
+
+    /// A replica is killed and started again: what it knew is gone, and whoever waited is cut off.
+    fn restart(&mut self, n: usize) {
+        let replica = self.replica(n);
+        self.replicas[n].held.clear();
+        self.replicas[n] = replica;
+        self.totals.restarts += 1;
+    }
+
+    /// A person looks whether every table that may serve is in the list, and confirms it.
+    fn person_confirms(&mut self, n: usize) {
+        self.look(n);
+        let is_row =
+            |table: &Table| self.store.rows.values().any(|row| row.table == table.id || self.has(Fault::OneIdPerVm));
+        if self.shared && self.tables.iter().filter(|table| table.given_at.is_some()).all(is_row) {
+            self.totals.confirmations += 1;
+            self.confirm(n);
+        }
+    }
+
+    /// Somebody with a token of their own says that a VM has applied everything.
+    fn forge(&mut self, n: usize, table: usize) {
+        self.totals.forged += 1;
+        let known = self.replicas[n].known;
+        let table = &self.tables[table];
+        let is_insider = self.has(Fault::ForgedAcknowledgement);
+        let headers = PollHeaders {
+            node: Some("node".to_owned()),
+            vm: Some(table.vm.clone()),
+            table: Some(if is_insider { table.id.clone() } else { "guessed".to_owned() }),
+            poll: is_insider.then_some(u64::MAX / 2),
+            max_staleness: Some(Duration::from_secs(1)),
+            mode: Some(Enforcement::Enforce),
+            inline_keys: Some(InlineKeys::None),
+            ..PollHeaders::default()
+        };
+        let token: Arc<str> = if is_insider { Arc::clone(&table.token) } else { "another token".into() };
+        let question = Question { since: known.revision, base: known.revision, mark: Some(known.mark) };
+        if let Ok(Some(guard)) = self.replicas[n].proxies.begin(&headers, &token, question) {
+            guard.answered(Answered { complete: true, revision: known.revision, as_of: Instant::now() });
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Receipts, what they promise, and whether that is true.
+
+use crate::fault::Fault;
+use crate::world::World;
+use keyward_policy::digest::Digest;
+use keyward_policy::timeline::Point;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+/// A receipt that named a time.
+pub struct Promise {
+    digest: Digest,
+    change: Point,
+    made_ms: u64,
+    by_ms: u64,
+}
+
+impl World {
+    /// Asks for the receipts of late deletes, and keeps what they promise.
+    pub fn ask_receipts(&mut self) {
+        let late: Vec<_> = self.deletes.iter().rev().take(3).copied().collect();
+        for (digest, change) in late {
+            let n = self.dice.below(self.replicas.len() as u64) as usize;
+            self.ask_receipt(n, digest, change);
+        }
+    }
+
+    pub fn ask_receipt(&mut self, n: usize, digest: Digest, change: Point) {
+        self.totals.receipts += 1;
+        let receipt = self.replicas[n].proxies.applied(change.revision);
+        let Some(by) = receipt.refused_everywhere_by else { return };
+        // A number that was given out again is another change.
+        if !self.store.passed(change) && !self.has(Fault::NoTimeline) {
+            return;
+        }
+        self.totals.times_named += 1;
+        let ahead = by.unix_ms() - self.wall_ms.load(Ordering::Relaxed);
+        let by_ms = self.now.saturating_add_signed(ahead);
+        self.promises.push(Promise { digest, change, made_ms: self.now, by_ms });
+    }
+
+    pub fn judge(&mut self) {
+        let (now, store) = (self.time(), &self.store);
+        if !self.has(Fault::NoTimeline) {
+            // A change that was lost is no promise any more: the key may be live again.
+            self.promises.retain(|promise| store.passed(promise.change));
+        }
+        self.promises.retain(|promise| self.now < promise.by_ms + 20_000);
+        // Of the promises of one change that are due, the latest speaks of the most tables.
+        let mut due: BTreeMap<Point, &Promise> = BTreeMap::new();
+        for promise in self.promises.iter().filter(|promise| promise.by_ms <= self.now) {
+            self.totals.promises_judged += 1;
+            let latest = due.entry(promise.change).or_insert(promise);
+            if latest.made_ms < promise.made_ms {
+                *latest = promise;
+            }
+        }
+        for promise in due.into_values() {
+            for table in &self.tables {
+                // A VM in shadow mode, or with inline keys, never refuses. A receipt must know of it from the moment at which
+                // a page that completes its table is made, for its row was written before. Until then it holds no table,
+                // and the receipt does not speak of it. Every other table is judged from the start.
+                let is_known = table.is_plain() || table.given_at.is_some_and(|at| at <= promise.made_ms);
+                if is_known && !store.is_live(&promise.digest) && table.accepts(&promise.digest, now) {
+                    self.broken = Some(format!(
+                        "at {} ms the table {} of {} accepts a key that was to be refused everywhere by {} ms, as was \
+                         said at {} ms (plain: {}, given at {:?}, {} replicas, {} failovers, {} restarts)",
+                        self.now,
+                        table.id,
+                        table.vm,
+                        promise.by_ms,
+                        promise.made_ms,
+                        table.is_plain(),
+                        table.given_at,
+                        self.replicas.len(),
+                        self.totals.failovers,
+                        self.totals.restarts
+                    ));
+                }
+            }
+        }
+    }
+}
