@@ -49,11 +49,14 @@ fn a_proxy_cut_off_without_a_word_is_counted_as_unreachable() {
     let service = Start::new(folder.path()).serve();
     let admin = service.admin();
     let key = admin.make("a");
+    let page = service.edge().get("/v1/manifest").ok(200);
+    let mark = page["mark"].as_str().unwrap();
     let mut poll = TcpStream::connect(service.url.trim_start_matches("http://")).unwrap();
     write!(
         poll,
-        "GET /v1/manifest?since=1&base=1&wait=60s HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {EDGE}\r\n\
-         x-keyward-node: envoy-1\r\nx-keyward-vm: vm-1\r\nx-keyward-max-staleness: 1h\r\n\r\n"
+        "GET /v1/manifest?since=1&base=1&mark={mark}&wait=60s HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {EDGE}\r\n\
+         x-keyward-node: envoy-1\r\nx-keyward-vm: vm-1\r\nx-keyward-max-staleness: 1h\r\n\
+         x-keyward-table: table of vm-1\r\nx-keyward-mode: enforce\r\nx-keyward-inline-keys: none\r\n\r\n"
     )
     .unwrap();
     wait_for_states(&admin, (1, 0));

@@ -32,24 +32,9 @@ impl World {
             }
             6 => self.copy = self.store.clone(),
             7 if self.shared => {
-                // The store fails over to a copy that lags behind.
-                self.store = self.copy.clone();
-                self.lineage += 1;
-                self.totals.failovers += 1;
-                for replica in &mut self.replicas {
-                    replica.proxies.not_listening();
-                    replica.is_listening = false;
-                    replica.inbox.clear();
-                    replica.listens_at = self.now + self.dice.below(3_000);
-                }
+                self.fail_over();
             }
-            8 | 9 => {
-                // Killed and started again: what it knew is gone, and whoever waited is cut off.
-                let replica = self.replica(n);
-                self.replicas[n].held.clear();
-                self.replicas[n] = replica;
-                self.totals.restarts += 1;
-            }
+            8 | 9 => self.restart(n),
             10..=12 => {
                 self.totals.cuts += 1;
                 self.tables[table].cut_until = self.now + self.dice.below(60_000);
@@ -73,8 +58,36 @@ impl World {
                 replica.listens_at = self.now + self.dice.below(20_000);
             }
             17 => self.person_confirms(n),
+            18 if self.shared => {
+                // A zone goes down: the store fails over, and no replica lives on.
+                self.fail_over();
+                for n in 0..self.replicas.len() {
+                    self.restart(n);
+                }
+            }
             _ => {}
         }
+    }
+
+    /// The store fails over to a copy that lags behind.
+    fn fail_over(&mut self) {
+        self.store = self.copy.clone();
+        self.lineage += 1;
+        self.totals.failovers += 1;
+        for replica in &mut self.replicas {
+            replica.proxies.not_listening();
+            replica.is_listening = false;
+            replica.inbox.clear();
+            replica.listens_at = self.now + self.dice.below(3_000);
+        }
+    }
+
+    /// A replica is killed and started again: what it knew is gone, and whoever waited is cut off.
+    fn restart(&mut self, n: usize) {
+        let replica = self.replica(n);
+        self.replicas[n].held.clear();
+        self.replicas[n] = replica;
+        self.totals.restarts += 1;
     }
 
     /// A person looks whether every table that may serve is in the list, and confirms it.

@@ -23,10 +23,12 @@ pub enum Fault {
     ForgedAcknowledgement,
     /// A VM that never comes back counts for ever.
     NothingForgets,
+    /// A process that starts after a failover takes the rows that it finds for all.
+    TrustsRows,
 }
 
 impl Fault {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NoTimeline,
         Self::OneIdPerVm,
         Self::CountedLate,
@@ -37,6 +39,7 @@ impl Fault {
         Self::WallClocksDiffer,
         Self::ForgedAcknowledgement,
         Self::NothingForgets,
+        Self::TrustsRows,
     ];
 }
 

@@ -103,7 +103,7 @@ impl World {
         }
         self.copy = self.store.clone();
         // A store that is shared can fail over to a copy that lags behind; a file cannot.
-        let needs_sharing = [Fault::NoTimeline, Fault::WallClocksDiffer];
+        let needs_sharing = [Fault::NoTimeline, Fault::WallClocksDiffer, Fault::TrustsRows];
         self.shared = self.dice.chance(60) || self.fault.is_some_and(|fault| needs_sharing.contains(&fault));
         self.is_promised = self.dice.chance(60);
         self.is_blind = self.dice.chance(15);
@@ -199,7 +199,7 @@ impl World {
     /// The store, as a process finds it now.
     fn found(&self) -> Found {
         let is_blind = self.shared && self.is_blind;
-        let is_confirmed = self.confirmed == self.lineage;
+        let is_confirmed = self.confirmed == self.lineage || self.has(Fault::TrustsRows);
         Found { head: self.store.point(), has_lineage: !is_blind, has_all_tables: is_confirmed && !is_blind }
     }
 
