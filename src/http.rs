@@ -10,7 +10,6 @@ use crate::reply;
 use crate::source::Fetched;
 use keyward_policy::config::route_metadata;
 use keyward_policy::config::{Config, Mode};
-use keyward_policy::decide::decide;
 use keyward_policy::decision::{Code, Decision};
 use keyward_policy::header::encode_value;
 use keyward_policy::media_type::ContentType;
@@ -18,6 +17,7 @@ use keyward_policy::path::without_query;
 use keyward_policy::policy::{Keys, Policy, RouteMetadata, Unavailable};
 use keyward_policy::rule::Access;
 use keyward_policy::timestamp::Timestamp;
+use keyward_request::decide;
 
 /// What becomes of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]

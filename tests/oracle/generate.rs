@@ -7,7 +7,15 @@ const SEGMENTS: &[&str] = &["a", "b", "api", "records", "_x", "_", "é", "A", "a
 /// Those are in the catalogue that an admin service has by default.
 pub const PERMISSIONS: &[&str] = &["records:read", "records:write", "files:read"];
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PURGE"];
-const HOSTS: &[&str] = &["api.example.com", "internal.example.com", "*.corp.example.com", "*.example.com"];
+const HOSTS: &[&str] = &[
+    "api.example.com",
+    "internal.example.com",
+    "*.corp.example.com",
+    "*.example.com",
+    "10.0.0.1",
+    "[2001:db8::1]",
+    "xn--bcher-kva.example",
+];
 const MEDIA_TYPES: &[&str] = &["application/json", "multipart/form-data", "text/plain", "none"];
 
 /// Pieces that are put somewhere into a path.
@@ -65,7 +73,12 @@ const ODDITIES: &[&[u8]] = &[
 ];
 
 pub fn setting(rng: &mut Rng) -> Setting {
-    let rules = (0..rng.usize(1..9)).map(|_| rule(rng)).collect();
+    let paths = Paths {
+        slash_is_in_a_segment: rng.u8(..) < 64,
+        semicolon_is_literal: rng.u8(..) < 64,
+        delimiters_are_literal: rng.u8(..) < 64,
+    };
+    let rules = (0..rng.usize(1..9)).map(|_| rule(rng, paths)).collect();
     let mut sources = vec![Source::Header("x-api-key".to_owned())];
     if rng.bool() {
         let more = [
@@ -78,11 +91,6 @@ pub fn setting(rng: &mut Rng) -> Setting {
         rng.shuffle(&mut sources);
         sources.truncate(rng.usize(1..=sources.len()));
     }
-    let paths = Paths {
-        slash_is_in_a_segment: rng.u8(..) < 64,
-        semicolon_is_literal: rng.u8(..) < 64,
-        delimiters_are_literal: rng.u8(..) < 64,
-    };
     Setting {
         sources,
         keys: keys(rng),
@@ -94,7 +102,7 @@ pub fn setting(rng: &mut Rng) -> Setting {
         },
         preflight_passes: rng.bool(),
         hide_key: rng.bool(),
-        paths: if super::KNOWS_PATHS { paths } else { Paths::default() },
+        paths,
     }
 }
 
@@ -110,7 +118,7 @@ fn keys(rng: &mut Rng) -> Vec<Key> {
         .collect()
 }
 
-fn rule(rng: &mut Rng) -> Rule {
+fn rule(rng: &mut Rng, paths: Paths) -> Rule {
     let some = |rng: &mut Rng, of: &[&str], chance: u8| -> Vec<String> {
         if rng.u8(..100) >= chance {
             return Vec::new();
@@ -134,10 +142,25 @@ fn rule(rng: &mut Rng) -> Rule {
             Access::Require(permissions)
         }
     };
-    Rule { path: pattern(rng), methods, hosts, content_types, access }
+    Rule { path: pattern(rng, paths), methods, hosts, content_types, access }
 }
 
-fn pattern(rng: &mut Rng) -> String {
+/// A segment of a pattern, which may hold what the settings let through.
+fn segment(rng: &mut Rng, paths: Paths) -> &'static str {
+    let mut odd: Vec<&str> = Vec::new();
+    if paths.slash_is_in_a_segment {
+        odd.extend(["g%2Fn", "a%2Fb%2Fc"]);
+    }
+    if paths.semicolon_is_literal {
+        odd.extend(["a;b", ";", "a;v=1"]);
+    }
+    if paths.delimiters_are_literal {
+        odd.extend(["a#b", "?", "a?b=c"]);
+    }
+    if odd.is_empty() || rng.u8(..3) > 0 { pick(rng, SEGMENTS) } else { pick(rng, &odd) }
+}
+
+fn pattern(rng: &mut Rng, paths: Paths) -> String {
     let mut pattern = String::new();
     for number in 0..rng.usize(..4) {
         pattern.push('/');
@@ -145,11 +168,12 @@ fn pattern(rng: &mut Rng) -> String {
             0 | 1 => pattern.push_str(&format!("{{v{number}}}")),
             2 => pattern.push_str("_*"),
             3 => pattern.push_str("a*"),
-            4 if super::KNOWS_PATHS => {
-                let end = pick(rng, &[":cancel", ".csv"]);
+            4 => {
+                let ends = [":cancel", ".csv", "b", "é", if paths.slash_is_in_a_segment { "%2Fraw" } else { "-x" }];
+                let end = pick(rng, &ends);
                 pattern.push_str(&format!("{{v{number}}}{end}"));
             }
-            _ => pattern.push_str(pick(rng, SEGMENTS)),
+            _ => pattern.push_str(segment(rng, paths)),
         }
     }
     match rng.u8(..10) {
@@ -209,12 +233,58 @@ pub fn request(rng: &mut Rng, setting: &Setting) -> Request {
         let (name, value) = extra[rng.usize(..extra.len())];
         headers.push((name.to_owned(), value.as_bytes().to_vec()));
     }
-    let host = if odd { pick(rng, ODD_HOSTS) } else { pick(rng, PLAIN_HOSTS) };
-    Request { method: method.to_owned(), target, host: host.as_bytes().to_vec(), headers, http2: rng.u8(..4) == 0 }
+    let host = if odd { odd_host(rng) } else { pick(rng, PLAIN_HOSTS).as_bytes().to_vec() };
+    Request { method: method.to_owned(), target, host, headers, http2: rng.u8(..4) == 0 }
+}
+
+/// A host of several spellings, or one that is not known to mean anything: a plain one with a piece put in.
+fn odd_host(rng: &mut Rng) -> Vec<u8> {
+    if rng.bool() {
+        return pick(rng, ODD_HOSTS).as_bytes().to_vec();
+    }
+    let mut host = pick(rng, PLAIN_HOSTS).as_bytes().to_vec();
+    let piece = pick(rng, HOST_ODDITIES);
+    let at = [0, host.len(), rng.usize(0..=host.len())][rng.usize(..3)];
+    host.splice(at..at, piece.bytes());
+    host
 }
 
 const PLAIN_HOSTS: &[&str] =
-    &["api.example.com", "api.example.com", "internal.example.com", "x.corp.example.com", "a.b"];
+    &["api.example.com", "api.example.com", "internal.example.com", "x.corp.example.com", "a.b", "10.0.0.1"];
+const HOST_ODDITIES: &[&str] = &[
+    ".",
+    "..",
+    ":",
+    ":0",
+    ":65535",
+    ":123456",
+    ":x",
+    "@",
+    "user@",
+    ",",
+    ",internal.example.com",
+    "%2e",
+    "%61",
+    "_",
+    "-",
+    "é",
+    "1",
+    ".1",
+    ".0x1",
+    ".01",
+    "[",
+    "]",
+    "~",
+    "*",
+    "*.",
+    "+",
+    "!",
+    "0",
+    ".0",
+    "x",
+    ".x",
+    "..:1",
+];
 const ODD_HOSTS: &[&str] = &[
     "api.example.com",
     "api.example.com:443",
@@ -226,6 +296,44 @@ const ODD_HOSTS: &[&str] = &[
     "corp.example.com",
     "example.com",
     "xcorp.example.com",
+    "XN--BCHER-KVA.example",
+    "xn--bcher-kva.example.:8080",
+    "10.0.0.1:80",
+    "10.0.0.1.",
+    "10.0.0.01",
+    "10.0.1",
+    "167772161",
+    "0xa000001",
+    "0xa.0.0.1",
+    "012.0.0.1",
+    "256.0.0.1",
+    "10.0.0.1.2",
+    "1.2.3.4.example.com",
+    "10.0.0.1.example",
+    "[2001:db8::1]",
+    "[2001:db8::1]:443",
+    "[2001:db8:0::1]",
+    "[2001:0db8::1]",
+    "[2001:db8:0:0:0:0:0:1]",
+    "[2001:DB8::1]",
+    "[2001:db8::1].",
+    "[2001:db8::1%25eth0]",
+    "[::ffff:10.0.0.1]",
+    "[::ffff:a00:1]",
+    "[::1]",
+    "[::]",
+    "[::1",
+    "::1",
+    "2001:db8::1",
+    "[api.example.com]",
+    "user@api.example.com",
+    "api.example.com,internal.example.com",
+    "api.example.com, internal.example.com",
+    "api%2eexample%2ecom",
+    "api..example.com",
+    ".api.example.com",
+    "",
+    ".",
 ];
 
 /// A path that a rule matches, or any other.
@@ -238,13 +346,15 @@ fn path(rng: &mut Rng, setting: &Setting) -> Vec<u8> {
                 "" => path.push(b'/'),
                 "**" => {
                     for _ in 0..rng.usize(..3) {
-                        let segment = pick(rng, SEGMENTS);
+                        let segment = segment(rng, setting.paths);
                         push(rng, &mut path, segment);
                     }
                 }
                 _ if part.starts_with('{') => {
                     let end = part.split_once('}').map_or("", |(_, end)| end);
-                    let text = format!("{}{end}", pick(rng, SEGMENTS));
+                    // An end alone is not enough, and a start that ends the same way is.
+                    let start = if rng.u8(..8) == 0 { pick(rng, &["", end]) } else { segment(rng, setting.paths) };
+                    let text = format!("{start}{end}");
                     push(rng, &mut path, &text);
                 }
                 _ => {
@@ -255,7 +365,7 @@ fn path(rng: &mut Rng, setting: &Setting) -> Vec<u8> {
         }
     } else {
         for _ in 0..rng.usize(..4) {
-            let segment = pick(rng, SEGMENTS);
+            let segment = segment(rng, setting.paths);
             push(rng, &mut path, segment);
         }
     }
@@ -271,8 +381,16 @@ fn path(rng: &mut Rng, setting: &Setting) -> Vec<u8> {
 /// Adds a segment, some of its bytes encoded.
 fn push(rng: &mut Rng, path: &mut Vec<u8>, segment: &str) {
     path.push(b'/');
-    for byte in segment.bytes() {
-        if byte == b' ' || (byte != b'/' && rng.u8(..16) == 0) {
+    let mut escape = 0;
+    for (at, byte) in segment.bytes().enumerate() {
+        if segment.as_bytes()[at..].starts_with(b"%2F") {
+            escape = 3;
+        }
+        if escape > 0 {
+            // A slash within a segment, which stays as it is.
+            path.push(if rng.bool() { byte } else { byte.to_ascii_lowercase() });
+            escape -= 1;
+        } else if matches!(byte, b' ' | b'#' | b'?') || (byte != b'/' && rng.u8(..16) == 0) {
             path.extend(if rng.bool() { format!("%{byte:02x}") } else { format!("%{byte:02X}") }.bytes());
         } else {
             path.push(byte);

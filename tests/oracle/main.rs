@@ -15,8 +15,6 @@ use proxy::{Client, Outcome, Proxy};
 use setting::{Access, Request, Setting};
 use std::collections::BTreeMap;
 
-/// Whether the product has the setting `paths` and patterns with a literal end.
-const KNOWS_PATHS: bool = false;
 const REQUESTS: usize = 20_000;
 /// Configurations in one Envoy, and requests to each.
 const SETTINGS: usize = 8;
@@ -50,9 +48,16 @@ fn the_filter_decides_as_the_documentation_says() {
     let total: usize = counts.codes.values().sum();
     println!("{total} decided, {} refused by Envoy, {:?}", counts.refused_by_envoy, counts.codes);
     // Were most requests of one kind, little would be shown.
-    for code in
-        ["allowed", "public", "route_denied", "key_missing", "key_malformed", "permission_missing", "path_ambiguous"]
-    {
+    for code in [
+        "allowed",
+        "public",
+        "route_denied",
+        "key_missing",
+        "key_malformed",
+        "permission_missing",
+        "path_ambiguous",
+        "host_ambiguous",
+    ] {
         assert!(counts.codes.get(code).is_some_and(|count| count * 200 > total), "too few requests are {code}");
     }
     assert!(counts.refused_by_envoy * 5 < total, "Envoy refuses too many: {}", counts.refused_by_envoy);

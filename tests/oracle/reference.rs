@@ -110,16 +110,11 @@ fn segment(raw: &[u8], paths: Paths) -> Option<String> {
         }
     }
     let decoded = String::from_utf8(decoded).ok()?;
-    if decoded.is_empty() || dots(&decoded, paths) || holds_an_escape(&decoded) {
+    // A slash in it was an encoded one.
+    if decoded.split('/').any(|part| matches!(part, "" | "." | "..")) || holds_an_escape(&decoded) {
         return None;
     }
     Some(decoded)
-}
-
-/// Whether a part between slashes, of which there may be several with [`Paths::slash_is_in_a_segment`], is `.` or `..`.
-fn dots(decoded: &str, paths: Paths) -> bool {
-    let _ = paths;
-    decoded == "." || decoded == ".."
 }
 
 fn holds_an_escape(decoded: &str) -> bool {
@@ -146,6 +141,8 @@ fn matches_path(pattern: &str, path: &Path) -> bool {
 }
 
 fn matches_segment(part: &str, segment: &str) -> bool {
+    // A pattern writes a slash within a segment as `%2F`.
+    let part = &part.replace("%2F", "/");
     if let Some(variable) = part.strip_prefix('{') {
         let (_, end) = variable.split_once('}').expect("a variable ends");
         return segment.len() > end.len() && segment.ends_with(end);
@@ -163,18 +160,35 @@ fn matches_method(rule: &Rule, method: &str) -> bool {
 /// A host in the form in which it is compared. `None` means that it has more than one reading.
 fn host(raw: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(raw).ok()?.to_ascii_lowercase();
-    let (name, port) = match text.rsplit_once(':') {
-        Some((name, port)) => (name.to_owned(), Some(port.to_owned())),
-        None => (text, None),
+    let bracket = text.rfind(']').unwrap_or(0);
+    let (name, port) = match text.rfind(':').filter(|colon| *colon >= bracket) {
+        Some(colon) => (&text[..colon], Some(&text[colon + 1..])),
+        None => (&*text, None),
     };
-    if port.is_some_and(|port| port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit())) {
+    if port.is_some_and(|port| !(1..=5).contains(&port.len()) || !port.bytes().all(|byte| byte.is_ascii_digit())) {
         return None;
     }
-    let name = name.strip_suffix('.').unwrap_or(&name).to_owned();
-    let labels_are_plain = name.split('.').all(|label| {
+    if let Some(address) = name.strip_prefix('[') {
+        let address = address.strip_suffix(']')?;
+        let usual = address.parse::<std::net::Ipv6Addr>().ok()?.to_string();
+        return (usual == address && !usual.contains('.')).then(|| name.to_owned());
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let labels: Vec<&str> = name.split('.').collect();
+    let is_plain = |label: &str| {
         !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-    });
-    labels_are_plain.then_some(name)
+    };
+    if !labels.iter().all(|label| is_plain(label)) {
+        return None;
+    }
+    let last = labels.last()?;
+    let is_decimal = last.bytes().all(|byte| byte.is_ascii_digit());
+    let is_hex = last.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    if is_decimal || is_hex {
+        let usual = name.parse::<std::net::Ipv4Addr>().ok()?.to_string();
+        return (usual == name).then_some(usual);
+    }
+    Some(name.to_owned())
 }
 
 fn matches_host(rule: &Rule, host: &str) -> bool {

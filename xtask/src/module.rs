@@ -42,7 +42,8 @@ pub fn trim(bytes: &[u8]) -> Result<Vec<u8>> {
         let exported = module.exports.iter().any(|export| export.name == *callback);
         anyhow::ensure!(exported, "the compiled module has no {callback}");
     }
-    empty_unused_methods(&mut module)?;
+    empty_unused_methods(&mut module);
+    silence_quotes(&mut module);
     walrus::passes::gc::run(&mut module);
     Ok(module.emit_wasm())
 }
@@ -73,27 +74,62 @@ fn replace_entry_points(module: &mut walrus::Module) {
 /// filter calls the proxy itself (`src/host.rs`), so these methods are never called, which the linker cannot know. A
 /// method is emptied if it has the trait's own body, is not a callback, and is referred to only by a table; if one were
 /// called, the tests would see the trap. This made the module 30 KB smaller when it had 377 KB.
-fn empty_unused_methods(module: &mut walrus::Module) -> Result<()> {
+fn empty_unused_methods(module: &mut walrus::Module) {
     let called = called_functions(module);
-    let unused: Vec<_> = module
+    let is_unused = |id: &walrus::FunctionId, name: &str| !called.contains(id) && is_unused_method(name);
+    replace_bodies(module, is_unused, |body| {
+        body.unreachable();
+    });
+}
+
+/// Takes out words that nobody may read, and the code that writes them.
+///
+/// A panic's message shows values with `Debug`, and a value may be of a request; nothing else in the module prints with
+/// `Debug`. A panic still says where it was, and ends the VM as before. The JSON parser quotes a value of a wrong type, and
+/// a page's values are digests: the filter says only where the value is (`place` in
+/// `crates/keyward-policy/src/sync/page.rs`), and a configuration's values may have any type.
+fn silence_quotes(module: &mut walrus::Module) {
+    let prints = |_: &walrus::FunctionId, name: &str| {
+        name.contains(" as core::fmt::Debug>::fmt")
+            || name.contains("<serde_json::error::JsonUnexpected as core::fmt::Display>::fmt")
+    };
+    replace_bodies(module, prints, |body| {
+        // `Ok(())`: nothing was printed, and nothing went wrong.
+        body.i32_const(0);
+    });
+    let quotes = |_: &walrus::FunctionId, name: &str| name.starts_with("core::str::slice_error_fail");
+    replace_bodies(module, quotes, |body| {
+        body.unreachable();
+    });
+}
+
+/// Gives other bodies to the functions that `which` chooses, by their numbers and demangled names.
+fn replace_bodies(
+    module: &mut walrus::Module,
+    which: impl Fn(&walrus::FunctionId, &str) -> bool,
+    write: impl Fn(&mut walrus::InstrSeqBuilder<'_>),
+) {
+    let chosen: Vec<_> = module
         .funcs
         .iter_local()
         .map(|(id, _)| id)
-        .filter(|id| !called.contains(id))
-        .filter(|id| module.funcs.get(*id).name.as_deref().is_some_and(is_unused_method))
+        .filter(|id| module.funcs.get(*id).name.as_deref().is_some_and(|name| which(id, &demangled(name))))
         .collect();
-    for id in unused {
+    for id in chosen {
         let function = module.funcs.get(id);
         let (parameters, results) = {
             let kind = module.types.get(function.ty());
             (kind.params().to_vec(), kind.results().to_vec())
         };
         let mut empty = walrus::FunctionBuilder::new(&mut module.types, &parameters, &results);
-        empty.func_body().unreachable();
+        write(&mut empty.func_body());
         let arguments = parameters.iter().map(|kind| module.locals.add(*kind)).collect();
         module.funcs.get_mut(id).kind = walrus::FunctionKind::Local(empty.local_func(arguments));
     }
-    Ok(())
+}
+
+fn demangled(symbol: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(symbol))
 }
 
 /// Returns the functions that another function calls directly.
@@ -111,9 +147,8 @@ fn called_functions(module: &walrus::Module) -> std::collections::HashSet<walrus
     calls.0
 }
 
-/// Returns whether a symbol is a method of the SDK's traits with the traits' own body, other than a callback.
-fn is_unused_method(symbol: &str) -> bool {
-    let name = format!("{:#}", rustc_demangle::demangle(symbol));
+/// Returns whether a function is a method of the SDK's traits with the traits' own body, other than a callback.
+fn is_unused_method(name: &str) -> bool {
     let traits = ["Context", "RootContext", "HttpContext", "StreamContext"];
     let method = traits.iter().find_map(|kind| name.strip_prefix(&format!("proxy_wasm::traits::{kind}::")));
     let callbacks = ["on_", "create_", "get_type", "exec"];

@@ -27,7 +27,7 @@ const REQUESTS: &[&str] = &[
     "keyward_filter::host::recycle",
     "keyward_filter::forward::set_identity",
     "keyward_filter::source::Source::record_use",
-    "keyward_policy::decide::decide",
+    "keyward_request::decide",
     "keyward_policy::path::CanonicalPath::parse_with",
     "<keyward_policy::path::Segments as core::iter::traits::iterator::Iterator>::next",
     "keyward_policy::route::Search<F>::visit",

@@ -80,6 +80,7 @@ pub(crate) struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
+    #[inline]
     fn add(&mut self, key: Cow<'a, [u8]>, source: usize) {
         if self.first.is_some() {
             self.repeated = true;
@@ -89,6 +90,7 @@ impl<'a> Collector<'a> {
     }
 
     /// Takes the credentials of one header.
+    #[inline]
     pub(crate) fn header(&mut self, sources: &[KeySource], name: &[u8], value: &'a [u8]) {
         for (number, source) in sources.iter().enumerate() {
             match source {
@@ -118,6 +120,7 @@ impl<'a> Collector<'a> {
     }
 
     /// Takes the credentials of the query of a `:path`.
+    #[inline]
     pub(crate) fn query(&mut self, sources: &[KeySource], path: &'a [u8]) {
         for (number, source) in sources.iter().enumerate() {
             if let KeySource::Query { name: want } = source {
@@ -135,6 +138,7 @@ impl<'a> Collector<'a> {
     }
 
     #[allow(clippy::manual_contains, reason = "its search is made for long texts, and is much code for a short one")]
+    #[inline]
     pub(crate) fn finish(self) -> Credential<'a> {
         let Some((key, source)) = self.first else { return Credential::Missing };
         let malformed = if self.repeated || key.iter().any(|byte| *byte == b',') {

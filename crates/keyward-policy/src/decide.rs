@@ -142,6 +142,7 @@ pub fn decide_traced<'a>(
 }
 
 /// Returns what the route asks for: a deny rule comes first, then the route's metadata, the rule, and `unmatched`.
+#[inline]
 fn access<'a>(policy: &Policy<'a>, matched: Option<RouteMatch<'a>>) -> &'a Access {
     let rule = matched.map(|found| &found.rule.access);
     match (rule, policy.route) {
@@ -177,6 +178,7 @@ struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
+    #[inline]
     fn of(head: &RequestHead<'a>, sources: &[KeySource]) -> Self {
         let mut credentials = Collector::default();
         let mut seen = Self {

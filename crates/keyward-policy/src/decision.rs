@@ -24,6 +24,7 @@ pub struct Decision<'a> {
 }
 
 impl<'a> Decision<'a> {
+    #[inline]
     pub(crate) fn new(code: Code) -> Self {
         Self { code, key: None, required: &[], rule: None, is_unmatched: false }
     }

@@ -18,6 +18,7 @@ pub struct Digest([u8; 32]);
 
 impl Digest {
     /// Hashes a presented key.
+    #[inline]
     pub fn of_key(key: &[u8]) -> Self {
         Self(Sha256::digest(key).into())
     }
@@ -55,6 +56,7 @@ impl Digest {
     }
 
     /// Returns the 32 bytes.
+    #[inline]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

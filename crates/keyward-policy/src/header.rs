@@ -14,11 +14,13 @@ pub fn is_name(text: &str) -> bool {
 }
 
 /// Whether every byte is visible ASCII: 0x21 to 0x7e, without space.
+#[inline]
 pub fn is_visible_ascii(value: &[u8]) -> bool {
     value.iter().all(u8::is_ascii_graphic)
 }
 
 /// Whether an upstream may read this header as the one called `name`: many treat `_` and `-` alike (RFC 3875, 4.1.18).
+#[inline]
 pub fn is_read_as(header: &[u8], name: &str) -> bool {
     let dashed = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
     header.len() == name.len() && header.iter().zip(name.as_bytes()).all(|(a, b)| dashed(a) == dashed(b))

@@ -93,7 +93,8 @@ fn is_canonical_ipv4(text: &[u8]) -> bool {
 }
 
 /// Whether this is an IPv6 address as RFC 5952 writes it, but for its case. An IPv4 address in its last place is
-/// refused, as is a zone: both have other spellings that mean the same.
+/// refused, as is a zone: both have other spellings that mean the same. So is an address that stands for an IPv4 address
+/// (`::ffff:a00:1`), of which a rule would name only one spelling.
 fn is_canonical_ipv6(text: &[u8]) -> bool {
     let mut groups = [0_u16; 8];
     let (mut count, mut gap, mut rest) = (0, None, text);
@@ -126,8 +127,13 @@ fn is_canonical_ipv6(text: &[u8]) -> bool {
     // `::` stands for the first of the longest runs of zeros, and for two groups at least.
     let Some(gap_len) = 8_usize.checked_sub(count).filter(|len| *len >= 2) else { return false };
     let (before, after) = groups.get(..count).unwrap_or_default().split_at_checked(gap).unwrap_or_default();
+    let stands_for_ipv4 = before.is_empty() && matches!(after, [0xffff, _, _]);
     let longest = |groups: &[u16]| groups.split(|group| *group != 0).map(<[u16]>::len).max().unwrap_or(0);
-    before.last() != Some(&0) && after.first() != Some(&0) && longest(before) < gap_len && longest(after) <= gap_len
+    !stands_for_ipv4
+        && before.last() != Some(&0)
+        && after.first() != Some(&0)
+        && longest(before) < gap_len
+        && longest(after) <= gap_len
 }
 
 /// Why a host has more than one reading.

@@ -15,6 +15,7 @@ pub enum ContentType<'a> {
 
 impl<'a> ContentType<'a> {
     /// Takes one more `content-type` header.
+    #[inline]
     pub fn add(&mut self, value: &'a [u8]) {
         *self = if matches!(self, Self::Absent) { Self::One(value) } else { Self::Unclear };
     }

@@ -41,6 +41,7 @@ impl<'a> CanonicalPath<'a> {
     ///
     /// # Errors
     /// Returns [`AmbiguousPath`], which says which reading could differ.
+    #[inline]
     pub fn parse_with(path: &'a [u8], settings: PathSettings) -> Result<Self, AmbiguousPath> {
         match plain(path) {
             Some(plain) => Ok(Self { text: Cow::Borrowed(plain) }),
@@ -91,6 +92,7 @@ impl<'a> CanonicalPath<'a> {
     }
 
     /// Returns the decoded segments, each of them UTF-8. `/` has none; a trailing slash makes the last one empty.
+    #[inline]
     pub fn segments(&self) -> Segments<'_> {
         let rest = self.text.get(1..).unwrap_or_default();
         Segments { rest: (!rest.is_empty()).then_some(rest) }
@@ -99,6 +101,7 @@ impl<'a> CanonicalPath<'a> {
 
 /// Returns the path without its query if it can be used as it is: ASCII, nothing encoded, nothing that could have a second
 /// reading.
+#[inline]
 fn plain(path: &[u8]) -> Option<&[u8]> {
     if path.first() != Some(&b'/') {
         return None;
@@ -125,6 +128,7 @@ pub struct Segments<'p> {
 impl<'p> Iterator for Segments<'p> {
     type Item = &'p [u8];
 
+    #[inline]
     fn next(&mut self) -> Option<&'p [u8]> {
         let rest = self.rest?;
         let end = rest.iter().position(|byte| *byte == b'/');
@@ -135,6 +139,7 @@ impl<'p> Iterator for Segments<'p> {
 }
 
 /// Returns the part of a `:path` before the first `?`.
+#[inline]
 pub fn without_query(path: &[u8]) -> &[u8] {
     path.split(|byte| *byte == b'?').next().unwrap_or_default()
 }

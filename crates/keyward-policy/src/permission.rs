@@ -8,6 +8,7 @@ pub struct PermissionSet {
 
 impl PermissionSet {
     /// Whether `permission` is granted. The empty set grants nothing.
+    #[inline]
     pub fn contains(&self, permission: &str) -> bool {
         // Sets are small, and comparing lengths first beats a binary search on them.
         if self.sorted.len() <= 8 {

@@ -100,6 +100,7 @@ impl<'a> Keys<'a> {
         }
     }
 
+    #[inline]
     pub(crate) fn find(self, digest: &Digest) -> Lookup<'a> {
         let found = |key: Option<KeyRef<'a>>| key.map_or(Lookup::Unknown, Lookup::Found);
         match self {

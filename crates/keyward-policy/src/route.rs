@@ -55,6 +55,7 @@ struct Span {
 }
 
 impl Span {
+    #[inline]
     fn range(self) -> Range<usize> {
         self.from as usize..self.to as usize
     }
@@ -70,15 +71,18 @@ impl Shape {
     const SUFFIX: u32 = 2 << 30;
     const ANY: u32 = 3 << 30;
 
+    #[inline]
     fn new(kind: u32, text: &[u8]) -> Self {
         // A configuration of 8 MiB holds no text of a gigabyte.
         Self(kind | (text.len() as u32 & 0x3fff_ffff))
     }
 
+    #[inline]
     fn kind(self) -> u32 {
         self.0 & Self::ANY
     }
 
+    #[inline]
     fn len(self) -> usize {
         (self.0 & 0x3fff_ffff) as usize
     }
@@ -171,6 +175,7 @@ impl Routes {
     }
 
     /// Whether any rule names hosts. If none does, the host of a request plays no part.
+    #[inline]
     pub fn names_hosts(&self) -> bool {
         self.names_hosts
     }
@@ -181,6 +186,7 @@ impl Routes {
     }
 
     /// Returns the first rule that matches this request.
+    #[inline]
     pub fn find(&self, query: &RouteQuery<'_>) -> Option<RouteMatch<'_>> {
         self.first(query.path, query.host, |rule| {
             rule.has_method(query.method) && rule.has_content_type(query.content_type)
@@ -285,6 +291,7 @@ impl Routes {
     }
 
     /// The order of a text of the tree against another one.
+    #[inline]
     fn compare(&self, shape: Shape, text: u32, to_shape: Shape, to_text: &[u8]) -> Ordering {
         shape.cmp(&to_shape).then_with(|| {
             let text = text as usize;

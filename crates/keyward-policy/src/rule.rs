@@ -23,6 +23,7 @@ pub struct Rule {
 
 impl Rule {
     /// Whether the rule is for this method. Methods are compared with case (RFC 9110, 9.1).
+    #[inline]
     pub fn has_method(&self, method: &[u8]) -> bool {
         self.methods.as_ref().is_none_or(|methods| methods.iter().any(|m| m.as_bytes() == method))
     }
@@ -60,6 +61,7 @@ impl Rule {
     }
 
     /// Whether the rule is for a body of this type.
+    #[inline]
     pub fn has_content_type(&self, content_type: ContentType<'_>) -> bool {
         self.content_type.as_ref().is_none_or(|types| is_one_of(types, content_type))
     }
@@ -85,6 +87,7 @@ pub enum Access {
 
 impl Access {
     /// Returns the permissions that a key must have.
+    #[inline]
     pub fn required(&self) -> &[Box<str>] {
         match self {
             Self::Require(permissions) => permissions,

@@ -18,6 +18,9 @@ use std::time::Duration;
 #[path = "../../../fuzz/properties.rs"]
 mod properties;
 
+#[path = "../../../fuzz/exchange.rs"]
+mod exchange;
+
 /// One change of some bytes: at a place (in thousandths of the whole), so many bytes less, these instead.
 type Edit = (usize, usize, Vec<u8>);
 
@@ -127,12 +130,13 @@ type Target = (&'static str, fn(&[u8]));
 /// What the fuzz targets check, with the corpus and a fixed set of changes to it.
 #[test]
 fn the_fuzz_targets_hold_on_their_corpus_and_near_it() {
-    let targets: [Target; 5] = [
+    let targets: [Target; 6] = [
         ("configuration", properties::configuration),
         ("page", properties::page),
         ("head", properties::head),
         ("path", properties::path),
         ("host", properties::host),
+        ("manifest_sync", exchange::manifest_sync),
     ];
     for (target, check) in targets {
         for input in corpus(target) {

@@ -52,6 +52,7 @@ pub fn lint_file(all: &[Value], config: &Config, versions: &Versions) -> Finding
         lint.findings.warn("", NO_BACKSTOP, help);
     }
     let is_envoy = all.iter().any(|document| any(document, &|value| value.get("http_filters").is_some()));
+    lint.escaped_slashes_by_default();
     let removed = removed_headers(all);
     if is_envoy && !config.hide_key && config.mode == Mode::Enforce {
         for source in &config.key_sources {
@@ -86,6 +87,7 @@ impl Lint<'_> {
                     self.route(value, path);
                 }
                 self.header_changes(value, path);
+                self.escaped_slashes(value, path);
                 self.per_filter(value, path);
                 let spec = &value["spec"];
                 let place = join(path, "spec");

@@ -12,6 +12,7 @@ mod istio;
 mod lines;
 mod lint;
 pub mod normalise;
+mod paths;
 pub mod report;
 #[cfg(test)]
 mod tests;

@@ -14,10 +14,14 @@ use std::collections::HashSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// The number of requests that are stepped through. The first is not counted, because the worker may be busy with
 /// something else when it begins.
 const REQUESTS: usize = 8;
+
+/// How long an answer may take. Stepping takes a second for each request, and longer on a machine that does something else.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The binary logarithm of the size of a cache line in bytes.
 const LINE: u32 = 6;
@@ -51,6 +55,7 @@ pub fn count(pid: u32, tid: u32, target: SocketAddr, load: &Load) -> Result<Step
     let current = AtomicUsize::new(0);
     let mut counted: Vec<Counted> = (0..=REQUESTS).map(|_| Counted::default()).collect();
     let mut client = Client::connect(target)?;
+    client.set_patience(PATIENCE)?;
     // The connection has served a request already, so accepting it is not counted.
     ask(&mut client, load, 0)?;
     std::thread::scope(|scope| {

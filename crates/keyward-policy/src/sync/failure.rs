@@ -176,10 +176,10 @@ impl fmt::Display for Failure {
                 f,
                 "store `{}` has {keys} keys where {held} are held: it stays out until it has another identity that \
                  `admin.store` names, or until `max_staleness` has passed",
-                store.escape_debug()
+                store.escape_default()
             ),
             Self::OtherThanPinned { store } => {
-                write!(f, "store `{}` is not the one that `admin.store` names", store.escape_debug())
+                write!(f, "store `{}` is not the one that `admin.store` names", store.escape_default())
             }
         }
     }

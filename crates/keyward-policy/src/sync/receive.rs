@@ -204,7 +204,8 @@ impl ManifestSync {
             self.retire(before.table);
         }
         events.push(Event::Loaded { keys, revision: page.revision });
-        let line = format!("loaded {keys} keys of store `{}` at revision {}", page.store.escape_debug(), page.revision);
+        let line =
+            format!("loaded {keys} keys of store `{}` at revision {}", page.store.escape_default(), page.revision);
         events.push(Event::Log(Level::Info, line));
         Ok(Taken::UpToDate { changed: true })
     }
@@ -301,6 +302,6 @@ fn compare((count, checksum): (usize, Checksum), page: &Page<'_>) -> Result<(), 
         return Ok(());
     }
     let here = format!("{count} keys, {checksum}");
-    let there = format!("{} keys, {}", page.live.count, stated.chars().take(16).collect::<String>().escape_debug());
+    let there = format!("{} keys, {}", page.live.count, stated.chars().take(16).collect::<String>().escape_default());
     Err(Failure::Checksum { here, there })
 }

@@ -66,6 +66,7 @@ impl Base {
     }
 
     /// Returns the key with this digest. Allocates nothing.
+    #[inline]
     pub(super) fn get(&self, digest: &Digest) -> Option<KeyRef<'_>> {
         self.number_of_digest(digest).and_then(|number| self.view(self.entries.get(number)?))
     }
@@ -211,6 +212,7 @@ impl Base {
         self.entries.iter().count()
     }
 
+    #[inline]
     fn number_of_digest(&self, digest: &Digest) -> Option<u32> {
         let tail = digest_tail(digest);
         let same = |number| self.entries.get(number).is_some_and(|entry| entry.digest == tail);
@@ -278,6 +280,7 @@ impl Base {
         }
     }
 
+    #[inline]
     fn view<'a>(&'a self, entry: &'a Entry) -> Option<KeyRef<'a>> {
         let (name, expires_at) = match entry.rest() {
             Rest::Here { name, expires_s } => (name, expires_s.map(|s| Timestamp::from_unix_ms(i64::from(s) * 1_000))),
@@ -306,6 +309,7 @@ fn side_bytes(side: &Side) -> usize {
     }
 }
 
+#[inline]
 fn entry_id<'a>(sides: &'a Slab<Side>, entry: &Entry) -> Option<KeyId<'a>> {
     if let Some(number) = entry.aside()
         && let Side::Used { id: Some(id), .. } = sides.get(number)?
@@ -316,12 +320,14 @@ fn entry_id<'a>(sides: &'a Slab<Side>, entry: &Entry) -> Option<KeyId<'a>> {
 }
 
 /// Returns the hash of a digest: its first 8 bytes, because digests are random already.
+#[inline]
 fn digest_hash(digest: &Digest) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = *digest.as_bytes();
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// Returns bytes 1 to 15 of a digest.
+#[inline]
 fn digest_tail(digest: &Digest) -> [u8; 15] {
     let [_, tail @ ..] = *digest.as_bytes();
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, ..] = tail;

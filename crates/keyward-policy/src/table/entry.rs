@@ -94,6 +94,7 @@ impl Entry {
         }
     }
 
+    #[inline]
     fn bits(&self) -> u8 {
         let [_, _, bits] = self.set_and_flags;
         bits
@@ -116,10 +117,12 @@ impl Entry {
         self.bits() & LIVE != 0
     }
 
+    #[inline]
     pub(super) fn flags(&self) -> Flags {
         Flags { disabled: self.bits() & DISABLED != 0, unsupported: self.bits() & UNSUPPORTED != 0 }
     }
 
+    #[inline]
     pub(super) fn set(&self) -> u32 {
         let [a, b, c] = self.set_and_flags;
         u32::from_be_bytes([0, a, b, c]) >> 4
@@ -129,11 +132,13 @@ impl Entry {
         u64::from_le_bytes(self.contribution)
     }
 
+    #[inline]
     pub(super) fn aside(&self) -> Option<u32> {
         let [a, b, c, d, ..] = self.name;
         (self.bits() & ASIDE != 0).then(|| u32::from_le_bytes([a, b, c, d]))
     }
 
+    #[inline]
     pub(super) fn rest(&self) -> Rest<'_> {
         if let Some(number) = self.aside() {
             return Rest::Aside(number);

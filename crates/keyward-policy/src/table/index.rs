@@ -92,17 +92,20 @@ impl Index {
     }
 }
 
+#[inline]
 fn shard_of(hash: u64) -> usize {
     (hash >> 48) as usize % SHARDS
 }
 
 impl Shard {
+    #[inline]
     fn home(&self, hash: u64) -> usize {
         // Multiply and shift: any number of slots will do, not only powers of two.
         (((hash & 0xffff_ffff) * self.slots.len() as u64) >> 32) as usize
     }
 
     /// Returns the slots in probing order: from the home to the end, then from the start.
+    #[inline]
     fn probe(&self, hash: u64) -> [Range<usize>; 2] {
         let home = self.home(hash);
         [home..self.slots.len(), 0..home]

@@ -82,7 +82,7 @@ impl fmt::Display for InvalidRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (id, rest) = shortened(&self.id);
         let (field, problem) = (self.field(), self.problem);
-        write!(f, "key `{}{rest}` (revision {}): `{field}` {problem}", id.escape_debug(), self.revision)
+        write!(f, "key `{}{rest}` (revision {}): `{field}` {problem}", id.escape_default(), self.revision)
     }
 }
 

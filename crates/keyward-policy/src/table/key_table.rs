@@ -55,6 +55,7 @@ impl KeyTable {
     }
 
     /// Returns the key with this digest. Allocates nothing.
+    #[inline]
     pub fn get(&self, digest: &Digest) -> Option<KeyRef<'_>> {
         let Some(overlay) = &self.overlay else { return self.base.get(digest) };
         overlay.get(digest).or_else(|| self.base.get(digest).filter(|view| !overlay.hides(view)))

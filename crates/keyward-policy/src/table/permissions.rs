@@ -36,6 +36,7 @@ impl Place for Interned {
 }
 
 impl PermissionSets {
+    #[inline]
     pub(super) fn get(&self, number: u32) -> Option<&PermissionSet> {
         match self.slab.get(number)? {
             Interned::Used { set, .. } => Some(set),

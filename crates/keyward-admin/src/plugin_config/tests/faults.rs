@@ -531,3 +531,47 @@ fn mistakes_that_the_filter_refuses_have_their_line() {
     let plugin = wasm_plugin("{manifest: {keys: []}, rules: [{path: x, access: deny}]}");
     assert_eq!(check(&plugin)[0].errors[0].line, Some(6));
 }
+
+#[test]
+fn a_proxy_that_rewrites_escaped_slashes_does_not_fit_paths_that_keep_them() {
+    let keeps = CONFIG.replace(r#"{"manifest""#, r#"{"paths":{"encoded_slash":"segment"},"manifest""#);
+    let value = string_value().replace(CONFIG, &keeps);
+    let action =
+        |action: &str| manager(&value, BACKSTOP, &format!("          path_with_escaped_slashes_action: {action}\n"));
+    let istio = |normalization: &str| {
+        format!(
+            "{}{PATCH}---\nmeshConfig:\n  pathNormalization: {{normalization: {normalization}}}\n",
+            wasm_plugin(&keeps)
+        )
+    };
+    let gateway =
+        |path: &str| format!("{}{PATCH}{RELOAD}---\nkind: ClientTrafficPolicy\nspec: {{{path}}}\n", policy(&keeps));
+    let slashes = "path_with_escaped_slashes_action";
+    let gateway_slashes = "spec.path.escapedSlashesAction";
+    expect(&[
+        ("redirect", action("UNESCAPE_AND_REDIRECT"), true, slashes, "redirects", "KEEP_UNCHANGED"),
+        ("forward", action("UNESCAPE_AND_FORWARD"), true, slashes, "decodes `%2F`", "KEEP_UNCHANGED"),
+        ("reject", action("REJECT_REQUEST"), true, slashes, "refuses", "KEEP_UNCHANGED"),
+        ("Istio", istio("DECODE_AND_MERGE_SLASHES"), true, "normalization", "decodes `%2F`", "MERGE_SLASHES"),
+        ("Gateway", gateway("path: {escapedSlashesAction: RejectRequest}"), true, gateway_slashes, "refuses", "Keep"),
+        ("Gateway's default", gateway("path: {}"), true, gateway_slashes, "redirects", "KeepUnchanged"),
+        ("Gateway without `path`", gateway("timeout: {}"), true, gateway_slashes, "redirects", "KeepUnchanged"),
+    ]);
+    let alone = format!("{}{PATCH}{RELOAD}", policy(&keeps));
+    assert!(warnings(&alone).iter().any(|w| w.contains("Envoy Gateway decodes `%2F`")), "{:?}", warnings(&alone));
+    for fits in [
+        action("KEEP_UNCHANGED"),
+        action("IMPLEMENTATION_SPECIFIC_DEFAULT"),
+        manager(&value, BACKSTOP, ""),
+        istio("MERGE_SLASHES"),
+        gateway("path: {escapedSlashesAction: KeepUnchanged}"),
+        // Without the setting the filter refuses what is left of such paths.
+        action("UNESCAPE_AND_REDIRECT").replace(&value, &string_value()),
+        gateway("path: {}").replace(&keeps, CONFIG),
+    ] {
+        assert_eq!((errors(&fits), warnings(&fits)), (Vec::new(), Vec::new()), "{fits}");
+    }
+    // A listener without Keyward may do as it likes.
+    let other = manager(&value, BACKSTOP, "").replace("- filters:", "- filters:\n      - typed_config: {http_filters: [{name: r}], path_with_escaped_slashes_action: REJECT_REQUEST}");
+    assert_eq!(errors(&other), Vec::<String>::new());
+}
