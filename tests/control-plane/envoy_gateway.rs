@@ -124,6 +124,8 @@ fn settings(admin: u16, flags: &[&str]) -> Value {
     settings.as_object_mut().unwrap().extend(besides.as_object().unwrap().clone());
     // The applications' addresses are on loopback, where only a name may lead.
     settings["extensionApis"]["enableBackend"] = json!(true);
+    // The policy of a route that takes the filter's place has Lua in it.
+    settings["extensionApis"]["enableLua"] = json!(true);
     if !flags.is_empty() {
         settings["runtimeFlags"] = json!({"enabled": flags});
     }

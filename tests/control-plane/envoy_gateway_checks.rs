@@ -189,6 +189,10 @@ impl Checks {
             stage.assert_key_passes(*http, &id, &key);
             report.check("gateway: a VM that traps refuses, and the next one serves", || {
                 let crash = [("x-api-key", key.as_str()), ("x-keyward-failpoint", "1")];
+                // Until Envoy has fetched it, the module of the checks before may still be there.
+                wait_for_all("the module that crashes", || {
+                    (ask(*http, HOST, RECORDS, &crash)?.status == 503).then_some(())
+                });
                 for _ in 0..16 {
                     assert_eq!(ask(*http, HOST, RECORDS, &crash).unwrap().status, 503);
                     assert!(matches!(ask(*http, HOST, RECORDS, &[]).unwrap().status, 401 | 503));

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// Where fixtures are kept, a folder for each version of a control plane.
 pub const FOLDER: &str = "tests/control-plane/fixtures";
+/// How the name of the listener begins by which Envoy Gateway asks whether a proxy is ready.
+const READINESS: &str = "envoy-gateway-proxy-ready";
 /// What is recorded in place of the module.
 const MODULE: &str = "keyward.wasm";
 
@@ -59,8 +61,9 @@ pub fn from_dump(dump: &Value, files: &[String], replaced: &[(String, String)]) 
         collect(&dump, field, &mut found);
         found
     };
-    let listeners: Vec<Value> =
+    let mut listeners: Vec<Value> =
         every("active_state").iter().filter_map(|state| state.get("listener").cloned()).filter(has_filters).collect();
+    listeners.retain(|listener| !text_of(listener, "name").starts_with(READINESS));
     let mut named = Vec::new();
     listeners.iter().for_each(|listener| collect(listener, "route_config_name", &mut named));
     let routes =
@@ -124,7 +127,11 @@ pub fn replayed(fixture: &Value, token: &str, address: impl Fn(Role) -> SocketAd
             fields.remove("filter_chain_match");
             fields.remove("listener_filters");
             if let Some(rds) = fields.remove("rds") {
-                fields.insert("route_config".to_owned(), find(&routes, text_of(&rds, "route_config_name")));
+                let mut routes = find(&routes, text_of(&rds, "route_config_name"));
+                if let Some(fields) = routes.as_object_mut() {
+                    fields.remove("@type");
+                }
+                fields.insert("route_config".to_owned(), routes);
             }
             if fields.remove("config_discovery").is_some() {
                 let name = fields.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -218,7 +225,7 @@ mod tests {
                 "name": "l", "address": {"port_value": 41234}, "filter_chains": [{"transport_socket": {}, "filters": [manager]}],
             }}},
             {"active_state": {"listener": {"name": "without filters"}}},
-            {"route_config": {"name": "http.80", "virtual_hosts": [{"name": "h:41234"}]}},
+            {"route_config": {"@type": "x/envoy.config.route.v3.RouteConfiguration", "name": "http.80", "virtual_hosts": [{"name": "h:41234"}]}},
             {"route_config": {"name": "of nobody"}},
             {"ecds_filter": {"name": "plugin", "typed_config": plugin}},
             {"cluster": {"@type": "x/envoy.config.cluster.v3.Cluster", "name": "outbound|80||records"}},
@@ -238,7 +245,11 @@ mod tests {
         let chain = config.pointer("/static_resources/listeners/0/filter_chains/0").cloned().unwrap_or_default();
         assert_eq!(chain.get("transport_socket"), None);
         let manager = chain.pointer("/filters/0").cloned().unwrap_or_default();
-        assert_eq!(manager.pointer("/route_config/virtual_hosts/0/name"), Some(&json!("h:80")));
+        // As a message of its own it has a type; as a field it has none.
+        assert_eq!(
+            manager.pointer("/route_config"),
+            Some(&json!({"name": "http.80", "virtual_hosts": [{"name": "h:80"}]}))
+        );
         let vm = manager.pointer("/http_filters/0/typed_config/vm_config").cloned().unwrap_or_default();
         assert_eq!(vm.pointer("/environment_variables/key_values/TOKEN"), Some(&json!("kwt_edge")));
         assert!(vm.pointer("/code/local/filename").is_some());
