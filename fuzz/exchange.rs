@@ -14,6 +14,7 @@ use std::time::Duration;
 const MAX_STALENESS: Duration = Duration::from_secs(60);
 /// The ids of keys. Few, so that keys change and come back.
 const IDS: u8 = 6;
+const PAUSES_MS: [u64; 8] = [1, 20, 300, 1_000, 5_000, 20_000, 40_000, 70_000];
 const STATUSES: [u16; 8] = [200, 401, 404, 409, 410, 429, 500, 503];
 
 /// The number of keys in use and their checksum.
@@ -119,8 +120,7 @@ impl Exchange {
         let argument = step >> 3;
         match step & 7 {
             0 => {
-                self.now +=
-                    Duration::from_millis([1, 20, 300, 1_000, 5_000, 20_000, 40_000, 70_000][usize::from(argument & 7)])
+                self.now += Duration::from_millis(PAUSES_MS.get(usize::from(argument & 7)).copied().unwrap_or_default())
             }
             1 => self.ask(),
             2 if argument & 1 == 0 => self.answer(&Outcome::NoAnswer),
@@ -140,7 +140,7 @@ impl Exchange {
             6 => {
                 let Some((length, rest)) = rest.split_first() else { return &[] };
                 let (body, rest) = rest.split_at(usize::from(*length).min(rest.len()));
-                self.answer_with(STATUSES[usize::from(argument & 7)], body);
+                self.answer_with(STATUSES.get(usize::from(argument & 7)).copied().unwrap_or_default(), body);
                 return rest;
             }
             _ => self.rarely(argument),
