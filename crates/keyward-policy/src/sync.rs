@@ -1,19 +1,20 @@
-//! Keeping a VM's key table equal to the store: polls, loads, catches up, starts over, and says when keys are too old.
+//! The synchronization of a VM's key table with the store: it polls, loads, catches up, starts over, and says when keys
+//! are too old.
 //!
-//! [`ManifestSync`] does no I/O and reads no clock. Its caller asks [`poll`](ManifestSync::poll) for a request, carries
-//! it out and gives back what came of it ([`on_outcome`](ManifestSync::on_outcome)); both bring the time along, which
-//! must be monotonic. What to count and to log comes out as [`Event`]s.
+//! [`ManifestSync`] does no I/O and reads no clock. Its caller takes a request from [`poll`](ManifestSync::poll), sends
+//! it and passes the outcome to [`on_outcome`](ManifestSync::on_outcome). Both take the time, which must be monotonic.
+//! Facts to count and to log are returned as [`Event`]s.
 //!
-//! What holds at every moment:
-//! - The table in use equals the store at one of its revisions. Changes that come in several pages are staged and become
-//!   visible together; a load is built beside the table in use and takes its place when it is complete. Both only if
-//!   count and checksum are those that the service states.
-//! - The revision only rises, except by a load.
-//! - Nothing that goes wrong changes what is served. Only time does: `max_staleness` after the last contact. Contact is a
-//!   valid answer that brought the table in use up to date; the pages of a load are none until the load is complete, for
-//!   the table in use may still hold what was revoked.
-//! - One request at a time is outstanding. `base` equals `since` in it only where the table in use is at `since`: that is
-//!   what makes it an acknowledgement.
+//! These invariants hold at every moment:
+//! - The table in use equals the store at one of its revisions. Changes that come in several pages are staged and
+//!   become visible together; a load is built beside the table in use and takes its place when it is complete. Both
+//!   only if count and checksum are those that the service states.
+//! - The revision only increases, except by a load.
+//! - No failure changes which keys are served. Only time does: `max_staleness` after the last contact. Contact is a
+//!   valid answer that brought the table in use up to date. Pages of a load are no contact until the load is complete,
+//!   because the table in use may still hold revoked keys.
+//! - One request is outstanding at a time. Its `base` equals `since` only if the table in use is at `since`, which
+//!   makes the request an acknowledgement.
 //!
 //! One object serves all root contexts of a VM that use the same service ([`attach`](ManifestSync::attach)).
 
@@ -44,27 +45,27 @@ use load::Load;
 use roots::Roots;
 use std::time::Duration;
 
-/// How many committed changes one call moves to where they stay.
+/// The number of committed changes that one call moves to their final places.
 const SETTLE_STEP: usize = 500;
 
-/// More changes than that are not collected beside the table: loading anew takes less memory.
+/// The number of changes that are collected beside the table. For more, a new load takes less memory.
 const MAX_STAGED: usize = 50_000;
 
-/// An outcome that is this much overdue is not coming: its root context is gone.
+/// The time after which an overdue outcome is given up, because its root context is gone.
 const OVERDUE: Duration = Duration::from_secs(2);
 
-/// The pause after an empty answer that came at once although the service was asked to wait.
+/// The pause after an empty answer that arrived at once although the request asked the service to wait.
 const IDLE_PAUSE: Duration = Duration::from_millis(500);
 
-/// The longest pause between two loads that fail, and that a service can ask for.
+/// The longest pause between two failed loads, and the longest pause that a service can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// How many polls may follow each other at once although each brings a change, and how long it takes until another one
-/// may. A service that invents a revision with each answer is not asked thousands of times a second.
+/// The number of polls that may follow each other at once if each brings a change, and the time until one more may.
+/// With this limit, a service that invents a revision in each answer is not polled thousands of times a second.
 const BURST: u32 = 32;
 const BURST_REFILL: Duration = Duration::from_millis(10);
 
-/// The fetched keys of one service, and what keeps them fresh.
+/// The fetched keys of one service, and the state machine that keeps them up to date.
 #[derive(Debug)]
 pub struct ManifestSync {
     roots: Roots,
@@ -72,11 +73,11 @@ pub struct ManifestSync {
     job: Job,
     outstanding: Option<Outstanding>,
     next_at: Duration,
-    /// Failures since the last good answer.
+    /// The number of failures since the last good answer.
     failures: u32,
-    /// Loads begun anew since the table in use was last brought up to date.
+    /// The number of loads that were restarted since the table in use was last up to date.
     restarts: u32,
-    /// Up to when instant polls were paid for: each costs [`BURST_REFILL`], and up to [`BURST`] may be owed.
+    /// The time up to which instant polls are paid for. Each costs [`BURST_REFILL`], and up to [`BURST`] may be owed.
     paid_until: Duration,
     retired: Vec<KeyTable>,
     journal: Journal,
@@ -93,21 +94,21 @@ struct InUse {
     /// The mark of `revision`. `None` means that the service is older than marks.
     mark: Option<Mark>,
     table: KeyTable,
-    /// A moment at which the table was up to date: no later than the service's own reading of the store.
+    /// A moment at which the table was up to date. It is no later than the service's own reading of the store.
     contact: Duration,
-    /// The limit of staleness that the service was told with the request that brought the contact. A longer one of a
-    /// later configuration holds only once the service knows it, for receipts go by what it knows.
+    /// The limit of staleness in the request that brought the contact. A longer limit of a later configuration applies
+    /// only after the service has received it, because receipts are computed from what the service knows.
     told: Option<Duration>,
 }
 
-/// What the next answer is for.
+/// The purpose of the next answer.
 #[derive(Debug)]
 enum Job {
-    /// A whole table; none: its first page.
+    /// A complete table. `None` means that the answer is its first page.
     Load(Option<Load>),
-    /// What changed since the table in use.
+    /// The changes since the table in use.
     Follow,
-    /// The rest of what changed.
+    /// The rest of these changes.
     CatchUp { staged: Staged, since: u64 },
 }
 
@@ -116,16 +117,16 @@ struct Outstanding {
     id: RequestId,
     root: RootId,
     since: u64,
-    /// Whether it asks what is newer than the table in use.
+    /// Whether the request asks for changes newer than the table in use.
     follows: bool,
     wait: Duration,
-    /// The limit of staleness that the request tells.
+    /// The limit of staleness that the request states.
     told: Option<Duration>,
     sent_at: Duration,
     deadline: Duration,
 }
 
-/// Where the table in use stands.
+/// The state of the store that the table in use equals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position<'a> {
     /// The store's identity.
@@ -141,7 +142,7 @@ pub struct Position<'a> {
 }
 
 impl ManifestSync {
-    /// Begins with nothing. VMs with different seeds make their pauses differently.
+    /// Creates an empty state. VMs with different seeds make different pauses.
     pub fn new(seed: u64) -> Self {
         Self {
             roots: Roots::default(),
@@ -160,14 +161,14 @@ impl ManifestSync {
         }
     }
 
-    /// A root context comes in. It serves the table at once where its credential was accepted before, and it polls.
+    /// Adds a root context. It serves the table at once if its credential has been accepted before, and it polls.
     pub fn attach(&mut self, settings: Settings, now: Duration) -> RootId {
-        // What stood in the way may be what the new configuration mends.
+        // The new configuration may correct the cause of earlier failures.
         self.next_at = now;
         self.roots.attach(settings, now)
     }
 
-    /// A root context is gone. Whatever it had outstanding has no outcome.
+    /// Removes a root context. Its outstanding request has no outcome.
     pub fn detach(&mut self, root: RootId, now: Duration) {
         self.roots.detach(root);
         if self.outstanding.as_ref().is_some_and(|outstanding| outstanding.root == root) {
@@ -176,7 +177,7 @@ impl ManifestSync {
         }
     }
 
-    /// The request that this root context is to send now. To be asked at every tick, and after every outcome.
+    /// Returns the request that this root context must send now. The caller asks at every tick and after every outcome.
     pub fn poll(&mut self, root: RootId, now: Duration, events: &mut Vec<Event>) -> Option<Request> {
         self.roots.seen(root, now);
         self.tell_staleness(root, now, events);
@@ -187,22 +188,23 @@ impl ManifestSync {
         if self.roots.poller(now).is_none_or(|poller| poller.id != root) {
             return self.probe(root, now);
         }
-        // A request of a root that polls no more is given up: it may have been dropped without a word.
+        // A request of a root context that no longer polls is given up, because Envoy may have dropped it without
+        // notice.
         if self.outstanding.as_ref().is_some_and(|outstanding| outstanding.root == root) || now < self.next_at {
             return None;
         }
-        // The next changes are collected against a table that stands still.
+        // The next changes are collected against a table that does not change.
         if self.in_use.as_mut().is_some_and(|in_use| in_use.table.settle(SETTLE_STEP)) {
             return None;
         }
         let (since, base) = self.position();
         let accepted = self.roots.get(root)?.accepted;
         let patience = self.roots.patience(now);
-        // A root that was not accepted yet serves nothing until it has its first answer, which must not wait.
+        // A root context that was not accepted yet serves nothing until its first answer, which must not wait.
         let wait = if matches!(self.job, Job::Follow) && accepted { patience.wait() } else { Duration::ZERO };
         let timeout = wait + patience.for_answer();
         let request = self.request(since, base, wait, timeout, now);
-        // A shorter limit holds from the moment that the service may hear of it.
+        // A shorter limit applies from the moment at which the service may receive it.
         if let (Some(in_use), Some(limit)) = (&mut self.in_use, request.max_staleness) {
             in_use.told = Some(in_use.told.map_or(limit, |told| told.min(limit)));
         }
@@ -219,7 +221,8 @@ impl ManifestSync {
         Some(request)
     }
 
-    /// Work that is put off so that no call takes long; true while there is more. To be asked at every tick.
+    /// Does a part of the deferred work, so that no call takes long, and returns whether there is more. The caller
+    /// calls it at every tick.
     pub fn work(&mut self) -> bool {
         if let Some(table) = self.retired.last_mut()
             && !table.dismantle()
@@ -230,10 +233,10 @@ impl ManifestSync {
         unsettled || !self.retired.is_empty()
     }
 
-    /// The keys that this root context may serve now.
+    /// Returns the keys that this root context may serve now.
     ///
     /// # Errors
-    /// [`Unavailable`] where there are none yet, or where they are too old.
+    /// [`Unavailable`] if there are no keys yet, or if they are too old.
     pub fn keys(&self, root: RootId, now: Duration) -> Result<&KeyTable, Unavailable> {
         let (Some(in_use), Some(root)) = (&self.in_use, self.roots.get(root)) else {
             return Err(Unavailable::NotYetLoaded);
@@ -247,13 +250,13 @@ impl ManifestSync {
         Ok(&in_use.table)
     }
 
-    /// The last complete table, however old it is. It says which copies of its keys in a configuration may answer, and
-    /// nothing else may be decided by it.
+    /// Returns the last complete table, however old it is. It says which copies of its keys in a configuration may
+    /// answer, and must not be used for other decisions.
     pub fn last_table(&self) -> Option<&KeyTable> {
         self.in_use.as_ref().map(|in_use| &in_use.table)
     }
 
-    /// Where the table in use stands, whether it may be served or not.
+    /// Returns the state of the store that the table in use equals, whether the table may be served or not.
     pub fn in_use(&self) -> Option<Position<'_>> {
         self.in_use.as_ref().map(|in_use| Position {
             store: &in_use.store,
@@ -264,25 +267,25 @@ impl ManifestSync {
         })
     }
 
-    /// Whether a load goes on beside a table that serves: what is served meanwhile must not be held up.
+    /// Returns whether a load takes place beside a table that serves, whose requests must not be delayed.
     fn loads_beside(&self, now: Duration) -> bool {
         let longest = self.roots.longest_staleness(now);
         matches!(self.job, Job::Load(Some(_)))
             && self.in_use.as_ref().is_some_and(|in_use| !is_stale(in_use, longest, now))
     }
 
-    /// When [`poll`](Self::poll) may have something to do next, if nothing comes in before.
+    /// Returns when [`poll`](Self::poll) may return the next request, if nothing arrives before.
     pub fn next_at(&self) -> Duration {
         self.outstanding.as_ref().map_or(self.next_at, |outstanding| outstanding.deadline)
     }
 
-    /// `since` and `base` of the next request.
+    /// Returns `since` and `base` of the next request.
     fn position(&self) -> (u64, u64) {
         let revision = self.in_use.as_ref().map_or(0, |in_use| in_use.revision);
         match &self.job {
             Job::Load(None) => (0, 0),
-            // Asking from exactly where the base is would say that the table in use is there. One below asks for a
-            // tombstone more than is needed, and says nothing.
+            // With `base` equal to `since` the request would acknowledge a revision. One less asks for one needless
+            // tombstone and acknowledges nothing.
             Job::Load(Some(load)) if load.since == load.base => (load.since, load.base.saturating_sub(1)),
             Job::Load(Some(load)) => (load.since, load.base),
             Job::Follow => (revision, revision),
@@ -294,7 +297,7 @@ impl ManifestSync {
         self.last_request += 1;
         let max_staleness = self.roots.longest_staleness(now);
         let limit = if self.loads_beside(now) { PAGE_CHANGES_BESIDE } else { PAGE_CHANGES };
-        // Only where the table in use is at `since` is there a state to acknowledge.
+        // Only a table in use that is at `since` has a state to acknowledge.
         let at = self.in_use.as_ref().filter(|in_use| in_use.revision == since && base == since);
         let mark = at.filter(|_| !matches!(self.job, Job::Load(_))).and_then(|in_use| in_use.mark);
         Request {
@@ -311,7 +314,7 @@ impl ManifestSync {
         }
     }
 
-    /// A request that only shows whether the service accepts a root's credential.
+    /// Returns a request that shows whether the service accepts the credential of a root context.
     fn probe(&mut self, root: RootId, now: Duration) -> Option<Request> {
         let since = self.in_use.as_ref()?.revision;
         let state = self.roots.get(root)?;
@@ -325,7 +328,7 @@ impl ManifestSync {
         Some(request)
     }
 
-    /// Counts a failure, tells it if it is news, and makes a pause.
+    /// Counts a failure, logs it if it is new, and makes a pause.
     fn fail(&mut self, failure: Failure, asked: Option<Duration>, now: Duration, events: &mut Vec<Event>) {
         self.failures = self.failures.saturating_add(1);
         let longest = self.roots.patience(now).longest_pause();
@@ -337,7 +340,7 @@ impl ManifestSync {
         events.push(Event::Failed(failure));
     }
 
-    /// Drops what was collected and asks for everything: at once the first time, with pauses when it repeats.
+    /// Drops the collected changes and requests the complete table: at once the first time, after pauses if it repeats.
     fn start_over(&mut self, reason: Reason, now: Duration, events: &mut Vec<Event>) {
         self.set_job(Job::Load(None));
         self.restarts = self.restarts.saturating_add(1);
@@ -370,7 +373,7 @@ impl ManifestSync {
         }
     }
 
-    /// Tells when the service's clock and this one differ: expiry goes by this one.
+    /// Logs when the service's clock and this one differ, because expiry is judged by this one.
     fn compare_clocks(&mut self, date: Option<&str>, wall: Timestamp, now: Duration, events: &mut Vec<Event>) {
         let Some(date) = date.and_then(Timestamp::parse_http) else { return };
         let apart = wall.unix_ms().abs_diff(date.unix_ms()) / 1_000;

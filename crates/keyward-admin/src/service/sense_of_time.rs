@@ -1,20 +1,20 @@
-//! Whether a clock can be right, for what is deleted by the time of day.
+//! The check whether the clock can be right before records are deleted by the time of day.
 
 use keyward_policy::timestamp::Timestamp;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How far a clock may run ahead of what was measured before it is doubted.
+/// The time by which a clock may be ahead of the measured time before it is doubted.
 const SLACK: Duration = Duration::from_secs(3_600);
-/// After this long in one process its clock is believed.
+/// The time after which a clock that stays ahead is believed.
 const BELIEVED_AFTER: Duration = Duration::from_secs(86_400);
 
-/// What this process knows of the time of day.
+/// The knowledge of a process about the time of day.
 #[derive(Debug, Clone)]
 pub(super) struct SenseOfTime {
     started: Instant,
     pub last: Option<(Instant, Timestamp)>,
-    /// Since when the clock has been ahead.
+    /// When the clock was first found to be ahead.
     ahead_since: Option<Instant>,
     pub warned: bool,
 }
@@ -26,7 +26,7 @@ impl Default for SenseOfTime {
 }
 
 impl SenseOfTime {
-    /// The latest moment that has surely come, where `kept` had come before.
+    /// Returns the latest moment that has surely passed. The moment `kept` is known to have passed before.
     pub fn plausible(&mut self, kept: Timestamp, wall: Timestamp, now: Instant) -> Timestamp {
         let (since, from) = self.last.unwrap_or((self.started, kept));
         let passed = i64::try_from((now - since + SLACK).as_millis()).unwrap_or(i64::MAX);
@@ -40,7 +40,7 @@ impl SenseOfTime {
         if now - ahead_since >= BELIEVED_AFTER {
             return wall;
         }
-        // The slack is for small steps of the clock, and is not added up.
+        // The slack allows for small steps of the clock. It does not accumulate.
         Timestamp::from_unix_ms(from.unix_ms().saturating_add(i64::try_from((now - since).as_millis()).unwrap_or(0)))
     }
 }
@@ -63,7 +63,7 @@ mod tests {
         }
         let now = start + Duration::from_secs(86_400);
         assert_eq!(sense.plausible(at(0), at(year + 86_400), now), at(year + 86_400));
-        // One that is right is believed at once, and so is a small step.
+        // A clock that is right is believed at once, and so is a small step.
         let mut sense = SenseOfTime::default();
         assert_eq!(sense.plausible(at(0), at(60), Instant::now()), at(60));
         assert_eq!(sense.plausible(at(0), at(-60), Instant::now()), at(-60));

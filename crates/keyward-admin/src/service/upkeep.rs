@@ -1,4 +1,4 @@
-//! Background work of the service: noticing changes of others, saving the list of VMs, deleting what has expired.
+//! The service's background work: it notices changes by others, saves the list of VMs, and deletes expired records.
 
 use super::Service;
 use super::proxies::Message;
@@ -10,26 +10,28 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// How often the store is looked at: what the command line changes on SQLite, or a notification that was lost, is seen
-/// after this long at the latest.
+/// The interval at which the store is read. A change by the command line on SQLite, or one whose notification was lost,
+/// is noticed within this time.
 const LOOK: Duration = Duration::from_millis(500);
-/// The store is taken for lost after refusing for this long.
+/// The time after which a store that refuses calls counts as lost.
 const LOST_AFTER: Duration = Duration::from_secs(2);
-/// One that does not answer at all may only be busy, as this machine may be: it is waited for longer. Not so where other
-/// replicas may change it meanwhile: receipts count on it that none of them gives contact without the store.
+/// The time after which a store that does not answer counts as lost. It is longer, because the store or this machine
+/// may only be busy.
 const HANGS_AFTER: Duration = Duration::from_secs(10);
+/// The same time for a store that other replicas may change meanwhile. It is shorter, because receipts rely on no replica
+/// giving contact without the store.
 const SHARED_HANGS_AFTER: Duration = Duration::from_secs(4);
-/// How long news of VMs gather before the other replicas are told.
+/// The time for which changes of VMs are gathered before they are sent to the other replicas.
 const SHARE: Duration = Duration::from_millis(20);
 const BEAT: Duration = Duration::from_secs(1);
-/// Each replica hears at least itself every [`BEAT`]: a connection that says nothing for this long is dead.
+/// The time after which a silent connection counts as dead: each replica hears at least itself every [`BEAT`].
 const DEAF_AFTER: Duration = Duration::from_secs(5);
 const SWEEP: Duration = Duration::from_millis(250);
 const SAVE: Duration = Duration::from_secs(2);
 const CLEAN: Duration = Duration::from_secs(600);
-/// Keys deleted in one transaction, so that a person's change need not wait long.
+/// The number of keys that one transaction deletes. It is small, so that a person's change does not wait long.
 const PURGE_AT_ONCE: u32 = 100;
-/// Batch numbers of VMs that have been silent for this long are forgotten.
+/// The time after which the batch numbers of silent VMs are forgotten.
 const BATCHES_FOR: Duration = Duration::from_secs(2 * 86_400);
 
 fn every(period: Duration) -> tokio::time::Interval {
@@ -53,7 +55,7 @@ impl Service {
         tasks
     }
 
-    /// Answers whoever waits, tells the other replicas, and keeps what is known of VMs.
+    /// Ends the calls that wait, informs the other replicas, and saves the list of VMs.
     pub async fn close(&self) {
         self.feed.close();
         self.proxies.close();
@@ -62,7 +64,7 @@ impl Service {
         let _ = self.in_time(self.store.notify(RECEIPTS, &bye)).await;
     }
 
-    /// Waits for the store no longer than it may hang: a connection that was cut off without a word answers never.
+    /// Waits for the store until it counts as lost, because a connection that was cut without notice never answers.
     async fn in_time<T>(&self, work: impl Future<Output = crate::store::Result<T>>) -> Result<T, String> {
         match tokio::time::timeout(self.patience(), work).await {
             Ok(done) => done.map_err(|error| error.to_string()),
@@ -121,7 +123,7 @@ impl Service {
         }
     }
 
-    /// Notices that the store cannot be written before somebody needs it, and that it can be written again.
+    /// Notices that the store cannot be written before a person needs it, and that it can be written again.
     async fn watch_writes(self: Arc<Self>) {
         let mut ticks = every(LOOK);
         loop {
@@ -145,7 +147,7 @@ impl Service {
 
     async fn listen_until_lost(&self) -> crate::store::Result<()> {
         let Some(mut listener) = self.store.listen().await? else { return Ok(()) };
-        // What is written from now on is told; what was written before is read. All of it has to be of one server.
+        // Later changes arrive as notifications, and earlier ones are read. Both must come from the same server.
         let before = self.store.head().await?;
         let known = self.store.proxies().await?;
         match tokio::time::timeout(self.patience(), self.refresh()).await {
@@ -194,7 +196,7 @@ impl Service {
                 tokio::time::sleep(LOOK).await;
             } else {
                 self.proxies.told_others(last);
-                // Answers are contact as of now, once the store was read.
+                // After the store has been read, answers are contact as of this moment.
                 if beats {
                     self.feed.look();
                 }
@@ -227,7 +229,7 @@ impl Service {
         }
     }
 
-    /// Every table that was missing is gone, as the operator promised.
+    /// Notes that every missing table is gone, by the operator's promise.
     async fn confirm_when_gone(&self) {
         match tokio::time::timeout(self.patience(), self.confirm_proxies("keyward")).await {
             Ok(Ok(())) => tracing::info!("every filter VM that was missing in the list refuses everything by now"),
@@ -247,8 +249,9 @@ impl Service {
         }
     }
 
-    /// A moment that has surely come: the time of day, but no later than what was kept before and the time that passed
-    /// since, unless this process has seen a whole day pass. A clock that jumps ahead, or starts ahead, deletes nothing.
+    /// Returns a moment that has surely passed: the time of day, but no later than the saved moment plus the time that
+    /// has passed since, unless the clock has been ahead for a whole day. So a clock that jumps or starts ahead deletes
+    /// nothing.
     async fn plausible_now(&self) -> super::Result<Timestamp> {
         let wall = self.clock().now();
         let kept = self.store.plausible_at().await?.map_or(wall, Timestamp::from_unix_ms);

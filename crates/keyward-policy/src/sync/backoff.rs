@@ -1,11 +1,11 @@
-//! Pauses between tries: they double, they end somewhere, and no two VMs make the same ones.
+//! Pauses between attempts. They double up to a limit, and differ from VM to VM.
 
 use crate::checksum::splitmix64;
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(250);
 
-/// A source of numbers that need not be secret, only different from VM to VM.
+/// A source of numbers that differ from VM to VM. They need not be secret.
 #[derive(Debug)]
 pub(super) struct Random(u64);
 
@@ -19,13 +19,13 @@ impl Random {
         splitmix64(self.0)
     }
 
-    /// Between half of `pause` and all of it.
+    /// Returns a random time between half of `pause` and `pause`.
     pub(super) fn jitter(&mut self, pause: Duration) -> Duration {
         let half = pause / 2;
         half + Duration::from_nanos(self.next() % (half.as_nanos() as u64).max(1))
     }
 
-    /// The pause after this many failures in a row, at most `longest`.
+    /// Returns the pause after this number of failures in a row. It is at most `longest`.
     pub(super) fn pause(&mut self, failures: u32, longest: Duration) -> Duration {
         let doubled = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16));
         self.jitter(doubled.min(longest))

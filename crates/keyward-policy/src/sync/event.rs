@@ -1,24 +1,24 @@
-//! What a caller should count and log.
+//! The events that a caller counts and logs.
 
 use super::failure::Failure;
 
-/// Something worth counting or logging. None carries a digest or a token.
+/// An event to count or to log. No event contains a digest or a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A poll failed. Comes with each failure; what is to be logged comes as [`Log`](Self::Log), and not each time.
+    /// A poll failed. Each failure gives this event; the lines to log are separate [`Log`](Self::Log) events and rarer.
     Failed(Failure),
-    /// The table is loaded again from the start, beside the one in use.
+    /// A new table is loaded from the start, beside the one in use.
     StartedOver(Reason),
     /// A load is complete and in use.
     Loaded {
-        /// How many keys there are.
+        /// The number of keys.
         keys: usize,
         /// The store's revision that the table equals.
         revision: u64,
     },
     /// Changes were applied.
     Applied {
-        /// How many keys changed.
+        /// The number of changed keys.
         changes: usize,
         /// The store's revision that the table equals.
         revision: u64,
@@ -27,25 +27,26 @@ pub enum Event {
     Log(Level, String),
 }
 
-/// How urgent a line is.
+/// The urgency of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// News.
+    /// Information.
     Info,
     /// A person may have to act.
     Warn,
 }
 
-/// Why a load began anew.
+/// The reason for a new load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// The service does not know what changed since then: its tombstones are gone, or it has gone back.
+    /// The service does not know the changes since the requested revision: their tombstones are gone, or the store went
+    /// back.
     Gone,
-    /// Another store took the place of the one in use.
+    /// Another store replaced the one in use.
     OtherStore,
-    /// What was received does not add up.
+    /// The received keys do not match the stated count and checksum.
     Mismatch,
-    /// Too much has changed to collect it beside the table.
+    /// There are too many changes to collect beside the table.
     FarBehind,
 }
 
@@ -53,7 +54,7 @@ impl Reason {
     /// Every reason.
     pub const ALL: [Self; 4] = [Self::Gone, Self::OtherStore, Self::Mismatch, Self::FarBehind];
 
-    /// In words, for the log.
+    /// Returns the reason in words, for the log.
     pub(super) fn describe(self) -> &'static str {
         match self {
             Self::Gone => "the service cannot tell what changed since then (410)",
@@ -63,7 +64,7 @@ impl Reason {
         }
     }
 
-    /// A short stable name, for metrics.
+    /// Returns a short stable name, for metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Gone => "gone",

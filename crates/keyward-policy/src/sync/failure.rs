@@ -1,54 +1,54 @@
-//! What can go wrong with a poll.
+//! The ways in which a poll can fail.
 
 use crate::table::InvalidRecord;
 use std::fmt;
 
-/// Why a poll failed. None of these changes what is served.
+/// Why a poll failed. No failure changes which keys are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     /// The proxy did not take the request.
     NotSent,
-    /// No complete answer came in time.
+    /// No complete answer arrived in time.
     NoAnswer,
     /// The token is not accepted (401, 403).
     Unauthorized(u16),
-    /// The service is for another realm (409).
+    /// The service serves another realm (409).
     WrongRealm,
     /// Too many requests (429).
     Busy,
-    /// Any other status. Connection errors arrive as 503, timeouts as 504.
+    /// Any other status. The proxy reports connection errors as 503 and timeouts as 504.
     Status(u16),
-    /// A body of that many bytes.
+    /// The body is too large; it has this number of bytes.
     TooLarge(usize),
-    /// Not the JSON of a page; where.
+    /// The body is not the JSON of a page; the text says where.
     Malformed(String),
-    /// A page format that this build does not know.
+    /// The page has a format that this build does not know.
     Format(u32),
-    /// A page that does not fit to what was asked.
+    /// The page does not fit the request.
     OutOfOrder(String),
-    /// A key that cannot be taken in.
+    /// The page has a key that cannot be added to a table.
     Record(InvalidRecord),
-    /// The keys do not add up to what the service says: (count, checksum) here, and there.
+    /// Count or checksum of the keys differ from those that the service states.
     Checksum {
         /// As computed here.
         here: String,
         /// As the service states it.
         there: String,
     },
-    /// The service cannot say what changed since then, not even since 0 (410).
+    /// The service does not know the changes since the requested revision, not even since 0 (410).
     Compacted,
     /// The store changed while it was loaded.
     StoreChanged,
-    /// A store with no keys, or far fewer than are held: not accepted for now.
+    /// The store has no keys, or far fewer than the table in use, and is not accepted for now.
     SuspiciousStore {
         /// Its identity.
         store: Box<str>,
-        /// How many keys it has.
+        /// The number of its keys.
         keys: u64,
-        /// How many are held.
+        /// The number of keys in the table in use.
         held: usize,
     },
-    /// Another store than the one that the configuration names.
+    /// The store is not the one that the configuration names.
     OtherThanPinned {
         /// Its identity.
         store: Box<str>,
@@ -61,7 +61,7 @@ impl Failure {
         self.kind().name()
     }
 
-    /// The kind of the failure, without its details.
+    /// Returns the kind of the failure, without its details.
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::NotSent => FailureKind::NotSent,
@@ -150,7 +150,7 @@ impl FailureKind {
     }
 }
 
-/// One line for the log: what, and what to do where a person must.
+/// Writes one line for the log: the failure, and what to do if a person must act.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

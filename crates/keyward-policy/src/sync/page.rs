@@ -1,14 +1,14 @@
-//! Reading an answer: everything that can be checked without a table.
+//! Reading of an answer, with all checks that need no table.
 
 use super::failure::Failure;
 use super::request::{Answer, MAX_PAGE_BYTES, Outcome};
 use crate::manifest::{self, Page};
 use serde_json::error::Category;
 
-/// The longest store identity that is taken for one.
+/// The longest store identity that is accepted.
 const MAX_STORE_BYTES: usize = 200;
 
-/// The page in an answer to a request with this `since`, or why there is none.
+/// Returns the page in an answer to a request with this `since`, or why the answer has none.
 pub(super) fn read<'a>(outcome: &Outcome<'a>, since: u64) -> Result<Page<'a>, Failure> {
     let answer = match outcome {
         Outcome::Answer(answer) => answer,
@@ -29,11 +29,11 @@ fn parse<'a>(answer: &Answer<'a>, since: u64) -> Result<Page<'a>, Failure> {
     if answer.body.len() > MAX_PAGE_BYTES {
         return Err(Failure::TooLarge(answer.body.len()));
     }
-    // Looked at once: the parser would look at each string.
+    // One check of the whole body is cheaper than the parser's check of each string.
     let text = std::str::from_utf8(answer.body).map_err(|error| format!("not UTF-8, at byte {}", error.valid_up_to()));
     let page = text.and_then(|text| serde_json::from_str::<Page<'a>>(text).map_err(|error| place(&error)));
     let page = page.map_err(|place| match format_of(answer.body) {
-        // A later format may differ in anything but where it says so.
+        // A later format may differ in everything except the place of its number.
         Some(format) if format != manifest::FORMAT => Failure::Format(format),
         _ => Failure::Malformed(place),
     })?;
@@ -41,7 +41,7 @@ fn parse<'a>(answer: &Answer<'a>, since: u64) -> Result<Page<'a>, Failure> {
     Ok(page)
 }
 
-/// The number behind the first `"format":`, which is where a service puts it.
+/// Returns the number after the first `"format":`, which is where a service writes it.
 fn format_of(body: &[u8]) -> Option<u32> {
     const FIELD: &[u8] = b"\"format\":";
     let start = body.get(..256).unwrap_or(body);
@@ -50,7 +50,7 @@ fn format_of(body: &[u8]) -> Option<u32> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Where the error is and of what kind. The parser's own words may quote the page, which holds digests.
+/// Returns the place and the kind of an error. The parser's own text may quote the page, which contains digests.
 fn place(error: &serde_json::Error) -> String {
     let what = match error.classify() {
         Category::Io => "unreadable",

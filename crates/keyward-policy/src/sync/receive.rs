@@ -1,4 +1,4 @@
-//! What an outcome does to the table.
+//! The effects of an outcome on the table.
 
 use super::event::{Event, Level, Reason};
 use super::failure::Failure;
@@ -15,18 +15,18 @@ use crate::table::{Record, Staged};
 use crate::timestamp::Timestamp;
 use std::time::Duration;
 
-/// What a good answer was.
+/// The result of a good answer.
 enum Taken {
-    /// A part; the rest comes next.
+    /// A part of the changes; the next answer has more.
     Part,
-    /// The table in use is up to date; whether anything changed.
+    /// The table in use is up to date; the value says whether anything changed.
     UpToDate { changed: bool },
 }
 
-/// Why an answer was not taken.
+/// Why an answer was not applied.
 struct Refused {
     failure: Option<Failure>,
-    /// What was collected is of no use.
+    /// The collected changes cannot be used.
     start_over: Option<Reason>,
 }
 
@@ -47,9 +47,9 @@ impl Refused {
 }
 
 impl ManifestSync {
-    /// What came of a request. An outcome of a request that is not in force any more changes nothing.
+    /// Applies the outcome of a request. The outcome of a request that was given up changes nothing.
     ///
-    /// `wall` is the time of day, for comparing it with the service's.
+    /// `wall` is the time of day, which is compared with the service's.
     pub fn on_outcome(
         &mut self,
         id: RequestId,
@@ -85,7 +85,7 @@ impl ManifestSync {
                 };
                 self.next_at = now;
                 if let Some(failure) = failure {
-                    // Another configuration may take what this one does not.
+                    // Another configuration may accept the store that this one refuses.
                     if matches!(failure, Failure::OtherThanPinned { .. } | Failure::SuspiciousStore { .. }) {
                         self.roots.refused(outstanding.root, Some(now));
                     }
@@ -138,14 +138,14 @@ impl ManifestSync {
         taken
     }
 
-    /// Whether this store may take the place of the one in use, or go on being it.
+    /// Checks whether this store may replace the one in use, or is the one in use.
     fn check_store(&mut self, page: &Page<'_>, root: RootId, now: Duration) -> Result<(), Refused> {
         let settings = self.roots.get(root).map(|root| &root.settings);
         let pinned = settings.and_then(|settings| settings.store.as_deref());
         let followed = if self.in_use.is_some() { Job::Follow } else { Job::Load(None) };
         let not_pinned = match (pinned, &self.in_use) {
             (Some(pinned), _) => *pinned != *page.store,
-            // What any configuration pins is not replaced for the sake of one that pins nothing.
+            // A store that any configuration names is not replaced for one that names none.
             (None, Some(in_use)) => *in_use.store != *page.store && self.roots.is_pinned(&in_use.store, now),
             (None, None) => false,
         };
@@ -162,8 +162,8 @@ impl ManifestSync {
         }
         let Some(in_use) = self.in_use.as_ref() else { return Ok(()) };
         let other = *in_use.store != *page.store;
-        // What changed since the table in use comes with a tombstone for each key that is gone. A load has none: a store
-        // that lost keys looks like one from which they were deleted.
+        // Changes since the table in use have a tombstone for each deleted key. A load has none, so that a store that
+        // lost keys looks like one from which they were deleted.
         if !other && !matches!(self.job, Job::Load(_)) {
             return Ok(());
         }
@@ -256,17 +256,17 @@ impl ManifestSync {
         Ok(Taken::UpToDate { changed })
     }
 
-    /// The outcome of a probe shows whether a credential is accepted; nothing else is taken from it.
+    /// Applies the outcome of a probe. It shows only whether a credential is accepted.
     fn on_probe(&mut self, id: RequestId, outcome: &Outcome<'_>, now: Duration, events: &mut Vec<Event>) {
         let Some((root, since)) = self.roots.take_probe(id) else { return };
         let same_store = |page: &Page<'_>| self.in_use.as_ref().is_some_and(|in_use| *in_use.store == *page.store);
         match page::read(outcome, since) {
             Ok(page) if same_store(&page) => {
                 self.roots.accept(root);
-                // It is the newest now, perhaps, and takes over.
+                // This root context may be the newest one now, and then takes over.
                 self.next_at = now;
             }
-            // The service knows the credential; whether it is this store, the next page tells.
+            // The service accepts the credential. The next page says whether it has the same store.
             Ok(_) | Err(Failure::Compacted) => self.pause_probe(root, now),
             Err(failure) => {
                 self.pause_probe(root, now);
@@ -286,8 +286,9 @@ impl ManifestSync {
     }
 }
 
-/// The moment at which the answer was true, as far as this VM can be sure: the request was sent no later than it arrived,
-/// and the service tells how long after its arrival it last knew the answer to be true. No delay is assumed.
+/// Returns the latest moment at which this VM can be sure that the answer was true. The request was sent no later than
+/// it arrived, and the service states how long after its arrival it last knew the answer to be true. No delay is
+/// assumed.
 fn contact(outcome: &Outcome<'_>, sent_at: Duration, now: Duration) -> Duration {
     let Outcome::Answer(answer) = outcome else { return sent_at };
     let offset = answer.as_of.unwrap_or_default();
@@ -295,7 +296,7 @@ fn contact(outcome: &Outcome<'_>, sent_at: Duration, now: Duration) -> Duration 
     if offset < 0 { sent_at.saturating_sub(later) } else { (sent_at + later).min(now) }
 }
 
-/// Count and checksum here against those that the service states.
+/// Compares count and checksum of a table with those that the service states.
 fn compare((count, checksum): (usize, Checksum), page: &Page<'_>) -> Result<(), Failure> {
     let stated = page.live.checksum.as_deref().unwrap_or_default();
     if count as u64 == page.live.count && Checksum::parse(stated) == Some(checksum) {

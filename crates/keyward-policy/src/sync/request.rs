@@ -1,63 +1,64 @@
-//! The next request, and what came of it.
+//! The next request and its outcome.
 
 use crate::duration;
 use crate::timeline::{Enforcement, InlineKeys, Mark};
 use std::time::Duration;
 
-/// How many changes a page is asked to hold: taking them is one callback's work, while each page costs the proxy and the
+/// The number of changes that a page may have. One callback applies a page, while each page costs the proxy and the
 /// service about as much as 80 changes cost the VM (`cargo xtask bench load`).
 pub const PAGE_CHANGES: u32 = 100;
 
-/// The same for a load beside a table that serves: requests wait behind it, so a callback is to stay below half a
-/// millisecond, though it finds the caches full of what requests need.
+/// The number of changes that a page may have in a load beside a table that serves. Requests wait behind its callback,
+/// which has to stay below half a millisecond although the caches are full of the data of requests.
 pub const PAGE_CHANGES_BESIDE: u32 = 40;
 
-/// A larger page is refused unread.
+/// The size in bytes above which a page is refused unread.
 pub const MAX_PAGE_BYTES: usize = 4 << 20;
 
-/// Tells an answer to the request in force from one to a request that was given up.
+/// Identifies a request, so that an answer to a request that was given up is recognized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub(super) u64);
 
 impl RequestId {
-    /// The value of `x-keyward-poll`: the service passes over what a poll says that was sent before another one.
+    /// Returns the value of `x-keyward-poll`. The service ignores a poll that was sent before another one of the same
+    /// table.
     pub fn number(self) -> u64 {
         self.0
     }
 }
 
-/// One `GET /v1/manifest`.
+/// A `GET /v1/manifest`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// To be given back with the outcome.
+    /// The identifier, which the caller passes back with the outcome.
     pub id: RequestId,
-    /// What was received so far. With `mark`, it acknowledges that revision.
+    /// The revision up to which changes have been received. With `mark`, it acknowledges that revision.
     pub since: u64,
-    /// Tombstones up to here are of no use.
+    /// The revision up to which tombstones are not needed.
     pub base: u64,
-    /// The mark of `since` where the table in use is at it: with it the request acknowledges.
+    /// The mark of `since` if the table in use is at it. With a mark the request is an acknowledgement.
     pub mark: Option<Mark>,
-    /// How many changes a page may hold.
+    /// The number of changes that a page may have.
     pub limit: u32,
-    /// How long the service is to hold the request while there is nothing newer.
+    /// The time for which the service holds the request while there are no newer changes.
     pub wait: Duration,
-    /// After this time an answer is not expected any more.
+    /// The time after which no answer is expected any more.
     pub timeout: Duration,
-    /// For how long this VM serves without contact: the longest of its root contexts. None: without limit.
+    /// The time for which this VM serves without contact: the longest of its root contexts. `None` means no limit.
     pub max_staleness: Option<Duration>,
-    /// Whether the VM refuses anything: [`Enforcement::Shadow`] where one of its root contexts does not.
+    /// Whether the VM refuses requests: [`Enforcement::Shadow`] if one of its root contexts does not.
     pub mode: Enforcement,
-    /// Which keys of the configuration stand beside the fetched ones: the most that any root context has.
+    /// The keys of the configuration beside the fetched ones: the most that any root context has.
     pub inline_keys: InlineKeys,
 }
 
 impl Request {
-    /// `x-keyward-max-staleness`.
+    /// Returns the value of `x-keyward-max-staleness`.
     pub fn max_staleness_header(&self) -> String {
         self.max_staleness.map_or_else(|| "never".to_owned(), duration::format)
     }
 
-    /// `:path`.
+    /// Returns the value of `:path`.
     pub fn path(&self) -> String {
         let wait = if self.wait.is_zero() { "0s".to_owned() } else { duration::format(self.wait) };
         let mark = self.mark.map(|mark| format!("&mark={mark}")).unwrap_or_default();
@@ -65,27 +66,27 @@ impl Request {
     }
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy)]
 pub enum Outcome<'a> {
-    /// An answer with a status, complete; proxies answer too, in the service's place.
+    /// A complete answer with a status. It may come from a proxy in place of the service.
     Answer(Answer<'a>),
-    /// The proxy gave up after the headers: too slow, reset, or too large.
+    /// The proxy gave up after the headers, because the answer was too slow, reset, or too large.
     NoAnswer,
-    /// The proxy did not take the request: there is no such cluster, or not yet.
+    /// The proxy did not take the request, because the cluster does not exist, or not yet.
     NotSent,
 }
 
-/// An answer.
+/// The answer to a request.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Answer<'a> {
-    /// `:status`.
+    /// The value of `:status`.
     pub status: u16,
-    /// The whole body.
+    /// The complete body.
     pub body: &'a [u8],
-    /// `date`, as it came.
+    /// The value of `date` as received.
     pub date: Option<&'a str>,
-    /// `retry-after`, where it is a number of seconds.
+    /// The value of `retry-after` if it is a number of seconds.
     pub retry_after: Option<Duration>,
     /// `x-keyward-as-of`: how many milliseconds after the request's arrival the answer was last known to be true. Below
     /// zero where that was before. `None` means that the service does not say.

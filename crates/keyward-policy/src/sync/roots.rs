@@ -1,8 +1,8 @@
-//! The root contexts that share one table, and which of them polls.
+//! The root contexts that share one table, and the choice of the one that polls.
 //!
-//! A new plugin configuration makes a new root context in the same VM, and the old one lives on for as long as its
-//! connections do, or is dropped without a word. The newest one polls; but one with another credential must show first
-//! that the service accepts it, and until then neither serves the table nor stops the others from keeping it fresh.
+//! A new plugin configuration creates a new root context in the same VM. The old one lives as long as its connections,
+//! or is dropped without notice. The newest root context polls. One with another credential must first show that the
+//! service accepts it; until then it neither serves the table nor stops the others from keeping it up to date.
 
 use super::request::RequestId;
 use super::settings::{Patience, Settings};
@@ -10,13 +10,13 @@ use crate::digest::Digest;
 use crate::timeline::{Enforcement, InlineKeys};
 use std::time::Duration;
 
-/// A root that did not call for so long is as good as gone.
+/// The time after which a root context that does not call counts as gone.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// How many accepted credentials are remembered.
+/// The number of accepted credentials that are remembered.
 const MAX_CREDENTIALS: usize = 16;
 
-/// A root context, as the table's owner knows it.
+/// The facts about a root context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RootId(u64);
 
@@ -32,7 +32,7 @@ pub(super) struct Root {
     pub(super) probe: Probe,
 }
 
-/// A request that only finds out whether a credential is accepted.
+/// A request that only shows whether a credential is accepted.
 #[derive(Debug, Default)]
 pub(super) struct Probe {
     pub(super) outstanding: Option<(RequestId, u64, Duration)>,
@@ -42,7 +42,7 @@ pub(super) struct Probe {
 
 #[derive(Debug, Default)]
 pub(super) struct Roots {
-    /// From the oldest to the newest.
+    /// The root contexts, from the oldest to the newest.
     roots: Vec<Root>,
     accepted: Vec<Digest>,
     last_id: u64,
@@ -84,7 +84,8 @@ impl Roots {
         }
     }
 
-    /// The service accepted this root's credential, and with it that of every root that has the same.
+    /// Notes that the service accepted the credential of this root context, and so of every one with the same
+    /// credential.
     pub(super) fn accept(&mut self, id: RootId) {
         let Some(credential) = self.get(id).map(|root| root.credential) else { return };
         if !self.accepted.contains(&credential) {
@@ -98,7 +99,7 @@ impl Roots {
         }
     }
 
-    /// The root that has this probe outstanding, and the probe's `since`. It is not outstanding any more.
+    /// Ends this outstanding probe, and returns its root context and its `since`.
     pub(super) fn take_probe(&mut self, id: RequestId) -> Option<(RootId, u64)> {
         self.roots.iter_mut().find_map(|root| {
             let (_, since, _) = root.probe.outstanding.take_if(|(outstanding, ..)| *outstanding == id)?;
@@ -110,12 +111,12 @@ impl Roots {
         self.roots.iter().filter(move |root| now.saturating_sub(root.last_seen) <= SILENCE)
     }
 
-    /// What the strictest root asks for.
+    /// Returns the requirements of the strictest root context.
     pub(super) fn patience(&self, now: Duration) -> Patience {
         Patience { max_staleness: self.alive(now).filter_map(|root| root.settings.max_staleness).min() }
     }
 
-    /// The longest that any root serves without contact; none: without limit.
+    /// Returns the longest time for which any root context serves without contact. `None` means no limit.
     pub(super) fn longest_staleness(&self, now: Duration) -> Option<Duration> {
         self.alive(now)
             .map(|root| root.settings.max_staleness.unwrap_or(Duration::MAX))
@@ -123,30 +124,31 @@ impl Roots {
             .filter(|max| *max < Duration::MAX)
     }
 
-    /// [`Enforcement::Shadow`] where any root refuses nothing.
+    /// Returns [`Enforcement::Shadow`] if any root context refuses nothing.
     pub(super) fn mode(&self, now: Duration) -> Enforcement {
         self.alive(now).map(|root| root.settings.mode).max().unwrap_or(Enforcement::Enforce)
     }
 
-    /// The most that any root has of keys of its own.
+    /// Returns the most that any root context has of inline keys.
     pub(super) fn inline_keys(&self, now: Duration) -> InlineKeys {
         self.alive(now).map(|root| root.settings.inline_keys).max().unwrap_or(InlineKeys::None)
     }
 
-    /// The service refused this root's credential, or this root the service's store; none: no more.
+    /// Notes that the service refused the credential of this root context, or the root context refused the service's
+    /// store. `None` ends the refusal.
     pub(super) fn refused(&mut self, id: RootId, at: Option<Duration>) {
         if let Some(root) = self.get_mut(id) {
             root.refused_at = at;
         }
     }
 
-    /// Whether a configuration names this store.
+    /// Returns whether a configuration names this store.
     pub(super) fn is_pinned(&self, store: &str, now: Duration) -> bool {
         self.alive(now).any(|root| root.settings.store.as_deref() == Some(store))
     }
 
-    /// Chooses the root context that polls: the newest accepted one; if there is none, the newest that was not refused; if
-    /// there is none, the one whose refusal is longest ago. Silent root contexts are never chosen.
+    /// Chooses the root context that polls: the newest accepted one; if there is none, the newest that was not refused;
+    /// if there is none, the one whose refusal is longest ago. Silent root contexts are never chosen.
     pub(super) fn poller(&self, now: Duration) -> Option<&Root> {
         let not_refused = || self.alive(now).rev().filter(|root| root.refused_at.is_none());
         let first = not_refused().find(|root| root.accepted).or_else(|| not_refused().next());

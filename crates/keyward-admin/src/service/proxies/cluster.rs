@@ -1,4 +1,4 @@
-//! What replicas of the service tell each other of the VMs that ask them.
+//! The exchange between replicas of the service about the VMs that poll them.
 
 use super::message::{Message, VmNews};
 use super::registry::Proxies;
@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// PostgreSQL carries payloads of less than 8,000 bytes.
+/// The largest message in bytes: PostgreSQL carries payloads of less than 8,000 bytes.
 const PAYLOAD: usize = 7_900;
 
 impl Proxies {
-    /// The messages that tell what changed since the last call; one with nothing in it where nothing did and `beat` is
-    /// due. Afterwards [`Proxies::told_others`] or [`Proxies::not_told`] is to be called.
+    /// Returns messages with the changes since the last call. If nothing changed and `beat` is due, it returns an empty
+    /// one. The caller must then call [`Proxies::told_others`] or [`Proxies::not_told`].
     pub fn take_messages(&self, me: &Arc<str>, beat: bool) -> Vec<String> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -43,7 +43,7 @@ impl Proxies {
             }
         }
         messages.extend(batch.finish());
-        // Behind all news: whoever hears it has heard them.
+        // This part is sent last: a replica that receives it has received all changes.
         let Errands { asks, introduces, .. } = errands;
         if !asks.is_empty() || !introduces.is_empty() || (beat && messages.is_empty()) {
             messages.push(Message { asks, introduces, ..Message::beat(me) }.encode());
@@ -54,7 +54,7 @@ impl Proxies {
         messages
     }
 
-    /// What is to be told of tables in the transaction that records them.
+    /// Returns the messages about tables for the transaction that records them.
     pub fn record_messages(&self, me: &Arc<str>, records: &[ProxyRecord]) -> Vec<String> {
         let mut state = self.state.lock();
         let Some(replicas) = &mut state.replicas else { return Vec::new() };
@@ -70,7 +70,7 @@ impl Proxies {
         batch.finish()
     }
 
-    /// All that [`Proxies::take_messages`] gave is committed; telling it began at `begun`.
+    /// Notes that all messages of [`Proxies::take_messages`] are committed. Sending them began at `begun`.
     pub fn told_others(&self, begun: Instant) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -88,7 +88,7 @@ impl Proxies {
         self.progress.notify_waiters();
     }
 
-    /// Every change up to this one was heard of, and with it whatever was told before.
+    /// Notes that every change up to this one has been received, and so every message that was sent before it.
     pub fn heard_change(&self, revision: u64) {
         let mut state = self.state.lock();
         state.heard_changes = state.heard_changes.max(revision);
@@ -96,7 +96,7 @@ impl Proxies {
         self.changed.notify_waiters();
     }
 
-    /// What [`Proxies::take_messages`] gave could not be told: it is to be told again.
+    /// Notes that the messages of [`Proxies::take_messages`] could not be sent and must be sent again.
     pub fn not_told(&self) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -108,20 +108,20 @@ impl Proxies {
         }
     }
 
-    /// Listening begins (again). Afterwards the store was read: it is at `revision` and remembers these.
+    /// Notes that listening began, and that the store was read afterwards: it is at `revision` and has these tables.
     pub fn listening(&self, revision: u64, known: Vec<ProxyRecord>) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let now = Instant::now();
         state.heard_changes = revision;
-        // Other replicas may have given contact until now, and have told so while nobody listened.
+        // Other replicas may have given contact until now, and have reported it while this one did not listen.
         state.remember(known, now);
         for vm in state.vms.values_mut() {
             vm.contact = now;
             vm.elsewhere.clear();
         }
         if !state.has_lineage {
-            // Whether the store failed over meanwhile cannot be told.
+            // The store may have failed over meanwhile.
             state.missing_since = Some(now);
         }
         if let Some(replicas) = &mut state.replicas {
@@ -129,14 +129,14 @@ impl Proxies {
         }
     }
 
-    /// Listening was cut off.
+    /// Notes that listening was cut off.
     pub fn not_listening(&self) {
         if let Some(replicas) = &mut self.state.lock().replicas {
             replicas.not_listening();
         }
     }
 
-    /// Another replica, or this one, said something.
+    /// Applies a message from another replica, or from this one.
     pub fn hear(&self, me: &Arc<str>, message: Message) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -150,7 +150,7 @@ impl Proxies {
         replicas.hears(&message.from, (message.is_new, introduces, message.bye), now);
         if message.hello || message.asks.contains(me) {
             replicas.errands.introduces.insert(Arc::clone(&message.from));
-            // Those out of contact too: whoever did not listen for a while has missed that they were ever there.
+            // Tables out of contact are included, because a replica that did not listen has never heard of them.
             let replicas = Some(&*replicas);
             let known =
                 state.vms.iter().filter(|(_, vm)| vm.may_serve() && vm.state(now, replicas) != ContactState::Gone);
@@ -160,8 +160,8 @@ impl Proxies {
             state.forget(&name);
         }
         for news in message.vms {
-            // What was under way is older than its age says: this is no earlier than the contact. Before this process began
-            // there is nothing that it could be compared with.
+            // The message took time, so its age is too small, and this moment is no earlier than the contact. Moments
+            // before this process began cannot be represented.
             let contact = now.checked_sub(Duration::from_millis(news.age_ms)).unwrap_or(now);
             let id = TableId { node: news.node, vm: news.vm, table: news.table, token: news.token };
             let head = state.timeline.head().revision;
@@ -204,7 +204,7 @@ impl Proxies {
     }
 }
 
-/// Messages in the making, each as large as may be.
+/// Messages that are being composed, each up to the largest size.
 struct Batch<'a> {
     me: &'a Arc<str>,
     messages: Vec<String>,
@@ -249,7 +249,7 @@ fn id_of(record: &ProxyRecord) -> TableId {
     }
 }
 
-/// More than the news of a table need even if every character were escaped.
+/// More bytes than the changes of a table need, even if every character is escaped.
 fn news_bytes(id: &TableId, vm: &Vm) -> usize {
     6 * (id.node.len() + id.vm.len() + id.table.len() + id.token.len() + vm.told.filter.len()) + 260
 }

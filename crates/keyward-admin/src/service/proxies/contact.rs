@@ -1,19 +1,20 @@
-//! Until when an answer is contact, where several replicas share the store.
+//! The moment as of which an answer is contact, if several replicas share the store.
 
 use std::collections::VecDeque;
 use tokio::time::Instant;
 
-/// How many messages are remembered until the store is read.
+/// The number of messages that are remembered until the store is read.
 const MAX_TOLD: usize = 64;
 
-/// What a replica has told the others and read from the store.
+/// The messages that a replica has sent to the others, and its readings of the store.
 ///
 /// An answer of a replica is contact as of its last message to the others that was committed before the store was read.
-/// So whoever commits a change and has heard all that was committed before it knows of every contact that was given
-/// without the change: a message that was committed later was followed by a reading that shows the change.
+/// So a replica that commits a change and has received every message committed before it knows of every contact that
+/// was given without the change: a message that was committed later was followed by a reading that shows the change.
 #[derive(Debug, Default)]
 pub(super) struct Contact {
-    /// Committed messages that no reading followed yet: when each was begun, and when it was known to be committed.
+    /// Committed messages that no reading has followed yet: the time at which each was begun, and the time at which it
+    /// was known to be committed.
     told: VecDeque<(Instant, Instant)>,
     /// When the last reading began.
     read_at: Option<Instant>,
@@ -21,7 +22,7 @@ pub(super) struct Contact {
 }
 
 impl Contact {
-    /// A message that was begun at `begun` is committed.
+    /// Notes that a message that was begun at `begun` is committed.
     pub fn told(&mut self, begun: Instant, now: Instant) {
         if self.told.len() == MAX_TOLD {
             self.told.pop_front();
@@ -29,7 +30,8 @@ impl Contact {
         self.told.push_back((begun, now));
     }
 
-    /// The newest state of the store was read, beginning at `begun`, and pages are made of it or of a newer one.
+    /// Notes that the newest state of the store was read, beginning at `begun`, and that pages have this state or a
+    /// newer one.
     pub fn read(&mut self, begun: Instant) {
         self.read_at = self.read_at.max(Some(begun));
         while let Some((told, _)) = self.told.front().copied().filter(|(_, committed)| *committed <= begun) {
@@ -38,17 +40,17 @@ impl Contact {
         }
     }
 
-    /// What was told may not have reached the others.
+    /// Forgets the messages, because they may not have reached the others.
     pub fn forget_told(&mut self) {
         self.told.clear();
     }
 
-    /// Whether the store was read after this moment.
+    /// Returns whether the store was read after this moment.
     pub fn has_read_after(&self, moment: Option<Instant>) -> bool {
         self.read_at.is_some_and(|read| moment.is_none_or(|moment| moment <= read))
     }
 
-    /// As of when an answer is contact. `None` means that it would be none.
+    /// Returns the moment as of which an answer is contact. `None` means that an answer would be no contact.
     pub fn as_of(&self) -> Option<Instant> {
         self.as_of
     }
@@ -79,7 +81,7 @@ mod tests {
         assert!(contact.has_read_after(Some(at(45))) && !contact.has_read_after(Some(at(46))));
         contact.read(at(70));
         assert_eq!(contact.as_of(), Some(at(50)));
-        // One that ends late is no newer.
+        // A message that ends late is not newer.
         contact.read(at(20));
         assert_eq!(contact.as_of(), Some(at(50)));
     }

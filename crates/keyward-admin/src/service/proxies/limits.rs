@@ -1,27 +1,30 @@
-//! How long things take at most, and how many tables there may be.
+//! Limits of time, and of the number of tables.
 
 use std::time::Duration;
 
-/// How long after an answer a VM may take to ask again: it leaves `of` within five seconds of a lost connection.
+/// The time after an answer within which a VM polls again. A VM whose connection is lost leaves `of` within five
+/// seconds.
 pub(super) const GRACE_ANSWERED: Duration = Duration::from_secs(4);
-/// How long after a dropped poll: a new plugin config, or a lost connection that is opened again.
+/// The time after a dropped poll within which a VM polls again, after a new plugin configuration or on a new
+/// connection.
 pub(super) const GRACE_DROPPED: Duration = Duration::from_secs(1);
-/// How long two polls that disagree leave a table in doubt after they ended.
+/// The time for which two polls that disagree leave a table in doubt after they have ended.
 pub(super) const DISPUTE: Duration = Duration::from_secs(60);
-/// Tables that never counted, or are gone, are forgotten after this long.
+/// The time after which tables that never counted, or are gone, are forgotten.
 pub(super) const FORGET: Duration = Duration::from_secs(3600);
-/// The most tables that are told apart.
+/// The largest number of tables.
 pub(super) const MAX_TABLES: usize = 200_000;
 
-/// How many tables one token and one node may have, and how long a table may serve without contact.
+/// The limits of an operator: the number of tables of one token and of one node, and the time without contact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The most tables that are fetched with one token.
+    /// The largest number of tables that are fetched with one token.
     pub per_token: usize,
-    /// The most tables of one node.
+    /// The largest number of tables of one node.
     pub per_node: usize,
-    /// The longest time for which any table of this store serves without contact, as its operator promises: no filter has
-    /// a longer `max_staleness`, is in shadow mode, or has keys of its own. `None` means that there is no promise.
+    /// The longest time for which any table of this store serves without contact, as its operator promises. The promise
+    /// means that no filter has a longer `max_staleness`, is in shadow mode, or has inline keys. `None` means that
+    /// there is no promise.
     pub longest_staleness: Option<Duration>,
 }
 
@@ -31,6 +34,6 @@ impl Default for Limits {
     }
 }
 
-/// A table is not known yet, and there are as many as there may be.
+/// The error that a table is new and its token or node has as many as allowed, which is this number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyTables(pub usize);

@@ -5,36 +5,36 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What one replica says to all.
+/// A message of one replica to all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
-    /// Who says it.
+    /// The replica that sends the message.
     pub from: Arc<str>,
-    /// It has just begun to listen: tell it of all VMs.
+    /// Whether the sender has just begun to listen and asks to be informed about all VMs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hello: bool,
-    /// It has told nothing before.
+    /// Whether this is the sender's first message.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_new: bool,
-    /// These are to tell it of all VMs.
+    /// The replicas that the sender asks about all VMs.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub asks: BTreeSet<Arc<str>>,
-    /// These have now been told of all VMs that it knows.
+    /// The replicas that the sender has now informed about all VMs that it knows.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub introduces: BTreeSet<Arc<str>>,
-    /// It stops.
+    /// Whether the sender stops.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bye: bool,
-    /// VMs that something changed about.
+    /// The VMs that have changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vms: Vec<VmNews>,
-    /// A VM that a person has forgotten.
+    /// The VMs that a person has forgotten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forgotten: Option<String>,
 }
 
 impl Message {
-    /// One that says nothing but that its sender lives.
+    /// Creates a message that says only that its sender lives.
     pub fn beat(from: &Arc<str>) -> Self {
         Self {
             from: Arc::clone(from),
@@ -48,13 +48,13 @@ impl Message {
         }
     }
 
-    /// As it travels.
+    /// Returns the message as JSON.
     pub fn encode(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// What is new of a VM.
+/// The changes of a VM.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VmNews {
     #[serde(rename = "n")]
@@ -73,23 +73,23 @@ pub struct VmNews {
     pub(super) mode: Option<Enforcement>,
     #[serde(rename = "i")]
     pub(super) inline_keys: Option<InlineKeys>,
-    /// What it acknowledged, with the mark where it told one.
+    /// The revision that the VM acknowledged, with its mark if it sent one.
     #[serde(rename = "a")]
     pub(super) applied: Option<u64>,
     #[serde(rename = "p")]
     pub(super) mark: Option<Mark>,
     #[serde(rename = "c")]
     pub(super) in_contact: bool,
-    /// How long ago its last contact was, in milliseconds: an age means the same to every clock.
+    /// The age of its last contact in milliseconds. An age means the same to every clock.
     #[serde(rename = "g")]
     pub(super) age_ms: u64,
-    /// What the store's row carries, where it was just written.
+    /// The contents of the VM's row in the store, if it was just written.
     #[serde(rename = "x")]
     pub(super) stamp: Option<i64>,
-    /// It asked once, and may be gone.
+    /// Whether the VM has polled only once and may be gone.
     #[serde(rename = "h", default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) may_be_gone: bool,
-    /// Two polls for it disagree.
+    /// Whether two polls for the VM disagree.
     #[serde(rename = "d", default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) disputed: bool,
 }

@@ -1,15 +1,15 @@
-//! Filter VMs: who is in contact, what each has applied, and until when those out of contact may serve.
+//! Filter VMs: which are in contact, what each has applied, and until when those out of contact may serve.
 //!
-//! What is counted is a table of keys in a VM, for that is what serves: a VM with two admin services has two. Each poll says
-//! what its table has applied, and its answer is contact. A table is in contact while a poll of it waits here (or at another
-//! replica), and for a moment after: long enough to apply an answer and ask again, or to open another connection.
-//! Afterwards it is unreachable until its own limit of staleness makes it refuse everything, and then gone.
+//! Receipts count tables of keys, because a table is what serves: a VM with two admin services has two tables. Each
+//! poll says what its table has applied, and its answer is contact. A table is in contact while a poll of it waits at
+//! this or another replica, and for a moment after: long enough to apply an answer and poll again, or to open another
+//! connection. Afterwards it is unreachable until its own limit of staleness makes it refuse everything, and then gone.
 //!
-//! A table counts from before the first answer that makes it complete. Older filters do not say which table asks: they count
-//! from their second request on, or where the first says that it has applied something.
+//! A table counts from before the first answer that makes it complete. Older filters do not say which table asks: they
+//! count from their second request on, or where the first says that it has applied something.
 //!
-//! No wall clock plays a part: durations are measured here, and what replicas tell each other are ages. Times of day are
-//! made only when somebody wants to read one.
+//! No wall clock is involved: durations are measured here, and replicas send each other ages. Times of day are computed
+//! only for output.
 
 mod cluster;
 mod contact;

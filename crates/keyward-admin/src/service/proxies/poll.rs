@@ -7,7 +7,7 @@ use super::vm::Answered;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// A poll that is being served. Dropped without [`PollGuard::answered`]: its connection is gone.
+/// A poll that is being served. If it is dropped without [`PollGuard::answered`], its connection is gone.
 pub struct PollGuard {
     proxies: Arc<Proxies>,
     id: TableId,
@@ -16,41 +16,41 @@ pub struct PollGuard {
     answered: Option<Answered>,
 }
 
-/// What has to be done before an answer may count as contact.
+/// The next step before an answer may count as contact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// The store has to hold the table.
+    /// The table has to be recorded in the store.
     Record,
-    /// The other replicas have to be told that the table is in contact here.
+    /// The other replicas have to be informed that the table is in contact here.
     Tell,
-    /// The store has to be read, so that an answer contains what was committed before that.
+    /// The store has to be read, so that an answer contains all changes that were committed before.
     Read,
     /// Nothing.
     Ready,
 }
 
 impl Proxies {
-    /// As of when an answer that is made now is contact. `None` means that it would be none.
+    /// Returns the moment as of which an answer that is made now is contact. `None` means that it would be no contact.
     pub fn as_of(&self) -> Option<Instant> {
         let state = self.state.lock();
         state.replicas.as_ref().map_or_else(|| Some(Instant::now()), |replicas| replicas.contact.as_of())
     }
 
-    /// What has to be done before a caller that is not counted may be answered.
+    /// Returns the next step before a caller that does not count may be answered.
     pub fn step(&self) -> Step {
         if self.as_of().is_some() { Step::Ready } else { Step::Read }
     }
 
-    /// Waits until something was told, written or read. To be called before [`PollGuard::step`] is asked.
+    /// Waits until a message was sent, or the store was written or read. It must be called before [`PollGuard::step`].
     pub fn progress(&self) -> impl Future<Output = ()> + '_ {
         self.progress.notified()
     }
 
-    /// A poll came, with a token. The guard is to be held until it is answered; there is none for a caller that is not a
-    /// filter.
+    /// Takes in a poll with a token. The caller holds the returned guard until the poll is answered. A caller that is
+    /// not a filter gets no guard.
     ///
     /// # Errors
-    /// [`TooManyTables`] for a table that is not known yet, where the token or the node has as many as it may.
+    /// [`TooManyTables`] for a new table if its token or node has as many as allowed.
     pub fn begin(
         self: &Arc<Self>,
         headers: &PollHeaders,
@@ -97,16 +97,16 @@ impl Proxies {
 }
 
 impl PollGuard {
-    /// Whether the VM had no answer from here yet.
+    /// Returns whether the VM has had no answer from this replica yet.
     pub fn is_first(&self) -> bool {
         self.is_first
     }
 
-    /// What has to be done before the VM may be answered with a complete table.
+    /// Returns the next step before the VM may be answered with a complete table.
     pub fn step(&self) -> Step {
         let mut guard = self.proxies.state.lock();
         let state = &mut *guard;
-        // Forgotten while it waited: it is simply new.
+        // A table that was forgotten while its poll waited is a new one.
         let vm = state.vms.get(&self.id).filter(|vm| vm.may_serve());
         if vm.is_some_and(|vm| !vm.is_recorded()) {
             state.unsaved.insert(self.id.clone());
@@ -124,7 +124,7 @@ impl PollGuard {
         }
     }
 
-    /// A complete table is about to leave: from now on it counts.
+    /// Notes that a complete table is about to be sent, from which moment on it counts.
     pub fn gives(&self) {
         let mut guard = self.proxies.state.lock();
         let state = &mut *guard;
@@ -139,7 +139,7 @@ impl PollGuard {
         }
     }
 
-    /// A page went out.
+    /// Notes that a page was sent.
     pub fn answered(mut self, answered: Answered) {
         self.answered = Some(answered);
     }

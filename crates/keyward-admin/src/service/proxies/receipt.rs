@@ -7,46 +7,46 @@ use keyward_policy::timestamp::Timestamp;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How far a change has come. It speaks of requests that begin afterwards.
+/// How far a change has spread. It is about requests that begin afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Applied {
-    /// VMs in contact that have applied it.
+    /// The number of VMs in contact that have applied the change.
     pub vms: u64,
-    /// VMs in contact. `None` means that this replica cannot see those of the others.
+    /// The number of VMs in contact. `None` means that this replica does not know those of the others.
     pub of: Option<u64>,
-    /// VMs that were in contact lately and are not now.
+    /// The number of VMs that are not in contact and may still serve.
     pub unreachable: u64,
-    /// By when every VM refuses what the change took away, even those that never hear of it. `None` means that this
-    /// cannot be said; `doubts` says why.
+    /// The time by which every VM refuses what the change took away, even one that never receives it. `None` means that
+    /// no time can be named; `doubts` says why.
     pub refused_everywhere_by: Option<Timestamp>,
-    /// What keeps the service from naming a time.
+    /// The reasons that keep the service from naming a time.
     pub doubts: Doubts,
 }
 
-/// Why no time can be named, as numbers of VMs.
+/// The reasons why no time can be named, as numbers of VMs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Doubts {
-    /// VMs in shadow mode: they refuse nothing.
+    /// VMs in shadow mode, which refuse nothing.
     pub shadow: u64,
-    /// VMs whose configuration has keys of its own, which answer whatever the store says.
+    /// VMs whose configuration has inline keys, which work independently of the store.
     pub inline_keys: u64,
-    /// VMs of older filters, which do not say in which mode they are.
+    /// VMs of older filters, which do not state their mode.
     pub older_filters: u64,
-    /// VMs for which two polls disagree.
+    /// VMs whose polls disagree.
     pub disputed: u64,
     /// VMs without a limit of staleness that have not applied the change.
     pub no_limit: u64,
     /// Whether the store went back and the change may be lost.
     pub store_went_back: bool,
-    /// Whether tables may serve that are known nowhere: the store failed over, came from a backup, or was kept by an older
-    /// version, and nobody has confirmed since that its list is complete.
+    /// Whether unknown tables may serve: the store failed over, came from a backup, or was kept by an older version,
+    /// and nobody has confirmed since then that its list is complete.
     pub vms_may_be_missing: bool,
-    /// Whether this replica cannot see the VMs of the others.
+    /// Whether this replica does not know the VMs of the others.
     pub replicas_unseen: bool,
 }
 
 impl Doubts {
-    /// The doubts that there are, by name, with the number of VMs where that is what counts.
+    /// Returns the existing doubts by name, with the number of VMs where the doubt is about VMs.
     pub fn reasons(&self) -> Vec<(&'static str, Option<u64>)> {
         let counts = [
             ("shadow_mode", self.shadow),
@@ -66,25 +66,26 @@ impl Doubts {
 }
 
 impl Applied {
-    /// Whether every VM in contact has applied it.
+    /// Returns whether every VM in contact has applied the change.
     pub fn is_complete(&self) -> bool {
         self.of == Some(self.vms)
     }
 }
 
-/// VMs acknowledge in bursts: whoever waits for all of them counts once for many.
+/// The time for which acknowledgements are gathered before a receipt is counted again, because they arrive in bursts.
 const BURST: Duration = Duration::from_millis(1);
-/// How often a receipt looks again without news: a VM leaves by the clock.
+/// The interval at which a receipt is counted again without changes, because VMs leave by the clock.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 impl Proxies {
-    /// How far `revision` has come by now.
+    /// Returns how far `revision` has spread by now.
     pub fn applied(&self, revision: u64) -> Applied {
         self.applied_since(revision, Instant::now())
     }
 
-    /// The same, where the change was committed no later than `committed`: a VM that has not applied it had its last
-    /// contact before, for contact is a time at which its table was up to date.
+    /// Returns how far `revision` has spread, for a change that was committed no later than `committed`. The last
+    /// contact of a VM that has not applied it was earlier, because contact is a time at which its table was up to
+    /// date.
     fn applied_since(&self, revision: u64, committed: Instant) -> Applied {
         let state = self.state.lock();
         let now = Instant::now();
@@ -94,7 +95,7 @@ impl Proxies {
         for vm in state.vms.values() {
             let contact = vm.state(now, replicas);
             if !vm.counted {
-                // It may be a VM that Envoy has thrown away, or one that serves.
+                // Envoy may have discarded this VM, or it may serve.
                 doubts.older_filters += u64::from(vm.may_hold && contact != ContactState::Gone);
                 continue;
             }
@@ -130,8 +131,8 @@ impl Proxies {
         Applied { vms, of, unreachable, refused_everywhere_by, doubts }
     }
 
-    /// Waits until every VM in contact has applied `revision`, for `wait` at most, and no longer than the service runs: a
-    /// regenerated key is in no other answer.
+    /// Waits until every VM in contact has applied `revision`, for at most `wait`, and ends when the service stops,
+    /// because the answer with a regenerated key exists only once.
     pub async fn receipt(&self, revision: u64, wait: Duration) -> Applied {
         let begun = Instant::now();
         let deadline = begun + wait;

@@ -1,4 +1,4 @@
-//! The registry of tables: what the store remembers of them, and what becomes of them.
+//! The registry of tables: loading them from the store, following them, and saving them.
 
 use super::limits::Limits;
 use super::replicas::Replicas;
@@ -16,35 +16,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// All filter VMs that this service knows of.
+/// All filter VMs that this service knows.
 pub struct Proxies {
     clock: Clock,
     pub(super) limits: Limits,
     pub(super) state: Mutex<State>,
-    /// Something about a VM changed that a receipt may wait for.
+    /// Signals a change of a VM that a receipt may wait for.
     pub(super) changed: Notify,
-    /// Something was told to the others, or read, that an answer may wait for.
+    /// Signals a message to the others or a reading of the store that an answer may wait for.
     pub(super) progress: Notify,
-    /// The service stops: receipts say what is known by now.
+    /// Signals that the service stops, so that receipts end with what is known.
     closing: AtomicBool,
-    /// Whoever holds it writes tables to the store, for all who wait for it.
+    /// Held by the task that writes tables to the store, on behalf of all that wait for it.
     turn: tokio::sync::Mutex<()>,
 }
 
-/// How a process found the store.
+/// The state in which a process finds the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
-    /// Its newest state.
+    /// The store's newest state.
     pub head: Point,
-    /// Whether it says where it lives.
+    /// Whether the store names the server that it is on.
     pub has_lineage: bool,
-    /// Whether its list of tables is known to be complete.
+    /// Whether the store's list of tables is known to be complete.
     pub has_all_tables: bool,
 }
 
 impl Proxies {
-    /// Starts with the tables that the store remembers. They may have been in contact until now. `shared` says that other
-    /// replicas may serve the same store.
+    /// Creates the registry with the tables of the store, which may have been in contact until now. `shared` says that
+    /// other replicas may serve the same store.
     pub fn new(clock: Clock, known: Vec<ProxyRecord>, found: Found, shared: bool, limits: Limits) -> Arc<Self> {
         let now = Instant::now();
         let mut state = State::new(Timeline::new(found.head), shared.then(Replicas::default));
@@ -62,7 +62,7 @@ impl Proxies {
         })
     }
 
-    /// The store moved on, from the newest state that was known.
+    /// Notes a newer state of the store that follows the newest known one.
     pub fn advance(&self, head: Point) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -77,9 +77,9 @@ impl Proxies {
         self.changed.notify_waiters();
     }
 
-    /// The store was found elsewhere, or at a state that the known one did not lead to: rows that this process wrote or
-    /// heard of may be lost, and so may those that it never heard of. Where it `went_back`, no acknowledgement counts until
-    /// it is given again. Listening has to begin again.
+    /// Notes that the store is on another server, or at a state that does not follow the known one. Rows that this
+    /// process wrote or heard of may be lost, and so may rows that it never heard of. If the store `went_back`, no
+    /// acknowledgement counts until it is given again. Listening has to begin again.
     pub fn moved(&self, found: Found, went_back: bool) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -111,17 +111,17 @@ impl Proxies {
         self.changed.notify_waiters();
     }
 
-    /// How often the store went back, or was found elsewhere.
+    /// Returns how often the store went back or was found on another server.
     pub fn moves(&self) -> u64 {
         self.state.lock().moves
     }
 
-    /// How often the store went back.
+    /// Returns how often the store went back.
     pub fn forks(&self) -> u64 {
         self.state.lock().timeline.forks
     }
 
-    /// No table is missing: the store, or a person, says so.
+    /// Notes that no table is missing, as the store or a person says.
     pub fn confirm(&self) {
         let was_missing = self.state.lock().missing_since.take().is_some();
         if was_missing {
@@ -129,13 +129,13 @@ impl Proxies {
         }
     }
 
-    /// Whether tables may serve that are known nowhere.
+    /// Returns whether unknown tables may serve.
     pub fn may_miss_tables(&self) -> bool {
         self.state.lock().missing_since.is_some()
     }
 
-    /// Whether every table that was missing refuses everything by now, as the operator promised how long one may serve. The
-    /// promise has to be true of all tables that are known, and the store has to have their rows.
+    /// Returns whether every missing table refuses everything by now, by the operator's promise about the time without
+    /// contact. All known tables have to keep the promise, and the store has to have their rows.
     pub fn missing_tables_are_gone(&self) -> bool {
         let state = self.state.lock();
         let (Some(since), Some(longest)) = (state.missing_since, self.limits.longest_staleness) else { return false };
@@ -148,7 +148,8 @@ impl Proxies {
                 .all(|vm| vm.is_recorded() && keeps_promise(vm.told.limit()))
     }
 
-    /// The newest state of the store was read, beginning at `begun`, and pages are made of it or of a newer one.
+    /// Notes that the newest state of the store was read, beginning at `begun`, and that pages have this state or a
+    /// newer one.
     pub fn read(&self, begun: Instant) {
         if let Some(replicas) = &mut self.state.lock().replicas {
             replicas.contact.read(begun);
@@ -156,7 +157,7 @@ impl Proxies {
         self.progress.notify_waiters();
     }
 
-    /// The service stops: whoever waits for a receipt gets it as it is.
+    /// Notes that the service stops, so that calls that wait for a receipt get it as it is.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Release);
         self.changed.notify_waiters();
@@ -166,7 +167,8 @@ impl Proxies {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Looks who came into contact and who went out of it, and forgets who is long gone. Called several times a second.
+    /// Notes which tables came into contact and which left it, and forgets those that are long gone. It is called
+    /// several times a second.
     pub fn sweep(&self) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -193,7 +195,7 @@ impl Proxies {
         }
     }
 
-    /// A person forgets a VM, with all its tables. Returns whether it was known.
+    /// Forgets a VM with all its tables at a person's request. Returns whether it was known.
     pub fn forget(&self, vm: &str) -> bool {
         let was_known = self.state.lock().forget(vm);
         self.changed.notify_waiters();
@@ -205,7 +207,7 @@ impl Proxies {
         self.turn.lock().await
     }
 
-    /// Up to `most` tables that are to be written to the store.
+    /// Returns up to `most` tables that have to be written to the store.
     pub fn take_unsaved(&self, most: usize) -> Vec<ProxyRecord> {
         let mut state = self.state.lock();
         state.moves_when_taken = state.moves;
@@ -213,17 +215,17 @@ impl Proxies {
         for id in &ids {
             state.unsaved.remove(id);
         }
-        // In one order, so that two replicas never wait for each other's rows.
+        // All replicas write rows in the same order, so that two never wait for each other.
         ids.sort_unstable();
         let stamp = || i64::from_le_bytes(crate::random::bytes());
         ids.iter().filter_map(|id| Some(state.vms.get(id)?.record(id, stamp()))).collect()
     }
 
-    /// The store holds what [`Proxies::take_unsaved`] gave.
+    /// Notes that the tables of [`Proxies::take_unsaved`] are in the store.
     pub fn saved(&self, records: Vec<ProxyRecord>) {
         let mut state = self.state.lock();
         let now = Instant::now();
-        // The store moved meanwhile: what was written may be lost.
+        // The store moved meanwhile, so the rows may be lost.
         let is_lost = state.moves_when_taken != state.moves;
         for record in records {
             let (id, written) = remember(record, now);
@@ -231,7 +233,7 @@ impl Proxies {
                 state.unsaved.insert(id);
             } else if let Some(vm) = state.vms.get_mut(&id) {
                 vm.recorded = written.recorded;
-                // The others may have heard the row behind what was told later.
+                // The others may have received the row after a later message.
                 state.unshared.insert(id);
             }
         }
@@ -239,24 +241,24 @@ impl Proxies {
         self.progress.notify_waiters();
     }
 
-    /// What [`Proxies::take_unsaved`] gave could not be written.
+    /// Notes that the tables of [`Proxies::take_unsaved`] could not be written.
     pub fn not_saved(&self, records: Vec<ProxyRecord>) {
         let mut state = self.state.lock();
         let now = Instant::now();
         state.unsaved.extend(records.into_iter().map(|record| remember(record, now).0));
     }
 
-    /// The tables that are to be removed from the store.
+    /// Returns the tables that have to be removed from the store.
     pub fn take_forgotten(&self) -> Vec<ProxyRecord> {
         std::mem::take(&mut self.state.lock().forgotten)
     }
 
-    /// What [`Proxies::take_forgotten`] gave could not be removed.
+    /// Notes that the tables of [`Proxies::take_forgotten`] could not be removed.
     pub fn not_forgotten(&self, records: Vec<ProxyRecord>) {
         self.state.lock().forgotten.extend(records);
     }
 
-    /// Every table that counts, by node and VM.
+    /// Returns every table that counts, by node and VM.
     pub fn list(&self) -> Vec<ProxyView> {
         let state = self.state.lock();
         let (now, wall) = (Instant::now(), self.clock.now());
@@ -270,7 +272,7 @@ impl Proxies {
         views
     }
 
-    /// How many VMs are in contact, and how many are not and may still serve.
+    /// Returns the number of VMs in contact, and the number of those that are not and may still serve.
     pub fn counts(&self) -> (usize, usize) {
         let state = self.state.lock();
         let now = Instant::now();
@@ -285,7 +287,7 @@ impl Proxies {
         counts
     }
 
-    /// The moment, by this service's clock.
+    /// Returns the moment by this service's clock.
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
     }

@@ -6,40 +6,40 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A replica that has said nothing for this long is not heard: each says something every second.
+/// The time after which a silent replica counts as not heard. Each sends a message every second.
 const SILENCE: Duration = Duration::from_secs(3);
-/// How long after it began to listen a replica has usually been told of all VMs.
+/// The time after which a replica that began to listen has usually been informed about all VMs.
 const INTRODUCTION: Duration = Duration::from_millis(500);
-/// How long a replica waits before it asks another one again what it knows.
+/// The time after which a replica asks another one again about its VMs.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// What another replica says of a table.
+/// What another replica reports about a table.
 #[derive(Debug, Clone)]
 pub(super) struct Elsewhere {
     pub replica: Arc<str>,
     pub in_contact: bool,
 }
 
-/// What this replica knows of another one.
+/// The knowledge of this replica about another one.
 #[derive(Debug)]
 struct Heard {
-    /// The last sign of life.
+    /// When its last message arrived.
     at: Instant,
-    /// It said that it stops.
+    /// Whether it has announced that it stops.
     stopped: bool,
-    /// Everything that it ever told has been heard.
+    /// Whether all of its messages have been received.
     is_introduced: bool,
     asked_at: Option<Instant>,
 }
 
-/// What is to be said besides news of tables.
+/// What has to be sent besides changes of tables.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Errands {
-    /// All others are to tell what they know.
+    /// Whether all others are asked for what they know.
     pub hello: bool,
-    /// These are to tell what they know.
+    /// The replicas that are asked for what they know.
     pub asks: BTreeSet<Arc<str>>,
-    /// These have then been told everything.
+    /// The replicas that are informed about everything by then.
     pub introduces: BTreeSet<Arc<str>>,
 }
 
@@ -51,22 +51,22 @@ impl Errands {
     }
 }
 
-/// The other replicas, as far as they were heard since this one began to listen.
+/// The other replicas that were heard since this one began to listen.
 #[derive(Debug, Default)]
 pub(super) struct Replicas {
     pub contact: Contact,
     pub errands: Errands,
-    /// Whether this replica has told anything yet.
+    /// Whether this replica has sent a message yet.
     pub has_told: bool,
     heard: HashMap<Arc<str>, Heard>,
-    /// When this one last heard itself, which proves that the way is open.
+    /// When this replica last heard itself, which proves that messages get through.
     echo: Option<Instant>,
-    /// Since when it has heard everything.
+    /// When this replica began to hear everything.
     listening_since: Option<Instant>,
 }
 
 impl Replicas {
-    /// Listening begins (again). What was told before was read, or is to be told again.
+    /// Notes that listening began. Earlier messages were read, or have to be sent again.
     pub fn listening(&mut self, now: Instant) {
         self.listening_since = Some(now);
         self.echo = None;
@@ -74,17 +74,17 @@ impl Replicas {
         self.errands.hello = true;
     }
 
-    /// Listening was cut off.
+    /// Notes that listening was cut off.
     pub fn not_listening(&mut self) {
         self.listening_since = None;
     }
 
-    /// This replica heard itself.
+    /// Notes that this replica heard itself.
     pub fn hears_itself(&mut self, now: Instant) {
         self.echo = Some(now);
     }
 
-    /// Another replica said something; `is_new` says that it never did before.
+    /// Notes a message of another replica. `is_new` says that it is its first.
     pub fn hears(&mut self, replica: &Arc<str>, (is_new, introduces, stops): (bool, bool, bool), now: Instant) {
         let heard = self.heard.entry(Arc::clone(replica)).or_insert(Heard {
             at: now,
@@ -105,12 +105,12 @@ impl Replicas {
         self.heard.get(replica).is_some_and(|heard| !heard.stopped && now.duration_since(heard.at) < SILENCE)
     }
 
-    /// When a replica last said something. `None` means that it has not since this one listens.
+    /// Returns when a replica last sent a message. `None` means that it has sent none since this one listens.
     pub fn heard_at(&self, replica: &Arc<str>) -> Option<Instant> {
         self.heard.get(replica).map(|heard| heard.at)
     }
 
-    /// When a replica last said something that may be in contact with any table, and has yet to say with which.
+    /// Returns when the last message arrived of a replica that has not yet said which tables it is in contact with.
     pub fn stranger_heard_at(&self) -> Option<Instant> {
         self.heard.values().filter(|heard| !heard.is_introduced).map(|heard| heard.at).max()
     }

@@ -1,4 +1,4 @@
-//! All tables, and what is to be told and written of them.
+//! All tables, and their changes that have to be sent and written.
 
 use super::limits::{Limits, MAX_TABLES, TooManyTables};
 use super::replicas::{Errands, Replicas};
@@ -12,33 +12,33 @@ use tokio::time::Instant;
 
 pub(super) struct State {
     pub vms: HashMap<TableId, Vm>,
-    /// How many tables each token has.
+    /// The number of tables of each token.
     per_token: HashMap<Arc<str>, usize>,
-    /// How many tables each node has.
+    /// The number of tables of each node.
     per_node: HashMap<Arc<str>, usize>,
     pub timeline: Timeline,
-    /// How often the store had moved when tables were last taken to be written.
+    /// The number of moves of the store when tables were last taken to be written.
     pub moves_when_taken: u64,
-    /// How often the store went back, or was found on another server.
+    /// The number of times that the store went back or was found on another server.
     pub moves: u64,
-    /// Since when tables may serve that are known nowhere. `None` means that all are known.
+    /// When unknown tables may have begun to serve. `None` means that all tables are known.
     pub missing_since: Option<Instant>,
-    /// Whether the store says where it lives.
+    /// Whether the store names the server that it is on.
     pub has_lineage: bool,
     pub polls: u64,
-    /// To be told to the other replicas.
+    /// Tables whose changes have to be sent to the other replicas.
     pub unshared: HashSet<TableId>,
-    /// Being told to them, with whether each is in contact here.
+    /// Tables whose changes are being sent, each with whether it is in contact here.
     pub under_way: Vec<(TableId, bool)>,
-    /// What is being said to them besides.
+    /// The other contents of the messages that are being sent.
     pub errands_under_way: Errands,
-    /// To be written to the store.
+    /// Tables that have to be written to the store.
     pub unsaved: HashSet<TableId>,
-    /// To be removed from the store.
+    /// Tables that have to be removed from the store.
     pub forgotten: Vec<ProxyRecord>,
-    /// `None` where no other replica can serve the store.
+    /// The other replicas. `None` means that no other replica can serve the store.
     pub replicas: Option<Replicas>,
-    /// The newest change that was heard of, in the order in which everything is heard.
+    /// The newest change that was received, in the order of all messages.
     pub heard_changes: u64,
 }
 
@@ -64,7 +64,7 @@ impl State {
         }
     }
 
-    /// The table with this name, which is made where it is not known.
+    /// Returns the table with this name, which is created if it is not known.
     pub fn entry(&mut self, id: &TableId, now: Instant) -> &mut Vm {
         if !self.vms.contains_key(id) {
             *self.per_token.entry(Arc::clone(&id.token)).or_default() += 1;
@@ -73,7 +73,7 @@ impl State {
         self.vms.entry(id.clone()).or_insert_with(|| Vm::new(now))
     }
 
-    /// Takes in a table that is not known yet.
+    /// Adds a table that is not known yet.
     pub fn admit(&mut self, id: &TableId, limits: Limits, now: Instant) -> Result<(), TooManyTables> {
         let full = |count: Option<&usize>, most: usize| count.is_some_and(|count| *count >= most).then_some(most);
         let full = full(self.per_token.get(&id.token), limits.per_token)
@@ -88,7 +88,7 @@ impl State {
         }
     }
 
-    /// Takes in tables that the store remembers. Each may have been in contact until now.
+    /// Adds tables of the store. Each may have been in contact until now.
     pub fn remember(&mut self, records: Vec<ProxyRecord>, now: Instant) {
         for record in records {
             let (id, remembered) = super::vm::remember(record, now);

@@ -3,25 +3,25 @@
 use keyward_policy::timeline::{Mark, Point};
 use std::collections::VecDeque;
 
-/// How many states are kept.
+/// The number of states that are kept.
 const MAX_RECENT: usize = 4_096;
 
-/// Whether a state led to the newest one.
+/// Whether a state is one that led to the newest one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It did.
+    /// The state led to the newest one.
     Passed,
-    /// It did not: the store went back and took another way.
+    /// The state did not lead to the newest one, because the store went back and took another way.
     Lost,
-    /// That cannot be told from here.
+    /// The service does not know.
     Unknown,
 }
 
 #[derive(Debug)]
 pub(super) struct Timeline {
-    /// In rising order; the last one is the newest state.
+    /// The states in rising order. The last one is the newest.
     recent: VecDeque<Point>,
-    /// How often the store went back.
+    /// The number of times that the store went back.
     pub forks: u64,
 }
 
@@ -34,7 +34,7 @@ impl Timeline {
         self.recent.back().copied().unwrap_or_default()
     }
 
-    /// A state that the newest one so far led to.
+    /// Adds a state that follows the newest one.
     pub fn advance(&mut self, head: Point) {
         if self.head().revision < head.revision {
             if self.recent.len() == MAX_RECENT {
@@ -44,7 +44,7 @@ impl Timeline {
         }
     }
 
-    /// The store went back: which of the states that it passed still count is not known.
+    /// Notes that the store went back. It is unknown which of its earlier states still count.
     pub fn fork(&mut self, head: Point) {
         self.recent.clear();
         self.recent.push_back(head);
@@ -60,13 +60,13 @@ impl Timeline {
         }
     }
 
-    /// The mark of a revision, where it is known.
+    /// Returns the mark of a revision, if it is known.
     pub fn mark_of(&self, revision: u64) -> Option<Mark> {
         let at = self.recent.binary_search_by_key(&revision, |known| known.revision).ok()?;
         self.recent.get(at).map(|point| point.mark)
     }
 
-    /// Whether the change that this service committed as `revision` is part of the newest state.
+    /// Returns whether the change that this service committed as `revision` is part of the newest state.
     pub fn holds(&self, revision: u64) -> bool {
         let is_recent = || self.recent.binary_search_by_key(&revision, |known| known.revision).is_ok();
         revision <= self.head().revision && (self.forks == 0 || is_recent())

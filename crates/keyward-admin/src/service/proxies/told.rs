@@ -1,10 +1,10 @@
-//! What a poll tells of the table that it is for.
+//! The facts that a poll states about its table.
 
 use keyward_policy::timeline::{Enforcement, InlineKeys, Mark};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Names a table of keys in a filter VM.
+/// The name of a table of keys in a filter VM.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableId {
     /// The Envoy that the VM runs in (`x-keyward-node`).
@@ -13,11 +13,11 @@ pub struct TableId {
     pub vm: Arc<str>,
     /// The table (`x-keyward-table`): random bits that only the VM knows. Empty for older filters.
     pub table: Arc<str>,
-    /// The token that fetches it. The same name with another token is another table.
+    /// The token that fetches the table. The same names with another token are another table.
     pub token: Arc<str>,
 }
 
-/// What the headers of a poll say.
+/// The contents of a poll's headers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PollHeaders {
     /// `x-keyward-node`.
@@ -26,17 +26,17 @@ pub struct PollHeaders {
     pub vm: Option<String>,
     /// `x-keyward-table`.
     pub table: Option<String>,
-    /// `x-keyward-poll`: rises with each poll that the VM sends.
+    /// `x-keyward-poll`, which rises with each poll that the VM sends.
     pub poll: Option<u64>,
     /// `x-keyward-realm`.
     pub realm: Option<String>,
     /// `x-keyward-filter`: the version of the filter.
     pub filter: Option<String>,
-    /// `x-keyward-max-staleness`. `None` means that there is no limit, or none that is understood.
+    /// `x-keyward-max-staleness`. `None` means that there is no limit, or one that this service does not understand.
     pub max_staleness: Option<Duration>,
-    /// `x-keyward-mode`. `None` means that the filter does not say.
+    /// `x-keyward-mode`. `None` means that the filter does not state it.
     pub mode: Option<Enforcement>,
-    /// `x-keyward-inline-keys`. `None` means that the filter does not say.
+    /// `x-keyward-inline-keys`. `None` means that the filter does not state it.
     pub inline_keys: Option<InlineKeys>,
 }
 
@@ -60,18 +60,18 @@ impl PollHeaders {
     }
 }
 
-/// Which changes a poll asks for.
+/// The changes that a poll asks for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Question {
-    /// What was received so far.
+    /// The revision up to which changes have been received.
     pub since: u64,
-    /// Tombstones up to here are of no use.
+    /// The revision up to which tombstones are not needed.
     pub base: u64,
-    /// The mark of `since`, where the table in use is at it: with it the poll acknowledges.
+    /// The mark of `since` if the table in use is at it. With a mark the poll is an acknowledgement.
     pub mark: Option<Mark>,
 }
 
-/// What is told of a table besides its place in the store.
+/// The facts about a table other than its revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Told {
     pub filter: String,
@@ -81,7 +81,7 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Whether a table of which this was told may serve longer than one of which `other` was told.
+    /// Returns whether a table with these facts may serve longer than one with the facts `other`.
     pub fn serves_longer_than(&self, other: &Self) -> bool {
         match (self.limit(), other.limit()) {
             (None, limit) => limit.is_some(),
@@ -90,8 +90,8 @@ impl Told {
         }
     }
 
-    /// How long after its last contact the VM may accept a key of the store. `None` means that there is no limit: keys of
-    /// the configuration may answer for as long as the VM lives, and in shadow mode it refuses nothing.
+    /// Returns the time after its last contact for which the VM may accept a key of the store. `None` means that there
+    /// is no limit: inline keys work for as long as the VM lives, and in shadow mode it refuses nothing.
     pub fn limit(&self) -> Option<Duration> {
         let has_inline = matches!(self.inline_keys, Some(InlineKeys::Fallback | InlineKeys::Always));
         let is_shadow = self.mode == Some(Enforcement::Shadow);

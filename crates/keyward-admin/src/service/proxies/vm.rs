@@ -10,19 +10,19 @@ use keyward_policy::timestamp::Timestamp;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Whether a VM can be told of a change.
+/// Whether a VM receives changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContactState {
-    /// It asks, and is told at once.
+    /// The VM polls and receives changes at once.
     InContact,
-    /// It has not asked for some seconds, and may serve what it knew.
+    /// The VM has not polled for some seconds and may serve its last keys.
     Unreachable,
-    /// It has been out of contact for longer than its limit of staleness: it serves nothing any more.
+    /// The VM has been out of contact for longer than its limit of staleness and serves no keys any more.
     Gone,
 }
 
 impl ContactState {
-    /// How the API writes it.
+    /// Returns the API's name of the value.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InContact => "in_contact",
@@ -32,85 +32,85 @@ impl ContactState {
     }
 }
 
-/// A table as it is shown.
+/// A table as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyView {
     /// The Envoy that the VM runs in.
     pub node: String,
     /// The VM.
     pub vm: String,
-    /// The version of the filter. Empty means that it does not say.
+    /// The version of the filter. It is empty if the filter does not state it.
     pub filter: String,
-    /// The newest revision that it has applied; 0 means that none is known.
+    /// The newest revision that the table has applied. 0 means that none is known.
     pub applied: u64,
-    /// Its last contact, by this service's clock.
+    /// The last contact, by this service's clock.
     pub last_contact_at: Timestamp,
-    /// How long it serves without contact. `None` means for ever.
+    /// The time for which the VM serves without contact. `None` means no limit.
     pub max_staleness: Option<Duration>,
-    /// When it refuses everything at the latest, if no contact follows. `None` means never.
+    /// The time by which the VM refuses everything if no contact follows. `None` means never.
     pub refuses_by: Option<Timestamp>,
-    /// Whether it can be told of a change.
+    /// Whether the VM receives changes.
     pub state: ContactState,
-    /// Whether it refuses anything. `None` means that it does not say.
+    /// Whether the VM refuses requests. `None` means that it does not state it.
     pub mode: Option<Enforcement>,
-    /// Whether its configuration has keys of its own. `None` means that it does not say.
+    /// Whether the VM's configuration has inline keys. `None` means that it does not state it.
     pub inline_keys: Option<InlineKeys>,
-    /// Whether two polls for it told different things.
+    /// Whether polls for the table disagreed.
     pub disputed: bool,
 }
 
-/// What an answer was.
+/// The contents of an answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Answered {
-    /// Whether nothing more is to be fetched: the table in use is up to date once it is taken.
+    /// Whether no more pages follow, so that the table is up to date after this one.
     pub complete: bool,
-    /// The revision that it leads to.
+    /// The revision of the table after this answer.
     pub revision: u64,
-    /// When it was last known to be true.
+    /// When the answer was last known to be true.
     pub as_of: Instant,
 }
 
 #[derive(Debug)]
 pub(super) struct Vm {
     pub told: Told,
-    /// The number of the newest poll that was understood.
+    /// The number of the newest poll.
     last_poll: Option<u64>,
-    /// The newest revision of the store's timeline that it acknowledged.
+    /// The newest revision of the store's timeline that the table has acknowledged.
     pub applied: Option<u64>,
     /// An acknowledgement that cannot be judged yet.
     pub pending: Option<Point>,
-    /// It has a complete table, or may have.
+    /// Whether the VM has a complete table, or may have one.
     pub counted: bool,
-    /// An older filter got a complete table and has not asked again: it may be a VM that Envoy has thrown away.
+    /// Whether an older filter received a complete table and has not polled again. Envoy may have discarded such a VM.
     pub may_hold: bool,
-    /// No later than this the table was last brought up to date from here.
+    /// A moment no earlier than the last one at which an answer from here brought the table up to date.
     pub contact: Instant,
     pub was_in_contact_here: bool,
     pub elsewhere: Vec<Elsewhere>,
-    /// Polls of it that wait here, and what they acknowledge.
+    /// The table's polls that wait here, with what they acknowledge.
     open: Vec<(u64, Option<Point>)>,
-    /// It is in contact here until then, even with no poll.
+    /// Until when the table is in contact here without a poll.
     grace: Option<Instant>,
     last_answer: Option<(bool, u64)>,
     touched: Instant,
-    /// What the store holds of it.
+    /// The contents of the table's row in the store.
     pub recorded: Option<Recorded>,
-    /// Since when all other replicas have been told that it is in contact here. `None` means that they have not been.
+    /// When all other replicas were informed that the table is in contact here. `None` means that they were not.
     pub told_at: Option<Instant>,
     disputed_at: Option<Instant>,
 }
 
-/// A row of the store.
+/// A row of the store, as a process knows it.
 #[derive(Debug, Clone)]
 pub(super) struct Recorded {
     told: Told,
     counts: bool,
     stamp: i64,
-    /// When this process knew of the row.
+    /// When this process learned of the row.
     pub at: Instant,
 }
 
-/// A table that the store remembers. It may have been in contact until this moment.
+/// Creates a table from the store's row. It may have been in contact until this moment.
 pub(super) fn remember(record: ProxyRecord, now: Instant) -> (TableId, Vm) {
     let id = TableId {
         node: record.node.into(),
@@ -153,12 +153,12 @@ impl Vm {
         }
     }
 
-    /// Whether it has got nothing from here yet, and nothing is under way.
+    /// Returns whether the table has received nothing from this replica yet, and nothing is on its way.
     pub fn is_new_here(&self) -> bool {
         self.open.is_empty() && self.last_answer.is_none()
     }
 
-    /// A poll came. Returns whether it told anything that was not known.
+    /// Takes in a poll. Returns whether it stated anything new.
     pub fn asks(
         &mut self,
         poll: u64,
@@ -170,7 +170,7 @@ impl Vm {
     ) -> bool {
         let Question { since, base, mark } = question;
         let point = mark.filter(|_| base == since).map(|mark| Point { revision: since, mark });
-        // A poll that was sent before another one and arrives behind it tells what is no longer so.
+        // A poll that arrives after one that was sent later states outdated facts.
         let is_newest = number.is_none_or(|number| self.last_poll.is_none_or(|last| last < number));
         let mut news = false;
         if is_newest {
@@ -180,7 +180,7 @@ impl Vm {
         }
         let loading = base != since || self.last_answer == Some((true, since));
         let claim = if is_older_filter {
-            // Without a mark the number is all that there is.
+            // Without a mark only the number can be compared.
             (!loading && since <= timeline.head().revision)
                 .then_some(Point { revision: since, mark: Default::default() })
         } else {
@@ -204,7 +204,7 @@ impl Vm {
         news
     }
 
-    /// It acknowledges a state. Returns whether that is news.
+    /// Takes in an acknowledgement. Returns whether it is new.
     pub fn claims(&mut self, point: Point, timeline: &Timeline) -> bool {
         match timeline.judge(point) {
             Verdict::Passed => self.has_applied(point.revision),
@@ -216,12 +216,12 @@ impl Vm {
         }
     }
 
-    /// The newest state is another one: what could not be judged may be now.
+    /// Judges an acknowledgement again after the newest state has changed.
     pub fn judge_again(&mut self, timeline: &Timeline) -> bool {
         self.pending.take().is_some_and(|point| self.claims(point, timeline))
     }
 
-    /// The store went back: what was acknowledged may have been lost.
+    /// Drops the acknowledgements after the store went back, because acknowledged changes may be lost.
     pub fn forget_claims(&mut self) {
         self.applied = None;
         self.pending = None;
@@ -233,7 +233,7 @@ impl Vm {
         news
     }
 
-    /// A complete table is about to leave for it. Returns whether that is news.
+    /// Notes that a complete table is about to be sent to the VM. Returns whether that is new.
     pub fn is_given(&mut self, is_older_filter: bool) -> bool {
         if is_older_filter {
             return !std::mem::replace(&mut self.may_hold, true) && !self.counted;
@@ -241,12 +241,12 @@ impl Vm {
         !std::mem::replace(&mut self.counted, true)
     }
 
-    /// Whether it has a complete table, or may have.
+    /// Returns whether the VM has a complete table, or may have one.
     pub fn may_serve(&self) -> bool {
         self.counted || self.may_hold
     }
 
-    /// A poll of it ended: with an answer, or with its connection.
+    /// Notes that a poll ended, with an answer or with its connection.
     pub fn ends(&mut self, poll: u64, answered: Option<Answered>, now: Instant) -> bool {
         let at = self.open.iter().position(|(open, _)| *open == poll);
         let claim = at.and_then(|at| self.open.swap_remove(at).1);
@@ -257,7 +257,7 @@ impl Vm {
         if answer.complete {
             self.contact = self.contact.max(answer.as_of);
         }
-        // The store answers only those whose state led to its own.
+        // The service answers only polls whose state led to the store's.
         let was_pending = claim.is_some() && self.pending == claim;
         was_pending && self.pending.take().is_some_and(|point| self.has_applied(point.revision))
     }
@@ -271,7 +271,7 @@ impl Vm {
         self.elsewhere.iter().any(|at| at.in_contact && heard(at))
     }
 
-    /// Whether two polls for it disagree, or did so lately.
+    /// Returns whether polls for the table disagree, or did so recently.
     pub fn is_disputed(&self, now: Instant) -> bool {
         let claims = || self.open.iter().filter_map(|(_, claim)| *claim);
         claims().any(|claim| claims().any(|other| other != claim))
@@ -292,8 +292,8 @@ impl Vm {
         }
     }
 
-    /// No later than this it was last in contact. Of contact at another replica only the beginning and the end are told:
-    /// while it lasts, each sign of life of that replica stands for one.
+    /// Returns a moment no earlier than the last contact. Replicas report only the beginning and the end of a contact,
+    /// so that each message of the other replica counts as one while the contact lasts.
     pub fn last_contact(&self, replicas: Option<&Replicas>) -> Instant {
         let Some(replicas) = replicas else { return self.contact };
         let elsewhere = self.elsewhere.iter().filter(|at| at.in_contact);
@@ -301,7 +301,7 @@ impl Vm {
         heard.max(replicas.stranger_heard_at()).map_or(self.contact, |heard| heard.max(self.contact))
     }
 
-    /// When it refuses everything, had it no contact after `last`.
+    /// Returns when the VM refuses everything if its last contact was at `last`.
     pub fn refuses_by(&self, last: Instant) -> Option<Instant> {
         last.checked_add(self.told.limit()?)
     }
@@ -332,12 +332,12 @@ impl Vm {
         }
     }
 
-    /// The store has a row for it as it is now.
+    /// Notes that the table's row in the store is up to date.
     pub fn is_written(&mut self, stamp: i64, now: Instant) {
         self.recorded = Some(Recorded { told: self.told.clone(), counts: self.counted, stamp, at: now });
     }
 
-    /// A table that is known was found in the store. It may have been in contact at another replica until now.
+    /// Takes in the store's row of a known table. The table may have been in contact with another replica until now.
     pub fn take_row(&mut self, row: Self, now: Instant) {
         self.contact = now;
         self.counted |= row.counted;
@@ -348,13 +348,13 @@ impl Vm {
         }
     }
 
-    /// Whether the store has what is to be known of it.
+    /// Returns whether the store's row is complete.
     pub fn is_recorded(&self) -> bool {
         let is_as_now = |row: &Recorded| row.told == self.told && row.counts == self.counted;
         !self.may_serve() || self.recorded.as_ref().is_some_and(is_as_now)
     }
 
-    /// What the store's row says, where there is one that was seen.
+    /// Returns the contents of the store's row, if one was seen.
     pub fn row(&self, id: &TableId) -> Option<ProxyRecord> {
         self.recorded.as_ref().map(|row| self.record(id, row.stamp))
     }
@@ -377,11 +377,11 @@ impl Vm {
     }
 }
 
-/// A moment as people read it: its distance from now, by the time of day.
+/// Converts a moment to the time of day, by its distance from now.
 pub(super) fn shown(moment: Instant, now: Instant, wall: Timestamp) -> Timestamp {
     let ms = |distance: Duration| i64::try_from(distance.as_millis()).unwrap_or(i64::MAX);
     let at = if moment >= now {
-        // Rounded up: what is said to be over is over.
+        // The time is rounded up, so that it has surely passed when it is said to have passed.
         wall.unix_ms().saturating_add(ms(moment - now + Duration::from_micros(999)))
     } else {
         wall.unix_ms().saturating_sub(ms(now - moment))
