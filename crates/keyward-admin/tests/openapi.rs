@@ -4,6 +4,7 @@ mod support;
 
 use keyward_testbed::postgres::Postgres;
 use keyward_testbed::workspace;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::{ADMIN, EDGE, Service, Start, service};
@@ -15,9 +16,15 @@ const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 const CONFIG: &str = "[checks.positive_data_acceptance]\n\
     expected-statuses = [\"2xx\", 401, 403, 404, 409, 410, 412, 429, \"5xx\"]\n";
 
-/// Where schemathesis is, installed if need be. None where it cannot be had, except under `CI`.
+/// Returns the program, which is installed if it is missing. `None` means that it cannot be installed; under `CI` that is a
+/// failure.
 fn schemathesis() -> Option<PathBuf> {
-    let venv = workspace::target().join("testbed").join("schemathesis-venv");
+    let testbed = workspace::target().join("testbed");
+    std::fs::create_dir_all(&testbed).expect("the folder of the testbed");
+    // Each test is a process of its own, and only one of them may install. The lock ends with the file.
+    let lock = File::create(testbed.join("schemathesis.lock")).expect("a lock file");
+    lock.lock().expect("the lock");
+    let venv = testbed.join("schemathesis-venv");
     let program = venv.join("bin/schemathesis");
     let works = || Command::new(&program).arg("--version").output().is_ok_and(|output| output.status.success());
     if works() {

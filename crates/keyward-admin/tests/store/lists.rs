@@ -75,10 +75,21 @@ fn filters() -> Vec<Filter> {
     filters
 }
 
+/// Whether a search finds the key: one or two characters at the starts of its texts, longer ones anywhere in them. The id
+/// and the last four characters are random, so any key may be found by them.
+fn finds(q: &str, key: &KeyRecord) -> bool {
+    let (name, last_four) = (key.name.to_lowercase(), key.last_four.to_lowercase());
+    if q.chars().count() > 2 {
+        return [&name, &key.id, &last_four].iter().any(|text| text.contains(q));
+    }
+    let id = key.id.strip_prefix("key_").unwrap_or(&key.id);
+    name.split(' ').chain([id, &last_four]).any(|text| text.starts_with(q))
+}
+
 /// The list as its filter and its order describe it.
 fn by_hand(keys: &[KeyRecord], filter: &Filter, sort: Sort) -> Vec<String> {
     let passes = |key: &&KeyRecord| {
-        let found = filter.q.is_empty() || key.name.to_lowercase().contains(&filter.q) || key.id.contains(&filter.q);
+        let found = finds(&filter.q, key);
         let ends = key.expires_at.map(|at| at.unix_ms() - NOW.unix_ms());
         found
             && filter.status.is_none_or(|status| {
