@@ -141,8 +141,12 @@ impl Vm {
             Some(pinned) => **pinned == *store.id,
             None => settings.max_staleness.is_some() && position.is_none_or(|position| !named(position.store)),
         };
-        // A store that lost most of its keys is kept out like another one, until what is held has outlived its limit.
-        let behind = position.filter(|position| position.mark != store.marks.get(&position.revision).copied());
+        // A store that seems to have lost most of its keys is kept out like another one, until the table in use has outlived
+        // its limit. It seems so only to a VM that has to load it from the start: because the store went back, or because
+        // the tombstones that the VM needs are gone.
+        let behind = position.filter(|position| {
+            position.mark != store.marks.get(&position.revision).copied() || store.compacted > position.revision
+        });
         let few = |held: usize| store.live.is_empty() || store.live.len() < held.div_ceil(2);
         let shrunk = !other && behind.is_some_and(|position| position.keys > 0 && few(position.keys));
         let limited = |settings: &Settings| accepts(settings) && settings.max_staleness.is_some();
