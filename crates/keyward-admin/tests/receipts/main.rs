@@ -10,6 +10,8 @@
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "a simulation that goes wrong is to stop")]
 
 mod chaos;
+// Both simulations draw from the same seeded numbers.
+#[path = "../../../keyward-policy/tests/simulation/dice.rs"]
 mod dice;
 mod fault;
 mod judge;
