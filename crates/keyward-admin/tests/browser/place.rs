@@ -4,7 +4,7 @@
 //! its environment (a fontconfig file of our own), and its clock is moved to the service's.
 
 use keyward_testbed::faketime;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A time zone, a moment and a set of fonts.
 #[derive(Debug, Clone, Copy)]
