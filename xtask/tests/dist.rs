@@ -1,14 +1,21 @@
 //! What a release consists of is a function of the module's bytes and of the source.
 
+use keyward_testbed::faketime;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Packages `module` into `folder`. `shell` is a prefix of shell commands that change the surroundings.
-fn package(module: &Path, folder: &Path, shell: &str) -> BTreeMap<String, Vec<u8>> {
-    let script = format!("{shell} \"$@\"");
+/// Packages `module` into `folder`. `shell` is a prefix of shell commands that change the surroundings, as `environment` does.
+fn package(
+    module: &Path,
+    folder: &Path,
+    shell: &str,
+    environment: &[(&'static str, String)],
+) -> BTreeMap<String, Vec<u8>> {
+    let script = format!("{shell} exec \"$@\"");
     let mut command = Command::new("sh");
+    command.envs(environment.iter().cloned());
     command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_xtask"), "dist", "--module"]).arg(module);
     let output = command.arg("--output").arg(folder).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -37,12 +44,13 @@ fn time_user_umask_and_folder_leave_no_trace() {
     fs::write(&module, b"\0asm\x01\0\0\0").unwrap();
     let elsewhere = there.path().join("another name.wasm");
     fs::copy(&module, &elsewhere).unwrap();
-    let first = package(&module, &here.path().join("out"), "umask 022; TZ=UTC exec");
+    let first = package(&module, &here.path().join("out"), "umask 022; export TZ=UTC;", &[]);
     let second = package(
         &elsewhere,
         &there.path().join("a longer name of a folder"),
         "umask 077; unset HOSTNAME; export TZ=Asia/Tokyo LC_ALL=C USER=somebody LOGNAME=somebody; cd /; \
-         exec faketime '2031-02-03 04:05:06'",
+         date +%Y | grep -qx 2031 || exit 9;",
+        &faketime::environment("2031-02-03 04:05:06"),
     );
     let names: Vec<&String> = first.keys().collect();
     assert_eq!(names, second.keys().collect::<Vec<_>>());
@@ -52,5 +60,5 @@ fn time_user_umask_and_folder_leave_no_trace() {
     }
     // The bytes do matter.
     fs::write(&module, b"\0asm\x01\0\0\0\0\x02\x01a").unwrap();
-    assert_ne!(package(&module, &here.path().join("out"), "exec"), second);
+    assert_ne!(package(&module, &here.path().join("out"), "", &[]), second);
 }

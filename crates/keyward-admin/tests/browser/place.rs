@@ -3,7 +3,8 @@
 //! Nothing of it comes from the machine. The service runs under libfaketime, the browser's time zone and fonts come from
 //! its environment (a fontconfig file of our own), and its clock is moved to the service's.
 
-use std::path::{Path, PathBuf};
+use keyward_testbed::faketime;
+use std::path::Path;
 
 /// A time zone, a moment and a set of fonts.
 #[derive(Debug, Clone, Copy)]
@@ -77,16 +78,7 @@ const FONTS: &str = "/usr/share/fonts/truetype";
 impl Place {
     /// The environment of a service that runs here.
     pub(crate) fn of_service(&self) -> Vec<(&'static str, String)> {
-        let Some(begins) = self.begins else { return Vec::new() };
-        let library = libfaketime().expect("libfaketime");
-        vec![
-            ("LD_PRELOAD", library.display().to_string()),
-            ("FAKETIME", format!("@{begins}")),
-            // Otherwise waiting is moved, too.
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-            ("DONT_FAKE_MONOTONIC", "1".to_owned()),
-            ("TZ", "UTC".to_owned()),
-        ]
+        self.begins.map(faketime::environment).unwrap_or_default()
     }
 
     /// The environment of a browser that runs here. It keeps a file in `folder`.
@@ -124,18 +116,12 @@ impl Place {
     }
 }
 
-/// The library that moves a program's clock.
-fn libfaketime() -> Option<PathBuf> {
-    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
-    folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|file| file.is_file())
-}
-
 /// The Debian packages that a test in any place needs and that are not here.
 pub(crate) fn missing() -> Vec<&'static str> {
     let fonts = [DEJAVU, ROBOTO, LIBERATION];
     let absent = |fonts: &Fonts| !fonts.folders.iter().all(|folder| Path::new(FONTS).join(folder).is_dir());
     let mut missing: Vec<&str> = fonts.iter().filter(|fonts| absent(fonts)).map(|fonts| fonts.package).collect();
-    if libfaketime().is_none() {
+    if faketime::library().is_none() {
         missing.push("faketime");
     }
     missing
