@@ -447,11 +447,37 @@ fn receipt(what: &str, verb: &str, applied: &Value, begun: Instant) -> String {
     if away > 0 {
         text.push_str(&format!(" {away} out of contact."));
     }
-    if verb == "refused" && (left > 0 || away > 0) {
+    let because: Vec<&str> = applied["unknown_because"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|doubt| doubt["reason"].as_str())
+        .collect();
+    if verb == "refused" && !because.is_empty() {
+        let because: Vec<&str> = because.into_iter().map(doubt).collect();
+        text.push_str(&format!(" Whether every proxy refuses it is not known: {}.", because.join("; ")));
+    } else if verb == "refused" && (left > 0 || away > 0) {
         match applied["refused_everywhere_by"].as_str() {
             Some(by) => text.push_str(&format!(" All refuse by {by} at the latest.")),
             None => text.push_str(" How long those may still accept it cannot be said."),
         }
     }
     text
+}
+
+/// Returns a reason why a receipt names no time, in words.
+fn doubt(reason: &str) -> &str {
+    match reason {
+        "shadow_mode" => "some VMs are in shadow mode, which refuses nothing",
+        "inline_keys" => "some VMs have keys of their own configuration",
+        "older_filter" => "some VMs have an older filter, which does not state its mode",
+        "no_staleness_limit" => "some VMs that have not applied it serve without a limit of staleness",
+        "disputed" => "polls of some VMs disagree",
+        "store_went_back" => "the store went back, and the change may be lost",
+        "vms_may_be_missing" => {
+            "VMs may be missing in the list: see `keyward proxies list`, and confirm it by `keyward proxies confirm`"
+        }
+        "replicas_unseen" => "this replica does not hear the others",
+        other => other,
+    }
 }
