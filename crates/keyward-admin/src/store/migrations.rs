@@ -11,12 +11,14 @@ const SQLITE: &[(i64, &str, &str)] = &[
     (2, "writes", include_str!("../../migrations/sqlite/0002_writes.sql")),
     (3, "lists", include_str!("../../migrations/sqlite/0003_lists.sql")),
     (4, "timeline", include_str!("../../migrations/sqlite/0004_timeline.sql")),
+    (6, "usage days", include_str!("../../migrations/sqlite/0006_usage_days.sql")),
 ];
 const POSTGRES: &[(i64, &str, &str)] = &[
     (1, "store", include_str!("../../migrations/postgres/0001_store.sql")),
     (2, "writes", include_str!("../../migrations/postgres/0002_writes.sql")),
     (3, "lists", include_str!("../../migrations/postgres/0003_lists.sql")),
     (4, "timeline", include_str!("../../migrations/postgres/0004_timeline.sql")),
+    (6, "usage days", include_str!("../../migrations/postgres/0006_usage_days.sql")),
 ];
 
 /// Brings the schema of the database to this version's. Replicas that start together wait for each other.
@@ -38,7 +40,7 @@ pub(super) async fn run(database: &Database) -> Result<()> {
 fn newer(error: MigrateError) -> Error {
     match error {
         MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => {
-            let known = SQLITE.len();
+            let known = SQLITE.last().map_or(0, |(version, ..)| *version);
             Error::NewerSchema(format!(
                 "the database was made by a newer version of Keyward: its schema is {version}, and this version knows up \
                  to {known}; run that version or a newer one"
