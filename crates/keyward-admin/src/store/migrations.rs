@@ -11,14 +11,16 @@ const SQLITE: &[(i64, &str, &str)] = &[
     (2, "writes", include_str!("../../migrations/sqlite/0002_writes.sql")),
     (3, "lists", include_str!("../../migrations/sqlite/0003_lists.sql")),
     (4, "timeline", include_str!("../../migrations/sqlite/0004_timeline.sql")),
-    (6, "usage days", include_str!("../../migrations/sqlite/0006_usage_days.sql")),
+    (5, "token_scope", include_str!("../../migrations/sqlite/0005_token_scope.sql")),
+    (6, "usage_days", include_str!("../../migrations/sqlite/0006_usage_days.sql")),
 ];
 const POSTGRES: &[(i64, &str, &str)] = &[
     (1, "store", include_str!("../../migrations/postgres/0001_store.sql")),
     (2, "writes", include_str!("../../migrations/postgres/0002_writes.sql")),
     (3, "lists", include_str!("../../migrations/postgres/0003_lists.sql")),
     (4, "timeline", include_str!("../../migrations/postgres/0004_timeline.sql")),
-    (6, "usage days", include_str!("../../migrations/postgres/0006_usage_days.sql")),
+    (5, "token_scope", include_str!("../../migrations/postgres/0005_token_scope.sql")),
+    (6, "usage_days", include_str!("../../migrations/postgres/0006_usage_days.sql")),
 ];
 
 /// Brings the schema of the database to this version's. Replicas that start together wait for each other.
