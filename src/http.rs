@@ -84,7 +84,7 @@ fn run_with(plugin: &Plugin, may_hold: &dyn Fn() -> bool, headers: &Headers<'_>)
         source.record_use(&decision, now);
     }
     if effect == Effect::Deny {
-        return refuse(plugin, headers, &decision);
+        return refuse(plugin, headers, &decision, now);
     }
     if enforce && config.hide_key && !config.route_metadata {
         forward::remove_credential(config, headers);
@@ -121,7 +121,10 @@ fn is_loading(source: &Fetched<'_>) -> bool {
 }
 
 #[inline(never)]
-fn refuse(plugin: &Plugin, headers: &Headers<'_>, decision: &Decision<'_>) -> Outcome {
+fn refuse(plugin: &Plugin, headers: &Headers<'_>, decision: &Decision<'_>, now: Timestamp) -> Outcome {
+    if let Some(source) = &plugin.source {
+        source.record_denial(decision, now);
+    }
     send(&plugin.replies.denial(decision, content_type(headers).is_grpc(), headers.request_id()));
     Outcome::Answered
 }

@@ -99,6 +99,13 @@ impl Source {
             self.shared.usage.borrow_mut().record(&key.id, decision.required, at);
         }
     }
+
+    /// A request was refused; it counts where its key is known.
+    pub fn record_denial(&self, decision: &Decision<'_>, at: Timestamp) {
+        if let Some(key) = &decision.key {
+            self.shared.usage.borrow_mut().record_denial(&key.id, decision.code, at);
+        }
+    }
 }
 
 /// The fetched keys while one request is decided.

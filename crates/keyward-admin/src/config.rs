@@ -5,12 +5,14 @@ use crate::catalogue::Catalogue;
 use crate::plugin_config::document::read_one;
 use crate::secret::Secret;
 use crate::service::Settings;
-use crate::service::tokens::ENVIRONMENT;
+use crate::service::tokens::{ENVIRONMENT, EnvironmentToken};
 use crate::store::tokens::Role;
+use crate::token_scope::TokenScope;
 use keyward_policy::duration;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Every variable that means something to some `keyward` command.
@@ -22,6 +24,8 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("KEYWARD_ADMIN_TOKEN_FILE", "a file that holds it"),
     ("KEYWARD_EDGE_TOKEN", "a token of the role edge"),
     ("KEYWARD_EDGE_TOKEN_FILE", "a file that holds it"),
+    ("KEYWARD_EDGE_TOKEN_REALM", "the only realm whose filters may use that token; default: every realm"),
+    ("KEYWARD_EDGE_TOKEN_NODES", "the nodes whose filters may use that token, such as gateway-*; default: all nodes"),
     ("KEYWARD_FIRST_TOKENS", "a folder for the tokens of the first start: admin-token and edge-token"),
     ("KEYWARD_PUBLIC_URL", "where browsers find the page, behind a proxy that ends TLS or below a path"),
     ("KEYWARD_API_URL", "where clients call the protected API, for the command that is shown with a new key"),
@@ -173,10 +177,25 @@ impl Config {
                     ),
                 );
             }
-            settings.tokens.push((format!("{role} {ENVIRONMENT}"), role, Secret::new(token)));
+            let name = format!("{role} {ENVIRONMENT}");
+            let scope = TokenScope::default();
+            settings.tokens.push(EnvironmentToken { name, role, scope, secret: Secret::new(token) });
         }
-        if let [(_, _, admin), (_, _, edge)] = &settings.tokens[..]
-            && admin == edge
+        let scope = TokenScope {
+            realm: env.parse("KEYWARD_EDGE_TOKEN_REALM", scoped),
+            nodes: env.parse("KEYWARD_EDGE_TOKEN_NODES", scoped),
+        };
+        match settings.tokens.iter_mut().find(|token| token.role == Role::Edge) {
+            Some(token) => token.scope = scope,
+            None if scope.is_everything() => {}
+            None => env.wrong(
+                "KEYWARD_EDGE_TOKEN",
+                "is not set, and KEYWARD_EDGE_TOKEN_REALM or KEYWARD_EDGE_TOKEN_NODES binds it; \
+                 `keyward token create --realm --nodes` binds other tokens",
+            ),
+        }
+        if let [admin, edge] = &settings.tokens[..]
+            && admin.secret == edge.secret
         {
             env.wrong(
                 "KEYWARD_EDGE_TOKEN",
@@ -258,7 +277,7 @@ impl fmt::Display for Config {
             Some(files) if files.client_ca.is_some() => "on, with client certificates",
             Some(_) => "on",
         };
-        let tokens: Vec<String> = self.settings.tokens.iter().map(|(name, ..)| name.clone()).collect();
+        let tokens: Vec<String> = self.settings.tokens.iter().map(|token| token.name.clone()).collect();
         write!(
             f,
             "listen={} database={} tls={tls} realm={} key_prefix={} permissions={} tokens_from_environment={} purge_after={} \
@@ -275,6 +294,11 @@ impl fmt::Display for Config {
             self.max_connections,
         )
     }
+}
+
+/// Reads a realm or a pattern of nodes.
+fn scoped<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error| format!("{error}"))
 }
 
 /// Returns a database URL without password and parameters.

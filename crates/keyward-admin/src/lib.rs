@@ -20,4 +20,5 @@ pub mod server;
 pub mod service;
 pub mod store;
 pub mod suggest;
+pub mod token_scope;
 pub mod web;

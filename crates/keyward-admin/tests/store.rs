@@ -10,6 +10,7 @@ mod lists;
 use keyward_admin::store::Store;
 use keyward_testbed::postgres::Postgres;
 use keyward_testbed::workspace;
+use sqlx::Connection as _;
 use std::sync::Arc;
 
 /// A database that a case runs on, kept until the case is over.
@@ -46,6 +47,23 @@ impl Place {
     /// Opens it.
     pub(crate) async fn open(&self) -> Store {
         Store::open(&self.url).await.expect("the store opens")
+    }
+
+    /// Runs statements without the store.
+    pub(crate) async fn execute(&self, statements: &[&'static str]) {
+        if self.url.starts_with("sqlite") {
+            let mut database = sqlx::SqliteConnection::connect(&self.url).await.unwrap();
+            for sql in statements {
+                sqlx::query(*sql).execute(&mut database).await.unwrap();
+            }
+            database.close().await.unwrap();
+        } else {
+            let mut database = sqlx::PgConnection::connect(&self.url).await.unwrap();
+            for sql in statements {
+                sqlx::query(*sql).execute(&mut database).await.unwrap();
+            }
+            database.close().await.unwrap();
+        }
     }
 }
 
@@ -99,6 +117,7 @@ on_every_store!(
     cases::proxies_are_remembered,
     cases::a_state_is_named_by_its_mark,
     cases::a_list_is_confirmed_for_one_place,
+    cases::an_older_list_is_complete_only_where_there_was_no_key,
     concurrency::no_reader_sees_a_revision_before_an_earlier_one,
     concurrency::one_of_many_gets_the_name,
     lists::every_filter_in_every_order_and_direction,

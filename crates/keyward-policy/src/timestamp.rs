@@ -26,6 +26,11 @@ impl Timestamp {
         Self((ns / 1_000_000) as i64)
     }
 
+    /// Returns the number of UTC days from 1970-01-01 to the day of this moment.
+    pub const fn day(self) -> i64 {
+        self.0.div_euclid(86_400_000)
+    }
+
     /// Reads a time of RFC 3339 with any offset.
     ///
     /// # Errors

@@ -1,9 +1,13 @@
-//! Which keys were used, for what and how often: counted per request, reported in batches.
+//! Which keys were used, for what and how often, and how often they were refused: counted per request, reported in batches.
+//!
+//! Uses and denials of a key are counted for each UTC day apart, so that a service that was away for days can still tell
+//! on which day they were. Denials have entries of their own: a service that does not know them passes over these only.
 //!
 //! A batch carries a number and is sent again under the same one until the service has acknowledged it, which counts a
 //! number once. So an answer that is lost counts nothing twice, and a service that is away loses nothing that fits.
 
 use crate::checksum::splitmix64;
+use crate::decision::Code;
 use crate::key::KeyId;
 use crate::timestamp::Timestamp;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
@@ -11,10 +15,10 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
 
-/// The most keys whose use waits to be reported. The use of further ones is only counted as dropped.
+/// The most entries that wait to be reported. Requests that would need a further one are only counted as dropped.
 pub const MAX_WAITING: usize = 10_000;
 
-/// The most keys in one batch: making it is one callback's work.
+/// The most entries in one batch: making it is one callback's work.
 pub const MAX_BATCH: usize = 500;
 
 /// The pause between a report and the next, where no batch is full.
@@ -53,8 +57,26 @@ struct Note {
     at: Timestamp,
 }
 
-/// By id: hashing one of the service's shape is a multiplication or two, and no text is made of it.
-type Waiting = HashMap<UsedId, Usage, BuildHasherDefault<IdHasher>>;
+/// Hashing an id of the service's shape is a multiplication or two, and no text is made of it.
+type Waiting = HashMap<Bucket, Usage, BuildHasherDefault<IdHasher>>;
+
+/// What is counted together: the requests of one key on one day that were allowed, or those that were denied.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Bucket {
+    id: UsedId,
+    /// The day, doubled, and one more where the requests were denied.
+    day_and_kind: i64,
+}
+
+impl Bucket {
+    fn new(id: UsedId, at: Timestamp, denied: bool) -> Self {
+        Self { id, day_and_kind: at.day() * 2 + i64::from(denied) }
+    }
+
+    fn is_denied(&self) -> bool {
+        self.day_and_kind & 1 == 1
+    }
+}
 
 /// The id of a key, owned.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -107,8 +129,9 @@ impl Hasher for IdHasher {
 #[derive(Debug)]
 struct Usage {
     count: u64,
-    last_used_at: Timestamp,
-    permissions: Vec<(Box<str>, u64)>,
+    last_at: Timestamp,
+    /// The permissions that were needed, or the codes of the denials, and how often.
+    names: Vec<(Box<str>, u64)>,
 }
 
 #[derive(Debug)]
@@ -147,6 +170,15 @@ impl UsageLog {
         }
     }
 
+    /// Counts that a key was found and refused.
+    #[cold]
+    #[inline(never)]
+    pub fn record_denial(&mut self, id: &KeyId<'_>, code: Code, at: Timestamp) {
+        if let Some(usage) = self.usage(Bucket::new(UsedId::new(id), at, true), at) {
+            usage.add(code.as_str());
+        }
+    }
+
     /// For the first use by a list, for ids of another shape, and where it is time to count.
     #[cold]
     #[inline(never)]
@@ -173,22 +205,32 @@ impl UsageLog {
     }
 
     fn count(&mut self, id: UsedId, permissions: &[Box<str>], at: Timestamp) {
-        let has_room = self.waiting.len() < MAX_WAITING;
-        match self.waiting.get_mut(&id) {
-            Some(usage) => usage.add(permissions, at),
-            None if has_room => self.waiting.entry(id).or_default().add(permissions, at),
-            None => self.dropped = self.dropped.saturating_add(1),
+        if let Some(usage) = self.usage(Bucket::new(id, at, false), at) {
+            permissions.iter().for_each(|permission| usage.add(permission));
         }
     }
 
-    /// Returns the number of uses that will not be reported, because the log was full or the service refused them, since
-    /// the last call.
+    /// Counts one request in a bucket, if there is room for it.
+    fn usage(&mut self, bucket: Bucket, at: Timestamp) -> Option<&mut Usage> {
+        if self.waiting.len() >= MAX_WAITING && !self.waiting.contains_key(&bucket) {
+            self.dropped = self.dropped.saturating_add(1);
+            return None;
+        }
+        let usage = self.waiting.entry(bucket).or_default();
+        usage.count = usage.count.saturating_add(1);
+        // The clock may go back; what was seen last does not.
+        usage.last_at = usage.last_at.max(at);
+        Some(usage)
+    }
+
+    /// Returns the number of requests that will not be reported, because the log was full or the service refused them,
+    /// since the last call.
     pub fn take_dropped(&mut self) -> u64 {
         self.count_notes();
         std::mem::take(&mut self.dropped)
     }
 
-    /// How many keys wait to be reported, without those in a batch that is under way.
+    /// How many entries wait to be reported, without those in a batch that is under way.
     pub fn waiting(&mut self) -> usize {
         self.count_notes();
         self.waiting.len()
@@ -232,8 +274,8 @@ impl UsageLog {
         let mut keys = Vec::new();
         // Taken out while looking: whatever is over the limit stays.
         let used = self.waiting.extract_if(|_, _| true).take(MAX_BATCH);
-        keys.extend(used.map(|(id, usage)| usage.reported(id.text())));
-        let uses = keys.iter().fold(0, |uses: u64, key: &Reported| uses.saturating_add(key.count));
+        keys.extend(used.map(|(bucket, usage)| Reported { bucket, usage }));
+        let uses = keys.iter().fold(0, |uses: u64, key: &Reported| uses.saturating_add(key.usage.count));
         (serde_json::to_string(&Report { vm: &self.vm, seq: self.seq, keys }).unwrap_or_default(), uses)
     }
 }
@@ -246,22 +288,36 @@ struct Report<'a> {
     keys: Vec<Reported>,
 }
 
-/// What one key was used for.
-#[derive(serde::Serialize)]
+/// What one key was used for on one day, or why it was refused.
 struct Reported {
-    id: String,
-    count: u64,
-    last_used_at: String,
-    permissions: Permissions,
+    bucket: Bucket,
+    usage: Usage,
 }
 
-/// Permission names and how often each was needed, as a JSON object.
-struct Permissions(Vec<(Box<str>, u64)>);
+impl Serialize for Reported {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { bucket, usage } = self;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", &bucket.id.text())?;
+        let (last_at, names) = if bucket.is_denied() {
+            ("last_denied_at", "denials")
+        } else {
+            map.serialize_entry("count", &usage.count)?;
+            ("last_used_at", "permissions")
+        };
+        map.serialize_entry(last_at, &usage.last_at.to_string())?;
+        map.serialize_entry(names, &Counts(&usage.names))?;
+        map.end()
+    }
+}
 
-impl Serialize for Permissions {
+/// Names and how often each was counted, as a JSON object.
+struct Counts<'a>(&'a [(Box<str>, u64)]);
+
+impl Serialize for Counts<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, count) in &self.0 {
+        for (name, count) in self.0 {
             map.serialize_entry(name, count)?;
         }
         map.end()
@@ -270,26 +326,16 @@ impl Serialize for Permissions {
 
 impl Default for Usage {
     fn default() -> Self {
-        Self { count: 0, last_used_at: Timestamp::from_unix_ms(i64::MIN), permissions: Vec::new() }
+        Self { count: 0, last_at: Timestamp::from_unix_ms(i64::MIN), names: Vec::new() }
     }
 }
 
 impl Usage {
-    fn add(&mut self, permissions: &[Box<str>], at: Timestamp) {
-        self.count = self.count.saturating_add(1);
-        // The clock may go back; what was seen last does not.
-        self.last_used_at = self.last_used_at.max(at);
-        for permission in permissions {
-            match self.permissions.iter_mut().find(|(name, _)| *name == *permission) {
-                Some((_, count)) => *count = count.saturating_add(1),
-                None => self.permissions.push((permission.clone(), 1)),
-            }
+    fn add(&mut self, name: &str) {
+        match self.names.iter_mut().find(|(known, _)| **known == *name) {
+            Some((_, count)) => *count = count.saturating_add(1),
+            None => self.names.push((name.into(), 1)),
         }
-    }
-
-    fn reported(self, id: String) -> Reported {
-        let last_used_at = self.last_used_at.to_string();
-        Reported { id, count: self.count, last_used_at, permissions: Permissions(self.permissions) }
     }
 }
 
@@ -310,50 +356,97 @@ mod tests {
         log.record(&KeyId::parse(id), &permissions, Timestamp::from_unix_ms(ms));
     }
 
+    /// What was counted: requests, the last of them, and names.
+    type Sums = HashMap<(String, i64, bool), (u64, i64, HashMap<String, u64>)>;
+
     proptest! {
         /// However often counting is put off, and whatever is told apart until then.
         #[test]
-        fn every_use_is_counted_once(
-            uses in proptest::collection::vec((0..40_u8, 0..90_u8, any::<i32>(), 0..30_u8), 0..900),
+        fn every_request_is_counted_once_on_its_day(
+            uses in proptest::collection::vec((0..40_u8, 0..90_u8, any::<i32>(), 0..30_u8, 0..4_u8), 0..900),
         ) {
+            const CODES: [Code; 2] = [Code::KeyDisabled, Code::RouteDenied];
             let id = |number: u8| match number {
                 0 => "ci".to_owned(),
                 _ => format!("key_abcdefghijklmn{}{}", char::from(b'a' + number / 26), char::from(b'a' + number % 26)),
             };
             let list = |number: u8| (0..number % 3).map(|n| format!("p{}", number + n)).collect::<Vec<_>>();
+            let day = |ms: i64| ms.div_euclid(86_400_000);
             let mut log = UsageLog::new("vm_1");
-            let mut expected: HashMap<String, (u64, i64, HashMap<String, u64>)> = HashMap::new();
-            let mut reported = expected.clone();
+            let mut expected = Sums::new();
+            let mut reported = Sums::new();
             let mut report = |log: &mut UsageLog| {
                 let Some(body) = log.poll(at(0), TIMEOUT).map(str::to_owned) else { return };
                 log.on_outcome(Some(200), at(0));
                 log.next_at = Duration::ZERO;
                 for key in serde_json::from_str::<Value>(&body).unwrap()["keys"].as_array().unwrap() {
-                    let last = Timestamp::parse(key["last_used_at"].as_str().unwrap()).unwrap().unix_ms();
-                    let sum = reported.entry(key["id"].as_str().unwrap().to_owned()).or_insert((0, i64::MIN, HashMap::new()));
-                    sum.0 += key["count"].as_u64().unwrap();
+                    let denied = key.get("denials").is_some();
+                    let (last, names) = if denied { ("last_denied_at", "denials") } else { ("last_used_at", "permissions") };
+                    let last = Timestamp::parse(key[last].as_str().unwrap()).unwrap().unix_ms();
+                    let bucket = (key["id"].as_str().unwrap().to_owned(), day(last), denied);
+                    let names = key[names].as_object().unwrap();
+                    let all: u64 = names.values().map(|count| count.as_u64().unwrap()).sum();
+                    let sum = reported.entry(bucket).or_insert((0, i64::MIN, HashMap::new()));
+                    sum.0 += key["count"].as_u64().unwrap_or(all);
                     sum.1 = sum.1.max(last);
-                    for (name, count) in key["permissions"].as_object().unwrap() {
+                    for (name, count) in names {
                         *sum.2.entry(name.clone()).or_default() += count.as_u64().unwrap();
                     }
                 }
             };
-            for (number, permissions, ms, then) in uses {
+            for (number, permissions, ms, then, denied) in uses {
                 let (id, permissions) = (id(number), list(permissions));
                 let ms = i64::from(ms).abs();
-                use_key(&mut log, &id, &permissions.iter().map(String::as_str).collect::<Vec<_>>(), ms);
-                let sum = expected.entry(id).or_insert((0, i64::MIN, HashMap::new()));
+                let code = CODES.into_iter().nth(usize::from(denied));
+                let sum = expected.entry((id.clone(), day(ms), code.is_some())).or_insert((0, i64::MIN, HashMap::new()));
                 sum.0 += 1;
                 sum.1 = sum.1.max(ms);
-                permissions.into_iter().for_each(|name| *sum.2.entry(name).or_default() += 1);
+                let names = match code {
+                    Some(code) => {
+                        log.record_denial(&KeyId::parse(&id), code, Timestamp::from_unix_ms(ms));
+                        vec![code.to_string()]
+                    }
+                    None => {
+                        use_key(&mut log, &id, &permissions.iter().map(String::as_str).collect::<Vec<_>>(), ms);
+                        permissions
+                    }
+                };
+                names.into_iter().for_each(|name| *sum.2.entry(name).or_default() += 1);
                 if then == 0 {
                     report(&mut log);
                 }
             }
-            report(&mut log);
+            while log.waiting() > 0 {
+                report(&mut log);
+            }
             prop_assert_eq!(reported, expected);
             prop_assert_eq!(log.take_dropped(), 0);
         }
+    }
+
+    #[test]
+    fn denials_and_other_days_have_entries_of_their_own() {
+        const DAY: i64 = 86_400_000;
+        let mut log = UsageLog::new("vm_1");
+        use_key(&mut log, "ci", &["a"], DAY - 1);
+        use_key(&mut log, "ci", &["a"], DAY);
+        for code in [Code::KeyDisabled, Code::PermissionMissing, Code::KeyDisabled] {
+            log.record_denial(&KeyId::parse("ci"), code, Timestamp::from_unix_ms(DAY));
+        }
+        let body: Value = serde_json::from_str(log.poll(at(0), TIMEOUT).unwrap()).unwrap();
+        let mut entries = body["keys"].as_array().unwrap().clone();
+        entries.sort_by_key(ToString::to_string);
+        assert_eq!(
+            entries,
+            [
+                json!({"id": "ci", "count": 1, "last_used_at": "1970-01-01T23:59:59.999Z", "permissions": {"a": 1}}),
+                json!({"id": "ci", "count": 1, "last_used_at": "1970-01-02T00:00:00Z", "permissions": {"a": 1}}),
+                json!({"id": "ci", "last_denied_at": "1970-01-02T00:00:00Z", "denials": {"key_disabled": 2, "permission_missing": 1}}),
+            ]
+        );
+        // A batch that the service can never take is dropped with the number of its requests.
+        log.on_outcome(Some(422), at(0));
+        assert_eq!(log.take_dropped(), 5);
     }
 
     #[test]

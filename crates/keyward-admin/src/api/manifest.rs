@@ -109,6 +109,7 @@ pub(super) struct LiveView {
     ),
     responses(
         (status = 200, body = PageView),
+        (status = 403, description = "`token_wrong_realm` or `token_wrong_node`: the token is bound to others; `role_forbidden`", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`wrong_realm`", body = Problem, content_type = "application/problem+json"),
         (status = 410, description = "`revision_compacted`, `revision_ahead` or `revision_forked`: start over at since=0", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_waiters`, `too_many_vms`, or too many wrong tokens", body = Problem, content_type = "application/problem+json"),
@@ -169,23 +170,26 @@ fn page(page: EncodedPage) -> Response {
     ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], page.body).into_response()
 }
 
+/// Returns the value of a header that names something. `None` means that it is absent or empty.
+pub(super) fn header_text(headers: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Problem::invalid_header(format!("`{name}` must be given once")));
+    }
+    if value.len() > LONGEST_HEADER {
+        // Names are given by whoever runs the proxy: a long one is no reason to leave a filter without its keys. Its
+        // start is kept for people, and the digest of all of it tells it from others.
+        let start: String = String::from_utf8_lossy(value.as_bytes()).chars().take(LONGEST_HEADER / 4).collect();
+        let digest = Digest::of_key(value.as_bytes()).to_hex();
+        return Ok(Some(format!("{start}~{}", digest.get(..16).unwrap_or_default())));
+    }
+    // Only names are told apart by these: an odd byte is no reason to leave a filter without its keys.
+    Ok(Some(String::from_utf8_lossy(value.as_bytes()).into_owned()).filter(|text| !text.is_empty()))
+}
+
 fn poll_headers(headers: &HeaderMap) -> Result<PollHeaders, Problem> {
-    let text = |name: &str| -> Result<Option<String>, Problem> {
-        let mut values = headers.get_all(name).iter();
-        let Some(value) = values.next() else { return Ok(None) };
-        if values.next().is_some() {
-            return Err(Problem::invalid_header(format!("`{name}` must be given once")));
-        }
-        if value.len() > LONGEST_HEADER {
-            // Names are given by whoever runs the proxy: a long one is no reason to leave a filter without its keys. Its
-            // start is kept for people, and the digest of all of it tells it from others.
-            let start: String = String::from_utf8_lossy(value.as_bytes()).chars().take(LONGEST_HEADER / 4).collect();
-            let digest = Digest::of_key(value.as_bytes()).to_hex();
-            return Ok(Some(format!("{start}~{}", digest.get(..16).unwrap_or_default())));
-        }
-        // Only names are told apart by these: an odd byte is no reason to leave a filter without its keys.
-        Ok(Some(String::from_utf8_lossy(value.as_bytes()).into_owned()).filter(|text| !text.is_empty()))
-    };
+    let text = |name: &str| header_text(headers, name);
     let max_staleness = text("x-keyward-max-staleness")?;
     Ok(PollHeaders {
         node: text("x-keyward-node")?,

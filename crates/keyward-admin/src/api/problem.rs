@@ -1,6 +1,7 @@
 //! Errors as RFC 9457 problems. Status and code of every failure are chosen here.
 
 use crate::service::{Error, FieldError};
+use crate::token_scope::OutOfScope;
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -177,6 +178,12 @@ impl From<Error> for Problem {
             }
             Error::WrongRealm { .. } => {
                 Self::new(StatusCode::CONFLICT, "wrong_realm", "The filter has another realm", detail)
+            }
+            Error::OutOfScope(OutOfScope::Realm { .. }) => {
+                Self::new(StatusCode::FORBIDDEN, "token_wrong_realm", "The token is bound to another realm", detail)
+            }
+            Error::OutOfScope(OutOfScope::Node { .. }) => {
+                Self::new(StatusCode::FORBIDDEN, "token_wrong_node", "The token is bound to other nodes", detail)
             }
             Error::Compacted(_) => {
                 Self::new(StatusCode::GONE, "revision_compacted", "Changes since then are no longer kept", detail)

@@ -1,6 +1,7 @@
 //! `/v1/usage`: filters report what keys were used for.
 
 use super::auth::Edge;
+use super::manifest::header_text;
 use super::problem::Problem;
 use super::read::{JsonFields, Query, read_json, strict_value, whole};
 use crate::app::App;
@@ -114,8 +115,13 @@ fn is_zero(count: &usize) -> bool {
 /// does not have are left out. Only one batch of a token is read at a time.
 #[utoipa::path(
     post, path = "/v1/usage", tag = "filters", security(("edge" = [])), request_body = UsageBody,
+    params(
+        ("x-keyward-node" = Option<String>, Header, description = "Which Envoy reports"),
+        ("x-keyward-realm" = Option<String>, Header, description = "Its realm"),
+    ),
     responses(
         (status = 200, body = UsageAnswer),
+        (status = 403, description = "`token_wrong_realm` or `token_wrong_node`: the token is bound to others; `role_forbidden`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`busy`: other batches of this token took too long; send it again later", body = Problem, content_type = "application/problem+json"),
     ))]
 pub(super) async fn report(
@@ -126,7 +132,8 @@ pub(super) async fn report(
     body: Body,
 ) -> Result<Json<UsageAnswer>, Problem> {
     Query::parse(query.as_deref()).finish()?;
-    let _turn = app.service.usage_turn(&caller).await?;
+    let (realm, node) = (header_text(&headers, "x-keyward-realm")?, header_text(&headers, "x-keyward-node")?);
+    let _turn = app.service.usage_turn(&caller, realm.as_deref(), node.as_deref()).await?;
     let body = read_json(&headers, body, MAX_BODY_BYTES).await?;
     let known: HashSet<&str> = app.service.settings.catalogue.permissions().map(|p| p.id.as_str()).collect();
     let batch = Batch::read(body.bytes(), &known)?;

@@ -9,6 +9,7 @@ use crate::store::Store;
 use crate::store::keys::By;
 use crate::store::sqlite_file::{beside, create_private};
 use crate::store::tokens::Role;
+use crate::token_scope::TokenScope;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -56,7 +57,8 @@ pub(super) async fn make_tokens(
     for role in missing {
         let by = By { actor: "keyward", at: clock.now() };
         let name = format!("{role} (first start)");
-        let (_, secret) = create_token(store, &name, role, None, by).await.map_err(CommandError::failed)?;
+        let (_, secret) =
+            create_token(store, &name, (role, TokenScope::default()), None, by).await.map_err(CommandError::failed)?;
         tokens.push((role, secret.reveal().to_owned()));
     }
     place.keep(&tokens, page)?;

@@ -9,11 +9,14 @@ use crate::service::tokens::create_token;
 use crate::store::keys::By;
 use crate::store::tokens::{Role, TokenRecord};
 use crate::store::{self, Store};
+use crate::token_scope::{NodePattern, Realm, TokenScope};
 use anstyle::AnsiColor;
 use clap::Subcommand;
 use keyward_policy::duration;
 use keyward_policy::timestamp::Timestamp;
 use serde_json::json;
+use std::fmt::Display;
+use std::str::FromStr;
 
 /// Create, list and revoke tokens of the admin service (works on its database)
 #[derive(Debug, Subcommand)]
@@ -29,6 +32,12 @@ pub enum TokenCommand {
         /// admin: for people, who manage keys; edge: for proxies, which fetch them
         #[arg(long, value_parser = ["admin", "edge"])]
         role: String,
+        /// The only realm whose filters may use the token (edge tokens); without it, every realm
+        #[arg(long, value_name = "REALM")]
+        realm: Option<String>,
+        /// The nodes whose filters may use the token, such as 'gateway-*' (edge tokens); without it, all nodes
+        #[arg(long, value_name = "PATTERN")]
+        nodes: Option<String>,
         /// When the token expires, such as 90d; without it, never
         #[arg(long, value_name = "DURATION")]
         expires_in: Option<String>,
@@ -96,7 +105,7 @@ async fn act(store: &Store, command: TokenCommand) -> Result<(), CommandError> {
     let actor = operator();
     let by = By { actor: &actor, at: Clock::system().now() };
     match command {
-        TokenCommand::Create { name, name_option, role, expires_in, json } => {
+        TokenCommand::Create { name, name_option, role, realm, nodes, expires_in, json } => {
             let name = name.or(name_option).unwrap_or_default();
             let role: Role = role.parse().map_err(CommandError::invalid)?;
             let lifetime = match expires_in.as_deref() {
@@ -105,8 +114,9 @@ async fn act(store: &Store, command: TokenCommand) -> Result<(), CommandError> {
                     duration::parse(text).map_err(|error| CommandError::invalid(format!("--expires-in: {error}")))?,
                 ),
             };
+            let scope = TokenScope { realm: bound("--realm", realm)?, nodes: bound("--nodes", nodes)? };
             let (token, secret) =
-                create_token(store, &name, role, lifetime, by).await.map_err(|error| match error {
+                create_token(store, &name, (role, scope), lifetime, by).await.map_err(|error| match error {
                     crate::service::Error::Invalid(errors) => {
                         let told: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
                         CommandError::invalid(told.join("\n"))
@@ -132,7 +142,12 @@ async fn act(store: &Store, command: TokenCommand) -> Result<(), CommandError> {
                 ))
             })?;
             if format == Format::Human {
-                eprintln!("Copy it now: it is not shown again. Role {}, {}.", token.role, ends(&token));
+                eprintln!(
+                    "Copy it now: it is not shown again. Role {}, {}, {}.",
+                    token.role,
+                    bounds(&token.scope).map_or("for every filter".to_owned(), |bounds| format!("for {bounds}")),
+                    ends(&token)
+                );
             }
         }
         TokenCommand::List { json } => {
@@ -144,6 +159,7 @@ async fn act(store: &Store, command: TokenCommand) -> Result<(), CommandError> {
                         let cells = vec![
                             token.name.clone(),
                             token.role.to_string(),
+                            bounds(&token.scope).unwrap_or_default(),
                             token.id.clone(),
                             token.created_at.to_string(),
                             token.expires_at.map_or("never".to_owned(), |at| at.to_string()),
@@ -151,7 +167,7 @@ async fn act(store: &Store, command: TokenCommand) -> Result<(), CommandError> {
                         (cells, token.expires_at.is_some_and(|at| at <= by.at).then_some(AnsiColor::Red))
                     };
                     output::table(
-                        &["name", "role", "id", "created (UTC)", "expires (UTC)"],
+                        &["name", "role", "bound to", "id", "created (UTC)", "expires (UTC)"],
                         tokens.iter().map(row).collect(),
                     )?;
                 }
@@ -177,9 +193,25 @@ fn view(token: &TokenRecord) -> serde_json::Value {
         "id": token.id,
         "name": token.name,
         "role": token.role.as_str(),
+        "realm": token.scope.realm.as_ref().map(Realm::as_str),
+        "nodes": token.scope.nodes.as_ref().map(NodePattern::as_str),
         "created_at": token.created_at.to_string(),
         "expires_at": token.expires_at.map(|at: Timestamp| at.to_string()),
     })
+}
+
+/// Reads an option that binds a token.
+fn bound<T: FromStr<Err: Display>>(option: &str, text: Option<String>) -> Result<Option<T>, CommandError> {
+    let parse = |text: String| text.parse().map_err(|error| CommandError::invalid(format!("{option}: {error}")));
+    text.map(parse).transpose()
+}
+
+/// Returns what a token is bound to, in words. `None` means that it is bound to nothing.
+fn bounds(scope: &TokenScope) -> Option<String> {
+    let realm = scope.realm.as_ref().map(|realm| format!("realm {realm}"));
+    let nodes = scope.nodes.as_ref().map(|nodes| format!("nodes {nodes}"));
+    let bounds: Vec<String> = realm.into_iter().chain(nodes).collect();
+    (!bounds.is_empty()).then(|| bounds.join(", "))
 }
 
 fn ends(token: &TokenRecord) -> String {

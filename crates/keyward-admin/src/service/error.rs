@@ -1,6 +1,7 @@
 //! The errors of use cases.
 
 use crate::store;
+use crate::token_scope::OutOfScope;
 
 /// A mistake in one field of a request.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
@@ -44,6 +45,9 @@ pub enum Error {
         /// The realm of this service.
         ours: String,
     },
+    /// The filter is not one of those that its token is bound to.
+    #[error(transparent)]
+    OutOfScope(#[from] OutOfScope),
     /// The filter would need a tombstone that has been removed.
     #[error("changes up to revision {0} are no longer kept: start over at since=0")]
     Compacted(u64),

@@ -56,9 +56,10 @@ impl Service {
     /// while the store cannot be reached.
     ///
     /// # Errors
-    /// [`Error::WrongRealm`], [`Error::Ahead`], [`Error::Compacted`], [`Error::TooManyWaiters`], [`Error::TokenEnded`],
+    /// [`Error::OutOfScope`], [`Error::WrongRealm`], [`Error::Ahead`], [`Error::Compacted`], [`Error::TooManyWaiters`], [`Error::TokenEnded`],
     /// [`Error::Unavailable`].
     pub async fn poll(&self, principal: &Arc<Principal>, poll: Poll) -> Result<(EncodedPage, i64)> {
+        principal.scope.check(poll.headers.realm.as_deref(), poll.headers.node.as_deref())?;
         if let (Some(ours), Some(theirs)) = (&self.settings.realm, &poll.headers.realm)
             && ours != theirs
         {

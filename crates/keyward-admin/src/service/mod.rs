@@ -17,15 +17,13 @@ use crate::address::{ApiUrl, PublicUrl};
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::random;
-use crate::secret::Secret;
 use crate::store::Store;
 use crate::store::audit::{AuditEntry, AuditFilter};
-use crate::store::tokens::Role;
 use feed::Feed;
 use proxies::Proxies;
 use std::sync::Arc;
 use std::time::Duration;
-use tokens::Tokens;
+use tokens::{EnvironmentToken, Tokens};
 
 /// The settings of the service.
 #[derive(Debug, Clone)]
@@ -36,8 +34,8 @@ pub struct Settings {
     pub key_prefix: String,
     /// The permissions that a key can be granted.
     pub catalogue: Catalogue,
-    /// The tokens from the environment: name, role, plaintext.
-    pub tokens: Vec<(String, Role, Secret)>,
+    /// The tokens from the environment.
+    pub tokens: Vec<EnvironmentToken>,
     /// How long expired keys are kept.
     pub purge_after: Duration,
     /// How long tombstones are kept.

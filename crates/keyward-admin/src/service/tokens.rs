@@ -8,6 +8,7 @@ use crate::secret::Secret;
 use crate::store::keys::By;
 use crate::store::tokens::{Role, TokenRecord};
 use crate::store::{Head, Store};
+use crate::token_scope::TokenScope;
 use keyward_policy::digest::Digest;
 use keyward_policy::timestamp::Timestamp;
 use parking_lot::RwLock;
@@ -19,6 +20,19 @@ use tokio::sync::Semaphore;
 /// The end of the names of tokens from the environment.
 pub const ENVIRONMENT: &str = "(environment)";
 
+/// A token that is set from outside.
+#[derive(Debug, Clone)]
+pub struct EnvironmentToken {
+    /// The name of the token.
+    pub name: String,
+    /// What its holder may do.
+    pub role: Role,
+    /// The filters that it is bound to.
+    pub scope: TokenScope,
+    /// The plaintext.
+    pub secret: Secret,
+}
+
 /// A caller that has shown a valid token.
 #[derive(Debug)]
 pub struct Principal {
@@ -26,6 +40,8 @@ pub struct Principal {
     pub name: String,
     /// What the caller may do.
     pub role: Role,
+    /// The filters that the token is bound to.
+    pub scope: TokenScope,
     /// From when on the token is refused. `None` means that it does not expire.
     pub expires_at: Option<Timestamp>,
     /// The number of polls that wait with this token.
@@ -54,11 +70,11 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Begins with the tokens from the environment alone: name, role, secret.
-    pub fn new(store: Store, clock: Clock, environment: Vec<(String, Role, Secret)>) -> Self {
+    /// Begins with the tokens from the environment alone.
+    pub fn new(store: Store, clock: Clock, environment: Vec<EnvironmentToken>) -> Self {
         let environment = environment
             .into_iter()
-            .map(|(name, role, secret)| Arc::new(principal(name, role, None, secret.digest())))
+            .map(|token| Arc::new(principal((token.name, token.role, token.scope), None, token.secret.digest())))
             .collect();
         let version = parking_lot::Mutex::new(u64::MAX);
         Self { store, clock, environment, by_digest: RwLock::default(), version }
@@ -77,9 +93,9 @@ impl Tokens {
         let mut fresh: HashMap<Digest, Arc<Principal>> = HashMap::new();
         for token in stored {
             // A token that stays keeps its count of waiting polls.
-            let principal = by_digest
-                .remove(&token.digest)
-                .unwrap_or_else(|| Arc::new(principal(token.name, token.role, token.expires_at, token.digest)));
+            let principal = by_digest.remove(&token.digest).unwrap_or_else(|| {
+                Arc::new(principal((token.name, token.role, token.scope), token.expires_at, token.digest))
+            });
             fresh.insert(principal.digest, principal);
         }
         for principal in &self.environment {
@@ -118,20 +134,24 @@ impl Tokens {
     }
 }
 
-fn principal(name: String, role: Role, expires_at: Option<Timestamp>, digest: Digest) -> Principal {
+fn principal(
+    (name, role, scope): (String, Role, TokenScope),
+    expires_at: Option<Timestamp>,
+    digest: Digest,
+) -> Principal {
     let usage = Arc::new(Semaphore::new(1));
     let fingerprint = fingerprint(&digest);
-    Principal { name, role, expires_at, waiters: AtomicUsize::new(0), fingerprint, usage, digest }
+    Principal { name, role, scope, expires_at, waiters: AtomicUsize::new(0), fingerprint, usage, digest }
 }
 
 /// Creates a token. Its plaintext is returned once and kept nowhere.
 ///
 /// # Errors
-/// For an invalid or taken name; when the store cannot be written.
+/// For an invalid or taken name, and for a scope of another role than `edge`; when the store cannot be written.
 pub async fn create_token(
     store: &Store,
     name: &str,
-    role: Role,
+    (role, scope): (Role, TokenScope),
     lifetime: Option<std::time::Duration>,
     by: By<'_>,
 ) -> Result<(TokenRecord, Secret)> {
@@ -143,6 +163,9 @@ pub async fn create_token(
             "name",
             format!("must not end in `{ENVIRONMENT}`, as those from the environment do"),
         ));
+    }
+    if role != Role::Edge && !scope.is_everything() {
+        errors.push(FieldError::new("role", "must be `edge` for a token that is bound to a realm or to nodes"));
     }
     let lifetime_ms = lifetime.map(|lifetime| i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX));
     if lifetime_ms.is_some_and(|ms| !(1_000..=100 * 366 * 86_400_000).contains(&ms)) {
@@ -160,6 +183,7 @@ pub async fn create_token(
         id: format!("tok_{}", random::base32_16()),
         name,
         role,
+        scope,
         digest: secret.digest(),
         created_at: by.at,
         expires_at: lifetime_ms.map(|ms| Timestamp::from_unix_ms(by.at.unix_ms() + ms)),

@@ -41,8 +41,14 @@ impl Service {
     /// memory, so it must not be read before.
     ///
     /// # Errors
-    /// [`Error::Busy`] where that takes too long.
-    pub async fn usage_turn(&self, principal: &Principal) -> Result<UsageTurn> {
+    /// [`Error::OutOfScope`]; [`Error::Busy`] where that takes too long.
+    pub async fn usage_turn(
+        &self,
+        principal: &Principal,
+        realm: Option<&str>,
+        node: Option<&str>,
+    ) -> Result<UsageTurn> {
+        principal.scope.check(realm, node)?;
         match tokio::time::timeout(MAX_WAIT, Arc::clone(&principal.usage).acquire_owned()).await {
             Ok(Ok(turn)) => Ok(UsageTurn(turn)),
             _ => Err(Error::Busy),

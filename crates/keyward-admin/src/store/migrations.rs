@@ -11,12 +11,14 @@ const SQLITE: &[(i64, &str, &str)] = &[
     (2, "writes", include_str!("../../migrations/sqlite/0002_writes.sql")),
     (3, "lists", include_str!("../../migrations/sqlite/0003_lists.sql")),
     (4, "timeline", include_str!("../../migrations/sqlite/0004_timeline.sql")),
+    (5, "token_scope", include_str!("../../migrations/sqlite/0005_token_scope.sql")),
 ];
 const POSTGRES: &[(i64, &str, &str)] = &[
     (1, "store", include_str!("../../migrations/postgres/0001_store.sql")),
     (2, "writes", include_str!("../../migrations/postgres/0002_writes.sql")),
     (3, "lists", include_str!("../../migrations/postgres/0003_lists.sql")),
     (4, "timeline", include_str!("../../migrations/postgres/0004_timeline.sql")),
+    (5, "token_scope", include_str!("../../migrations/postgres/0005_token_scope.sql")),
 ];
 
 /// Brings the schema of the database to this version's. Replicas that start together wait for each other.

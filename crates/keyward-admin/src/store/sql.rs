@@ -77,6 +77,8 @@ pub enum Arg<'a> {
     OptInt(Option<i64>),
     /// Text.
     Text(&'a str),
+    /// Text or NULL.
+    OptText(Option<&'a str>),
     /// Bytes.
     Bytes(&'a [u8]),
 }
@@ -143,6 +145,7 @@ fn sqlite_arguments(args: &[Arg<'_>]) -> sqlx::Result<SqliteArguments> {
             Arg::Int(value) => out.add(value),
             Arg::OptInt(value) => out.add(value),
             Arg::Text(value) => out.add(value.to_owned()),
+            Arg::OptText(value) => out.add(value.map(str::to_owned)),
             Arg::Bytes(value) => out.add(value.to_vec()),
         }
         .map_err(sqlx::Error::Encode)?;
@@ -157,6 +160,7 @@ fn postgres_arguments(args: &[Arg<'_>]) -> sqlx::Result<PgArguments> {
             Arg::Int(value) => out.add(value),
             Arg::OptInt(value) => out.add(value),
             Arg::Text(value) => out.add(value),
+            Arg::OptText(value) => out.add(value),
             Arg::Bytes(value) => out.add(value),
         }
         .map_err(sqlx::Error::Encode)?;

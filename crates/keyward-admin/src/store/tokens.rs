@@ -5,6 +5,7 @@ use super::error::{Error, Result};
 use super::head::Head;
 use super::keys::By;
 use super::sql::{Arg, Row};
+use crate::token_scope::{NodePattern, Realm, TokenScope};
 use keyward_policy::digest::Digest;
 use keyward_policy::timestamp::Timestamp;
 use serde_json::json;
@@ -58,6 +59,8 @@ pub struct TokenRecord {
     pub name: String,
     /// What it may do.
     pub role: Role,
+    /// The filters that it is bound to.
+    pub scope: TokenScope,
     /// The SHA-256 digest of the plaintext.
     pub digest: Digest,
     /// When the token was created.
@@ -68,10 +71,15 @@ pub struct TokenRecord {
 
 fn read_token(row: &Row) -> Result<TokenRecord> {
     let corrupt = |what: &str| Error::Corrupt(format!("a token's {what}"));
+    let scope = TokenScope {
+        realm: row.opt_text("realm")?.map(|realm| realm.parse().map_err(|_| corrupt("realm"))).transpose()?,
+        nodes: row.opt_text("nodes")?.map(|nodes| nodes.parse().map_err(|_| corrupt("nodes"))).transpose()?,
+    };
     Ok(TokenRecord {
         id: row.text(0)?,
         name: row.text(1)?,
         role: row.text(2)?.parse().map_err(|_| corrupt("role"))?,
+        scope,
         digest: Digest::from_bytes(row.bytes(3)?.try_into().map_err(|_| corrupt("digest"))?),
         created_at: Timestamp::from_unix_ms(row.int(4)?),
         expires_at: row.opt_int(5)?.map(Timestamp::from_unix_ms),
@@ -84,8 +92,8 @@ impl Store {
     /// # Errors
     /// Returns an error when the database cannot be read.
     pub async fn tokens(&self) -> Result<Vec<TokenRecord>> {
-        let sql = "SELECT id, name, role, sha256, created_at, expires_at FROM tokens WHERE revoked_at IS NULL \
-                   ORDER BY created_at, id";
+        let sql = "SELECT id, name, role, sha256, created_at, expires_at, realm, nodes FROM tokens \
+                   WHERE revoked_at IS NULL ORDER BY created_at, id";
         self.pool.rows(sql, &[]).await?.iter().map(read_token).collect()
     }
 
@@ -117,6 +125,8 @@ impl Store {
         if change.tx.row(taken, &[Arg::Text(&token.name)]).await?.is_some() {
             return Err(Error::NameTaken);
         }
+        let realm = token.scope.realm.as_ref().map(Realm::as_str);
+        let nodes = token.scope.nodes.as_ref().map(NodePattern::as_str);
         let args = [
             Arg::Text(&token.id),
             Arg::Text(&token.name),
@@ -124,11 +134,20 @@ impl Store {
             Arg::Bytes(token.digest.as_bytes()),
             Arg::Int(token.created_at.unix_ms()),
             Arg::OptInt(token.expires_at.map(Timestamp::unix_ms)),
+            Arg::OptText(realm),
+            Arg::OptText(nodes),
         ];
-        let sql = "INSERT INTO tokens (id, name, role, sha256, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)";
+        let sql = "INSERT INTO tokens (id, name, role, sha256, created_at, expires_at, realm, nodes) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
         change.tx.execute(sql, &args).await?;
         change.head.version += 1;
-        let detail = json!({ "role": token.role.as_str(), "expires_at": token.expires_at.map(|at| at.to_string()) });
+        let mut detail =
+            json!({ "role": token.role.as_str(), "expires_at": token.expires_at.map(|at| at.to_string()) });
+        for (name, bound) in [("realm", realm), ("nodes", nodes)] {
+            if let Some(bound) = bound {
+                detail[name] = json!(bound);
+            }
+        }
         change.audit(by.at.unix_ms(), by.actor, "token.create", &token.id, &token.name, None, &detail).await?;
         change.commit().await
     }
@@ -139,7 +158,7 @@ impl Store {
     /// [`Error::NotFound`]; or when the database cannot be written.
     pub async fn revoke_token(&self, id_or_name: &str, by: By<'_>) -> Result<TokenRecord> {
         let mut change = self.change().await?;
-        let sql = "SELECT id, name, role, sha256, created_at, expires_at FROM tokens \
+        let sql = "SELECT id, name, role, sha256, created_at, expires_at, realm, nodes FROM tokens \
                    WHERE revoked_at IS NULL AND (id = $1 OR name = $1) ORDER BY id = $1 DESC LIMIT 1";
         let row = change.tx.row(sql, &[Arg::Text(id_or_name)]).await?;
         let token = read_token(&row.ok_or(Error::NotFound)?)?;

@@ -106,14 +106,21 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::secret::Secret;
-    use crate::service::tokens::Tokens;
+    use crate::service::tokens::{EnvironmentToken, Tokens};
     use crate::store::Store;
     use crate::store::tokens::Role;
+    use crate::token_scope::TokenScope;
 
     async fn principal() -> Arc<Principal> {
         let store = Store::open("sqlite::memory:").await.unwrap();
         let token = Secret::new("t".repeat(40));
-        let tokens = Tokens::new(store.clone(), Clock::system(), vec![("test".into(), Role::Admin, token.clone())]);
+        let given = EnvironmentToken {
+            name: "test".into(),
+            role: Role::Admin,
+            scope: TokenScope::default(),
+            secret: token.clone(),
+        };
+        let tokens = Tokens::new(store.clone(), Clock::system(), vec![given]);
         tokens.refresh(&store.head().await.unwrap()).await.unwrap();
         tokens.authenticate(token.reveal()).unwrap()
     }

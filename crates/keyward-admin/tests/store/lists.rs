@@ -8,7 +8,6 @@ use keyward_admin::store::list::{Cursor, Filter, Order, Sort};
 use keyward_admin::store::usage::KeyUsage;
 use keyward_admin::store::{Status, Store};
 use keyward_policy::timestamp::Timestamp;
-use sqlx::Connection as _;
 use std::sync::Arc;
 
 const DAY_MS: i64 = 86_400_000;
@@ -203,18 +202,6 @@ pub(crate) async fn an_older_database_gets_the_indexes(place: Arc<Place>) {
         "DELETE FROM key_prefixes WHERE prefix LIKE '=%'",
         "DELETE FROM _sqlx_migrations WHERE version = 3",
     ];
-    if place.url.starts_with("sqlite") {
-        let mut database = sqlx::SqliteConnection::connect(&place.url).await.unwrap();
-        for sql in undo {
-            sqlx::query(sql).execute(&mut database).await.unwrap();
-        }
-        database.close().await.unwrap();
-    } else {
-        let mut database = sqlx::PgConnection::connect(&place.url).await.unwrap();
-        for sql in undo {
-            sqlx::query(sql).execute(&mut database).await.unwrap();
-        }
-        database.close().await.unwrap();
-    }
+    place.execute(&undo).await;
     compare(&place.open().await, &keys).await;
 }
