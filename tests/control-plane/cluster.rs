@@ -131,7 +131,7 @@ impl Cluster {
     /// Applies resources.
     ///
     /// # Errors
-    /// What the API server has against them.
+    /// Returns what the API server has against them.
     pub fn try_apply(&self, yaml: &str) -> Result<(), String> {
         let file = self.folder.join("resources.yaml");
         fs::write(&file, yaml).unwrap();
@@ -143,7 +143,7 @@ impl Cluster {
     /// Asks whether a shipped file would be taken as it is.
     ///
     /// # Panics
-    /// When it would not.
+    /// Panics when it would not.
     pub fn validate(&self, file: &str) {
         let mut command = self.kubectl(&["apply", "--server-side", "--dry-run=server"]);
         command.args(["--validate=strict", "--force-conflicts", "--filename"]);

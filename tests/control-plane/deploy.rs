@@ -18,7 +18,7 @@ impl File {
     /// The file of that name in `deploy/`.
     ///
     /// # Panics
-    /// When it is not there.
+    /// Panics when it is not there.
     pub fn read(name: &str) -> Self {
         let path = workspace::root().join("deploy").join(name);
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -28,7 +28,7 @@ impl File {
     /// Puts `new` in the place of `old`.
     ///
     /// # Panics
-    /// When the file does not hold `old`: it was changed, and the test has to follow.
+    /// Panics when the file does not hold `old`: it was changed, and the test has to follow.
     #[must_use]
     pub fn with(mut self, old: &str, new: &str) -> Self {
         assert!(self.text.contains(old), "{} does not hold `{old}`", self.name);

@@ -36,7 +36,7 @@ impl Process {
     /// Waits until `ready` gives something.
     ///
     /// # Panics
-    /// When the program ends before.
+    /// Panics when the program ends before.
     pub fn wait_for<T>(&mut self, what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
         wait::until(what, PATIENCE, || {
             if let Some(status) = self.child.try_wait().unwrap() {

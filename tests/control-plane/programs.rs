@@ -19,7 +19,7 @@ impl Module {
     /// The module that a variable of the environment names.
     ///
     /// # Panics
-    /// When it is not set.
+    /// Panics when it is not set.
     pub fn from_environment(variable: &str) -> Self {
         let name = std::env::var(variable);
         Self::named(&name.unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask control-planes`")))
@@ -33,7 +33,7 @@ impl Module {
     /// A program that was built from it.
     ///
     /// # Panics
-    /// When it was not.
+    /// Panics when it was not.
     pub fn program(&self, name: &str) -> PathBuf {
         let file = workspace::root().join("target/control-planes").join(&self.name).join(name);
         assert!(file.is_file(), "no {}: run `cargo xtask control-planes`", file.display());
@@ -43,7 +43,7 @@ impl Module {
     /// The folder that holds the sources of a Go module it depends on: CRDs and templates are taken from there.
     ///
     /// # Panics
-    /// When Go does not know it.
+    /// Panics when Go does not know it.
     pub fn sources(&self, of: &str) -> PathBuf {
         let folder = workspace::root().join("tests/control-plane/modules").join(&self.name);
         let output = Command::new("go").args(["list", "-m", "-f", "{{.Dir}}", of]).current_dir(&folder).output();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 /// belongs to this run, such as ports, and what is recorded in its place.
 ///
 /// # Panics
-/// When the fixture that is there says something else, and the environment is one that checks (`CI`).
+/// Panics when the fixture that is there says something else, and the environment is one that checks (`CI`).
 pub fn keep(module: &Module, case: &str, dump: &Value, files: &[&str], replaced: &[(String, String)]) {
     let files: Vec<String> = files.iter().map(|file| format!("deploy/{file}")).collect();
     write(module, case, &fixture::from_dump(dump, &files, replaced));

@@ -32,7 +32,7 @@ impl Report {
     /// Ends the report.
     ///
     /// # Panics
-    /// When a check failed.
+    /// Panics when a check failed.
     pub fn finish(self) {
         println!("  {}: {} checks passed, {} failed", self.of, self.passed, self.failed.len());
         assert!(self.failed.is_empty(), "{}: {:#?}", self.of, self.failed);

@@ -1,6 +1,7 @@
 //! The filter in a real Envoy, in front of an upstream that records what reaches it.
 
 mod control_planes;
+mod dashboard;
 mod deploy;
 mod failures;
 mod grpc;

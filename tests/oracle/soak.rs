@@ -28,6 +28,11 @@ const THREADS: u64 = 2;
 const KEYS: usize = 8;
 /// A listener of its own for each way in which configurations are pushed.
 const LISTENERS: [&str; 2] = ["by_lds", "by_ecds"];
+/// How long Envoy keeps a listener that was replaced. A VM that has trapped is freed when the last listener that used it is:
+/// with Envoy's default of 600 s, all of them stay for as long as this takes.
+const DRAIN_SECONDS: u64 = 10;
+/// Time between two lines of the report.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
 /// Growth of the resident memory that is no leak: heaps of two workers that fill up, and a service's caches.
 const MAX_GROWTH_BYTES: u64 = 96 << 20;
 
@@ -132,7 +137,7 @@ impl Soak {
         let mut bootstrap = envoy_config::bootstrap_with_lds(&files[0], &[lds, discovering]);
         let admin = envoy_config::cluster("keyward_admin", service.address());
         bootstrap["static_resources"]["clusters"].as_array_mut().expect("clusters").push(admin);
-        let envoy = Envoy::start(&bootstrap);
+        let envoy = Envoy::start_with(&bootstrap, &["--drain-time-s", &DRAIN_SECONDS.to_string()]);
         let addresses = LISTENERS.map(|name| wait::until("the listener", PATIENCE, || envoy.find_listener(name)));
         let worlds = Worlds::default();
         for (number, setting) in settings.into_iter().enumerate() {
@@ -156,6 +161,7 @@ impl Soak {
         let begin = Instant::now();
         let warm = begin + (end - begin) / 5;
         let mut first = None;
+        let mut reported = begin;
         while Instant::now() < end && clients.iter().all(|client| !client.is_finished()) {
             let what = match rng.u8(..16) {
                 0 => self.kill_the_service(),
@@ -171,6 +177,17 @@ impl Soak {
             *self.done.entry(what).or_default() += 1;
             // The upstream writes everything down.
             self.upstream.take();
+            if reported.elapsed() > REPORT_EVERY {
+                reported = Instant::now();
+                let (envoy, service) = self.memory();
+                println!(
+                    "{} s: Envoy {} MiB with {} VMs, service {} MiB",
+                    begin.elapsed().as_secs(),
+                    envoy >> 20,
+                    self.envoy.stat("wasm.envoy.wasm.runtime.v8.active"),
+                    service >> 20
+                );
+            }
             if first.is_none() && Instant::now() > warm {
                 first = Some(self.memory());
             }

@@ -78,6 +78,17 @@ fn build_module(features: &[&str], name: &str) -> Result<PathBuf> {
     Ok(file)
 }
 
+/// Builds the command and the tests, as they are for development: `target/debug/keyward` and what the tests run.
+///
+/// They are built together: built alone, a third of the command's dependencies would have other features than the tests give
+/// them, and would be compiled twice.
+///
+/// # Errors
+/// Returns an error when something does not compile.
+pub fn command_and_tests() -> Result<()> {
+    sh::run(sh::cargo().args(["build", "--workspace", "--bins", "--tests", "--examples"]))
+}
+
 /// Builds the filter that does nothing, which the benchmarks compare with: `target/dist/bench/empty-filter.wasm` with
 /// all that the SDK exports, and `empty-filter-trimmed.wasm` with as few exports as the shipped module.
 pub fn empty_filters() -> Result<()> {

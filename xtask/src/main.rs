@@ -8,6 +8,7 @@ mod demo;
 mod deny;
 mod dist;
 mod envoy;
+mod fuzz;
 mod helm;
 mod module;
 mod nextest;
@@ -54,6 +55,8 @@ enum Command {
     Sim(sim::Arguments),
     /// Send requests while keys, configuration and service change and fail, and compare each decision
     Soak(soak::Arguments),
+    /// Fuzz the policy core with libFuzzer and the address sanitizer
+    Fuzz(fuzz::Arguments),
     /// Compare decisions with a reference that was written from the documentation alone
     Oracle(oracle::Arguments),
 }
@@ -69,6 +72,7 @@ fn main() -> std::process::ExitCode {
         Command::Helm(arguments) => helm::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Oracle(arguments) => oracle::run(&arguments),
     };
     match result {

@@ -27,7 +27,7 @@ const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// Writes the layout and returns the digest of the image's manifest, as 64 hexadecimal digits.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// Returns an error when a file cannot be written.
 pub fn write_layout(folder: &Path, module: &[u8], version: &str) -> Result<String> {
     if folder.exists() {
         // Blobs of an earlier module must not be shipped.
@@ -71,7 +71,7 @@ pub fn write_layout(folder: &Path, module: &[u8], version: &str) -> Result<Strin
 /// Returns the files of a layout, relative to its folder.
 ///
 /// # Errors
-/// When the folder cannot be read.
+/// Returns an error when the folder cannot be read.
 pub fn files(folder: &Path) -> Result<Vec<String>> {
     let mut names = vec![LAYOUT.to_owned(), INDEX.to_owned()];
     let blobs = folder.join(BLOBS);

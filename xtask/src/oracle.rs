@@ -17,16 +17,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let envoy = envoy::find_or_install()?;
     let module = build::shipped_module()?;
     let mut command = sh::cargo();
-    command.args([
-        "test",
-        "--package",
-        "keyward-filter",
-        "--test",
-        "oracle",
-        "--",
-        "--nocapture",
-        "the_filter_decides",
-    ]);
+    // Of the whole workspace, so that dependencies have the features that they were built with for all tests.
+    command.args(["test", "--workspace", "--test", "oracle", "--", "--nocapture", "the_filter_decides"]);
     command.env("ENVOY_BIN", envoy).env("KEYWARD_WASM", module);
     command.env("KEYWARD_REQUESTS", arguments.requests.to_string());
     if let Some(seed) = arguments.seed {

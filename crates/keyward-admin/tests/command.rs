@@ -303,7 +303,11 @@ fn a_key_is_shown_changed_disabled_and_enabled_by_its_name() {
     let id = made["id"].as_str().unwrap().to_owned();
     refused(&cli.run(&["key", "create", "--permissions", "records:read", "files:read"]), 3, "NAME is missing");
     refused(&cli.run(&["key", "create", "--permissions", "records:read"]), 3, "NAME is missing");
-    assert_eq!(json(&cli.run(&["key", "show", "CI Bot"]))["id"], id.as_str());
+    let shown = json(&cli.run(&["key", "show", "CI Bot"]));
+    assert_eq!((&shown["id"], &shown["usage"]["by_day"]["allowed"]), (&serde_json::json!(id), &0.into()));
+    assert_eq!(json(&cli.run(&["usage", "CI Bot", "--days", "7"]))["days"].as_array().unwrap().len(), 7);
+    assert_eq!(json(&cli.run(&["usage"]))["days"].as_array().unwrap().len(), 30);
+    refused(&cli.run(&["usage", "--days", "91"]), 3, "91 is not in 1..=90");
     let edited =
         ["key", "edit", "CI Bot", "--name", "CI Robot", "--permission", "files:read,files:write", "--wait", "0s"];
     let edited = json(&cli.run(&edited));

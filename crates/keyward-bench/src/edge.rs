@@ -63,7 +63,7 @@ impl Edge {
     /// than are kept.
     ///
     /// # Errors
-    /// When the connections cannot be opened.
+    /// Returns an error when the connections cannot be opened.
     pub fn connections(&self, count: usize) -> Result<Vec<Connection>> {
         let mut kept: Vec<Connection> = Vec::new();
         let mut before = self.accepted()?;

@@ -37,7 +37,7 @@ fn in_venv() -> Option<PathBuf> {
 /// Returns the version of the binary, without the patch release.
 ///
 /// # Panics
-/// When it does not say.
+/// Panics when it does not say.
 pub fn version() -> (u32, u32) {
     static VERSION: OnceLock<Option<(u32, u32)>> = OnceLock::new();
     let read = || {
@@ -74,14 +74,26 @@ impl Envoy {
         Self::try_start(config, 2).unwrap_or_else(|refused| panic!("Envoy did not start:\n{}", refused.log))
     }
 
+    /// Starts Envoy with two workers and further arguments, for instance `--drain-time-s`, and waits until it is live.
+    ///
+    /// # Panics
+    /// Panics when it does not come up, with its log.
+    pub fn start_with(config: &Value, arguments: &[&str]) -> Self {
+        Self::run(config, 2, arguments).unwrap_or_else(|refused| panic!("Envoy did not start:\n{}", refused.log))
+    }
+
     /// Starts Envoy with `workers` workers and waits until it is live.
     ///
     /// # Errors
-    /// [`Refused`] where it ended instead, as it does on a configuration that it does not take.
+    /// Returns [`Refused`] where it ended instead, as it does on a configuration that it does not take.
     ///
     /// # Panics
     /// Panics when it neither comes up nor ends.
     pub fn try_start(config: &Value, workers: usize) -> Result<Self, Refused> {
+        Self::run(config, workers, &[])
+    }
+
+    fn run(config: &Value, workers: usize, arguments: &[&str]) -> Result<Self, Refused> {
         let folder = workspace::scratch("envoy");
         let file = folder.path().join("envoy.json");
         write(&file, config.to_string().as_bytes());
@@ -98,6 +110,7 @@ impl Envoy {
             .args(["--disable-hot-restart", "--log-level", "warning", "--component-log-level", "wasm:info"])
             .arg("--admin-address-path")
             .arg(folder.path().join("admin"))
+            .args(arguments)
             .current_dir(workspace::root())
             .stdin(Stdio::null())
             .stdout(create("stdout"))

@@ -29,7 +29,7 @@ fn read(name: &str) -> Value {
 /// Reads YAML, or JSON, which is YAML too.
 ///
 /// # Errors
-/// Where it is not well-formed, says where.
+/// Returns an error if it is not well-formed, and says where.
 pub fn parse_yaml(text: &str) -> Result<Value, String> {
     serde_saphyr::from_str(text).map_err(|error| error.to_string())
 }

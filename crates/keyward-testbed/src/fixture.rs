@@ -20,7 +20,7 @@ const MODULE: &str = "keyward.wasm";
 /// The SHA-256 of each of these files of the repository.
 ///
 /// # Panics
-/// When a file cannot be read.
+/// Panics when a file cannot be read.
 pub fn digests(files: &[String]) -> BTreeMap<String, String> {
     let digest = |file: &String| {
         let bytes = std::fs::read(workspace::root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
@@ -42,7 +42,7 @@ pub fn all() -> Vec<PathBuf> {
 /// Reads a fixture or a list of inputs.
 ///
 /// # Panics
-/// When it cannot be read.
+/// Panics when it cannot be read.
 pub fn read(file: &Path) -> Value {
     let text = std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
@@ -52,7 +52,7 @@ pub fn read(file: &Path) -> Value {
 /// recorded in their place.
 ///
 /// # Panics
-/// When the dump is not one of Envoy's.
+/// Panics when the dump is not one of Envoy's.
 pub fn from_dump(dump: &Value, files: &[String], replaced: &[(String, String)]) -> Value {
     let text = replaced.iter().fold(dump.to_string(), |text, (from, to)| text.replace(from, to));
     let dump: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("not a dump: {error}"));
@@ -109,7 +109,7 @@ fn role(cluster: &str) -> Option<Role> {
 /// each application. The variables of the VM get the edge token.
 ///
 /// # Panics
-/// When the fixture is not complete.
+/// Panics when the fixture is not complete.
 pub fn replayed(fixture: &Value, token: &str, address: impl Fn(Role) -> SocketAddr) -> Value {
     let list = |name: &str| fixture.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
     let find = |items: &[Value], name: &str| {

@@ -57,7 +57,7 @@ impl Client {
     /// Connects.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// Returns the errors of the socket.
     pub fn connect(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -68,7 +68,7 @@ impl Client {
     /// Sends bytes as they are.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// Returns the errors of the socket.
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.stream.write_all(bytes)
     }
@@ -76,7 +76,7 @@ impl Client {
     /// Changes how long a read may take.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// Returns the errors of the socket.
     pub fn set_patience(&mut self, patience: Duration) -> Result<()> {
         self.stream.set_read_timeout(Some(patience))
     }
@@ -85,7 +85,7 @@ impl Client {
     /// Interim answers (1xx) other than 101 are passed over.
     ///
     /// # Errors
-    /// [`ErrorKind::UnexpectedEof`] where the peer closed instead, [`ErrorKind::InvalidData`] for what is no answer.
+    /// Returns [`ErrorKind::UnexpectedEof`] where the peer closed instead, [`ErrorKind::InvalidData`] for what is no answer.
     pub fn receive(&mut self, method: &str) -> Result<Response> {
         loop {
             let response = self.receive_one(method)?;
@@ -164,7 +164,7 @@ impl Client {
     /// Reads whatever comes next, up to one buffer: for streams. Empty at the end.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// Returns the errors of the socket.
     pub fn receive_some(&mut self) -> Result<Vec<u8>> {
         if self.pending.is_empty() {
             let mut buffer = vec![0; 16_384];
@@ -198,7 +198,7 @@ pub fn encode(method: &[u8], target: &[u8], headers: &[(Vec<u8>, Vec<u8>)], body
 /// One request on a connection of its own.
 ///
 /// # Errors
-/// Those of [`Client`].
+/// Returns the errors of [`Client`].
 pub fn exchange(address: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)]) -> Result<Response> {
     let headers: Vec<_> =
         headers.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect();
@@ -210,7 +210,7 @@ pub fn exchange(address: SocketAddr, method: &str, target: &str, headers: &[(&st
 /// GET on a connection of its own.
 ///
 /// # Errors
-/// Those of [`Client`].
+/// Returns the errors of [`Client`].
 pub fn get(address: SocketAddr, target: &str, headers: &[(&str, &str)]) -> Result<Response> {
     exchange(address, "GET", target, headers)
 }

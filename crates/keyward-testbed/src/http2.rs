@@ -66,7 +66,7 @@ impl Client {
     /// Connects and sends the preface.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// Returns the errors of the socket.
     pub fn connect(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
@@ -80,7 +80,7 @@ impl Client {
     /// Sends a request and waits for what becomes of it. `fields` hold the pseudo-headers too.
     ///
     /// # Errors
-    /// Those of the socket, and [`ErrorKind::InvalidData`] for a header block that cannot be read.
+    /// Returns the errors of the socket, and [`ErrorKind::InvalidData`] for a header block that cannot be read.
     pub fn request(&mut self, fields: &[(Vec<u8>, Vec<u8>)], body: &[u8]) -> Result<Answer> {
         let id = self.next_stream;
         self.next_stream += 2;
@@ -94,7 +94,7 @@ impl Client {
     /// Sends a request with trailers behind its body and waits for what becomes of it.
     ///
     /// # Errors
-    /// As [`Self::request`].
+    /// Returns the errors of [`Self::request`].
     pub fn request_with_trailers(
         &mut self,
         fields: &[(Vec<u8>, Vec<u8>)],

@@ -62,7 +62,7 @@ struct Metadata {
 /// An object as a `Struct`.
 ///
 /// # Panics
-/// When `value` is no object.
+/// Panics when `value` is no object.
 pub fn to_struct(value: &Value) -> Struct {
     let fields = value.as_object().unwrap_or_else(|| panic!("{value} is no object"));
     Struct { fields: fields.iter().map(|(name, value)| (name.clone(), to_value(value))).collect() }
@@ -83,7 +83,7 @@ fn to_value(value: &Value) -> StructValue {
 /// The metadata of a route whose namespace `keyward` has these fields, as Envoy serializes it for the filter.
 ///
 /// # Panics
-/// When `fields` is no object.
+/// Panics when `fields` is no object.
 pub fn encode_route_metadata(fields: &Value) -> Vec<u8> {
     Metadata { filter_metadata: [("keyward".to_owned(), to_struct(fields))].into() }.encode_to_vec()
 }

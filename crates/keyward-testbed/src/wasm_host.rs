@@ -47,7 +47,7 @@ impl WasmModule {
     /// Compiles a file.
     ///
     /// # Panics
-    /// When it cannot be read or is no module.
+    /// Panics when it cannot be read or is no module.
     pub fn load(file: &Path) -> Self {
         let bytes = std::fs::read(file).unwrap_or_else(|error| panic!("cannot read {}: {error}", file.display()));
         let engine = Engine::default();
@@ -58,10 +58,10 @@ impl WasmModule {
     /// Starts a VM and configures its root context, as Envoy does.
     ///
     /// # Errors
-    /// The state, with what was logged, where the module refused its configuration.
+    /// Returns the state, with what was logged, where the module refused its configuration.
     ///
     /// # Panics
-    /// When the module traps or asks for a host call that there is none of.
+    /// Panics when the module traps or asks for a host call that there is none of.
     pub fn start(&self, plugin_configuration: &[u8], state: State) -> Result<WasmVm, Box<State>> {
         let mut linker = Linker::new(&self.engine);
         imports::trap_all(&mut linker, &self.module).unwrap_or_else(|error| panic!("{error}"));
@@ -92,7 +92,7 @@ impl WasmVm {
     /// Puts a request's headers through the filter. The stream stays open: see [`Self::end_stream`].
     ///
     /// # Panics
-    /// When the module traps.
+    /// Panics when the module traps.
     pub fn request(&mut self, headers: Fields, end_of_stream: bool) -> Outcome {
         self.try_request(headers, end_of_stream).unwrap_or_else(|error| panic!("the module trapped: {error}"))
     }
@@ -100,7 +100,7 @@ impl WasmVm {
     /// The same for a test that expects a trap.
     ///
     /// # Errors
-    /// The trap. The VM is of no use afterwards.
+    /// Returns the trap. The VM is of no use afterwards.
     pub fn try_request(&mut self, headers: Fields, end_of_stream: bool) -> Result<Outcome, Error> {
         let stream = self.next_stream;
         self.next_stream += 1;
@@ -129,7 +129,7 @@ impl WasmVm {
     /// to it. True where the module lets it, and the headers with it, go on.
     ///
     /// # Panics
-    /// When the module traps.
+    /// Panics when the module traps.
     pub fn body_goes_on(&mut self, stream: u32) -> bool {
         self.store.data_mut().effective = stream;
         self.call_optional::<_, u32>("proxy_on_request_body", (stream, 1_u32, 1_u32)) == Some(0)
@@ -138,7 +138,7 @@ impl WasmVm {
     /// Ends a stream: done, log, delete, where the module wants them.
     ///
     /// # Panics
-    /// When the module traps.
+    /// Panics when the module traps.
     pub fn end_stream(&mut self, stream: u32) {
         self.store.data_mut().effective = stream;
         self.call_optional::<_, u32>("proxy_on_done", (stream,));
@@ -160,7 +160,7 @@ impl WasmVm {
     /// Lets the clock go on and calls the root context's tick.
     ///
     /// # Panics
-    /// When the module traps.
+    /// Panics when the module traps.
     pub fn tick(&mut self, later_ns: u64) {
         let state = self.store.data_mut();
         state.now_ns += later_ns;
@@ -172,7 +172,7 @@ impl WasmVm {
     /// Answers an HTTP call of the module. No headers: the call failed.
     ///
     /// # Panics
-    /// When the module traps.
+    /// Panics when the module traps.
     pub fn answer_call(&mut self, call: u32, headers: Fields, body: &[u8]) {
         let count = u32::try_from(headers.len()).unwrap_or(u32::MAX);
         let length = u32::try_from(body.len()).unwrap_or(u32::MAX);

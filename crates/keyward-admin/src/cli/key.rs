@@ -4,6 +4,7 @@ use super::client::{Client, encode};
 use super::error::{CommandError, end};
 use super::exit::Exit;
 use super::output::{self, Format};
+use super::usage;
 use crate::suggest::nearest;
 use anstyle::AnsiColor;
 use clap::Subcommand;
@@ -12,6 +13,9 @@ use std::fmt;
 use std::io::IsTerminal as _;
 use std::time::Instant;
 use ureq::http::Method;
+
+/// The days that `show` looks back on.
+const SHOWN_DAYS: u16 = 30;
 
 /// Create, show, change, regenerate and delete keys (through the admin service)
 #[derive(Debug, Subcommand)]
@@ -174,7 +178,8 @@ fn act(command: KeyCommand) -> Result<(), CommandError> {
         KeyCommand::List { q, which, limit, json } => list(&client, &q, &which, limit, Format::choose(json))?,
         KeyCommand::Show { key, json } => {
             let key = find(&client, &key)?;
-            let detail = client.get(&format!("/v1/keys/{}", key.id))?;
+            let mut detail = client.get(&format!("/v1/keys/{}", key.id))?;
+            detail["usage"]["by_day"] = usage::of_key(&client, &key.id, SHOWN_DAYS)?;
             match Format::choose(json) {
                 Format::Json => output::json(&detail)?,
                 Format::Human => show(&detail)?,
@@ -220,8 +225,9 @@ fn act(command: KeyCommand) -> Result<(), CommandError> {
 }
 
 /// A key that a command is about.
-struct Found {
-    id: String,
+pub(super) struct Found {
+    /// The id.
+    pub(super) id: String,
     /// The name that was typed. `None` means that the id was typed.
     name: Option<String>,
 }
@@ -342,7 +348,7 @@ fn list(client: &Client, q: &str, which: &Which, limit: u32, format: Format) -> 
 }
 
 /// Finds the key with this id or name.
-fn find(client: &Client, id_or_name: &str) -> Result<Found, CommandError> {
+pub(super) fn find(client: &Client, id_or_name: &str) -> Result<Found, CommandError> {
     let is_id = |text: &str| {
         text.strip_prefix("key_").is_some_and(|rest| {
             rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b))
@@ -406,7 +412,8 @@ fn show(key: &Value) -> Result<(), CommandError> {
         let name = text(&usage["permission"], "");
         output::line(&format!("  {name}{granted}: {} requests, last {last}", usage["count"]))?;
     }
-    Ok(())
+    output::line("")?;
+    usage::write(&key["usage"]["by_day"])
 }
 
 /// Writes a key with its secret. The secret alone goes to standard output, so that it can be piped.

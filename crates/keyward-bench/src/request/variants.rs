@@ -41,7 +41,7 @@ const BACKSTOP_AND_ROUTE: &str = "no filter, backstop, header changes by the rou
 /// Returns every variant, and those of other builds of the module where some are given.
 ///
 /// # Errors
-/// When a server cannot be started, or a module is missing.
+/// Returns an error when a server cannot be started, or a module is missing.
 pub fn all(upstream: Upstream, others: &[PathBuf]) -> Result<Variants> {
     let (few_keys, many_keys) = (keys::serve(FEW), keys::serve(MANY));
     let mut set = Variants {
