@@ -150,7 +150,9 @@ fn a_hundred_pushes_of_the_largest_configuration_refuse_nothing() {
     };
     println!("{} bytes of configuration", largest.to_string().len());
     let first = push(0);
-    let envoy = Envoy::start(&envoy_config::bootstrap_with_lds(&file, &[first]));
+    // Envoy keeps several copies of each listener's configuration until it has drained.
+    let drain = ["--drain-time-s", "5"];
+    let envoy = Envoy::start_with(&envoy_config::bootstrap_with_lds(&file, &[first]), &drain);
     let address = wait::until("the listener", PATIENCE, || envoy.find_listener(LISTENER));
     wait::until("the first one is in use", PATIENCE, || {
         (http1::get(address, "/a", &[("x-api-key", READER)]).ok()?.status == 200).then_some(())
