@@ -16,4 +16,5 @@ pub mod proxies;
 pub mod serve;
 pub mod store;
 pub mod token;
+pub mod usage;
 pub mod verify;

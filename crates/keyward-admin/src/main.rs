@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use keyward_admin::cli::exit::Exit;
-use keyward_admin::cli::{audit, check, explain, hash, key, manifest, proxies, serve, store, token, verify};
+use keyward_admin::cli::{audit, check, explain, hash, key, manifest, proxies, serve, store, token, usage, verify};
 use std::process::ExitCode;
 
 /// API keys for an HTTP API behind Envoy
@@ -24,6 +24,7 @@ enum Command {
     Key(key::KeyCommand),
     #[command(subcommand)]
     Proxies(proxies::ProxiesCommand),
+    Usage(usage::UsageArgs),
     Audit(audit::AuditArgs),
     Manifest(manifest::ManifestArgs),
     #[command(subcommand)]
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Key(command) => key::run(command),
         Command::Proxies(command) => proxies::run(command),
+        Command::Usage(args) => usage::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Manifest(args) => manifest::run(&args),
         Command::Store(command) => store::run(command),

@@ -2,12 +2,14 @@
 
 mod support;
 
+use keyward_policy::timestamp::Timestamp;
 use keyward_testbed::postgres::Postgres;
 use keyward_testbed::workspace;
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 use support::{Client, Start, service};
 
 fn fields(problem: &Value) -> Vec<&str> {
@@ -413,6 +415,51 @@ fn usage_is_added_up_and_a_repeated_batch_counts_once() {
     edge.post("/v1/usage", &same).ok(200);
     let usage = &admin.get(&path).ok(200)["usage"];
     assert_eq!((&usage["count"], &usage["last_used_at"]), (&json!(15), &json!("2026-01-02T00:00:00Z")));
+}
+
+#[test]
+fn usage_is_told_by_day_and_code() {
+    let (_folder, service) = service();
+    let (admin, edge) = (service.admin(), service.edge());
+    let (one, two) = (admin.make("one"), admin.make("two"));
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let (now, day_ms) = (Timestamp::from_unix_ms(i64::try_from(unix_ms).unwrap()), 86_400_000);
+    let today = now.to_string()[..10].to_owned();
+    let earlier = Timestamp::from_unix_ms(now.unix_ms() - 3 * day_ms).to_string();
+    let now = now.to_string();
+    let batch = json!({ "vm": "vm-1", "seq": 1, "keys": [
+        { "id": one["id"], "count": 4, "last_used_at": earlier },
+        { "id": one["id"], "count": 2, "last_used_at": now, "permissions": { "records:read": 2 } },
+        { "id": one["id"], "last_denied_at": now, "denials": { "permission_missing": 3, "route_denied": 1, "key_unknown": 5, "odd": 7 } },
+        { "id": two["id"], "count": 1, "last_used_at": now, "denials": { "key_disabled": 2 } },
+        { "id": two["id"], "last_denied_at": "2001-01-01T00:00:00Z", "denials": { "key_disabled": 11 } },
+        { "id": "key_gone", "last_denied_at": now, "denials": { "key_disabled": 9 } },
+        { "id": two["id"], "denials": { "key_disabled": 2 } },
+    ] });
+    let answer = json!({ "seq": 1, "counted": true, "passed_over": 1 });
+    assert_eq!(edge.post("/v1/usage", &batch).ok(200), answer);
+    assert_eq!(edge.post("/v1/usage", &batch).ok(200)["counted"], false);
+    let of = |key: &Value, days: u32| {
+        admin.get(&format!("/v1/keys/{}/usage?days={days}", key["id"].as_str().unwrap())).ok(200)
+    };
+    let (first, denied) = (of(&one, 4), json!({ "permission_missing": 3, "route_denied": 1 }));
+    assert_eq!((&first["allowed"], &first["denied"]), (&json!(6), &denied));
+    assert_eq!(first["days"].as_array().unwrap().len(), 4);
+    assert_eq!(first["days"][0], json!({ "day": &earlier[..10], "allowed": 4, "denied": {} }));
+    assert_eq!(first["days"][1]["allowed"], 0);
+    assert_eq!(first["days"][3], json!({ "day": today, "allowed": 2, "denied": denied }));
+    assert_eq!((&of(&one, 3)["allowed"], &of(&two, 90)["denied"]), (&json!(2), &json!({ "key_disabled": 2 })));
+    let all = admin.get("/v1/usage").ok(200);
+    assert_eq!((&all["allowed"], all["days"].as_array().unwrap().len()), (&json!(7), 30));
+    assert_eq!(all["denied"], json!({ "key_disabled": 2, "permission_missing": 3, "route_denied": 1 }));
+    // Invented codes and days.
+    let metrics = admin.get("/metrics").text;
+    assert!(metrics.contains("\nkeyward_usage_discarded_total 23\n"), "{metrics}");
+    for wrong in ["days=0", "days=91", "days=x", "day=1"] {
+        admin.get(&format!("/v1/usage?{wrong}")).problem(422, "validation_failed");
+    }
+    admin.get("/v1/keys/key_gone/usage").problem(404, "key_not_found");
+    edge.get("/v1/usage").problem(403, "role_forbidden");
 }
 
 #[test]

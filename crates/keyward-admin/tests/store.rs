@@ -4,6 +4,8 @@
 mod cases;
 #[path = "store/concurrency.rs"]
 mod concurrency;
+#[path = "store/days.rs"]
+mod days;
 #[path = "store/lists.rs"]
 mod lists;
 
@@ -120,6 +122,8 @@ on_every_store!(
     cases::an_older_list_is_complete_only_where_there_was_no_key,
     concurrency::no_reader_sees_a_revision_before_an_earlier_one,
     concurrency::one_of_many_gets_the_name,
+    days::requests_are_counted_once_by_key_day_and_code,
+    days::days_end_and_denials_are_no_uses,
     lists::every_filter_in_every_order_and_direction,
     lists::a_page_before_keys_that_are_gone_is_the_first_one,
     lists::an_older_database_gets_the_indexes,

@@ -12,5 +12,6 @@ mod proxies;
 mod read;
 mod router;
 mod usage;
+mod usage_days;
 
 pub use router::{openapi, router};

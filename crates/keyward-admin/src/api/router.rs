@@ -1,7 +1,7 @@
 //! All calls of the API, and the layers around them.
 
 use super::problem::{Problem, reshape};
-use super::{audit, describe, health, keys, manifest, permissions, proxies, usage};
+use super::{audit, describe, health, keys, manifest, permissions, proxies, usage, usage_days};
 use crate::app::observe::observe;
 use crate::app::{App, MAX_HEAD_BYTES};
 use crate::catalogue::Catalogue;
@@ -51,7 +51,8 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(audit::list))
         .routes(routes!(manifest::export))
         .routes(routes!(manifest::poll))
-        .routes(routes!(usage::report))
+        .routes(routes!(usage::report, usage_days::of_all))
+        .routes(routes!(usage_days::of_key))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))

@@ -1,4 +1,4 @@
-//! `/v1/usage`: filters report what keys were used for.
+//! `/v1/usage`: filters report what keys were used for, and operators read it by day.
 
 use super::auth::Edge;
 use super::manifest::header_text;
@@ -6,11 +6,12 @@ use super::problem::Problem;
 use super::read::{JsonFields, Query, read_json, strict_value, whole};
 use crate::app::App;
 use crate::service::FieldError;
-use crate::store::usage::KeyUsage;
+use crate::store::usage::{KeyUsage, Requests};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
+use keyward_policy::decision::Code;
 use keyward_policy::key::KeyId;
 use keyward_policy::timestamp::Timestamp;
 use serde::Serialize;
@@ -36,7 +37,11 @@ const MAX_SEQ: u64 = 1_000_000_000_000_000;
 /// Largest count of one batch. Impossibly large counts are refused, so that sums stay exact.
 const MAX_COUNT: u64 = 1_000_000_000_000;
 
-/// The uses that a VM has counted since its last batch.
+/// The codes of denials of a key that was found.
+const DENIALS: [Code; 5] =
+    [Code::KeyDisabled, Code::KeyExpired, Code::KeyUnsupported, Code::RouteDenied, Code::PermissionMissing];
+
+/// The requests that a VM has counted since its last batch.
 #[derive(serde::Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(
@@ -74,7 +79,22 @@ fn counts_schema() -> Object {
         .build()
 }
 
-/// The uses of one key.
+/// The schema of the counts by code.
+fn denials_schema() -> Object {
+    let count = ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(0))
+        .maximum(Some(i64::try_from(MAX_COUNT).unwrap_or(i64::MAX)));
+    let names = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(DENIALS.map(Code::as_str)));
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .description(Some("Number of denied requests by the code of the denial. Other codes are left out"))
+        .property_names(Some(names))
+        .additional_properties(Some(count))
+        .build()
+}
+
+/// Either the allowed requests of one key or, with `denials`, the denied ones.
 #[derive(serde::Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(
@@ -84,13 +104,19 @@ fn counts_schema() -> Object {
 pub(super) struct KeyUsageBody {
     #[schema(min_length = 1, max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$")]
     id: String,
-    /// Number of allowed requests.
-    #[schema(maximum = 1000000000000u64)]
+    /// Number of allowed requests. Required without `denials`.
+    #[schema(required = false, maximum = 1000000000000u64)]
     count: u64,
-    #[schema(format = DateTime)]
+    /// When the last of them was allowed. Required without `denials`.
+    #[schema(required = false, format = DateTime)]
     last_used_at: String,
     #[schema(required = false, schema_with = counts_schema)]
     permissions: BTreeMap<String, u64>,
+    #[schema(required = false, schema_with = denials_schema)]
+    denials: BTreeMap<String, u64>,
+    /// When the last of the denied requests was denied. Required with `denials`, unless there is `last_used_at`.
+    #[schema(required = false, format = DateTime)]
+    last_denied_at: String,
 }
 
 /// What was done with a batch.
@@ -112,7 +138,7 @@ fn is_zero(count: &usize) -> bool {
 /// Report usage
 ///
 /// An entry that is not understood is passed over, so that it does not cost the others. Permissions that the catalogue
-/// does not have are left out. Only one batch of a token is read at a time.
+/// does not have and other codes of denials are left out. Only one batch of a token is read at a time.
 #[utoipa::path(
     post, path = "/v1/usage", tag = "filters", security(("edge" = [])), request_body = UsageBody,
     params(
@@ -135,15 +161,18 @@ pub(super) async fn report(
     let (realm, node) = (header_text(&headers, "x-keyward-realm")?, header_text(&headers, "x-keyward-node")?);
     let _turn = app.service.usage_turn(&caller, realm.as_deref(), node.as_deref()).await?;
     let body = read_json(&headers, body, MAX_BODY_BYTES).await?;
-    let known: HashSet<&str> = app.service.settings.catalogue.permissions().map(|p| p.id.as_str()).collect();
-    let batch = Batch::read(body.bytes(), &known)?;
+    let permissions: HashSet<&str> = app.service.settings.catalogue.permissions().map(|p| p.id.as_str()).collect();
+    let batch = Batch::read(body.bytes(), &permissions)?;
     drop(body);
     let passed_over = batch.passed_over;
     if passed_over > 0 {
         tracing::debug!(passed_over, vm = batch.vm, "a usage batch has entries that are not understood");
     }
-    let counted = app.service.add_usage(&batch.vm, batch.seq, batch.keys).await?;
-    Ok(Json(UsageAnswer { seq: batch.seq, counted, passed_over }))
+    let added = app.service.add_usage(&batch.vm, batch.seq, batch.keys).await?;
+    if added.counted {
+        app.metrics.usage_discarded(added.outside.saturating_add(batch.unknown));
+    }
+    Ok(Json(UsageAnswer { seq: batch.seq, counted: added.counted, passed_over }))
 }
 
 /// A batch that was understood.
@@ -152,6 +181,8 @@ struct Batch {
     seq: u64,
     keys: Vec<KeyUsage>,
     passed_over: usize,
+    /// The number of denied requests whose code is not one of [`DENIALS`].
+    unknown: u64,
 }
 
 impl Batch {
@@ -187,10 +218,13 @@ impl Batch {
         };
         let mut errors = fields.errors();
         let is_wrong = !errors.is_empty();
-        let (mut keys, mut passed_over) = (Vec::with_capacity(entries.len()), 0);
+        let (mut keys, mut passed_over, mut unknown) = (Vec::with_capacity(entries.len()), 0, 0_u64);
         for (index, entry) in entries.iter().enumerate() {
             match read_entry(entry, known) {
-                Ok(key) => keys.push(key),
+                Ok(entry) => {
+                    keys.extend(entry.requests);
+                    unknown = unknown.saturating_add(entry.unknown);
+                }
                 Err(mistakes) => {
                     passed_over += 1;
                     // They are only reported where the batch is refused for another reason.
@@ -200,7 +234,7 @@ impl Batch {
                 }
             }
         }
-        if is_wrong { Err(Problem::invalid(errors)) } else { Ok(Self { vm, seq, keys, passed_over }) }
+        if is_wrong { Err(Problem::invalid(errors)) } else { Ok(Self { vm, seq, keys, passed_over, unknown }) }
     }
 }
 
@@ -305,8 +339,16 @@ fn entries(list: &RawValue) -> serde_json::Result<Vec<&RawValue>> {
     serde_json::Deserializer::from_str(list.get()).deserialize_seq(Entries)
 }
 
-/// Reads one entry, without the permissions that are not `known`.
-fn read_entry(entry: &RawValue, known: &HashSet<&str>) -> Result<KeyUsage, Vec<FieldError>> {
+/// An entry that was understood.
+struct Entry {
+    /// Allowed requests, denied ones, or both.
+    requests: Vec<KeyUsage>,
+    /// The number of denied requests whose code is not one of [`DENIALS`].
+    unknown: u64,
+}
+
+/// Reads one entry, without the permissions and codes that are not known.
+fn read_entry(entry: &RawValue, known: &HashSet<&str>) -> Result<Entry, Vec<FieldError>> {
     let text = entry.get();
     if text.len() > MAX_ENTRY_BYTES {
         return Err(vec![FieldError::new("", format!("must not have more than {MAX_ENTRY_BYTES} bytes"))]);
@@ -316,35 +358,61 @@ fn read_entry(entry: &RawValue, known: &HashSet<&str>) -> Result<KeyUsage, Vec<F
         Ok((_, twice)) if !twice.is_empty() => return Err(twice),
         _ => return Err(vec![FieldError::new("", "must be an object")]),
     };
+    let has_denials = object.contains_key("denials");
+    let has_uses = !has_denials || object.contains_key("count");
+    let has_time = !has_uses || object.contains_key("last_denied_at");
     let mut fields = JsonFields::of(object);
     let id = fields.text("id");
     if !KeyId::is_valid(&id) {
         fields.wrong("id", "must have 1 to 100 characters, none of them control characters");
     }
-    let count = fields.number("count", MAX_COUNT);
-    let last_used_at = Timestamp::parse(&fields.text("last_used_at"));
-    if last_used_at.is_err() {
-        fields.wrong("last_used_at", "must be an RFC 3339 time like `2027-01-01T00:00:00Z`");
+    let (mut requests, mut unknown) = (Vec::<KeyUsage>::new(), 0_u64);
+    if has_uses {
+        let count = fields.number("count", MAX_COUNT);
+        let at = moment(&mut fields, "last_used_at");
+        let mut permissions = counts(&mut fields, "permissions");
+        permissions.retain(|(name, _)| known.contains(name.as_str()));
+        requests.push(KeyUsage { id: id.clone(), at, requests: Requests::Allowed { count, permissions } });
     }
-    let mut permissions = Vec::new();
-    match fields.take("permissions") {
+    if has_denials {
+        let used = requests.first().map(|used| used.at).filter(|_| !has_time);
+        let at = used.unwrap_or_else(|| moment(&mut fields, "last_denied_at"));
+        let mut codes = Vec::new();
+        for (name, count) in counts(&mut fields, "denials") {
+            match DENIALS.into_iter().find(|code| code.as_str() == name) {
+                Some(code) => codes.push((code, count)),
+                None => unknown = unknown.saturating_add(count),
+            }
+        }
+        requests.push(KeyUsage { id, at, requests: Requests::Denied(codes) });
+    }
+    let errors = fields.errors();
+    if errors.is_empty() { Ok(Entry { requests, unknown }) } else { Err(errors) }
+}
+
+/// Takes a moment. A mistake is noted.
+fn moment(fields: &mut JsonFields, name: &str) -> Timestamp {
+    let at = Timestamp::parse(&fields.text(name));
+    if at.is_err() && !fields.is_wrong(name) {
+        fields.wrong(name, "must be an RFC 3339 time like `2027-01-01T00:00:00Z`");
+    }
+    at.unwrap_or_default()
+}
+
+/// Takes an object of counts, which may be absent. Mistakes are noted.
+fn counts(fields: &mut JsonFields, name: &str) -> Vec<(String, u64)> {
+    let mut all = Vec::new();
+    match fields.take(name) {
         None => {}
         Some(Value::Object(counts)) if counts.len() <= MAX_PERMISSIONS => {
-            for (name, count) in counts {
+            for (key, count) in counts {
                 match whole(&count) {
-                    Some(count) if count <= MAX_COUNT => {
-                        if known.contains(name.as_str()) {
-                            permissions.push((name, count));
-                        }
-                    }
-                    _ => fields.wrong("permissions", format!("must hold whole numbers from 0 to {MAX_COUNT}")),
+                    Some(count) if count <= MAX_COUNT => all.push((key, count)),
+                    _ => fields.wrong(name, format!("must hold whole numbers from 0 to {MAX_COUNT}")),
                 }
             }
         }
-        Some(_) => fields.wrong("permissions", format!("must be an object of at most {MAX_PERMISSIONS} counts")),
+        Some(_) => fields.wrong(name, format!("must be an object of at most {MAX_PERMISSIONS} counts")),
     }
-    match (fields.errors(), last_used_at) {
-        (errors, Ok(last_used_at)) if errors.is_empty() => Ok(KeyUsage { id, count, last_used_at, permissions }),
-        (errors, _) => Err(errors),
-    }
+    all
 }

@@ -4,7 +4,7 @@ use crate::service::Service;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -41,6 +41,8 @@ pub struct Metrics {
     requests: Mutex<BTreeMap<(&'static str, String, u16), u64>>,
     /// Requests that are being served, waiting polls included.
     in_flight: AtomicI64,
+    /// Requests that filters have reported and no count by day has.
+    usage_discarded: AtomicU64,
 }
 
 /// A request that is being served. It is counted until the value is dropped.
@@ -71,6 +73,11 @@ impl Metrics {
             _ => "other",
         };
         *self.requests.lock().entry((method, route.to_owned(), status)).or_default() += 1;
+    }
+
+    /// Counts reported requests whose day or denial code is unknown, so that no count by day has them.
+    pub fn usage_discarded(&self, requests: u64) {
+        self.usage_discarded.fetch_add(requests, Ordering::Relaxed);
     }
 
     /// Notes how long a change waited for its receipt.
@@ -135,6 +142,11 @@ impl Metrics {
                 "How often the store went back to an earlier state since this service started.",
                 service.proxies.forks().cast_signed(),
             ),
+            (
+                "keyward_vms_may_be_missing",
+                "Whether filter VMs may be missing in the store's list, so that receipts name no time.",
+                i64::from(service.proxies.may_miss_tables()),
+            ),
             ("keyward_vms_in_contact", "Filter VMs in contact.", i64::try_from(in_contact).unwrap_or(i64::MAX)),
             (
                 "keyward_vms_unreachable",
@@ -150,6 +162,12 @@ impl Metrics {
         for (name, help, value) in gauges {
             let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
         }
+        let (name, discarded) = ("keyward_usage_discarded_total", self.usage_discarded.load(Ordering::Relaxed));
+        let _ = writeln!(
+            out,
+            "# HELP {name} Reported requests whose day or denial code is unknown, which no count by day has.\n\
+             # TYPE {name} counter\n{name} {discarded}"
+        );
         let _ = writeln!(
             out,
             "# HELP keyward_http_requests_total Requests answered.\n# TYPE keyward_http_requests_total counter"

@@ -4,6 +4,7 @@ use super::client::{Client, encode};
 use super::error::{CommandError, end};
 use super::exit::Exit;
 use super::output::{self, Format};
+use super::usage;
 use crate::suggest::nearest;
 use anstyle::AnsiColor;
 use clap::Subcommand;
@@ -12,6 +13,9 @@ use std::fmt;
 use std::io::IsTerminal as _;
 use std::time::Instant;
 use ureq::http::Method;
+
+/// The days that `show` looks back on.
+const SHOWN_DAYS: u16 = 30;
 
 /// Create, show, change, regenerate and delete keys (through the admin service)
 #[derive(Debug, Subcommand)]
@@ -174,7 +178,8 @@ fn act(command: KeyCommand) -> Result<(), CommandError> {
         KeyCommand::List { q, which, limit, json } => list(&client, &q, &which, limit, Format::choose(json))?,
         KeyCommand::Show { key, json } => {
             let key = find(&client, &key)?;
-            let detail = client.get(&format!("/v1/keys/{}", key.id))?;
+            let mut detail = client.get(&format!("/v1/keys/{}", key.id))?;
+            detail["usage"]["by_day"] = usage::of_key(&client, &key.id, SHOWN_DAYS)?;
             match Format::choose(json) {
                 Format::Json => output::json(&detail)?,
                 Format::Human => show(&detail)?,
@@ -220,8 +225,9 @@ fn act(command: KeyCommand) -> Result<(), CommandError> {
 }
 
 /// A key that a command is about.
-struct Found {
-    id: String,
+pub(super) struct Found {
+    /// The id.
+    pub(super) id: String,
     /// The name that was typed. `None` means that the id was typed.
     name: Option<String>,
 }
@@ -342,7 +348,7 @@ fn list(client: &Client, q: &str, which: &Which, limit: u32, format: Format) -> 
 }
 
 /// Finds the key with this id or name.
-fn find(client: &Client, id_or_name: &str) -> Result<Found, CommandError> {
+pub(super) fn find(client: &Client, id_or_name: &str) -> Result<Found, CommandError> {
     let is_id = |text: &str| {
         text.strip_prefix("key_").is_some_and(|rest| {
             rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b))
@@ -406,7 +412,8 @@ fn show(key: &Value) -> Result<(), CommandError> {
         let name = text(&usage["permission"], "");
         output::line(&format!("  {name}{granted}: {} requests, last {last}", usage["count"]))?;
     }
-    Ok(())
+    output::line("")?;
+    usage::write(&key["usage"]["by_day"])
 }
 
 /// Writes a key with its secret. The secret alone goes to standard output, so that it can be piped.
@@ -447,11 +454,37 @@ fn receipt(what: &str, verb: &str, applied: &Value, begun: Instant) -> String {
     if away > 0 {
         text.push_str(&format!(" {away} out of contact."));
     }
-    if verb == "refused" && (left > 0 || away > 0) {
+    let because: Vec<&str> = applied["unknown_because"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|doubt| doubt["reason"].as_str())
+        .collect();
+    if verb == "refused" && !because.is_empty() {
+        let because: Vec<&str> = because.into_iter().map(doubt).collect();
+        text.push_str(&format!(" Whether every proxy refuses it is not known: {}.", because.join("; ")));
+    } else if verb == "refused" && (left > 0 || away > 0) {
         match applied["refused_everywhere_by"].as_str() {
             Some(by) => text.push_str(&format!(" All refuse by {by} at the latest.")),
             None => text.push_str(" How long those may still accept it cannot be said."),
         }
     }
     text
+}
+
+/// Returns a reason why a receipt names no time, in words.
+fn doubt(reason: &str) -> &str {
+    match reason {
+        "shadow_mode" => "some VMs are in shadow mode, which refuses nothing",
+        "inline_keys" => "some VMs have keys of their own configuration",
+        "older_filter" => "some VMs have an older filter, which does not state its mode",
+        "no_staleness_limit" => "some VMs that have not applied it serve without a limit of staleness",
+        "disputed" => "polls of some VMs disagree",
+        "store_went_back" => "the store went back, and the change may be lost",
+        "vms_may_be_missing" => {
+            "VMs may be missing in the list: see `keyward proxies list`, and confirm it by `keyward proxies confirm`"
+        }
+        "replicas_unseen" => "this replica does not hear the others",
+        other => other,
+    }
 }

@@ -267,7 +267,7 @@ impl Service {
         Ok(plausible)
     }
 
-    /// Deletes keys that expired long ago, old tombstones, and the batch numbers of silent VMs.
+    /// Deletes keys that expired long ago, old tombstones, counts of old days, and the batch numbers of silent VMs.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -290,6 +290,7 @@ impl Service {
         if let Some(head) = self.store.compact(ago(self.settings.tombstones_for)).await? {
             self.feed.publish(head);
         }
+        self.store.forget_usage_days(now).await?;
         Ok(self.store.forget_batches(ago(BATCHES_FOR)).await?)
     }
 }

@@ -3,9 +3,10 @@
 use super::tokens::Principal;
 use super::{Error, Result, Service};
 use crate::store::keys::KeyRecord;
-use crate::store::usage::{KeyUsage, UsageTotal};
+use crate::store::usage::{KeyUsage, Requests, UsageTotal};
+use crate::store::usage_days::{self, DayCount, MAX_DAYS};
+use keyward_policy::timestamp::Timestamp;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
@@ -20,6 +21,40 @@ pub struct KeyDetail {
     pub key: KeyRecord,
     /// The use of the key as a whole first, then of each permission that was ever needed.
     pub usage: Vec<UsageTotal>,
+}
+
+/// What was done with a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Added {
+    /// Whether it was added now. A batch is added once.
+    pub counted: bool,
+    /// The number of its requests whose day is not kept.
+    pub outside: u64,
+}
+
+/// The requests of one day.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DayUsage {
+    /// The number of UTC days since 1970-01-01.
+    pub day: i64,
+    /// The number of allowed requests.
+    pub allowed: u64,
+    /// The number of denied requests by the code of the denial.
+    pub denied: BTreeMap<String, u64>,
+}
+
+impl DayUsage {
+    /// Returns the number of denied requests.
+    pub fn denied_count(&self) -> u64 {
+        self.denied.values().fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// Returns the day as it is written: `2026-11-28`.
+    pub fn date(&self) -> String {
+        let mut text = Timestamp::from_unix_ms(self.day.saturating_mul(86_400_000)).to_string();
+        text.truncate("2026-11-28".len());
+        text
+    }
 }
 
 /// The turn of one batch among those of its token, over when dropped.
@@ -55,32 +90,42 @@ impl Service {
         }
     }
 
-    /// Adds a batch of a VM and returns whether it was new. A key that is given twice is added up. Permissions that the
-    /// catalogue does not have are left out: no key can have been granted them.
+    /// Adds a batch of a VM and returns whether it was new. Permissions that the catalogue does not have are left out: no
+    /// key can have been granted them.
     ///
     /// # Errors
     /// Returns an error when the store cannot be written.
-    pub async fn add_usage(&self, vm: &str, seq: u64, keys: Vec<KeyUsage>) -> Result<bool> {
-        let mut by_id: BTreeMap<String, KeyUsage> = BTreeMap::new();
-        for mut key in keys {
-            key.permissions.retain(|(name, _)| self.settings.catalogue.contains(name));
-            match by_id.entry(key.id.clone()) {
-                Entry::Vacant(place) => drop(place.insert(key)),
-                Entry::Occupied(mut place) => add_up(place.get_mut(), key),
+    pub async fn add_usage(&self, vm: &str, seq: u64, mut keys: Vec<KeyUsage>) -> Result<Added> {
+        for key in &mut keys {
+            if let Requests::Allowed { permissions, .. } = &mut key.requests {
+                permissions.retain(|(name, _)| self.settings.catalogue.contains(name));
             }
         }
-        let keys: Vec<KeyUsage> = by_id.into_values().collect();
-        Ok(self.store.add_usage(vm, seq, &keys, self.clock().now()).await?)
+        let now = self.clock().now();
+        let counted = self.store.add_usage(vm, seq, &keys, now).await?;
+        Ok(Added { counted, outside: if counted { usage_days::outside(&keys, now) } else { 0 } })
     }
-}
 
-fn add_up(total: &mut KeyUsage, more: KeyUsage) {
-    total.count = total.count.saturating_add(more.count);
-    total.last_used_at = total.last_used_at.max(more.last_used_at);
-    for (permission, count) in more.permissions {
-        match total.permissions.iter_mut().find(|(name, _)| *name == permission) {
-            Some((_, known)) => *known = known.saturating_add(count),
-            None => total.permissions.push((permission, count)),
+    /// Returns the requests of the newest days, today included: those of a key, or of all keys together without an id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; when the store cannot be read.
+    pub async fn usage_by_day(&self, id: Option<&str>, days: u16) -> Result<Vec<DayUsage>> {
+        if let Some(id) = id {
+            self.store.key(id).await?;
         }
+        let today = self.clock().now().day();
+        let first = today - i64::from(days).clamp(1, MAX_DAYS) + 1;
+        let mut all: Vec<DayUsage> = (first..=today).map(|day| DayUsage { day, ..DayUsage::default() }).collect();
+        for DayCount { day, code, count } in self.store.usage_days(id, first).await? {
+            // What was counted by a clock that was ahead is of no day yet.
+            let Some(usage) = usize::try_from(day - first).ok().and_then(|place| all.get_mut(place)) else { continue };
+            if code.is_empty() {
+                usage.allowed = count;
+            } else {
+                usage.denied.insert(code, count);
+            }
+        }
+        Ok(all)
     }
 }

@@ -293,6 +293,7 @@ impl Change {
         search::remove(&mut self.tx, key).await?;
         self.tx.execute("DELETE FROM keys WHERE seq = $1", &[Arg::Int(key.seq)]).await?;
         self.tx.execute("DELETE FROM key_usage WHERE key_id = $1", &[Arg::Text(&key.id)]).await?;
+        self.tx.execute("DELETE FROM usage_days WHERE key_id = $1", &[Arg::Text(&key.id)]).await?;
         self.tx
             .execute(
                 "INSERT INTO tombstones (revision, id, deleted_at) VALUES ($1, $2, $3)",

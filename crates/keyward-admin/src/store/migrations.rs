@@ -12,6 +12,7 @@ const SQLITE: &[(i64, &str, &str)] = &[
     (3, "lists", include_str!("../../migrations/sqlite/0003_lists.sql")),
     (4, "timeline", include_str!("../../migrations/sqlite/0004_timeline.sql")),
     (5, "token_scope", include_str!("../../migrations/sqlite/0005_token_scope.sql")),
+    (6, "usage_days", include_str!("../../migrations/sqlite/0006_usage_days.sql")),
 ];
 const POSTGRES: &[(i64, &str, &str)] = &[
     (1, "store", include_str!("../../migrations/postgres/0001_store.sql")),
@@ -19,6 +20,7 @@ const POSTGRES: &[(i64, &str, &str)] = &[
     (3, "lists", include_str!("../../migrations/postgres/0003_lists.sql")),
     (4, "timeline", include_str!("../../migrations/postgres/0004_timeline.sql")),
     (5, "token_scope", include_str!("../../migrations/postgres/0005_token_scope.sql")),
+    (6, "usage_days", include_str!("../../migrations/postgres/0006_usage_days.sql")),
 ];
 
 /// Brings the schema of the database to this version's. Replicas that start together wait for each other.
@@ -40,7 +42,7 @@ pub(super) async fn run(database: &Database) -> Result<()> {
 fn newer(error: MigrateError) -> Error {
     match error {
         MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => {
-            let known = SQLITE.len();
+            let known = SQLITE.last().map_or(0, |(version, ..)| *version);
             Error::NewerSchema(format!(
                 "the database was made by a newer version of Keyward: its schema is {version}, and this version knows up \
                  to {known}; run that version or a newer one"

@@ -24,6 +24,7 @@ pub mod sqlite_file;
 pub mod tokens;
 mod turns;
 pub mod usage;
+pub mod usage_days;
 mod writes;
 
 pub use change::Change;

@@ -5,26 +5,42 @@ use super::error::Result;
 use super::head::{signed, unsigned};
 use super::search::Property;
 use super::sql::{Arg, Priority, Tx};
+use super::usage_days::{self, DayRow};
+use keyward_policy::decision::Code;
 use keyward_policy::timestamp::Timestamp;
 use serde_json::json;
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// The number of rows that one transaction writes. It is small, so that a person's change does not wait long, but as large
 /// as the batches that filters send.
 const MAX_ROWS: usize = 2_000;
 /// The largest sum that is kept, since JSON numbers are exact up to it. The statements below contain it as well.
-const MAX_SUM: u64 = 9_000_000_000_000_000;
+pub(super) const MAX_SUM: u64 = 9_000_000_000_000_000;
 
-/// The uses of one key that one VM reports since its last batch.
+/// What one VM reports of one key since its last batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyUsage {
     /// The id of the key.
     pub id: String,
-    /// The number of allowed requests.
-    pub count: u64,
-    /// When the newest of them was allowed.
-    pub last_used_at: Timestamp,
-    /// The number of these requests that needed each permission.
-    pub permissions: Vec<(String, u64)>,
+    /// When the newest of the requests was decided.
+    pub at: Timestamp,
+    /// The number of requests.
+    pub requests: Requests,
+}
+
+/// Numbers of requests with a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Requests {
+    /// Allowed requests.
+    Allowed {
+        /// All of them.
+        count: u64,
+        /// Those that needed each permission.
+        permissions: Vec<(String, u64)>,
+    },
+    /// Denied requests, by the code of the denial.
+    Denied(Vec<(Code, u64)>),
 }
 
 /// The uses of one permission of a key, or of the key as a whole.
@@ -41,9 +57,16 @@ pub struct UsageTotal {
 /// Key, permission, count and time.
 type UsageRow<'a> = (&'a str, &'a str, u64, i64);
 
+/// What a batch adds to the tables, in the order in which it is added.
+struct Rows<'a> {
+    totals: Vec<UsageRow<'a>>,
+    days: Vec<DayRow<'a>>,
+}
+
 impl Store {
     /// Adds a batch, unless this one or a later one of the same VM was added before. Returns whether it was added now.
-    /// Keys that do not exist are passed over. The ids, and the permissions of one id, must not repeat.
+    /// Keys that do not exist are passed over. An id that is given twice is added up. Requests of days that are
+    /// not kept are in the totals of their key only.
     ///
     /// A large batch is added in several transactions, and other writes may come between them. If one of them fails, the
     /// same batch sent again continues where the first one ended.
@@ -51,7 +74,7 @@ impl Store {
     /// # Errors
     /// Returns an error when the database cannot be written.
     pub async fn add_usage(&self, vm: &str, seq: u64, keys: &[KeyUsage], now: Timestamp) -> Result<bool> {
-        let rows = rows_of(keys, now);
+        let rows = Rows::new(keys, now);
         let mut known = None;
         loop {
             let mut tx = self.pool.begin_write(Priority::Background).await?;
@@ -62,15 +85,13 @@ impl Store {
                     _ => return Ok(false),
                 },
             };
-            let some = rows.get(added..).unwrap_or_default();
-            let some = some.get(..MAX_ROWS).unwrap_or(some);
-            let next = added + some.len();
+            let next = rows.len().min(added + MAX_ROWS);
             let is_last = next >= rows.len();
             if !advance_batch(&mut tx, vm, seq, added, (!is_last).then_some(next)).await? {
                 // Somebody else is adding the same batch.
                 return Ok(false);
             }
-            add_rows(&mut tx, some).await?;
+            rows.add(&mut tx, vm, added..next).await?;
             tx.commit().await?;
             if is_last {
                 return Ok(true);
@@ -153,16 +174,40 @@ async fn add_rows(tx: &mut Tx, rows: &[UsageRow<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// Returns the rows of a batch in one order, so that two batches never wait for each other's rows, and so that a batch
-/// that is sent again has the same rows in the same places.
-fn rows_of(keys: &[KeyUsage], now: Timestamp) -> Vec<UsageRow<'_>> {
-    let mut rows = Vec::new();
-    for key in keys {
-        let at = key.last_used_at.min(now).unix_ms();
-        rows.push((key.id.as_str(), "", key.count.min(MAX_SUM), at));
-        let permissions = key.permissions.iter();
-        rows.extend(permissions.map(|(name, count)| (key.id.as_str(), name.as_str(), (*count).min(MAX_SUM), at)));
+impl<'a> Rows<'a> {
+    /// Adds up a batch. The rows are in one order, so that two batches never wait for each other's rows, and so that a
+    /// batch that is sent again has the same rows in the same places.
+    fn new(keys: &'a [KeyUsage], now: Timestamp) -> Self {
+        let mut totals: BTreeMap<(&str, &str), (u64, i64)> = BTreeMap::new();
+        for key in keys {
+            let Requests::Allowed { count, permissions } = &key.requests else { continue };
+            let at = key.at.min(now).unix_ms();
+            let needed = permissions.iter().map(|(name, count)| (name.as_str(), *count));
+            for (name, count) in std::iter::once(("", *count)).chain(needed) {
+                let total = totals.entry((&key.id, name)).or_insert((0, at));
+                *total = (total.0.saturating_add(count), total.1.max(at));
+            }
+        }
+        let row = |((id, name), (count, at)): ((&'a str, &'a str), (u64, i64))| (id, name, count.min(MAX_SUM), at);
+        Self { totals: totals.into_iter().map(row).collect(), days: usage_days::rows_of(keys, now) }
     }
-    rows.sort_unstable();
-    rows
+
+    fn len(&self) -> usize {
+        self.totals.len() + self.days.len()
+    }
+
+    /// Adds the rows at these places.
+    async fn add(&self, tx: &mut Tx, vm: &str, places: Range<usize>) -> Result<()> {
+        let first = self.totals.len();
+        if let Some(some) =
+            self.totals.get(places.start.min(first)..places.end.min(first)).filter(|some| !some.is_empty())
+        {
+            add_rows(tx, some).await?;
+        }
+        let days = places.start.saturating_sub(first)..places.end.saturating_sub(first);
+        if let Some(some) = self.days.get(days).filter(|some| !some.is_empty()) {
+            usage_days::add_rows(tx, vm, some).await?;
+        }
+        Ok(())
+    }
 }

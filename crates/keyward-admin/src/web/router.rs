@@ -29,6 +29,8 @@ pub fn router(app: Arc<App>, secure: bool) -> Router {
         .route("/settings/keys/{id}/enable", post(keys::edit::enable))
         .route("/settings/receipts/{verb}/{revision}", get(receipt::show))
         .route("/settings/proxies", get(proxies::list))
+        .route("/settings/proxies/forget", get(proxies::ask_to_forget).post(proxies::forget))
+        .route("/settings/proxies/confirm", get(proxies::ask_to_confirm).post(proxies::confirm))
         .route("/settings/audit", get(audit::list))
         .route("/settings/audit.csv", get(audit::export))
         .route("/settings/explain", get(explain::show).post(explain::explain))

@@ -8,6 +8,7 @@ mod layout;
 mod life;
 mod live;
 mod place;
+mod proxies;
 mod rules;
 mod safety;
 mod screenshots;

@@ -9,7 +9,7 @@ use keyward_admin::store::keys::{By, KeyEdit, KeyRecord, NewDigest, NewKey};
 use keyward_admin::store::manifest::KeyChange;
 use keyward_admin::store::proxies::ProxyRecord;
 use keyward_admin::store::tokens::{Role, TokenRecord};
-use keyward_admin::store::usage::KeyUsage;
+use keyward_admin::store::usage::{KeyUsage, Requests};
 use keyward_admin::store::{Error, Store};
 use keyward_admin::token_scope::TokenScope;
 use keyward_policy::checksum::{Checksum, contribution};
@@ -253,7 +253,7 @@ pub(crate) async fn expired_keys_are_purged_with_tombstones(place: Arc<Place>) {
     store.create_key(&never, BY).await.unwrap();
     let by = By { actor: "keyward", at: days(61) };
     assert_eq!(store.purge_expired(days(29), 10, by).await.unwrap().0, []);
-    let use_of_month = KeyUsage { id: month.id.clone(), count: 1, last_used_at: days(3), permissions: Vec::new() };
+    let use_of_month = used(&month.id, 1, days(3));
     store.add_usage("vm", 1, &[use_of_month], days(4)).await.unwrap();
     let before = store.key(&month.id).await.unwrap();
     assert_eq!(before.last_used_at, Some(days(3)));
@@ -354,16 +354,17 @@ pub(crate) async fn lists_are_paged_newest_first(place: Arc<Place>) {
     }
 }
 
+/// Allowed requests that all needed one permission.
+pub(crate) fn used(id: &str, count: u64, at: Timestamp) -> KeyUsage {
+    let permissions = vec![("records:read".to_owned(), count)];
+    KeyUsage { id: id.to_owned(), at, requests: Requests::Allowed { count, permissions } }
+}
+
 pub(crate) async fn a_repeated_batch_of_usage_counts_once(place: Arc<Place>) {
     let store = place.open().await;
     let key = make(&store, "a").await;
-    let usage = |count, at| KeyUsage {
-        id: key.id.clone(),
-        count,
-        last_used_at: at,
-        permissions: vec![("records:read".to_owned(), count)],
-    };
-    let gone = KeyUsage { id: "key_gone".to_owned(), count: 1, last_used_at: NOW, permissions: Vec::new() };
+    let usage = |count, at| used(&key.id, count, at);
+    let gone = used("key_gone", 1, NOW);
     assert!(store.add_usage("vm-1", 1, &[usage(5, days(1)), gone], days(2)).await.unwrap());
     assert!(!store.add_usage("vm-1", 1, &[usage(5, days(1))], days(2)).await.unwrap());
     assert!(store.add_usage("vm-2", 1, &[usage(2, days(0))], days(2)).await.unwrap());
@@ -384,14 +385,8 @@ pub(crate) async fn a_batch_of_usage_that_breaks_off_is_continued(place: Arc<Pla
     let secrets: Vec<Secret> = (0..2_500).map(|_| Secret::new_key("kw")).collect();
     store.seed(0, &secrets, BY).await.unwrap();
     let keys = store.list_keys("", None, 5_000).await.unwrap();
-    let used = |key: &KeyRecord| KeyUsage {
-        id: key.id.clone(),
-        count: 1,
-        last_used_at: NOW,
-        permissions: vec![("records:read".to_owned(), 1)],
-    };
     // More rows than one transaction writes.
-    let batch: Vec<KeyUsage> = keys.iter().map(used).collect();
+    let batch: Vec<KeyUsage> = keys.iter().map(|key| used(&key.id, 1, NOW)).collect();
     let mut patience = Duration::from_millis(1);
     loop {
         match tokio::time::timeout(patience, store.add_usage("vm", 1, &batch, NOW)).await {
@@ -464,7 +459,7 @@ pub(crate) async fn sums_of_usage_stay_exact(place: Arc<Place>) {
     let store = place.open().await;
     let key = make(&store, "a").await;
     for seq in 1..=3 {
-        let most = KeyUsage { id: key.id.clone(), count: 1 << 62, last_used_at: NOW, permissions: Vec::new() };
+        let most = used(&key.id, 1 << 62, NOW);
         assert!(store.add_usage("vm-1", seq, &[most], NOW).await.unwrap());
     }
     assert_eq!(store.key_usage(&key.id).await.unwrap()[0].count, 9_000_000_000_000_000);

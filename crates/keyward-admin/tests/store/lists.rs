@@ -5,7 +5,6 @@ use super::cases::{BY, NOW, new_key};
 use keyward_admin::lifetime::Lifetime;
 use keyward_admin::store::keys::{By, KeyEdit, KeyRecord};
 use keyward_admin::store::list::{Cursor, Filter, Order, Sort};
-use keyward_admin::store::usage::KeyUsage;
 use keyward_admin::store::{Status, Store};
 use keyward_policy::timestamp::Timestamp;
 use std::sync::Arc;
@@ -36,7 +35,7 @@ async fn fill(store: &Store) -> Vec<KeyRecord> {
             store.edit_key(&key.id, &edit, None, BY).await.unwrap();
         }
         if number % 2 == 0 {
-            let used = KeyUsage { id: key.id.clone(), count: 1, last_used_at: NOW, permissions: Vec::new() };
+            let used = crate::cases::used(&key.id, 1, NOW);
             assert!(store.add_usage("vm", number as u64 + 1, &[used], NOW).await.unwrap());
         }
         ids.push(key.id);
