@@ -8,8 +8,10 @@ mod assets;
 mod audit;
 mod base;
 mod changes;
+mod chart;
 mod chrome;
 mod claim;
+mod docs;
 mod entry;
 mod events;
 mod example;
@@ -33,6 +35,7 @@ mod sign_in;
 mod state;
 mod submission;
 mod tag;
+mod usage;
 mod user;
 mod view;
 

@@ -4,6 +4,7 @@ use super::fields::KeyFields;
 use crate::service::proxies::ContactState;
 use crate::service::usage::KeyDetail;
 use crate::store::audit::AuditFilter;
+use crate::web::chart::Chart;
 use crate::web::chrome::{Chrome, Section, render};
 use crate::web::entry::EntryRow;
 use crate::web::failure::Failure;
@@ -11,6 +12,7 @@ use crate::web::form::FormFields;
 use crate::web::may::{self, MayView};
 use crate::web::moment::{time, time_inline};
 use crate::web::tag::Tag;
+use crate::web::usage;
 use crate::web::user::User;
 use crate::web::view::{KeyRow, PermissionTag, permission_label};
 use askama::Template;
@@ -35,6 +37,7 @@ pub(super) struct KeyView {
     /// Whether the permissions were granted so long ago that unused ones should be removed.
     advise: bool,
     unused: Vec<PermissionTag>,
+    chart: Chart,
     usage: Vec<UsageRow>,
     edit_nonce: String,
     pub fields: KeyFields,
@@ -90,7 +93,7 @@ pub(super) async fn view(user: &User, id: &str, sent: Option<&FormFields>) -> Re
     let more_audit = entries.len() > AUDIT_ENTRIES as usize;
     entries.truncate(AUDIT_ENTRIES as usize);
     let catalogue = &service.settings.catalogue;
-    let usage = usage(user, &detail);
+    let usage = rows_of(user, &detail);
     let KeyDetail { key, .. } = &detail;
     let requests_count = detail.usage.iter().find(|total| total.permission.is_empty()).map_or(0, |total| total.count);
     let unused = usage.iter().filter(|row| row.removable);
@@ -115,6 +118,7 @@ pub(super) async fn view(user: &User, id: &str, sent: Option<&FormFields>) -> Re
         requests_count,
         advise: granted_for >= ADVISE_AFTER_MS,
         unused: unused.map(|row| PermissionTag { id: row.id.clone(), label: row.label.clone() }).collect(),
+        chart: usage::chart(user, Some(id)).await?,
         usage,
         edit_nonce: user.nonce(&format!("edit:{id}")),
         fields,
@@ -128,7 +132,7 @@ pub(super) async fn view(user: &User, id: &str, sent: Option<&FormFields>) -> Re
     })
 }
 
-fn usage(user: &User, detail: &KeyDetail) -> Vec<UsageRow> {
+fn rows_of(user: &User, detail: &KeyDetail) -> Vec<UsageRow> {
     let catalogue = &user.web.service().settings.catalogue;
     let granted = &detail.key.permissions;
     let used = detail.usage.iter().filter(|total| !total.permission.is_empty());
