@@ -2,7 +2,7 @@
 //!
 //! The two have scales of their own: a handful of refused requests would be invisible beside a million others.
 
-use super::keys::detail::grouped;
+use super::number::grouped;
 use crate::service::usage::DayUsage;
 use keyward_policy::decision::Code;
 use std::collections::BTreeMap;

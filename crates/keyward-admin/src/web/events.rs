@@ -150,6 +150,7 @@ fn differs(a: &Applied, b: &Applied) -> bool {
 
 fn state_of_proxies(web: &Web) -> u64 {
     let mut hasher = DefaultHasher::new();
+    web.service().proxies.may_miss_tables().hash(&mut hasher);
     for vm in web.service().proxies.list() {
         (vm.node, vm.vm, vm.applied, vm.state.as_str()).hash(&mut hasher);
     }

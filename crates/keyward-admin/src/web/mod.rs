@@ -26,6 +26,7 @@ mod may;
 mod moment;
 mod nonce;
 mod notice;
+mod number;
 mod once;
 mod proxies;
 mod receipt;

@@ -34,6 +34,8 @@ pub fn router(app: Arc<App>, secure: bool, description: &Value) -> Router {
         .route("/settings/receipts/{verb}/{revision}", get(receipt::show))
         .route("/settings/usage", get(usage::show))
         .route("/settings/proxies", get(proxies::list))
+        .route("/settings/proxies/forget", get(proxies::ask_to_forget).post(proxies::forget))
+        .route("/settings/proxies/confirm", get(proxies::ask_to_confirm).post(proxies::confirm))
         .route("/settings/audit", get(audit::list))
         .route("/settings/audit.csv", get(audit::export))
         .route("/settings/explain", get(explain::show).post(explain::explain))

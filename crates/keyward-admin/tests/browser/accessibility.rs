@@ -85,6 +85,7 @@ fn axe_finds_nothing_on_any_page(place: Place) {
         &format!("/settings/keys/{id}"),
         &format!("/settings/keys/{id}/delete"),
         "/settings/proxies",
+        "/settings/proxies/confirm",
         "/settings/audit",
         "/settings/audit?actor=nobody",
         "/settings/explain",

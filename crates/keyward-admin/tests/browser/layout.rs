@@ -62,6 +62,7 @@ fn bad_day(page: &Page) -> (Vec<String>, Vec<Following>) {
 fn pages(ids: &[String]) -> Vec<String> {
     let mut pages: Vec<String> = ids.iter().take(3).map(|id| format!("/settings/keys/{id}")).collect();
     pages.push(format!("/settings/keys/{}/regenerate", ids[0]));
+    pages.extend(["confirm", "forget?vm=vm_9f86d081884c7d65"].map(|form| format!("/settings/proxies/{form}")));
     let others = ["keys", "keys?q=nothing", "keys/new", "keys/key_none", "usage", "proxies", "audit", "explain"];
     pages.extend(others.iter().map(|page| format!("/settings/{page}")));
     pages.push("/docs".to_owned());

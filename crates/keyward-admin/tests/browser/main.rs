@@ -9,6 +9,7 @@ mod layout;
 mod life;
 mod live;
 mod place;
+mod proxies;
 mod rules;
 mod safety;
 mod screenshots;

@@ -92,7 +92,7 @@ pub(in crate::web) async fn create(submission: Submission) -> Result<Response, F
                 created.key.name
             );
             let finished = Finished { text, href: format!("/settings/keys/{}", created.key.id) };
-            Ok(Done { revision: created.key.revision, value: created, finished })
+            Ok(Done { revision: Some(created.key.revision), value: created, finished })
         })
         .await?;
     let created = match created {

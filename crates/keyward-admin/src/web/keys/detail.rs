@@ -11,6 +11,7 @@ use crate::web::failure::Failure;
 use crate::web::form::FormFields;
 use crate::web::may::{self, MayView};
 use crate::web::moment::{time, time_inline};
+use crate::web::number::grouped;
 use crate::web::tag::Tag;
 use crate::web::usage;
 use crate::web::user::User;
@@ -69,19 +70,6 @@ struct NodeRow {
     name: String,
     kind: &'static str,
     text: String,
-}
-
-/// Formats a number with a thin space between groups of three digits.
-pub(in crate::web) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push('\u{202f}');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Returns the view of a key. `sent` is shown in the fields in place of the key's own name and permissions.
@@ -190,13 +178,4 @@ pub(in crate::web) async fn detail(
     let sent = FormFields::of_query(query.as_deref());
     let refilled = sent.has("name").then_some(&sent);
     render(StatusCode::OK, &view(&user, &id, refilled).await?)
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn long_numbers_are_readable() {
-        let grouped = |number| super::grouped(number).replace('\u{202f}', " ");
-        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1 000", "1 234 567"]);
-    }
 }

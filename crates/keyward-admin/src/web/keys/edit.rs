@@ -70,7 +70,7 @@ async fn change(
     let updated = submission
         .once(purpose, move |web, actor| async move {
             let updated = web.service().edit_key(&actor, &key_id, edit, expected).await?;
-            Ok(Done { revision: updated.revision, value: updated, finished })
+            Ok(Done { revision: Some(updated.revision), value: updated, finished })
         })
         .await?;
     let Submission { user, fields } = submission;
