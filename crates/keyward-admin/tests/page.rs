@@ -155,3 +155,38 @@ fn one_session_cannot_take_the_event_streams_of_others() {
         (follow(&service, &greedy.cookie).1 == "HTTP/1.1 200").then_some(())
     });
 }
+
+/// The description of the API, as a view and as the document that it is made from.
+#[test]
+fn the_api_is_described_at_docs() {
+    let folder = keyward_testbed::workspace::scratch("admin");
+    let service = Start::new(folder.path()).with("KEYWARD_PUBLIC_URL", "https://ops.example/keyward/").serve();
+    let client = service.client("");
+    let document = client.get("/openapi.json").ok(200);
+    let reply = client.get("/docs");
+    let page = &reply.text;
+    assert_eq!((reply.status, reply.header("content-type")), (200, "text/html; charset=utf-8"));
+    assert!(reply.header("content-security-policy").contains("default-src 'none'"));
+    let mut calls = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            let id: String = path.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+            assert!(page.contains(&format!("id=\"{method}{id}\"")), "{method} {path}");
+            calls += 1;
+        }
+    }
+    assert_eq!(page.matches("class=\"call\"").count(), calls, "each call is there once");
+    for name in document["components"]["schemas"].as_object().unwrap().keys() {
+        assert!(page.contains(&format!("id=\"{name}\"")), "{name}");
+    }
+    for link in page.split("href=\"#").skip(1) {
+        let target = link.split('"').next().unwrap();
+        assert!(page.contains(&format!("id=\"{target}\"")), "{target}");
+    }
+    // Nothing inline, nothing from elsewhere, and links lead below the path.
+    assert!(!page.contains("style=") && !page.contains("<script") && !page.contains("://"), "{page}");
+    assert!(page.contains("href=\"/keyward/openapi.json\"") && !page.contains("href=\"/openapi"));
+    assert!(page.len() < 150_000, "{} bytes", page.len());
+    let (_folder, service) = self::service();
+    assert!(Browser::sign_in(&service).get("/settings/keys").text.contains("href=\"/docs\""));
+}

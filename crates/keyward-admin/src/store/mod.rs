@@ -25,6 +25,7 @@ pub mod tokens;
 mod turns;
 pub mod usage;
 pub mod usage_days;
+pub mod usage_report;
 mod writes;
 
 pub use change::Change;

@@ -12,6 +12,8 @@ use axum::response::{Html, IntoResponse, Response};
 pub(super) enum Section {
     /// API Keys.
     Keys,
+    /// Usage.
+    Usage,
     /// Proxies.
     Proxies,
     /// Audit log.

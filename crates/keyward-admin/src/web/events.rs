@@ -114,7 +114,8 @@ impl Follower {
             return Some(event("ended"));
         }
         self.ticked += 1;
-        let figures = matches!(self.topic.as_str(), "keys" | "key") && self.ticked.is_multiple_of(USAGE_LOOKS);
+        let figures =
+            matches!(self.topic.as_str(), "keys" | "key" | "usage") && self.ticked.is_multiple_of(USAGE_LOOKS);
         let mut filters = false;
         if matches!(self.topic.as_str(), "proxies" | "key") {
             let state = state_of_proxies(web);

@@ -9,7 +9,7 @@ use keyward_admin::store::keys::{By, KeyEdit, KeyRecord, NewDigest, NewKey};
 use keyward_admin::store::manifest::KeyChange;
 use keyward_admin::store::proxies::ProxyRecord;
 use keyward_admin::store::tokens::{Role, TokenRecord};
-use keyward_admin::store::usage::{KeyUsage, Requests};
+use keyward_admin::store::usage_report::{KeyUsage, Requests};
 use keyward_admin::store::{Error, Store};
 use keyward_admin::token_scope::TokenScope;
 use keyward_policy::checksum::{Checksum, contribution};
