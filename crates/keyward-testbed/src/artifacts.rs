@@ -17,6 +17,35 @@ pub fn module() -> PathBuf {
     PATH.get_or_init(|| built("KEYWARD_WASM", &["build", "--module-only"], "keyward.wasm")).clone()
 }
 
+/// An edition of the filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edition {
+    /// `keyward.wasm`.
+    Wasm,
+    /// `libkeyward.so`.
+    Native,
+}
+
+impl Edition {
+    /// Returns the edition that tests with a real Envoy use where they name none: `KEYWARD_EDITION`, `wasm` without it.
+    pub fn of_this_run() -> Self {
+        if std::env::var_os("KEYWARD_EDITION").is_some_and(|edition| edition == "native") {
+            Self::Native
+        } else {
+            Self::Wasm
+        }
+    }
+}
+
+/// `libkeyward.so`, from the same profile as the tests. `KEYWARD_NATIVE` names another.
+///
+/// # Panics
+/// Panics when it cannot be built.
+pub fn native() -> PathBuf {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| program("KEYWARD_NATIVE", "keyward-native", "libkeyward_native.so")).clone()
+}
+
 /// The module with the feature `failpoint`, which crashes when a test asks it to; never shipped.
 /// `KEYWARD_FAILPOINT_WASM` names another.
 ///
