@@ -6,6 +6,7 @@ mod client;
 mod error;
 pub mod exit;
 pub mod explain;
+mod find;
 mod first_start;
 pub mod hash;
 mod input;

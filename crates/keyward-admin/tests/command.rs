@@ -167,6 +167,59 @@ fn the_first_tokens_go_to_a_folder_that_envoy_and_the_command_read() {
 }
 
 #[test]
+fn a_vm_is_forgotten_and_a_list_is_confirmed_by_command() {
+    let folder = workspace::scratch("admin");
+    let start = Start::new(folder.path());
+    drop(start.serve());
+    // As after a restore: the store may have lost VMs.
+    assert!(start.run(&["store", "new-identity"]).status.success());
+    let service = start.serve();
+    assert!(service.log().contains("filter VMs may be missing in the store's list"), "{}", service.log());
+    let cli = start.with("KEYWARD_URL", &service.url);
+    let metric = || {
+        let text = service.client("").get("/metrics").text;
+        text.lines().find(|line| line.starts_with("keyward_vms_may_be_missing ")).map(str::to_owned)
+    };
+    assert_eq!(metric().as_deref(), Some("keyward_vms_may_be_missing 1"));
+    let key = service.admin().make("a");
+    let mut lost = service.vm("lost");
+    lost.max_staleness = "never".to_owned();
+    lost.load();
+    support::wait_for_states(&service.admin(), (0, 1));
+    let told = |args: &[&str]| {
+        let output = cli.run(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    let delete = |name: &str| {
+        let id = service.admin().make(name)["id"].as_str().unwrap().to_owned();
+        json(&cli.run(&["key", "delete", &id, "--yes", "--json", "--wait", "0s"]))["applied"].clone()
+    };
+    let reasons = |applied: &serde_json::Value| -> Vec<String> {
+        let doubts = applied["unknown_because"].as_array().unwrap().iter();
+        doubts.map(|doubt| doubt["reason"].as_str().unwrap().to_owned()).collect()
+    };
+    let listed = json(&cli.run(&["proxies", "list", "--json"]));
+    assert!(listed["may_be_incomplete"] == true && listed.to_string().contains("lost"), "{listed}");
+    assert_eq!(reasons(&delete("b")), ["no_staleness_limit", "vms_may_be_missing"]);
+
+    assert_eq!(json(&cli.run(&["proxies", "forget", "lost", "--json"]))["forgotten"], true);
+    refused(&cli.run(&["proxies", "forget", "lost"]), 1, "no such VM");
+    assert_eq!(reasons(&delete("c")), ["vms_may_be_missing"]);
+    assert_eq!(json(&cli.run(&["proxies", "confirm", "--json"]))["confirmed"], true);
+    assert_eq!(metric().as_deref(), Some("keyward_vms_may_be_missing 0"));
+    assert!(delete("d")["refused_everywhere_by"].is_string());
+    assert!(!told(&["proxies", "list", "--json"]).contains("lost"));
+    let audit = told(&["audit", "--json"]);
+    assert!(audit.contains("proxy.forget") && audit.contains("proxies.confirm"), "{audit}");
+    // A VM that still runs is new when it asks again.
+    lost.poll(0, 0, "0s").ok(200);
+    let id = key["id"].as_str().unwrap();
+    assert_eq!(reasons(&json(&cli.run(&["key", "delete", id, "--yes", "--json"]))["applied"]), ["no_staleness_limit"]);
+}
+
+#[test]
 fn tokens_end_when_they_should() {
     let (folder, service) = service();
     let cli = Start::new(folder.path());

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use support::{ADMIN, Reply, Service, Start, service};
 
 /// The value of a hidden field.
@@ -125,4 +127,66 @@ fn who_is_not_signed_in_is_led_to_the_form_and_back() {
     assert_eq!(reply.status, 403);
     assert!(reply.text.contains("Nothing was done"));
     assert_eq!(reply.header("x-frame-options"), "DENY");
+}
+
+/// Opens an event stream, and returns its status line. The stream ends with the connection.
+fn follow(service: &Service, cookie: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(service.url.trim_start_matches("http://")).unwrap();
+    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    write!(stream, "GET /settings/events?topic=proxies HTTP/1.1\r\nhost: a\r\ncookie: {cookie}\r\n\r\n").unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).unwrap();
+    (stream, String::from_utf8_lossy(&status).into_owned())
+}
+
+#[test]
+fn one_session_cannot_take_the_event_streams_of_others() {
+    const MAX_OF_A_SESSION: usize = 16;
+    let (_folder, service) = service();
+    let (greedy, other) = (Browser::sign_in(&service), Browser::sign_in(&service));
+    let mut open: Vec<_> = (0..MAX_OF_A_SESSION).map(|_| follow(&service, &greedy.cookie)).collect();
+    assert!(open.iter().all(|(_, status)| status == "HTTP/1.1 200"), "{open:?}");
+    assert_eq!(follow(&service, &greedy.cookie).1, "HTTP/1.1 503");
+    assert_eq!(follow(&service, &other.cookie).1, "HTTP/1.1 200");
+    // The page itself works on, and a stream that ends makes room for another.
+    assert_eq!(greedy.get("/settings/proxies").status, 200);
+    open.truncate(MAX_OF_A_SESSION - 1);
+    keyward_testbed::wait::until("there is room again", support::PATIENCE, || {
+        (follow(&service, &greedy.cookie).1 == "HTTP/1.1 200").then_some(())
+    });
+}
+
+/// The description of the API, as a view and as the document that it is made from.
+#[test]
+fn the_api_is_described_at_docs() {
+    let folder = keyward_testbed::workspace::scratch("admin");
+    let service = Start::new(folder.path()).with("KEYWARD_PUBLIC_URL", "https://ops.example/keyward/").serve();
+    let client = service.client("");
+    let document = client.get("/openapi.json").ok(200);
+    let reply = client.get("/docs");
+    let page = &reply.text;
+    assert_eq!((reply.status, reply.header("content-type")), (200, "text/html; charset=utf-8"));
+    assert!(reply.header("content-security-policy").contains("default-src 'none'"));
+    let mut calls = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            let id: String = path.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+            assert!(page.contains(&format!("id=\"{method}{id}\"")), "{method} {path}");
+            calls += 1;
+        }
+    }
+    assert_eq!(page.matches("class=\"call\"").count(), calls, "each call is there once");
+    for name in document["components"]["schemas"].as_object().unwrap().keys() {
+        assert!(page.contains(&format!("id=\"{name}\"")), "{name}");
+    }
+    for link in page.split("href=\"#").skip(1) {
+        let target = link.split('"').next().unwrap();
+        assert!(page.contains(&format!("id=\"{target}\"")), "{target}");
+    }
+    // Nothing inline, nothing from elsewhere, and links lead below the path.
+    assert!(!page.contains("style=") && !page.contains("<script") && !page.contains("://"), "{page}");
+    assert!(page.contains("href=\"/keyward/openapi.json\"") && !page.contains("href=\"/openapi"));
+    assert!(page.len() < 150_000, "{} bytes", page.len());
+    let (_folder, service) = self::service();
+    assert!(Browser::sign_in(&service).get("/settings/keys").text.contains("href=\"/docs\""));
 }

@@ -97,8 +97,14 @@ fn program(variable: &str, package: &str, name: &str) -> PathBuf {
     workspace::target().join("debug").join(name)
 }
 
-/// In silence, unless it fails.
+/// Runs Cargo in silence, unless it fails.
 fn run(mut command: Command) {
+    // What Cargo says of the test's package is no business of build scripts: some would run again.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
+    }
     let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     assert!(output.status.success(), "{command:?} failed\n{}", String::from_utf8_lossy(&output.stderr));
 }

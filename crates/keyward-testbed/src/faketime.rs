@@ -3,7 +3,7 @@
 //! The library of libfaketime is preloaded, without its `faketime` wrapper: the wrapper makes a semaphore that is named after
 //! its process id, and refuses to start where an earlier process of that id has left one behind.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where the library is. `None` means that Debian's package `faketime` is not installed.
 #[must_use]
@@ -19,10 +19,27 @@ pub fn library() -> Option<PathBuf> {
 /// Panics if the library is not installed.
 #[must_use]
 pub fn environment(moment: &str) -> Vec<(&'static str, String)> {
+    let mut variables = preloaded();
+    variables.push(("FAKETIME", format!("@{moment}")));
+    variables
+}
+
+/// The environment of a program whose wall clock is ahead by what `file` says, as `+2h`, at each moment.
+///
+/// # Panics
+/// Panics if the library is not installed.
+#[must_use]
+pub fn ahead_by(file: &Path) -> Vec<(&'static str, String)> {
+    let mut variables = preloaded();
+    variables.push(("FAKETIME_TIMESTAMP_FILE", file.display().to_string()));
+    variables.push(("FAKETIME_NO_CACHE", "1".to_owned()));
+    variables
+}
+
+fn preloaded() -> Vec<(&'static str, String)> {
     let library = library().expect("libfaketime, of Debian's package faketime");
     vec![
         ("LD_PRELOAD", library.display().to_string()),
-        ("FAKETIME", format!("@{moment}")),
         // Versions differ in the name.
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
         ("DONT_FAKE_MONOTONIC", "1".to_owned()),

@@ -4,7 +4,7 @@
 //! programs are those of `PG_BIN`, of the newest `/usr/lib/postgresql/*/bin`, or of `PATH`.
 
 use crate::{wait, workspace};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -47,6 +47,47 @@ impl Postgres {
         let server = Self { programs, data, port: free_port(), databases: AtomicU32::new(0) };
         server.start_process();
         Some(server)
+    }
+
+    /// Starts a standby that streams from this server, asynchronously.
+    ///
+    /// # Panics
+    /// Panics when it does not start.
+    pub fn standby(&self) -> Self {
+        let data = workspace::scratch("standby");
+        self.programs.own(data.path());
+        let (port, folder) = (self.port.to_string(), data.path().join("data"));
+        let options = ["-h", "127.0.0.1", "-U", "keyward", "-p", &port, "-R", "-X", "stream", "-c", "fast", "-D"];
+        self.programs.run("pg_basebackup", options.iter().map(AsRef::as_ref).chain([folder.as_os_str()]));
+        let programs = self.programs.clone();
+        let server = Self { programs, data, port: free_port(), databases: AtomicU32::new(0) };
+        server.start_process();
+        server
+    }
+
+    /// Cuts a standby off its primary, so that later commits do not reach it.
+    ///
+    /// # Panics
+    /// Panics when it still streams in the end.
+    pub fn stop_streaming(&self) {
+        self.sql("postgres", "ALTER SYSTEM SET primary_conninfo = ''");
+        self.sql("postgres", "SELECT pg_reload_conf()");
+        wait::until("the standby no longer streams", PATIENCE, || {
+            (self.sql("postgres", "SELECT count(*) FROM pg_stat_wal_receiver") == "0").then_some(())
+        });
+    }
+
+    /// Makes a standby a primary.
+    ///
+    /// # Panics
+    /// Panics when it does not become one.
+    pub fn promote(&self) {
+        assert_eq!(self.sql("postgres", "SELECT pg_promote(true, 60)"), "t", "the standby is not promoted");
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
     /// Returns the folder of PostgreSQL's programs, where they are not on `PATH`.

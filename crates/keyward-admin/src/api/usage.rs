@@ -6,7 +6,7 @@ use super::problem::Problem;
 use super::read::{JsonFields, Query, read_json, strict_value, whole};
 use crate::app::App;
 use crate::service::FieldError;
-use crate::store::usage::{KeyUsage, Requests};
+use crate::store::usage_report::{KeyUsage, Requests};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};

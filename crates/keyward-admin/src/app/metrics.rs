@@ -142,6 +142,11 @@ impl Metrics {
                 "How often the store went back to an earlier state since this service started.",
                 service.proxies.forks().cast_signed(),
             ),
+            (
+                "keyward_vms_may_be_missing",
+                "Whether filter VMs may be missing in the store's list, so that receipts name no time.",
+                i64::from(service.proxies.may_miss_tables()),
+            ),
             ("keyward_vms_in_contact", "Filter VMs in contact.", i64::try_from(in_contact).unwrap_or(i64::MAX)),
             (
                 "keyward_vms_unreachable",

@@ -3,13 +3,12 @@
 use super::client::{Client, encode};
 use super::error::{CommandError, end};
 use super::exit::Exit;
+use super::find::find;
 use super::output::{self, Format};
 use super::usage;
-use crate::suggest::nearest;
 use anstyle::AnsiColor;
 use clap::Subcommand;
 use serde_json::{Value, json};
-use std::fmt;
 use std::io::IsTerminal as _;
 use std::time::Instant;
 use ureq::http::Method;
@@ -224,23 +223,6 @@ fn act(command: KeyCommand) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// A key that a command is about.
-pub(super) struct Found {
-    /// The id.
-    pub(super) id: String,
-    /// The name that was typed. `None` means that the id was typed.
-    name: Option<String>,
-}
-
-impl fmt::Display for Found {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.name {
-            Some(name) => write!(f, "`{name}` ({})", self.id),
-            None => f.write_str(&self.id),
-        }
-    }
-}
-
 /// Takes the name of a new key from the values after `--permission`, which takes several and so also a name that follows.
 fn name_among(client: &Client, permissions: &mut Vec<String>) -> Result<String, CommandError> {
     let missing = || CommandError::invalid("NAME is missing: keyward key create NAME --permission PERMISSION");
@@ -347,48 +329,6 @@ fn list(client: &Client, q: &str, which: &Which, limit: u32, format: Format) -> 
     Ok(())
 }
 
-/// Finds the key with this id or name.
-pub(super) fn find(client: &Client, id_or_name: &str) -> Result<Found, CommandError> {
-    let is_id = |text: &str| {
-        text.strip_prefix("key_").is_some_and(|rest| {
-            rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b))
-        })
-    };
-    if is_id(id_or_name) {
-        return Ok(Found { id: id_or_name.to_owned(), name: None });
-    }
-    // The search text has a limit: a longer name is found by its start.
-    let start: String = id_or_name.chars().take(100).collect();
-    let mut found = None;
-    pages(client, &start, |keys| {
-        found = keys.iter().find(|key| key["name"] == id_or_name).and_then(|key| key["id"].as_str()).map(str::to_owned);
-        found.is_some()
-    })?;
-    if let Some(id) = found {
-        return Ok(Found { id, name: Some(id_or_name.to_owned()) });
-    }
-    // Only the newest names are looked through for one that was mistyped: a list of a million would take too long.
-    let recent = client.get("/v1/keys?limit=200")?;
-    let names = recent["keys"].as_array().into_iter().flatten().filter_map(|key| key["name"].as_str());
-    let hint = nearest(id_or_name, names).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
-    Err(CommandError::failed(format!("there is no key `{id_or_name}`{hint}")))
-}
-
-/// Reads the keys that a search finds, page by page, until `enough` says so.
-fn pages(client: &Client, q: &str, mut enough: impl FnMut(&[Value]) -> bool) -> Result<(), CommandError> {
-    let mut cursor = String::new();
-    loop {
-        let page = client.get(&format!("/v1/keys?limit=200&q={}{cursor}", encode(q)))?;
-        if enough(page["keys"].as_array().map(Vec::as_slice).unwrap_or_default()) {
-            return Ok(());
-        }
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return Ok(()),
-        }
-    }
-}
-
 /// Writes a key and how it was used.
 fn show(key: &Value) -> Result<(), CommandError> {
     let text = |value: &Value, none: &str| value.as_str().unwrap_or(none).to_owned();
@@ -454,11 +394,37 @@ fn receipt(what: &str, verb: &str, applied: &Value, begun: Instant) -> String {
     if away > 0 {
         text.push_str(&format!(" {away} out of contact."));
     }
-    if verb == "refused" && (left > 0 || away > 0) {
+    let because: Vec<&str> = applied["unknown_because"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|doubt| doubt["reason"].as_str())
+        .collect();
+    if verb == "refused" && !because.is_empty() {
+        let because: Vec<&str> = because.into_iter().map(doubt).collect();
+        text.push_str(&format!(" Whether every proxy refuses it is not known: {}.", because.join("; ")));
+    } else if verb == "refused" && (left > 0 || away > 0) {
         match applied["refused_everywhere_by"].as_str() {
             Some(by) => text.push_str(&format!(" All refuse by {by} at the latest.")),
             None => text.push_str(" How long those may still accept it cannot be said."),
         }
     }
     text
+}
+
+/// Returns a reason why a receipt names no time, in words.
+fn doubt(reason: &str) -> &str {
+    match reason {
+        "shadow_mode" => "some VMs are in shadow mode, which refuses nothing",
+        "inline_keys" => "some VMs have keys of their own configuration",
+        "older_filter" => "some VMs have an older filter, which does not state its mode",
+        "no_staleness_limit" => "some VMs that have not applied it serve without a limit of staleness",
+        "disputed" => "polls of some VMs disagree",
+        "store_went_back" => "the store went back, and the change may be lost",
+        "vms_may_be_missing" => {
+            "VMs may be missing in the list: see `keyward proxies list`, and confirm it by `keyward proxies confirm`"
+        }
+        "replicas_unseen" => "this replica does not hear the others",
+        other => other,
+    }
 }

@@ -62,6 +62,12 @@ fn act(command: ProxiesCommand) -> Result<(), CommandError> {
                     ["node", "vm", "state", "applied", "behind", "last contact (UTC)", "without contact until"];
                 output::table(&headings, rows)?;
             }
+            if answer["may_be_incomplete"] == true {
+                eprintln!(
+                    "VMs may be missing in this list, so receipts name no time: the store failed over, came from a backup, or \
+                     was kept by an older version. If every proxy that runs is listed, confirm it by `keyward proxies confirm`."
+                );
+            }
         }
         ProxiesCommand::Forget { vm, json } => {
             client.call(Method::DELETE, &format!("/v1/proxies/{}", encode(&vm)), None)?;

@@ -105,7 +105,8 @@ async fn serve(config: Config) -> Result<(), CommandError> {
     };
     let secure = public.map_or(tls.is_some(), |url| url.secure);
     let base = public.map(|url| url.base.clone()).unwrap_or_default();
-    let router = web::below(&base, api::router(app.clone()).merge(web::router(app, secure)));
+    let description = serde_json::to_value(api::openapi(&config.settings.catalogue)).map_err(CommandError::failed)?;
+    let router = web::below(&base, api::router(app.clone()).merge(web::router(app, secure, &description)));
     let served = async {
         server::serve(listener, tls, router, config.max_connections, stop).await.map_err(CommandError::failed)?;
         tasks.shutdown().await;

@@ -3,7 +3,7 @@
 use super::client::Client;
 use super::error::{CommandError, end};
 use super::exit::Exit;
-use super::key::find;
+use super::find::find;
 use super::output::{self, Format, Row};
 use clap::Args;
 use serde_json::Value;

@@ -148,10 +148,7 @@ impl Feed {
                 );
             }
             if !head.has_all_tables {
-                tracing::warn!(
-                    "the store failed over or came from a backup: filter VMs may be missing in its list, and receipts name no \
-                     time until somebody runs `keyward proxies confirm`"
-                );
+                tracing::warn!("{}", super::VMS_MAY_BE_MISSING);
             }
             // First the acknowledgements: no receipt may count them for the other timeline.
             self.proxies.moved(found(&head), went_back);

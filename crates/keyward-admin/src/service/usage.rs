@@ -3,8 +3,9 @@
 use super::tokens::Principal;
 use super::{Error, Result, Service};
 use crate::store::keys::KeyRecord;
-use crate::store::usage::{KeyUsage, Requests, UsageTotal};
+use crate::store::usage::UsageTotal;
 use crate::store::usage_days::{self, DayCount, MAX_DAYS};
+use crate::store::usage_report::{KeyUsage, Requests};
 use keyward_policy::timestamp::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;

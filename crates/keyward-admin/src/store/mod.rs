@@ -10,6 +10,7 @@ mod change;
 pub mod check;
 mod database;
 mod error;
+mod folded_name;
 mod head;
 pub mod keys;
 pub mod list;
@@ -25,6 +26,7 @@ pub mod tokens;
 mod turns;
 pub mod usage;
 pub mod usage_days;
+pub mod usage_report;
 mod writes;
 
 pub use change::Change;

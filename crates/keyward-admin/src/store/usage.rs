@@ -6,7 +6,7 @@ use super::head::{signed, unsigned};
 use super::search::Property;
 use super::sql::{Arg, Priority, Tx};
 use super::usage_days::{self, DayRow};
-use keyward_policy::decision::Code;
+use super::usage_report::{KeyUsage, MAX_SUM, Requests};
 use keyward_policy::timestamp::Timestamp;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -15,33 +15,6 @@ use std::ops::Range;
 /// The number of rows that one transaction writes. It is small, so that a person's change does not wait long, but as large
 /// as the batches that filters send.
 const MAX_ROWS: usize = 2_000;
-/// The largest sum that is kept, since JSON numbers are exact up to it. The statements below contain it as well.
-pub(super) const MAX_SUM: u64 = 9_000_000_000_000_000;
-
-/// What one VM reports of one key since its last batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyUsage {
-    /// The id of the key.
-    pub id: String,
-    /// When the newest of the requests was decided.
-    pub at: Timestamp,
-    /// The number of requests.
-    pub requests: Requests,
-}
-
-/// Numbers of requests with a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Requests {
-    /// Allowed requests.
-    Allowed {
-        /// All of them.
-        count: u64,
-        /// Those that needed each permission.
-        permissions: Vec<(String, u64)>,
-    },
-    /// Denied requests, by the code of the denial.
-    Denied(Vec<(Code, u64)>),
-}
 
 /// The uses of one permission of a key, or of the key as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use super::database::Store;
 use super::error::Result;
 use super::head::unsigned;
 use super::sql::{Arg, Priority, Tx};
-use super::usage::{KeyUsage, MAX_SUM, Requests};
+use super::usage_report::{KeyUsage, MAX_SUM, Requests};
 use keyward_policy::timestamp::Timestamp;
 use serde_json::json;
 use std::collections::BTreeMap;

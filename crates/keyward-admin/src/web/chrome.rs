@@ -12,6 +12,8 @@ use axum::response::{Html, IntoResponse, Response};
 pub(super) enum Section {
     /// API Keys.
     Keys,
+    /// Usage.
+    Usage,
     /// Proxies.
     Proxies,
     /// Audit log.
@@ -30,6 +32,8 @@ pub(super) struct Chrome {
     pub who: String,
     /// Nonce of the sign-out form.
     pub sign_out_nonce: String,
+    /// Whether VMs may be missing in the list of proxies, so that somebody has to confirm it.
+    pub vms_may_be_missing: bool,
     /// Notices that are shown once.
     pub notices: Vec<Notice>,
     /// The topic of the events that update the view. `None` means that the view does not update itself.

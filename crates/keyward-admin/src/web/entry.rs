@@ -8,7 +8,7 @@ use crate::store::audit::AuditEntry;
 use serde_json::Value;
 
 /// The actions of the audit log, as they are stored and in words.
-pub(super) const ACTIONS: [(&str, &str); 8] = [
+pub(super) const ACTIONS: [(&str, &str); 10] = [
     ("key.create", "Key created"),
     ("key.regenerate", "Key regenerated"),
     ("key.update", "Key changed"),
@@ -16,6 +16,8 @@ pub(super) const ACTIONS: [(&str, &str); 8] = [
     ("key.purge", "Expired key removed"),
     ("token.create", "Token created"),
     ("token.revoke", "Token revoked"),
+    ("proxy.forget", "Filter VM forgotten"),
+    ("proxies.confirm", "List of proxies confirmed"),
     ("store.new_identity", "Store given a new identity"),
 ];
 
@@ -103,6 +105,8 @@ fn line(catalogue: &Catalogue, name: &str, value: &Value) -> String {
             })
         }
         ("role", None) => format!("Role {}", text(value)),
+        ("realm", None) => format!("Bound to the realm {}", text(value)),
+        ("nodes", None) => format!("Bound to the nodes {}", text(value)),
         ("expires_at", None) => match value.as_str() {
             Some(at) => format!("Until {at}"),
             None => "Without an end".to_owned(),

@@ -114,7 +114,8 @@ impl Follower {
             return Some(event("ended"));
         }
         self.ticked += 1;
-        let figures = matches!(self.topic.as_str(), "keys" | "key") && self.ticked.is_multiple_of(USAGE_LOOKS);
+        let figures =
+            matches!(self.topic.as_str(), "keys" | "key" | "usage") && self.ticked.is_multiple_of(USAGE_LOOKS);
         let mut filters = false;
         if matches!(self.topic.as_str(), "proxies" | "key") {
             let state = state_of_proxies(web);
@@ -147,10 +148,21 @@ fn differs(a: &Applied, b: &Applied) -> bool {
     (a.vms, a.of, a.unreachable, a.doubts) != (b.vms, b.of, b.unreachable, b.doubts)
 }
 
+/// Returns a number that differs whenever the list of proxies would be shown differently.
 fn state_of_proxies(web: &Web) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for vm in web.service().proxies.list() {
-        (vm.node, vm.vm, vm.applied, vm.state.as_str()).hash(&mut hasher);
+    let mut seen = web.proxies_seen.lock();
+    // All streams share what one has found, because a list may be long.
+    match &*seen {
+        Some((at, state)) if at.elapsed() < LOOK / 2 => *state,
+        _ => {
+            let mut hasher = DefaultHasher::new();
+            web.service().proxies.may_miss_tables().hash(&mut hasher);
+            for vm in web.service().proxies.list() {
+                (vm.node, vm.vm, vm.applied, vm.state.as_str()).hash(&mut hasher);
+            }
+            let state = hasher.finish();
+            *seen = Some((Instant::now(), state));
+            state
+        }
     }
-    hasher.finish()
 }

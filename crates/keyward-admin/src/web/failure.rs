@@ -12,6 +12,8 @@ use std::any::Any;
 pub(super) enum Failure {
     /// There is no key with this id, or no longer.
     NotFound,
+    /// There is no VM with this name, or no longer.
+    NoSuchVm,
     /// The form did not come from a view of this session.
     Forged,
     /// The same form is being worked on.
@@ -48,6 +50,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
             Error::NotFound => Self::NotFound,
+            Error::NoSuchVm => Self::NoSuchVm,
             Error::Unavailable => Self::Unavailable,
             _ => Self::Internal,
         }

@@ -31,6 +31,15 @@ pub(super) fn render(web: &Web, failure: Failure) -> Response {
             "This key does not exist",
             keys("There is no key with this id. If there was one, the audit log says who deleted it and when."),
         ),
+        Failure::NoSuchVm => (
+            StatusCode::NOT_FOUND,
+            "This VM is not in the list",
+            (
+                "It was forgotten already, or it was gone for so long that the service forgot it by itself.".to_owned(),
+                "/settings/proxies".to_owned(),
+                "Proxies",
+            ),
+        ),
         Failure::Forged => (
             StatusCode::FORBIDDEN,
             "Nothing was done",

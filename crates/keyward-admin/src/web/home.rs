@@ -10,12 +10,12 @@ use axum::response::{Redirect, Response};
 /// A heading, a sentence, and a link that leads on.
 #[derive(Template)]
 #[template(path = "message.html")]
-struct MessageView {
-    page: Chrome,
-    heading: String,
-    text: String,
-    href: String,
-    link: &'static str,
+pub(super) struct MessageView {
+    pub page: Chrome,
+    pub heading: String,
+    pub text: String,
+    pub href: String,
+    pub link: &'static str,
 }
 
 pub(super) async fn home() -> Redirect {

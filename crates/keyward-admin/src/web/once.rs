@@ -11,8 +11,8 @@ use std::sync::Arc;
 pub(super) struct Done<T> {
     /// The result of the use case.
     pub value: T,
-    /// The revision of the change.
-    pub revision: u64,
+    /// The revision of the change. `None` means that it takes none.
+    pub revision: Option<u64>,
     /// The answer to the same form.
     pub finished: Finished,
 }
@@ -39,7 +39,9 @@ impl Submission {
         let work = work(Arc::clone(&web), self.user.actor().to_owned());
         let task = tokio::spawn(async move {
             let done = work.await?;
-            web.changes.begin(done.revision);
+            if let Some(revision) = done.revision {
+                web.changes.begin(revision);
+            }
             claim.finish(done.finished);
             Ok::<_, Error>(done.value)
         });

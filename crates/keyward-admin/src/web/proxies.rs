@@ -1,14 +1,22 @@
-//! The view of proxies, and of what their VMs have applied.
+//! The view of proxies, and of what their VMs have applied; forgetting a VM, and confirming the list.
 
 use super::chrome::{Chrome, Section, render};
+use super::claim::Finished;
 use super::failure::Failure;
+use super::form::FormFields;
+use super::home::MessageView;
 use super::moment::{time_inline, time_to_the_second};
+use super::once::Done;
+use super::state::Web;
+use super::submission::Submission;
 use super::user::User;
 use crate::service::proxies::{ContactState, ProxyView};
 use askama::Template;
+use axum::extract::RawQuery;
 use axum::http::StatusCode;
 use axum::response::Response;
 use keyward_policy::duration;
+use std::sync::Arc;
 
 #[derive(Template)]
 #[template(path = "proxies.html")]
@@ -18,7 +26,35 @@ struct ProxiesView {
     in_contact: usize,
     unreachable: usize,
     nodes: Vec<NodeRow>,
+    /// How many VMs are not shown, because there are too many.
+    left_out: usize,
 }
+
+/// Asks before a VM is forgotten.
+#[derive(Template)]
+#[template(path = "proxy_forget.html")]
+struct ForgetView {
+    page: Chrome,
+    vm: VmRow,
+    nonce: String,
+}
+
+/// Asks before the list is confirmed.
+#[derive(Template)]
+#[template(path = "proxies_confirm.html")]
+struct ConfirmView {
+    page: Chrome,
+    in_contact: usize,
+    unreachable: usize,
+    nonce: String,
+}
+
+/// How many VMs are shown. A browser would take long to show more, and nobody reads them.
+const MAX_ROWS: usize = 2_000;
+/// The purpose of the form that confirms the list.
+const CONFIRM: &str = "confirm-proxies";
+/// Where the list is.
+const LIST: &str = "/settings/proxies";
 
 struct NodeRow {
     name: String,
@@ -27,7 +63,10 @@ struct NodeRow {
 }
 
 struct VmRow {
+    node: String,
     name: String,
+    /// The path of the form that forgets the VM. `None` for a VM in contact, which would be listed again at once.
+    forget: Option<String>,
     kind: &'static str,
     state: &'static str,
     applied: u64,
@@ -57,7 +96,12 @@ impl VmRow {
             (_, Some(limit), _) => format!("serves for {}", duration::format(limit)),
             (_, None, _) => "serves without limit".to_owned(),
         };
+        let name = form_urlencoded::byte_serialize(vm.vm.as_bytes());
+        let forget = (vm.state != ContactState::InContact)
+            .then(|| name.fold(format!("{LIST}/forget?vm="), |path, piece| path + piece));
         Self {
+            forget,
+            node: node_name(&vm.node),
             name: vm.vm,
             kind,
             state,
@@ -74,15 +118,24 @@ impl VmRow {
     }
 }
 
+fn node_name(node: &str) -> String {
+    if node.is_empty() { "(without a name)".to_owned() } else { node.to_owned() }
+}
+
+/// Returns how many VMs are in a state.
+fn count(list: &[ProxyView], state: ContactState) -> usize {
+    list.iter().filter(|vm| vm.state == state).count()
+}
+
 pub(super) async fn list(user: User) -> Result<Response, Failure> {
     let service = user.web.service();
     let head = service.feed.state().head.revision;
     let list = service.proxies.list();
-    let count = |state: ContactState| list.iter().filter(|vm| vm.state == state).count();
-    let (in_contact, unreachable) = (count(ContactState::InContact), count(ContactState::Unreachable));
+    let (in_contact, unreachable) = (count(&list, ContactState::InContact), count(&list, ContactState::Unreachable));
+    let left_out = list.len().saturating_sub(MAX_ROWS);
     let mut nodes: Vec<NodeRow> = Vec::new();
-    for vm in list {
-        let name = if vm.node.is_empty() { "(without a name)".to_owned() } else { vm.node.clone() };
+    for vm in list.into_iter().take(MAX_ROWS) {
+        let name = node_name(&vm.node);
         if nodes.last().is_none_or(|node| node.name != name) {
             nodes.push(NodeRow { name, workers: String::new(), vms: Vec::new() });
         }
@@ -94,7 +147,76 @@ pub(super) async fn list(user: User) -> Result<Response, Failure> {
         let count = node.vms.len();
         node.workers = format!("{count} {}", if count == 1 { "VM" } else { "VMs" });
     }
-    let view =
-        ProxiesView { page: user.chrome(Section::Proxies, Some("proxies")), head, in_contact, unreachable, nodes };
+    let page = user.chrome(Section::Proxies, Some("proxies"));
+    render(StatusCode::OK, &ProxiesView { page, head, in_contact, unreachable, nodes, left_out })
+}
+
+/// Returns the purpose of the form that forgets a VM.
+fn forget_purpose(vm: &str) -> String {
+    format!("forget:{vm}")
+}
+
+pub(super) async fn ask_to_forget(user: User, RawQuery(query): RawQuery) -> Result<Response, Failure> {
+    let fields = FormFields::of_query(query.as_deref());
+    let name = fields.text("vm");
+    let service = user.web.service();
+    let head = service.feed.state().head.revision;
+    let vm = service.proxies.list().into_iter().find(|vm| vm.vm == name).ok_or(Failure::NoSuchVm)?;
+    let page = user.chrome(Section::Proxies, None);
+    render(StatusCode::OK, &ForgetView { page, vm: VmRow::new(vm, head), nonce: user.nonce(&forget_purpose(name)) })
+}
+
+pub(super) async fn forget(submission: Submission) -> Result<Response, Failure> {
+    let name = submission.fields.text("vm").to_owned();
+    let text = format!("“{name}” is no longer in the list, and receipts do not count it.");
+    let vm = name.clone();
+    change(submission, &forget_purpose(&name), "VM forgotten", text, move |web, actor| async move {
+        web.service().forget_vm(&actor, &vm).await
+    })
+    .await
+}
+
+pub(super) async fn ask_to_confirm(user: User) -> Result<Response, Failure> {
+    let list = user.web.service().proxies.list();
+    let view = ConfirmView {
+        page: user.chrome(Section::Proxies, None),
+        in_contact: count(&list, ContactState::InContact),
+        unreachable: count(&list, ContactState::Unreachable),
+        nonce: user.nonce(CONFIRM),
+    };
+    render(StatusCode::OK, &view)
+}
+
+pub(super) async fn confirm(submission: Submission) -> Result<Response, Failure> {
+    let text = "Receipts name times again.".to_owned();
+    change(submission, CONFIRM, "List confirmed", text, async |web, actor| web.service().confirm_proxies(&actor).await)
+        .await
+}
+
+/// Does the work of a form once, and says that it is done.
+async fn change<F: Future<Output = crate::service::Result<()>> + Send + 'static>(
+    submission: Submission,
+    purpose: &str,
+    heading: &str,
+    text: String,
+    work: impl FnOnce(Arc<Web>, String) -> F,
+) -> Result<Response, Failure> {
+    let finished = Finished { text: text.clone(), href: LIST.to_owned() };
+    submission
+        .once(purpose, move |web, actor| {
+            let work = work(web, actor);
+            async move {
+                work.await?;
+                Ok(Done { revision: None, value: (), finished })
+            }
+        })
+        .await??;
+    let view = MessageView {
+        page: submission.user.chrome(Section::Proxies, None),
+        heading: heading.to_owned(),
+        text,
+        href: LIST.to_owned(),
+        link: "Proxies",
+    };
     render(StatusCode::OK, &view)
 }

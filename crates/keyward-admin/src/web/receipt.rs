@@ -128,8 +128,8 @@ fn doubt(doubts: &Doubts) -> Option<&'static str> {
         Some("The store went back to an earlier state: this change may be lost.")
     } else if doubts.vms_may_be_missing {
         Some(
-            "The store failed over, was restored or upgraded, so the list of proxies may lack some: an administrator has to \
-             confirm it with keyward proxies confirm.",
+            "The store failed over, was restored or upgraded, so the list of proxies may lack some: somebody has to confirm \
+             it on the page Proxies, or with keyward proxies confirm.",
         )
     } else if doubts.shadow > 0 {
         Some("At least one filter is in shadow mode and refuses nothing.")

@@ -1,22 +1,26 @@
 //! All paths of the page, and the layers around them.
 
 use super::state::Web;
-use super::{assets, audit, events, explain, failure, guard, home, keys, proxies, receipt, sign_in};
+use super::{assets, audit, docs, events, explain, failure, guard, home, keys, proxies, receipt, sign_in, usage};
 use crate::app::App;
 use axum::Router;
 use axum::middleware;
+use axum::response::Html;
 use axum::routing::{get, post};
+use serde_json::Value;
 use std::sync::Arc;
 use tower_http::catch_panic::CatchPanicLayer;
 
 /// Returns the page as a router. The server has to put a [`Peer`](crate::app::Peer) into each request. `secure` says that
-/// browsers use TLS.
-pub fn router(app: Arc<App>, secure: bool) -> Router {
+/// browsers use TLS. `description` is the OpenAPI description of the API.
+pub fn router(app: Arc<App>, secure: bool, description: &Value) -> Router {
+    let api: Arc<str> = docs::render(description).into();
     let web = Arc::new(Web::new(app, secure));
     Router::new()
         .route("/", get(home::home))
         .route("/settings", get(home::home))
         .route("/assets/{file}", get(assets::file))
+        .route("/docs", get(|| async move { Html(api.to_string()) }))
         .route("/sign-in", get(sign_in::show).post(sign_in::sign_in))
         .route("/sign-out", post(sign_in::sign_out))
         .route("/settings/keys", get(keys::list::list).post(keys::create::create))
@@ -28,7 +32,10 @@ pub fn router(app: Arc<App>, secure: bool) -> Router {
         .route("/settings/keys/{id}/disable", post(keys::edit::disable))
         .route("/settings/keys/{id}/enable", post(keys::edit::enable))
         .route("/settings/receipts/{verb}/{revision}", get(receipt::show))
+        .route("/settings/usage", get(usage::show))
         .route("/settings/proxies", get(proxies::list))
+        .route("/settings/proxies/forget", get(proxies::ask_to_forget).post(proxies::forget))
+        .route("/settings/proxies/confirm", get(proxies::ask_to_confirm).post(proxies::confirm))
         .route("/settings/audit", get(audit::list))
         .route("/settings/audit.csv", get(audit::export))
         .route("/settings/explain", get(explain::show).post(explain::explain))

@@ -62,12 +62,13 @@ impl User {
             section,
             who: self.session.principal.name.clone(),
             sign_out_nonce: self.nonce("sign-out"),
+            vms_may_be_missing: self.web.service().proxies.may_miss_tables(),
             notices,
             live,
         }
     }
 
-    /// Returns the frame of a view that may be shown as a dialog.
+    /// Returns the frame of a view of a key that may be shown as a dialog.
     pub fn dialog_chrome(&self) -> Chrome {
         self.chrome(Section::Keys, Some("receipts"))
     }

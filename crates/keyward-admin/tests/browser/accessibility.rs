@@ -71,7 +71,12 @@ fn axe_finds_nothing_on_any_page(place: Place) {
     let id = page.make("Reader", &["records:read", "files:read"]);
     page.make("Writer", &["records:write"]);
     page.use_key(&id, &[("records:read", 5)]);
+    page.goto("/settings/usage");
+    check(&page, &axe, "no usage");
+    page.use_by_day(&id, &[(0, 3, 0), (1, 1_000_000, 12), (89, 40, 0)]);
     for path in [
+        "/settings/usage",
+        "/docs",
         "/settings/keys",
         "/settings/keys?q=nothing",
         "/settings/keys?status=active&sort=name",
@@ -80,6 +85,7 @@ fn axe_finds_nothing_on_any_page(place: Place) {
         &format!("/settings/keys/{id}"),
         &format!("/settings/keys/{id}/delete"),
         "/settings/proxies",
+        "/settings/proxies/confirm",
         "/settings/audit",
         "/settings/audit?actor=nobody",
         "/settings/explain",

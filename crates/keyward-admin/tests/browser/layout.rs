@@ -54,6 +54,7 @@ fn bad_day(page: &Page) -> (Vec<String>, Vec<Following>) {
     ]);
     for id in &ids {
         page.use_key(id, &[("records:read", 1_234_567)]);
+        page.use_by_day(id, &[(0, 9_999_999, 12), (31, 12, 1_234_567), (89, 123_456_789, 0)]);
     }
     (ids, works)
 }
@@ -61,8 +62,10 @@ fn bad_day(page: &Page) -> (Vec<String>, Vec<Following>) {
 fn pages(ids: &[String]) -> Vec<String> {
     let mut pages: Vec<String> = ids.iter().take(3).map(|id| format!("/settings/keys/{id}")).collect();
     pages.push(format!("/settings/keys/{}/regenerate", ids[0]));
-    let others = ["keys", "keys?q=nothing", "keys/new", "keys/key_none", "proxies", "audit", "explain"];
+    pages.extend(["confirm", "forget?vm=vm_9f86d081884c7d65"].map(|form| format!("/settings/proxies/{form}")));
+    let others = ["keys", "keys?q=nothing", "keys/new", "keys/key_none", "usage", "proxies", "audit", "explain"];
     pages.extend(others.iter().map(|page| format!("/settings/{page}")));
+    pages.push("/docs".to_owned());
     pages
 }
 
@@ -89,6 +92,7 @@ fn nothing_is_cut_off(place: Place) {
     let mut wrongs = Wrongs::default();
     for path in pages(&ids) {
         page.goto(&path);
+        page.browser.eval("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })");
         for spaced in [false, true] {
             if spaced {
                 page.browser.eval(SPACED);
@@ -185,6 +189,18 @@ fn what_is_chosen_shows_without_colours(place: Place) {
         page.browser.eval(&script)
     };
     assert_ne!(lines("nav a[aria-current]"), lines("nav a:not([aria-current])"));
+    let id = page.make("Reader", &["records:read"]);
+    page.use_by_day(&id, &[(0, 3, 1)]);
+    page.goto("/settings/usage");
+    let colours = page.browser.eval(
+        "const probe = document.createElement('p');
+         document.body.append(probe);
+         probe.style.setProperty('color', 'CanvasText');
+         const text = getComputedStyle(probe).color;
+         return [...document.querySelectorAll('.bars rect, .ticks text')].map((e) => getComputedStyle(e).fill === text)",
+    );
+    let colours = colours.as_array().expect("a list");
+    assert!(colours.len() >= 4 && colours.iter().all(|is_text| is_text == true), "{colours:?}");
     page.goto("/settings/keys/new");
     assert_ne!(lines(".choice input:checked + label"), lines(".choice input:not(:checked) + label"));
 }

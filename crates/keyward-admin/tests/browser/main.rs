@@ -1,6 +1,7 @@
 //! The page in a real Chromium, in front of the real service.
 
 mod accessibility;
+mod chart;
 mod driver;
 mod envoy;
 mod keyboard;
@@ -8,6 +9,7 @@ mod layout;
 mod life;
 mod live;
 mod place;
+mod proxies;
 mod rules;
 mod safety;
 mod screenshots;
@@ -19,6 +21,7 @@ mod without_script;
 mod words;
 
 use driver::{Browser, Options};
+use keyward_policy::timestamp::Timestamp;
 use place::Place;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
@@ -116,6 +119,22 @@ impl Page {
         let used =
             json!({"id": id, "count": count, "last_used_at": "2026-01-02T03:04:05Z", "permissions": permissions});
         let batch = json!({"vm": format!("vm-{id}"), "seq": 1, "keys": [used]});
+        let reply = self.service.edge().post("/v1/usage", &batch);
+        assert!(reply.status < 300, "{}", reply.text);
+    }
+
+    /// What a filter reports of the days before: how many days ago, allowed requests, and ones that lacked a permission.
+    fn use_by_day(&self, id: &str, days: &[(i64, u64, u64)]) {
+        let key = self.service.admin().get(&format!("/v1/keys/{id}")).ok(200);
+        let now = Timestamp::parse(key["created_at"].as_str().expect("a time")).expect("a time").unix_ms();
+        let mut entries = Vec::new();
+        for &(ago, allowed, denied) in days {
+            let at = Timestamp::from_unix_ms(now - ago * 86_400_000).to_string();
+            entries.push(json!({"id": id, "count": allowed, "last_used_at": at}));
+            let denials = json!({"permission_missing": denied, "route_denied": denied / 10});
+            entries.push(json!({"id": id, "last_denied_at": at, "denials": denials}));
+        }
+        let batch = json!({"vm": format!("days-{id}"), "seq": 1, "keys": entries});
         let reply = self.service.edge().post("/v1/usage", &batch);
         assert!(reply.status < 300, "{}", reply.text);
     }

@@ -7,14 +7,14 @@ use keyward_testbed::wait;
 use serde_json::json;
 
 /// A browser's session without the browser, to send what no browser would.
-struct Raw {
+pub(crate) struct Raw {
     client: Client,
     cookie: String,
 }
 
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
-fn hidden(html: &str, action: &str, name: &str) -> String {
+pub(crate) fn hidden(html: &str, action: &str, name: &str) -> String {
     let form = html.split("<form").find(|form| form.contains(&format!("action=\"{action}\""))).expect("the form");
     let field = form.split(&format!("name=\"{name}\" value=\"")).nth(1).expect("the field");
     field.split('"').next().unwrap_or_default().to_owned()
@@ -25,7 +25,7 @@ fn encode(pairs: &[(&str, &str)]) -> Vec<u8> {
 }
 
 impl Raw {
-    fn of(page: &Page) -> Self {
+    pub(crate) fn of(page: &Page) -> Self {
         Self::sign_in(&page.service.url)
     }
 
@@ -44,11 +44,11 @@ impl Raw {
         Self { client, cookie: cookie.split(';').next().unwrap().to_owned() }
     }
 
-    fn get(&self, path: &str) -> crate::support::Reply {
+    pub(crate) fn get(&self, path: &str) -> crate::support::Reply {
         self.client.send("GET", path, &[("cookie", &self.cookie)], b"")
     }
 
-    fn post(&self, path: &str, pairs: &[(&str, &str)], headers: &[(&str, &str)]) -> crate::support::Reply {
+    pub(crate) fn post(&self, path: &str, pairs: &[(&str, &str)], headers: &[(&str, &str)]) -> crate::support::Reply {
         let all: Vec<(&str, &str)> =
             [FORM, ("cookie", &self.cookie)].into_iter().chain(headers.iter().copied()).collect();
         self.client.send("POST", path, &all, &encode(pairs))

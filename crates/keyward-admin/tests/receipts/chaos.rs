@@ -10,26 +10,27 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// What is to happen at a chosen moment, because chance alone would hardly ever bring it about there.
+pub enum Plan {
+    /// The way of a table to the service is cut.
+    Cut(String),
+    /// A key is deleted at a replica.
+    Delete(usize),
+    /// A replica is killed and started again.
+    Restart(usize),
+}
+
 impl World {
     pub fn chaos(&mut self) {
         let n = self.dice.below(self.replicas.len() as u64) as usize;
         let table = self.dice.below(self.tables.len() as u64) as usize;
-        match self.dice.below(19) {
+        match self.dice.below(22) {
             0 | 1 => {
                 self.look(n);
                 self.store.create(&mut self.dice);
                 self.published(n);
             }
-            2..=5 => {
-                // The transaction finds the state that the replica knows, or the replica looks again.
-                self.look(n);
-                if let Some(digest) = self.store.delete(&mut self.dice) {
-                    let change = self.store.point();
-                    self.published(n);
-                    self.deletes.push((digest, change));
-                    self.ask_receipt(n, digest, change);
-                }
-            }
+            2..=5 => self.delete(n),
             6 => self.copy = self.store.clone(),
             7 if self.shared => {
                 self.fail_over();
@@ -44,9 +45,7 @@ impl World {
                 self.tables[table].delay_ms = delays[self.dice.below(4) as usize];
             }
             14 => {
-                if self.tables.len() < 6 {
-                    self.new_vm();
-                }
+                self.replace_vm();
                 self.wall_ms.fetch_add(self.dice.below(7_200_000) as i64 - 3_600_000, Ordering::Relaxed);
             }
             15 => self.forge(n, table),
@@ -65,8 +64,61 @@ impl World {
                     self.restart(n);
                 }
             }
+            19 | 20 => {
+                // A VM that was away, or is new, comes into contact for a moment, and a key is deleted just then.
+                let away = self.dice.below(12_000);
+                let id = if self.dice.chance(50) {
+                    self.tables[table].cut_until = self.now + away;
+                    self.tables[table].id.clone()
+                } else {
+                    self.replace_vm()
+                };
+                let wait = self.tables.iter().find(|table| table.id == id).map_or(0, |table| table.cut_until);
+                let open = wait.saturating_sub(self.now);
+                let moments = [(); 3].map(|()| open + self.dice.below(1_500));
+                self.plan(moments[0], Plan::Cut(id));
+                self.plan(moments[1], Plan::Delete(n));
+                if self.dice.chance(30) {
+                    let other = self.dice.below(self.replicas.len() as u64) as usize;
+                    self.plan(moments[2], Plan::Restart(other));
+                }
+            }
             _ => {}
         }
+    }
+
+    pub fn go_ahead(&mut self, plan: Plan) {
+        match plan {
+            Plan::Cut(id) => {
+                let cut_until = self.now + self.dice.below(60_000);
+                if let Some(table) = self.tables.iter_mut().find(|table| table.id == id) {
+                    self.totals.cuts += 1;
+                    table.cut_until = cut_until;
+                }
+            }
+            Plan::Delete(n) => self.delete(n),
+            Plan::Restart(n) => self.restart(n),
+        }
+    }
+
+    fn delete(&mut self, n: usize) {
+        // The transaction finds the state that the replica knows, or the replica looks again.
+        self.look(n);
+        if let Some(digest) = self.store.delete(&mut self.dice) {
+            let change = self.store.point();
+            self.published(n);
+            self.deletes.push((digest, change));
+            self.ask_receipt(n, digest, change);
+        }
+    }
+
+    /// Starts a VM and returns the name of one of its tables. Where there are many, the oldest table ends with its VM.
+    fn replace_vm(&mut self) -> String {
+        if self.tables.len() >= 6 {
+            self.tables.remove(0);
+        }
+        self.new_vm();
+        self.tables.last().map(|table| table.id.clone()).unwrap_or_default()
     }
 
     /// The store fails over to a copy that lags behind.

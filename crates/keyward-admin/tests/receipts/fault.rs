@@ -25,10 +25,16 @@ pub enum Fault {
     NothingForgets,
     /// A process that starts after a failover takes the rows that it finds for all.
     TrustsRows,
+    /// A table can serve before its row is committed.
+    NotRecorded,
+    /// A table's first page is made from an earlier reading than its row.
+    ReadTooEarly,
+    /// A replica gives contact before it has told the others.
+    NotTold,
 }
 
 impl Fault {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::NoTimeline,
         Self::OneIdPerVm,
         Self::CountedLate,
@@ -40,6 +46,9 @@ impl Fault {
         Self::ForgedAcknowledgement,
         Self::NothingForgets,
         Self::TrustsRows,
+        Self::NotRecorded,
+        Self::ReadTooEarly,
+        Self::NotTold,
     ];
 }
 

@@ -12,6 +12,8 @@ pub struct Promise {
     digest: Digest,
     change: Point,
     made_ms: u64,
+    /// Everything that was committed until then had reached the replica that made it.
+    known_ms: u64,
     by_ms: u64,
 }
 
@@ -36,7 +38,10 @@ impl World {
         self.totals.times_named += 1;
         let ahead = by.unix_ms() - self.wall_ms.load(Ordering::Relaxed);
         let by_ms = self.now.saturating_add_signed(ahead);
-        self.promises.push(Promise { digest, change, made_ms: self.now, by_ms });
+        let replica = &self.replicas[n];
+        let has_heard_all = !self.shared || (replica.is_listening && replica.inbox.is_empty());
+        let known_ms = if has_heard_all { self.now } else { replica.heard_until };
+        self.promises.push(Promise { digest, change, made_ms: self.now, known_ms, by_ms });
     }
 
     pub fn judge(&mut self) {
@@ -46,21 +51,22 @@ impl World {
             self.promises.retain(|promise| store.passed(promise.change));
         }
         self.promises.retain(|promise| self.now < promise.by_ms + 20_000);
-        // Of the promises of one change that are due, the latest speaks of the most tables.
+        // Of the promises of one change that are due, the one that knew most speaks of the most tables.
         let mut due: BTreeMap<Point, &Promise> = BTreeMap::new();
         for promise in self.promises.iter().filter(|promise| promise.by_ms <= self.now) {
             self.totals.promises_judged += 1;
             let latest = due.entry(promise.change).or_insert(promise);
-            if latest.made_ms < promise.made_ms {
+            if latest.known_ms < promise.known_ms {
                 *latest = promise;
             }
         }
         for promise in due.into_values() {
             for table in &self.tables {
-                // A VM in shadow mode, or with inline keys, never refuses. A receipt must know of it from the moment at which
-                // a page that completes its table is made, for its row was written before. Until then it holds no table,
-                // and the receipt does not speak of it. Every other table is judged from the start.
-                let is_known = table.is_plain() || table.given_at.is_some_and(|at| at <= promise.made_ms);
+                // A VM in shadow mode, or with inline keys, never refuses, also where its table has the change. A receipt
+                // must know of it from the moment at which a page that completes its table is made, for its row was
+                // committed before, and the replica has heard all that was committed until `known_ms`. Until then the
+                // receipt does not speak of it. Every other table is judged from the start.
+                let is_known = table.is_plain() || table.given_at.is_some_and(|at| at <= promise.known_ms);
                 if is_known && !store.is_live(&promise.digest) && table.accepts(&promise.digest, now) {
                     self.broken = Some(format!(
                         "at {} ms the table {} of {} accepts a key that was to be refused everywhere by {} ms, as was \

@@ -1,14 +1,14 @@
 //! Time, and everything that happens in it.
 
+use crate::chaos::Plan;
 use crate::dice::Dice;
 use crate::fault::{Fault, Totals};
-use crate::replica::Replica;
+use crate::replica::{Replica, Writing};
 use crate::store::Store;
 use crate::table::{Sent, Table};
 use keyward_admin::clock::Clock;
-use keyward_admin::service::proxies::{
-    Answered, Found, Limits, Message, PollGuard, PollHeaders, Proxies, Question, Step,
-};
+use keyward_admin::service::proxies::{Answered, Found, Limits, PollGuard, PollHeaders, Proxies, Question, Step};
+use keyward_admin::store::proxies::ProxyRecord;
 use keyward_policy::digest::Digest;
 use keyward_policy::sync::{Answer, Outcome, Request, RequestId};
 use keyward_policy::timeline::{Enforcement, InlineKeys, Point};
@@ -27,15 +27,18 @@ const LONGEST_SECS: u64 = 10;
 const EPOCH_MS: i64 = 1_800_000_000_000;
 
 /// The place of a replica, and the process that ran there.
-type Process = (usize, u64);
+pub type Process = (usize, u64);
 
-enum Event {
+pub enum Event {
     Tick,
     Chaos,
     Arrives(Sent),
     GoesOn(Process, Sent),
     Committed(Process, Vec<String>),
     Told(Process, Instant),
+    Planned(Plan),
+    Written(Writing),
+    Saved(Process, Vec<ProxyRecord>),
     Released(String, RequestId),
     Delivered { table: String, id: RequestId, status: u16, body: String, as_of: i64 },
 }
@@ -59,6 +62,8 @@ pub struct World {
     is_promised: bool,
     /// The store does not say where it lives.
     is_blind: bool,
+    /// The longest time until a message to the other replicas is committed, and again until that is known.
+    pub telling_ms: u64,
     pub tables: Vec<Table>,
     pub deletes: Vec<(Digest, Point)>,
     pub promises: Vec<crate::judge::Promise>,
@@ -85,6 +90,7 @@ impl World {
             shared: false,
             is_promised: false,
             is_blind: false,
+            telling_ms: 300,
             tables: Vec::new(),
             deletes: Vec::new(),
             promises: Vec::new(),
@@ -103,10 +109,12 @@ impl World {
         }
         self.copy = self.store.clone();
         // A store that is shared can fail over to a copy that lags behind; a file cannot.
-        let needs_sharing = [Fault::NoTimeline, Fault::WallClocksDiffer, Fault::TrustsRows];
+        let needs_sharing =
+            [Fault::NoTimeline, Fault::WallClocksDiffer, Fault::TrustsRows, Fault::ReadTooEarly, Fault::NotTold];
         self.shared = self.dice.chance(60) || self.fault.is_some_and(|fault| needs_sharing.contains(&fault));
         self.is_promised = self.dice.chance(60);
         self.is_blind = self.dice.chance(15);
+        self.telling_ms = [300, 300, 3_000][self.dice.below(3) as usize];
         let count = if self.shared { 1 + self.dice.below(3) } else { 1 };
         for n in 0..count as usize {
             let replica = self.replica(n);
@@ -163,7 +171,11 @@ impl World {
         Duration::from_millis(self.now)
     }
 
-    fn after(&mut self, delay: u64, event: Event) {
+    pub fn plan(&mut self, delay: u64, plan: Plan) {
+        self.after(delay, Event::Planned(plan));
+    }
+
+    pub fn after(&mut self, delay: u64, event: Event) {
         self.sequence += 1;
         self.queue.push(Reverse((self.now + delay, self.sequence)));
         self.events.insert(self.sequence, event);
@@ -189,15 +201,18 @@ impl World {
             pages: HashMap::new(),
             held: Vec::new(),
             looks_at: self.now,
+            records_at: self.now,
             is_listening: false,
             listens_at,
             inbox: VecDeque::new(),
+            heard_until: self.now,
             is_telling: false,
+            is_writing: false,
         }
     }
 
     /// The store, as a process finds it now.
-    fn found(&self) -> Found {
+    pub fn found(&self) -> Found {
         let is_blind = self.shared && self.is_blind;
         let is_confirmed = self.confirmed == self.lineage || self.has(Fault::TrustsRows);
         Found { head: self.store.point(), has_lineage: !is_blind, has_all_tables: is_confirmed && !is_blind }
@@ -211,7 +226,7 @@ impl World {
         }
     }
 
-    fn is_running(&self, (n, process): Process) -> bool {
+    pub fn is_running(&self, (n, process): Process) -> bool {
         self.replicas[n].process == process
     }
 
@@ -241,6 +256,9 @@ impl World {
                     }
                 }
             }
+            Event::Written(writing) => self.written(writing),
+            Event::Saved(process, records) => self.saved(process, records),
+            Event::Planned(plan) => self.go_ahead(plan),
             Event::Released(table, id) => {
                 for n in 0..self.replicas.len() {
                     let held = &mut self.replicas[n].held;
@@ -290,14 +308,21 @@ impl World {
         }
         for n in 0..self.replicas.len() {
             if self.replicas[n].looks_at <= self.now {
-                self.replicas[n].looks_at = self.now + 500;
+                // Now and then the store takes its time.
+                self.replicas[n].looks_at = self.now + 250 + self.dice.below(1_000);
                 self.look(n);
+            }
+            if self.replicas[n].records_at <= self.now {
+                // What nobody waits for is written when the store has time.
+                self.replicas[n].records_at = self.now + self.dice.below(8_000);
                 self.record(n);
             }
             if self.shared && !self.replicas[n].is_listening && self.replicas[n].listens_at <= self.now {
                 self.listen(n);
             }
-            self.hear(n);
+            if !self.dice.chance(30) {
+                self.hear(n);
+            }
             if !self.dice.chance(20) {
                 self.share(n);
             }
@@ -321,130 +346,11 @@ impl World {
         }
     }
 
-    /// Reads the newest state of the store, as the service does twice a second.
-    pub fn look(&mut self, n: usize) {
-        let found = self.found();
-        let sees_moves = !self.has(Fault::NoTimeline);
-        let went_back = sees_moves && !self.store.passed(self.replicas[n].known);
-        let has_moved = sees_moves && found.has_lineage && self.replicas[n].lineage != self.lineage;
-        let replica = &mut self.replicas[n];
-        if went_back || has_moved {
-            replica.proxies.moved(found, went_back);
-            replica.is_listening = false;
-            replica.inbox.clear();
-            replica.listens_at = self.now + self.dice.below(1_000);
-        } else {
-            if replica.known.revision < found.head.revision {
-                replica.proxies.advance(found.head);
-            }
-            if found.has_all_tables {
-                replica.proxies.confirm();
-            }
-        }
-        let news = replica.known != found.head;
-        replica.known = found.head;
-        replica.lineage = self.lineage;
-        replica.proxies.read(Instant::now());
-        if news {
-            replica.pages.clear();
-            self.wake(n);
-        }
-    }
-
-    fn wake(&mut self, n: usize) {
-        for sent in std::mem::take(&mut self.replicas[n].held) {
-            self.comes_due(n, sent);
-        }
-    }
-
     /// A poll was held for long enough, or there is something new.
-    fn comes_due(&mut self, n: usize, mut sent: Sent) {
+    pub fn comes_due(&mut self, n: usize, mut sent: Sent) {
         sent.is_due = true;
         let process = self.replicas[n].process;
         self.after(0, Event::GoesOn((n, process), sent));
-    }
-
-    /// A replica committed a change: it knows at once, the others are told.
-    pub fn published(&mut self, n: usize) {
-        let point = self.store.point();
-        self.replicas[n].known = point;
-        self.replicas[n].pages.clear();
-        self.replicas[n].proxies.advance(point);
-        if self.shared {
-            self.notify(format!("change {}", point.revision));
-        }
-        self.wake(n);
-    }
-
-    /// Everybody who listens is told something.
-    fn notify(&mut self, message: String) {
-        for replica in self.replicas.iter_mut().filter(|replica| replica.is_listening) {
-            replica.inbox.push_back(message.clone());
-        }
-    }
-
-    fn listen(&mut self, n: usize) {
-        self.look(n);
-        let rows: Vec<_> = self.store.rows.values().cloned().collect();
-        let replica = &mut self.replicas[n];
-        replica.is_listening = true;
-        replica.inbox.clear();
-        replica.proxies.listening(replica.known.revision, rows);
-    }
-
-    /// A replica begins to tell the others what is new.
-    fn share(&mut self, n: usize) {
-        let replica = &mut self.replicas[n];
-        if !self.shared || replica.is_telling {
-            return;
-        }
-        replica.is_telling = true;
-        let name = Arc::clone(&replica.name);
-        let (process, messages) = (replica.process, replica.proxies.take_messages(&name, true));
-        let commit = self.dice.below(300);
-        let answer = commit + self.dice.below(300);
-        self.after(commit, Event::Committed((n, process), messages));
-        self.after(answer, Event::Told((n, process), Instant::now()));
-    }
-
-    /// Delivers some of the notifications, in their order.
-    fn hear(&mut self, n: usize) {
-        let count = self.dice.below(20) + 5;
-        for _ in 0..count {
-            let Some(text) = self.replicas[n].inbox.pop_front() else { break };
-            if let Some(revision) = text.strip_prefix("change ") {
-                self.look(n);
-                if let Ok(revision) = revision.parse() {
-                    self.replicas[n].proxies.heard_change(revision);
-                }
-            } else if let Ok(mut message) = serde_json::from_str::<serde_json::Value>(&text) {
-                if self.has(Fault::WallClocksDiffer) {
-                    for news in message["vms"].as_array_mut().into_iter().flatten() {
-                        news["g"] = (news["g"].as_u64().unwrap_or(0) + 1_800_000).into();
-                    }
-                }
-                let replica = &self.replicas[n];
-                if let Ok(message) = serde_json::from_value::<Message>(message) {
-                    replica.proxies.hear(&replica.name, message);
-                }
-            }
-        }
-    }
-
-    /// Writes to the store what the replica has to write.
-    fn record(&mut self, n: usize) {
-        let replica = &self.replicas[n];
-        let records = replica.proxies.take_unsaved(1_000);
-        if records.is_empty() {
-            return;
-        }
-        let messages = replica.proxies.record_messages(&replica.name, &records);
-        for record in &records {
-            let key = [&record.node, &record.vm, &record.table, &record.token].map(Clone::clone);
-            self.store.rows.insert(key, record.clone());
-        }
-        replica.proxies.saved(records);
-        messages.into_iter().for_each(|message| self.notify(message));
     }
 
     fn headers(&self, at: usize, request: &Request) -> PollHeaders {
@@ -486,12 +392,7 @@ impl World {
         if !self.is_running((n, process)) || self.now >= sent.until {
             return;
         }
-        let step = match sent.guard.as_ref().map_or_else(|| self.replicas[n].proxies.step(), PollGuard::step) {
-            Step::Record if self.has(Fault::CountedLate) => Step::Ready,
-            Step::Tell if self.has(Fault::CountedLate) => Step::Ready,
-            step => step,
-        };
-        match step {
+        match self.step(n, sent.guard.as_ref()) {
             Step::Record => self.record(n),
             Step::Tell => self.share(n),
             Step::Read => self.look(n),
@@ -499,6 +400,16 @@ impl World {
         }
         let pause = self.dice.below(100);
         self.after(pause, Event::GoesOn((n, process), sent));
+    }
+
+    fn step(&self, n: usize, guard: Option<&PollGuard>) -> Step {
+        let skips = |faults: &[Fault]| faults.iter().any(|fault| self.has(*fault));
+        match guard.map_or_else(|| self.replicas[n].proxies.step(), PollGuard::step) {
+            Step::Record if skips(&[Fault::CountedLate, Fault::NotRecorded]) => Step::Ready,
+            Step::Tell if skips(&[Fault::CountedLate, Fault::NotTold]) => Step::Ready,
+            Step::Read if skips(&[Fault::ReadTooEarly]) => Step::Ready,
+            step => step,
+        }
     }
 
     fn holds_or_answers(&mut self, n: usize, sent: Sent) {
@@ -529,7 +440,7 @@ impl World {
         let arrived = sent.arrived.unwrap_or(as_of);
         if let (Ok((_, false, _)), Some(guard), false) = (&page, &sent.guard, self.has(Fault::CountedLate)) {
             guard.gives();
-            if guard.step() != Step::Ready {
+            if self.step(n, Some(guard)) != Step::Ready {
                 sent.is_due = true;
                 return self.goes_on((n, self.replicas[n].process), sent);
             }

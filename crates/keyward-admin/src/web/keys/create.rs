@@ -92,7 +92,7 @@ pub(in crate::web) async fn create(submission: Submission) -> Result<Response, F
                 created.key.name
             );
             let finished = Finished { text, href: format!("/settings/keys/{}", created.key.id) };
-            Ok(Done { revision: created.key.revision, value: created, finished })
+            Ok(Done { revision: Some(created.key.revision), value: created, finished })
         })
         .await?;
     let created = match created {
@@ -124,7 +124,8 @@ fn refuse(user: &User, sent: &FormFields, error: Error) -> Result<Response, Fail
             StatusCode::UNPROCESSABLE_ENTITY
         }
         Error::NameTaken => {
-            view.fields.name_error = Some("Another key has this name. Choose a different one.".to_owned());
+            view.fields.name_error =
+                Some("Another key has this name, or one that looks like it. Choose a different one.".to_owned());
             StatusCode::CONFLICT
         }
         error => return Err(error.into()),

@@ -55,7 +55,7 @@ pub(in crate::web) async fn delete(Path(id): Path<String>, submission: Submissio
             let deleted = web.service().delete_key(&actor, &key_id, expected).await?;
             let text = format!("The key “{}” was deleted by this form.", deleted.name);
             let finished = Finished { text, href: "/settings/keys".to_owned() };
-            Ok(Done { revision: deleted.revision, value: deleted, finished })
+            Ok(Done { revision: Some(deleted.revision), value: deleted, finished })
         })
         .await?;
     let user = submission.user;

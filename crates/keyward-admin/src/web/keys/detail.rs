@@ -4,13 +4,16 @@ use super::fields::KeyFields;
 use crate::service::proxies::ContactState;
 use crate::service::usage::KeyDetail;
 use crate::store::audit::AuditFilter;
+use crate::web::chart::Chart;
 use crate::web::chrome::{Chrome, Section, render};
 use crate::web::entry::EntryRow;
 use crate::web::failure::Failure;
 use crate::web::form::FormFields;
 use crate::web::may::{self, MayView};
 use crate::web::moment::{time, time_inline};
+use crate::web::number::grouped;
 use crate::web::tag::Tag;
+use crate::web::usage;
 use crate::web::user::User;
 use crate::web::view::{KeyRow, PermissionTag, permission_label};
 use askama::Template;
@@ -35,6 +38,7 @@ pub(super) struct KeyView {
     /// Whether the permissions were granted so long ago that unused ones should be removed.
     advise: bool,
     unused: Vec<PermissionTag>,
+    chart: Chart,
     usage: Vec<UsageRow>,
     edit_nonce: String,
     pub fields: KeyFields,
@@ -68,19 +72,6 @@ struct NodeRow {
     text: String,
 }
 
-/// Formats a number with a thin space between groups of three digits.
-pub(in crate::web) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push('\u{202f}');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Returns the view of a key. `sent` is shown in the fields in place of the key's own name and permissions.
 pub(super) async fn view(user: &User, id: &str, sent: Option<&FormFields>) -> Result<KeyView, Failure> {
     let service = user.web.service();
@@ -90,7 +81,7 @@ pub(super) async fn view(user: &User, id: &str, sent: Option<&FormFields>) -> Re
     let more_audit = entries.len() > AUDIT_ENTRIES as usize;
     entries.truncate(AUDIT_ENTRIES as usize);
     let catalogue = &service.settings.catalogue;
-    let usage = usage(user, &detail);
+    let usage = rows_of(user, &detail);
     let KeyDetail { key, .. } = &detail;
     let requests_count = detail.usage.iter().find(|total| total.permission.is_empty()).map_or(0, |total| total.count);
     let unused = usage.iter().filter(|row| row.removable);
@@ -115,6 +106,7 @@ pub(super) async fn view(user: &User, id: &str, sent: Option<&FormFields>) -> Re
         requests_count,
         advise: granted_for >= ADVISE_AFTER_MS,
         unused: unused.map(|row| PermissionTag { id: row.id.clone(), label: row.label.clone() }).collect(),
+        chart: usage::chart(user, Some(id)).await?,
         usage,
         edit_nonce: user.nonce(&format!("edit:{id}")),
         fields,
@@ -128,7 +120,7 @@ pub(super) async fn view(user: &User, id: &str, sent: Option<&FormFields>) -> Re
     })
 }
 
-fn usage(user: &User, detail: &KeyDetail) -> Vec<UsageRow> {
+fn rows_of(user: &User, detail: &KeyDetail) -> Vec<UsageRow> {
     let catalogue = &user.web.service().settings.catalogue;
     let granted = &detail.key.permissions;
     let used = detail.usage.iter().filter(|total| !total.permission.is_empty());
@@ -186,13 +178,4 @@ pub(in crate::web) async fn detail(
     let sent = FormFields::of_query(query.as_deref());
     let refilled = sent.has("name").then_some(&sent);
     render(StatusCode::OK, &view(&user, &id, refilled).await?)
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn long_numbers_are_readable() {
-        let grouped = |number| super::grouped(number).replace('\u{202f}', " ");
-        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1 000", "1 234 567"]);
-    }
 }

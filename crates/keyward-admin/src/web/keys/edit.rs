@@ -70,7 +70,7 @@ async fn change(
     let updated = submission
         .once(purpose, move |web, actor| async move {
             let updated = web.service().edit_key(&actor, &key_id, edit, expected).await?;
-            Ok(Done { revision: updated.revision, value: updated, finished })
+            Ok(Done { revision: Some(updated.revision), value: updated, finished })
         })
         .await?;
     let Submission { user, fields } = submission;
@@ -95,7 +95,8 @@ async fn refuse(user: &User, id: &str, sent: &FormFields, error: Error) -> Resul
             StatusCode::UNPROCESSABLE_ENTITY
         }
         Error::NameTaken => {
-            view.fields.name_error = Some("Another key has this name. Choose a different one.".to_owned());
+            view.fields.name_error =
+                Some("Another key has this name, or one that looks like it. Choose a different one.".to_owned());
             StatusCode::CONFLICT
         }
         Error::RevisionMismatch { .. } => {

@@ -1,6 +1,5 @@
 //! The list of keys.
 
-use super::detail::grouped;
 use super::fields::{GroupFields, KeyFields};
 use crate::service::keys::KeyQuery;
 use crate::store::Status;
@@ -8,6 +7,7 @@ use crate::store::list::{Cursor, Filter, MAX_COUNT, Order, Sort};
 use crate::web::chrome::{Chrome, Section, render};
 use crate::web::failure::Failure;
 use crate::web::form::FormFields;
+use crate::web::number::grouped;
 use crate::web::user::User;
 use crate::web::view::KeyRow;
 use askama::Template;

@@ -53,7 +53,7 @@ pub(in crate::web) async fn regenerate(Path(id): Path<String>, submission: Submi
                 regenerated.key.name
             );
             let finished = Finished { text, href: format!("/settings/keys/{}", regenerated.key.id) };
-            Ok(Done { revision: regenerated.key.revision, value: regenerated, finished })
+            Ok(Done { revision: Some(regenerated.key.revision), value: regenerated, finished })
         })
         .await?;
     let user = submission.user;
