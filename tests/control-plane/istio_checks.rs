@@ -9,7 +9,7 @@ use crate::programs::Module;
 use crate::proxy::Proxy;
 use crate::record;
 use crate::report::Report;
-use crate::stage::{self, Door, HOST, OTHER_HOST, RECORDS, Stage, ask, wait_for_all};
+use crate::stage::{self, Door, HOST, OTHER_HOST, RECORDS, Stage, VMS, ask, wait_for_all};
 use keyward_testbed::service::EDGE_TOKEN;
 use keyward_testbed::{envoy, wait, workspace};
 use serde_json::json;
@@ -26,7 +26,7 @@ struct Istio {
     module: Module,
     stage: Stage,
     proxy: Proxy,
-    _istiod: Istiod,
+    istiod: Istiod,
     cluster: Cluster,
     first: Door,
     second: Door,
@@ -47,8 +47,9 @@ fn the_istio_files_do_what_they_say() {
     istio.check_shared_by_port(&mut report);
     istio.check_injected_token(&mut report);
     istio.check_module_from_file(&mut report);
+    istio.check_sidecar(&mut report);
     report.finish();
-    record::keep_inputs(&istio.module, "istio");
+    record::keep_inputs(&istio.module, &["istio"]);
 }
 
 impl Istio {
@@ -62,7 +63,7 @@ impl Istio {
         let labels = json!({"istio": "ingressgateway"});
         let proxy = istiod.start_proxy("gateway", "router", NAMESPACE, &labels, &envoy::binary());
         let (first, second) = (Door::plain(first), Door::plain(second));
-        Self { module, stage, proxy, _istiod: istiod, cluster, first, second, _folder: folder }
+        Self { module, stage, proxy, istiod, cluster, first, second, _folder: folder }
     }
 
     /// A file of the filter, which names the image and the gateway's port.
@@ -324,6 +325,61 @@ impl Istio {
                 istio.stage.assert_key_passes(istio.first, &id, &key);
             });
         });
+    }
+
+    fn check_sidecar(&mut self, report: &mut Report) {
+        let port = free_port();
+        let application = self.stage.records.address().port();
+        // No iptables lead traffic into this sidecar, and no certificates are issued for it.
+        self.cluster.apply(&format!(
+            "apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {{name: records, namespace: default}}
+spec:
+  workloadSelector: {{labels: {{app: records}}}}
+  ingress:
+  - port: {{number: {port}, protocol: HTTP, name: http}}
+    bind: 127.0.0.1
+    captureMode: NONE
+    defaultEndpoint: 127.0.0.1:{application}
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {{name: default, namespace: default}}
+spec: {{mtls: {{mode: DISABLE}}}}
+"
+        ));
+        let proxy =
+            self.istiod.start_proxy("records", "sidecar", "default", &json!({"app": "records"}), &envoy::binary());
+        let door = Door::plain(port);
+        let plugin = self.filter("istio/sidecar.yaml");
+        let backstop = File::read("istio/sidecar-backstop.yaml");
+        let (id, key) = self.stage.create_key("sidecar");
+        self.stage.wait_for_status(door, None, 200);
+        self.cluster.apply(plugin.text());
+        self.cluster.apply(backstop.text());
+        report.check("sidecar: a keyless request gets 401 key_missing", || self.stage.assert_keyless_is_refused(door));
+        report.check("sidecar: a key passes, and the application is told whose it is", || {
+            self.stage.assert_key_passes(door, &id, &key);
+        });
+        report.check("sidecar: every VM polls, the main thread's too", || {
+            wait::until("every VM of the sidecar polls", PATIENCE, || {
+                let proxies = self.stage.service.admin().ok()?.get("/v1/proxies").ok()?;
+                let nodes = proxies["nodes"].as_array()?;
+                let node = nodes.iter().find(|node| node.to_string().contains("sidecar~"))?;
+                let fresh = node["vms"].as_array()?.iter().filter(|vm| vm["lag"] == 0).count();
+                (fresh >= VMS).then_some(())
+            });
+        });
+        report.check("sidecar: the backstop is in the inbound listeners", || {
+            assert!(backstops(&proxy.config_dump()) > 0);
+        });
+        report.check("sidecar: a deleted key is refused", || self.stage.assert_deletion_holds(door, &id, &key));
+        self.cluster.delete(plugin.text());
+        report.check("sidecar: without the filter the backstop refuses", || {
+            self.stage.wait_for_status(door, None, 403);
+        });
+        self.cluster.delete(backstop.text());
     }
 
     /// Whether the API server has this kind of resource.

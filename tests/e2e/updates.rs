@@ -1,6 +1,8 @@
 //! Configuration updates while Envoy runs.
 
 use crate::setup::{ADMIN, LISTENER, READER, listener, plugin};
+use crate::traffic::{Expected, Traffic};
+use keyward_policy::digest::Digest;
 use keyward_testbed::envoy::Envoy;
 use keyward_testbed::upstream::Upstream;
 use keyward_testbed::{envoy_config, http1, wait, workspace};
@@ -10,6 +12,8 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The number of pushes of a large configuration.
 const PUSHES: usize = 20;
+/// The number of pushes of the largest configuration, in the test that is run by hand.
+const MANY_PUSHES: usize = 100;
 
 #[test]
 fn a_bad_configuration_is_refused_and_the_old_one_stays() {
@@ -99,11 +103,7 @@ fn many_pushes_of_a_large_configuration_do_not_fill_the_memory() {
     };
     let first = listener(&push(0), &upstream);
     let envoy = Envoy::start(&envoy_config::bootstrap_with_lds(&file, &[first]));
-    let resident = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", envoy.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap().to_owned();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
-    };
+    let resident = || resident_mib(&envoy);
     let mut settled = 0;
     for number in 1..=PUSHES {
         push(number);
@@ -120,4 +120,60 @@ fn many_pushes_of_a_large_configuration_do_not_fill_the_memory() {
     let grown = resident().saturating_sub(settled);
     assert!(grown < 60, "{grown} MB more after {settled} MB");
     assert_eq!(envoy.stat("listener_manager.lds.update_rejected"), 0);
+}
+
+/// A configuration at its limits, pushed again and again under traffic: `cargo nextest run --workspace --run-ignored only -E
+/// 'binary(e2e) and test(a_hundred_pushes)' --no-capture`.
+#[test]
+#[ignore = "takes minutes; many_pushes_of_a_large_configuration_do_not_fill_the_memory is the short one"]
+fn a_hundred_pushes_of_the_largest_configuration_refuse_nothing() {
+    const EXPECTED: &[Expected] = &[("/a", Some(READER), 200), ("/a", None, 401), ("/denied/x", Some(READER), 403)];
+    let upstream = Upstream::start();
+    let folder = workspace::scratch("hundred-pushes");
+    let file = folder.path().join("lds.json");
+    let mut largest = plugin();
+    // 6 MiB of compiled rules are the limit, and 8 MiB of configuration.
+    let tail = "/abcdefgh".repeat(40);
+    let rules = (0..1_480).map(|n| json!({"path": format!("/r{n}{tail}"), "require": ["a:read"]}));
+    largest["rules"].as_array_mut().unwrap().extend(rules);
+    let digest = |n: u32| Digest::of_key(&n.to_le_bytes()).to_hex();
+    let keys = (0..40_000).map(|n| {
+        json!({"id": format!("key_{n}"), "name": format!("key {n}"), "sha256": digest(n), "permissions": ["a:read"]})
+    });
+    largest["manifest"]["keys"].as_array_mut().unwrap().extend(keys);
+    let push = |number: usize| {
+        let mut plugin = largest.clone();
+        plugin["realm"] = json!(format!("push-{number}"));
+        let pushed = listener(&plugin, &upstream);
+        envoy_config::write_lds(&file, &number.to_string(), std::slice::from_ref(&pushed));
+        pushed
+    };
+    println!("{} bytes of configuration", largest.to_string().len());
+    let first = push(0);
+    // Envoy keeps several copies of each listener's configuration until it has drained.
+    let drain = ["--drain-time-s", "5"];
+    let envoy = Envoy::start_with(&envoy_config::bootstrap_with_lds(&file, &[first]), &drain);
+    let address = wait::until("the listener", PATIENCE, || envoy.find_listener(LISTENER));
+    wait::until("the first one is in use", PATIENCE, || {
+        (http1::get(address, "/a", &[("x-api-key", READER)]).ok()?.status == 200).then_some(())
+    });
+    let traffic = Traffic::start(address, EXPECTED);
+    for number in 1..=MANY_PUSHES {
+        push(number);
+        wait::until("the push is in use", PATIENCE, || {
+            let response = http1::get(address, "/a", &[]).ok()?;
+            response.header("www-authenticate")?.contains(&format!("push-{number}\"")).then_some(())
+        });
+        if number % 10 == 0 {
+            println!("{} MiB after {number} pushes", resident_mib(&envoy));
+        }
+    }
+    println!("{} requests, none answered otherwise", traffic.stop());
+    assert_eq!(envoy.stat("listener_manager.lds.update_rejected"), 0);
+}
+
+fn resident_mib(envoy: &Envoy) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", envoy.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap().to_owned();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
 }

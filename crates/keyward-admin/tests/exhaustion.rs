@@ -73,16 +73,6 @@ fn shapes() -> Vec<Shape> {
     ]
 }
 
-fn status(service: &Service, field: &str) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{}/status", service.process.pid())).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-    line.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()
-}
-
-fn memory_kib(service: &Service) -> u64 {
-    status(service, "VmRSS")
-}
-
 /// Processor time so far, in hundredths of a second.
 fn ticks(service: &Service) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{}/stat", service.process.pid())).unwrap();
@@ -116,11 +106,11 @@ fn strangers_cost_little_and_keep_nobody_out() {
         let service = serve(folder.path());
         let key = service.admin().make("a");
         let path = format!("/v1/keys/{}", key["id"].as_str().unwrap());
-        let before = memory_kib(&service);
+        let before = service.memory_kib("VmRSS");
         let vm = service.vm("vm-1").follow();
         support::wait_for_states(&service.admin(), (1, 0));
         let open = open(&service, &shape, CONNECTIONS);
-        let grown = memory_kib(&service).saturating_sub(before);
+        let grown = service.memory_kib("VmRSS").saturating_sub(before);
         assert!(grown < MAX_MEMORY_KIB, "{}: {grown} KiB", shape.name);
         // A person who comes now is answered, the filters stay, and a revocation reaches them.
         let reply = service.client("").get("/sign-in");
@@ -268,7 +258,7 @@ fn under_usage(service: &Service, revocations: usize) -> (Vec<Duration>, u64, us
         admin.delete(&format!("/v1/keys/{id}?wait=0s")).ok(200);
         took.push(begun.elapsed());
     }
-    let peak = status(service, "VmHWM");
+    let peak = service.memory_kib("VmHWM");
     stop.store(true, Ordering::Relaxed);
     clients.into_iter().for_each(|client| client.join().unwrap());
     took.sort();
@@ -279,7 +269,7 @@ fn under_usage(service: &Service, revocations: usize) -> (Vec<Duration>, u64, us
 fn the_largest_batches_of_usage_do_not_stop_a_revocation() {
     let folder = workspace::scratch("admin");
     let service = serve(folder.path());
-    let before = memory_kib(&service);
+    let before = service.memory_kib("VmRSS");
     let (took, peak, _) = under_usage(&service, 20);
     assert_eq!(took.len(), 20, "each was answered with 200");
     assert!(peak.saturating_sub(before) < 256 << 10, "{peak} KiB");
@@ -297,12 +287,12 @@ fn figures() {
     for shape in shapes() {
         let folder = workspace::scratch("admin");
         let service = serve(folder.path());
-        let before = memory_kib(&service);
+        let before = service.memory_kib("VmRSS");
         let open = open(&service, &shape, 10_000);
         let begun = Instant::now();
         assert_eq!(service.client("").get("/sign-in").status, 200);
         let page = begun.elapsed();
-        let grown = memory_kib(&service).saturating_sub(before) as f64 / 1024.0;
+        let grown = service.memory_kib("VmRSS").saturating_sub(before) as f64 / 1024.0;
         let used = ticks(&service);
         std::thread::sleep(Duration::from_secs(5));
         let share = (ticks(&service) - used) as f64 / 5.0;

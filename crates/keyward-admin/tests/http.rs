@@ -147,6 +147,26 @@ fn what_is_wrong_with_a_key_is_told_field_by_field() {
 }
 
 #[test]
+fn names_that_look_alike_are_one_name() {
+    let (_folder, service) = service();
+    let admin = service.admin();
+    let key = admin.make("CI Bot");
+    let named = |name: &str| json!({ "name": name, "permissions": ["records:read"] });
+    // Another case, a Cyrillic letter, full width, and another way to write the same character.
+    admin.make("Café");
+    for alike in ["ci bot", "CI BOT", "CI Вot", "ＣＩ Bot", "CI B\u{043e}t", "cafe\u{301}"] {
+        admin.post("/v1/keys", &named(alike)).problem(409, "name_taken");
+    }
+    admin.make("CI Bot 2");
+    // A key may change how its own name is written, and a name is free again when its key is gone.
+    let path = format!("/v1/keys/{}", key["id"].as_str().unwrap());
+    admin.patch(&path, &json!({ "name": "ci bot" })).ok(200);
+    admin.patch(&path, &json!({ "name": "CI bot 2" })).problem(409, "name_taken");
+    admin.delete(&path).ok(200);
+    admin.make("CI Bot");
+}
+
+#[test]
 fn every_lifetime_is_counted_from_now() {
     let (_folder, service) = service();
     let admin = service.admin();

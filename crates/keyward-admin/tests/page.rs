@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use support::{ADMIN, Reply, Service, Start, service};
 
 /// The value of a hidden field.
@@ -131,6 +133,33 @@ fn who_is_not_signed_in_is_led_to_the_form_and_back() {
     assert_eq!(reply.status, 403);
     assert!(reply.text.contains("Nothing was done"));
     assert_eq!(reply.header("x-frame-options"), "DENY");
+}
+
+/// Opens an event stream, and returns its status line. The stream ends with the connection.
+fn follow(service: &Service, cookie: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(service.url.trim_start_matches("http://")).unwrap();
+    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    write!(stream, "GET /settings/events?topic=proxies HTTP/1.1\r\nhost: a\r\ncookie: {cookie}\r\n\r\n").unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).unwrap();
+    (stream, String::from_utf8_lossy(&status).into_owned())
+}
+
+#[test]
+fn one_session_cannot_take_the_event_streams_of_others() {
+    const MAX_OF_A_SESSION: usize = 16;
+    let (_folder, service) = service();
+    let (greedy, other) = (Browser::sign_in(&service), Browser::sign_in(&service));
+    let mut open: Vec<_> = (0..MAX_OF_A_SESSION).map(|_| follow(&service, &greedy.cookie)).collect();
+    assert!(open.iter().all(|(_, status)| status == "HTTP/1.1 200"), "{open:?}");
+    assert_eq!(follow(&service, &greedy.cookie).1, "HTTP/1.1 503");
+    assert_eq!(follow(&service, &other.cookie).1, "HTTP/1.1 200");
+    // The page itself works on, and a stream that ends makes room for another.
+    assert_eq!(greedy.get("/settings/proxies").status, 200);
+    open.truncate(MAX_OF_A_SESSION - 1);
+    keyward_testbed::wait::until("there is room again", support::PATIENCE, || {
+        (follow(&service, &greedy.cookie).1 == "HTTP/1.1 200").then_some(())
+    });
 }
 
 /// The description of the API, as a view and as the document that it is made from.

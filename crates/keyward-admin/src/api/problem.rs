@@ -170,7 +170,8 @@ impl From<Error> for Problem {
                 StatusCode::CONFLICT,
                 "name_taken",
                 "The name is taken",
-                "another live key has that name; choose another, or regenerate that key",
+                "another live key has that name, or one that looks like it (upper and lower case are the same); choose \
+                 another, or regenerate that key",
             ),
             Error::RevisionMismatch { .. } => {
                 let title = "The key has changed in the meantime";

@@ -26,23 +26,29 @@ pub(super) struct Lint<'c> {
     pub versions: &'c Versions,
     /// Every document of the files.
     pub all: &'c [Value],
+    /// The headers that routes of any document remove.
+    removed: &'c [&'c str],
     /// The names of the filters in this document that are Keyward or its backstop.
     ours: Vec<String>,
     /// What was found.
     pub findings: Findings,
 }
 
-/// Checks one of `all` documents.
-pub fn lint_document(document: &Value, all: &[Value], config: &Config, versions: &Versions) -> Findings {
-    let mut lint = Lint { config, versions, all, ours: Vec::new(), findings: Findings::default() };
-    collect_names(document, &mut lint.ours);
-    lint.walk(document, "");
-    lint.findings
+/// Checks all documents: returns what they together have or have not, and what was found in each of them, in their order.
+pub fn lint(all: &[Value], config: &Config, versions: &Versions) -> (Findings, Vec<Findings>) {
+    let removed = removed_headers(all);
+    let new = || Lint { config, versions, all, removed: &removed, ours: Vec::new(), findings: Findings::default() };
+    let each = all.iter().map(|document| {
+        let mut lint = new();
+        collect_names(document, &mut lint.ours);
+        lint.walk(document, "");
+        lint.findings
+    });
+    (lint_together(new()), each.collect())
 }
 
-/// Checks what all documents together have, or have not.
-pub fn lint_file(all: &[Value], config: &Config, versions: &Versions) -> Findings {
-    let mut lint = Lint { config, versions, all, ours: Vec::new(), findings: Findings::default() };
+fn lint_together(mut lint: Lint<'_>) -> Findings {
+    let (all, config) = (lint.all, lint.config);
     let carrier = all
         .iter()
         .any(|document| matches!(text(&document["kind"]), "WasmPlugin" | "TrafficExtension" | "EnvoyExtensionPolicy"));
@@ -53,7 +59,6 @@ pub fn lint_file(all: &[Value], config: &Config, versions: &Versions) -> Finding
     }
     let is_envoy = all.iter().any(|document| any(document, &|value| value.get("http_filters").is_some()));
     lint.escaped_slashes_by_default();
-    let removed = removed_headers(all);
     if is_envoy && !config.hide_key && config.mode == Mode::Enforce {
         for source in &config.key_sources {
             let KeySource::Header { name, .. } = source else {
@@ -61,7 +66,7 @@ pub fn lint_file(all: &[Value], config: &Config, versions: &Versions) -> Finding
                 lint.findings.warn("hide_key", message, "use `hide_key: true`");
                 continue;
             };
-            if !removed.iter().any(|have| have.eq_ignore_ascii_case(name)) {
+            if !lint.removed.iter().any(|have| have.eq_ignore_ascii_case(name)) {
                 let message = format!("nothing removes `{name}`: the key is sent to the upstream");
                 lint.findings.warn(
                     "hide_key",
@@ -122,7 +127,6 @@ impl Lint<'_> {
         for (index, name) in list(&value["request_headers_to_remove"]).iter().enumerate() {
             self.removed_header(text(name), &join(path, &format!("request_headers_to_remove[{index}]")));
         }
-        let removed = removed_headers(self.all);
         for (index, added) in list(&value["request_headers_to_add"]).iter().enumerate() {
             let place = join(path, &format!("request_headers_to_add[{index}].header"));
             let (name, stamp) = (text(&added["header"]["key"]), text(&added["header"]["value"]));
@@ -132,7 +136,7 @@ impl Lint<'_> {
             let identity = &self.config.identity_headers;
             let by_filter =
                 [&identity.id, &identity.name].into_iter().flatten().any(|own| own.eq_ignore_ascii_case(name));
-            if !by_filter && !removed.iter().any(|have| have.eq_ignore_ascii_case(name)) {
+            if !by_filter && !self.removed.iter().any(|have| have.eq_ignore_ascii_case(name)) {
                 self.findings.warn(
                     join(&place, "key"),
                     format!(

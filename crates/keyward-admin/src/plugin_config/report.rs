@@ -72,11 +72,10 @@ fn report(placed: &Placed, read: &Documents, options: &Options) -> Report {
         ..Report::default()
     };
     let all: Vec<Value> = read.all.iter().map(|document| document.value.clone()).collect();
-    let whole = around::lint_file(&all, &config, &options.versions);
+    let (whole, each) = around::lint(&all, &config, &options.versions);
     report.errors.extend(whole.errors);
     report.warnings.extend(whole.warnings);
-    for other in &read.all {
-        let found = around::lint_document(&other.value, &all, &config, &options.versions);
+    for (other, found) in read.all.iter().zip(each) {
         let locate = |mut finding: Finding| {
             finding.line = other.lines.find(&finding.path).map(|(line, _)| line);
             finding.path = other.name(&finding.path);

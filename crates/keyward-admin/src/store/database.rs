@@ -100,6 +100,7 @@ impl Store {
         };
         let store = Self { pool, head_sql };
         store.make_identity().await?;
+        store.fold_names().await?;
         store.note_file(url).await
     }
 

@@ -3,10 +3,11 @@
 use super::change::Change;
 use super::database::Store;
 use super::error::{Error, Result};
+use super::folded_name::folded;
 use super::head::{Head, signed};
 pub use super::record::KeyRecord;
 use super::record::{read_key, select_keys};
-use super::search;
+use super::search::{self, Property};
 use super::sql::{Arg, Priority, Tx};
 use crate::lifetime::Lifetime;
 use keyward_policy::digest::Digest;
@@ -72,7 +73,7 @@ pub struct Changed {
 }
 
 const BY_ID: &str = select_keys!("keys k", "WHERE k.id = $1");
-const BY_NAME: &str = "SELECT id FROM keys WHERE name = $1";
+const BY_NAME: &str = "SELECT id FROM keys WHERE name = $1 AND seq <> $2";
 const EXPIRED: &str = select_keys!("keys k", "WHERE k.expires_at < $1 ORDER BY k.expires_at LIMIT $2");
 
 impl Store {
@@ -134,7 +135,7 @@ impl Store {
         let mut after = before.clone();
         let mut detail = serde_json::Map::new();
         if let Some(name) = edit.name.as_ref().filter(|name| **name != before.name) {
-            if change.name_taken(name).await? {
+            if change.name_taken(name, Some(before.seq)).await? {
                 return Err(Error::NameTaken);
             }
             detail.insert("name".into(), json!({ "before": before.name, "after": name }));
@@ -223,13 +224,18 @@ impl Change {
         }
     }
 
-    async fn name_taken(&mut self, name: &str) -> Result<bool> {
-        Ok(self.tx.row(BY_NAME, &[Arg::Text(name)]).await?.is_some())
+    /// Returns whether another key than `own` has the name, or one that looks like it.
+    async fn name_taken(&mut self, name: &str, own: Option<i64>) -> Result<bool> {
+        let property = Property::Name(&folded(name)).to_string();
+        let own = Arg::Int(own.unwrap_or(-1));
+        let looks_like_it = "SELECT seq FROM key_prefixes WHERE prefix = $1 AND seq <> $2 LIMIT 1";
+        Ok(self.tx.row(BY_NAME, &[Arg::Text(name), own]).await?.is_some()
+            || self.tx.row(looks_like_it, &[Arg::Text(&property), own]).await?.is_some())
     }
 
     /// Adds a key without an audit entry.
     pub(super) async fn insert_key(&mut self, new: &NewKey, by: By<'_>) -> Result<KeyRecord> {
-        if self.name_taken(&new.name).await? {
+        if self.name_taken(&new.name, None).await? {
             return Err(Error::NameTaken);
         }
         let mut key = KeyRecord {

@@ -333,7 +333,7 @@ impl Store {
                 Some(Property::NeverUsed) => Filter { never_used: true, ..Filter::default() },
                 Some(Property::NeverExpires) => Filter { never_expires: true, ..Filter::default() },
                 Some(Property::Permission(_)) => Filter { permission: filter.permission.clone(), ..Filter::default() },
-                None => return Ok(None),
+                Some(Property::Name(_)) | None => return Ok(None),
             };
             let Some(property) = filter.property().filter(|_| only(filter, alone)) else { return Ok(None) };
             let sql = "SELECT COUNT(*) FROM (SELECT 1 AS one FROM key_prefixes WHERE prefix = $1 LIMIT $2) n";

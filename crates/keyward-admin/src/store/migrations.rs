@@ -13,6 +13,7 @@ const SQLITE: &[(i64, &str, &str)] = &[
     (4, "timeline", include_str!("../../migrations/sqlite/0004_timeline.sql")),
     (5, "token_scope", include_str!("../../migrations/sqlite/0005_token_scope.sql")),
     (6, "usage_days", include_str!("../../migrations/sqlite/0006_usage_days.sql")),
+    (7, "folded_names", include_str!("../../migrations/sqlite/0007_folded_names.sql")),
 ];
 const POSTGRES: &[(i64, &str, &str)] = &[
     (1, "store", include_str!("../../migrations/postgres/0001_store.sql")),
@@ -21,6 +22,7 @@ const POSTGRES: &[(i64, &str, &str)] = &[
     (4, "timeline", include_str!("../../migrations/postgres/0004_timeline.sql")),
     (5, "token_scope", include_str!("../../migrations/postgres/0005_token_scope.sql")),
     (6, "usage_days", include_str!("../../migrations/postgres/0006_usage_days.sql")),
+    (7, "folded_names", include_str!("../../migrations/postgres/0007_folded_names.sql")),
 ];
 
 /// Brings the schema of the database to this version's. Replicas that start together wait for each other.

@@ -10,6 +10,7 @@ mod change;
 pub mod check;
 mod database;
 mod error;
+mod folded_name;
 mod head;
 pub mod keys;
 pub mod list;

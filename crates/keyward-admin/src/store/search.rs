@@ -6,6 +6,7 @@
 
 use super::database::Store;
 use super::error::Result;
+use super::folded_name::folded;
 use super::record::{KeyRecord, read_key, select_keys};
 use super::sql::{Arg, Database, Pool, Row, Tx};
 use std::collections::BTreeSet;
@@ -84,6 +85,8 @@ pub(super) enum Property<'a> {
     NeverExpires,
     NeverUsed,
     Permission(&'a str),
+    /// The folded name, of which each key has another.
+    Name(&'a str),
 }
 
 impl fmt::Display for Property<'_> {
@@ -93,6 +96,7 @@ impl fmt::Display for Property<'_> {
             Self::NeverExpires => f.write_str("=never expires"),
             Self::NeverUsed => f.write_str("=never used"),
             Self::Permission(id) => write!(f, "=permission {id}"),
+            Self::Name(folded) => write!(f, "=name {folded}"),
         }
     }
 }
@@ -186,6 +190,7 @@ pub(super) fn starts(key: &KeyRecord) -> BTreeSet<String> {
             }
         }
     }
+    starts.insert(Property::Name(&folded(&key.name)).to_string());
     starts.extend(key.permissions.iter().map(|id| Property::Permission(id).to_string()));
     let others = [
         (key.disabled, Property::Disabled),

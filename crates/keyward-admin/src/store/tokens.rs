@@ -2,6 +2,7 @@
 
 use super::database::Store;
 use super::error::{Error, Result};
+use super::folded_name::folded;
 use super::head::Head;
 use super::keys::By;
 use super::sql::{Arg, Row};
@@ -106,13 +107,15 @@ impl Store {
         Ok(self.pool.row(sql, &[Arg::Text(role.as_str())]).await?.is_some())
     }
 
-    /// Returns whether there ever was a token with this name. Revoked and expired tokens count.
+    /// Returns whether there ever was a token with this name, or one that looks like it. Revoked and expired tokens count.
     ///
     /// # Errors
     /// Returns an error when the database cannot be read.
     pub async fn had_token_named(&self, name: &str) -> Result<bool> {
-        let sql = "SELECT id FROM tokens WHERE name = $1 LIMIT 1";
-        Ok(self.pool.row(sql, &[Arg::Text(name)]).await?.is_some())
+        let folded_name = folded(name);
+        let rows = self.pool.rows("SELECT name FROM tokens", &[]).await?;
+        let names = rows.iter().map(|row| row.text(0)).collect::<sqlx::Result<Vec<String>>>()?;
+        Ok(names.iter().any(|known| folded(known) == folded_name))
     }
 
     /// Adds a token.

@@ -148,11 +148,21 @@ fn differs(a: &Applied, b: &Applied) -> bool {
     (a.vms, a.of, a.unreachable, a.doubts) != (b.vms, b.of, b.unreachable, b.doubts)
 }
 
+/// Returns a number that differs whenever the list of proxies would be shown differently.
 fn state_of_proxies(web: &Web) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    web.service().proxies.may_miss_tables().hash(&mut hasher);
-    for vm in web.service().proxies.list() {
-        (vm.node, vm.vm, vm.applied, vm.state.as_str()).hash(&mut hasher);
+    let mut seen = web.proxies_seen.lock();
+    // All streams share what one has found, because a list may be long.
+    match &*seen {
+        Some((at, state)) if at.elapsed() < LOOK / 2 => *state,
+        _ => {
+            let mut hasher = DefaultHasher::new();
+            web.service().proxies.may_miss_tables().hash(&mut hasher);
+            for vm in web.service().proxies.list() {
+                (vm.node, vm.vm, vm.applied, vm.state.as_str()).hash(&mut hasher);
+            }
+            let state = hasher.finish();
+            *seen = Some((Instant::now(), state));
+            state
+        }
     }
-    hasher.finish()
 }

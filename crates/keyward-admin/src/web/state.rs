@@ -5,8 +5,10 @@ use super::nonce::Nonces;
 use super::session::{MAX_SESSION_TIME, Sessions};
 use crate::app::App;
 use crate::service::Service;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 /// Event streams that may be open at once. Views without one work, and do not update themselves.
 const MAX_STREAMS: usize = 256;
@@ -23,6 +25,8 @@ pub(super) struct Web {
     pub changes: Changes,
     /// One permit for each event stream.
     pub streams: Arc<Semaphore>,
+    /// When the list of proxies was last looked at for event streams, and a number for what was found.
+    pub proxies_seen: Mutex<Option<(Instant, u64)>>,
     /// Whether connections are encrypted. Browsers then send the cookies over encrypted connections only.
     pub secure: bool,
 }
@@ -36,6 +40,7 @@ impl Web {
             nonces: Nonces::new(MAX_SESSION_TIME),
             changes: Changes::default(),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            proxies_seen: Mutex::default(),
             secure,
         }
     }

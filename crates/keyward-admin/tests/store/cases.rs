@@ -76,12 +76,14 @@ pub(crate) async fn a_taken_name_is_refused_and_nothing_is_written(place: Arc<Pl
     make(&store, "one").await;
     let two = make(&store, "two").await;
     let before = store.head().await.unwrap();
-    assert!(matches!(store.create_key(&new_key("one"), BY).await, Err(Error::NameTaken)));
+    for alike in ["one", "ONE", "оne"] {
+        assert!(matches!(store.create_key(&new_key(alike), BY).await, Err(Error::NameTaken)));
+    }
     let rename = KeyEdit { name: Some("one".to_owned()), ..KeyEdit::default() };
     assert!(matches!(store.edit_key(&two.id, &rename, None, BY).await, Err(Error::NameTaken)));
     assert_eq!(store.head().await.unwrap(), before);
     assert_eq!(store.audit(&AuditFilter::default(), None, 10).await.unwrap().len(), 2);
-    make(&store, "ONE").await;
+    make(&store, "one more").await;
 }
 
 pub(crate) async fn an_edit_takes_a_revision_and_no_edit_takes_none(place: Arc<Place>) {

@@ -5,7 +5,7 @@ use super::cases::{BY, NOW, new_key};
 use keyward_admin::lifetime::Lifetime;
 use keyward_admin::store::keys::{By, KeyEdit, KeyRecord};
 use keyward_admin::store::list::{Cursor, Filter, Order, Sort};
-use keyward_admin::store::{Status, Store};
+use keyward_admin::store::{Error, Status, Store};
 use keyward_policy::timestamp::Timestamp;
 use std::sync::Arc;
 
@@ -199,8 +199,13 @@ pub(crate) async fn an_older_database_gets_the_indexes(place: Arc<Place>) {
         "DROP INDEX keys_by_end",
         "DROP INDEX keys_by_name_in_lower_case",
         "DELETE FROM key_prefixes WHERE prefix LIKE '=%'",
+        "UPDATE store SET names_folded = 0",
         "DELETE FROM _sqlx_migrations WHERE version = 3",
     ];
     place.execute(&undo).await;
-    compare(&place.open().await, &keys).await;
+    let store = place.open().await;
+    compare(&store, &keys).await;
+    // A name of an older key is taken for all that look like it.
+    let alike = new_key(&keys[0].name.to_uppercase());
+    assert!(matches!(store.create_key(&alike, BY).await, Err(Error::NameTaken)));
 }

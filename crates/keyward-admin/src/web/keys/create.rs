@@ -124,7 +124,8 @@ fn refuse(user: &User, sent: &FormFields, error: Error) -> Result<Response, Fail
             StatusCode::UNPROCESSABLE_ENTITY
         }
         Error::NameTaken => {
-            view.fields.name_error = Some("Another key has this name. Choose a different one.".to_owned());
+            view.fields.name_error =
+                Some("Another key has this name, or one that looks like it. Choose a different one.".to_owned());
             StatusCode::CONFLICT
         }
         error => return Err(error.into()),

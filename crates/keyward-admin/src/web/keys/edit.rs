@@ -95,7 +95,8 @@ async fn refuse(user: &User, id: &str, sent: &FormFields, error: Error) -> Resul
             StatusCode::UNPROCESSABLE_ENTITY
         }
         Error::NameTaken => {
-            view.fields.name_error = Some("Another key has this name. Choose a different one.".to_owned());
+            view.fields.name_error =
+                Some("Another key has this name, or one that looks like it. Choose a different one.".to_owned());
             StatusCode::CONFLICT
         }
         Error::RevisionMismatch { .. } => {
