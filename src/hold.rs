@@ -1,20 +1,11 @@
-//! The requests that wait for the first complete manifest.
-//!
-//! Right after a start every worker is without keys for some milliseconds, and refusing clients then would make each
-//! rollout an outage. So a request with a well-formed key waits, up to `startup_wait`.
+//! The requests of the VM that wait for the first complete manifest ([`keyward_edge::hold`] says why).
 
+use crate::edition::Plugin;
 use crate::host;
-use crate::plugin::Plugin;
+use keyward_edge::hold;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Duration;
-
-/// The number of requests that one VM holds at most.
-pub const MAX_HELD: usize = 1_000;
-
-/// The period of the ticks at which waiting requests are decided again.
-pub const TICK: Duration = Duration::from_millis(50);
 
 /// A request that waits.
 pub struct Held {
@@ -45,13 +36,12 @@ fn with<R>(f: impl FnOnce(&mut Holding) -> R) -> R {
 
 /// Returns whether one more request may wait.
 pub fn has_room(plugin: &Plugin) -> bool {
-    plugin.source.is_some() && !plugin.config.startup_wait.is_zero() && with(|holding| holding.waiting.len() < MAX_HELD)
+    hold::has_room(plugin, with(|holding| holding.waiting.len()))
 }
 
 /// Lets a request wait until its `startup_wait` is over.
 pub fn add(context_id: u32, plugin: &Rc<Plugin>, head: Option<Vec<u8>>) {
-    let wait = u64::try_from(plugin.config.startup_wait.as_nanos()).unwrap_or(u64::MAX);
-    let deadline_ns = host::monotonic_ns().saturating_add(wait);
+    let deadline_ns = hold::deadline_ns(plugin, host::monotonic_ns());
     plugin.counters.held.add(1);
     with(|holding| holding.waiting.push_back(Held { context_id, plugin: Rc::clone(plugin), deadline_ns, head }));
 }

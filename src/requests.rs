@@ -1,9 +1,12 @@
 //! The requests of the VM, from the moment that the proxy announces them until they are over.
 
-use crate::forward;
+use crate::edition::Plugin;
 use crate::hold;
-use crate::http::{self, Outcome};
-use crate::plugin::Plugin;
+use crate::host;
+use crate::meter::Proxy;
+use keyward_edge::forward;
+use keyward_edge::host::Source as _;
+use keyward_edge::http::{self, Outcome};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -106,10 +109,10 @@ pub fn created(context_id: u32, root_id: u32) {
 /// Decides a request whose headers have arrived.
 pub fn on_headers(context_id: u32, end_of_stream: bool) -> Flow {
     let Some(plugin) = with(|requests| requests.plugin_for(context_id)) else {
-        http::deny_unconfigured();
+        http::deny_unconfigured(Proxy);
         return Flow::Pause;
     };
-    match http::run(&plugin, &|| hold::has_room(&plugin), None) {
+    match http::run(Proxy, &plugin, &|| hold::has_room(&plugin), None) {
         Outcome::Passed => {
             if !end_of_stream {
                 with(|requests| requests.has_more_to_come(context_id, plugin));
@@ -141,7 +144,7 @@ pub fn on_more(context_id: u32) -> Flow {
 pub fn on_trailers(context_id: u32) -> Flow {
     let plugin = with(|requests| requests.passed(context_id).cloned()).or_else(|| hold::plugin_of(context_id));
     if let Some(plugin) = plugin {
-        forward::clean_trailers(&plugin.config);
+        forward::clean_trailers(Proxy, &plugin.config);
     }
     on_more(context_id)
 }
@@ -153,4 +156,36 @@ pub fn deleted(context_id: u32) -> bool {
         hold::forget(context_id);
     }
     root
+}
+
+/// Decides the held requests again: those whose keys have arrived are let go on or answered, and so are those whose
+/// `startup_wait` is over. The effective context is `root_id` afterwards.
+pub fn decide_held(root_id: u32) {
+    if hold::is_empty() {
+        return;
+    }
+    let now = host::monotonic_ns();
+    // Taken out, so that a request which ends meanwhile finds nothing borrowed.
+    let due =
+        hold::take_due(now, |plugin| plugin.source.as_ref().is_some_and(|source| http::is_loading(&source.borrow())));
+    if due.is_empty() {
+        return;
+    }
+    for mut held in due {
+        if !host::set_effective_context(held.context_id) {
+            continue; // The client left.
+        }
+        match http::run(Proxy, &held.plugin, &|| now < held.deadline_ns, held.head.take()) {
+            Outcome::Held { head } => {
+                held.head = head;
+                hold::put_back(held);
+            }
+            Outcome::Answered => {}
+            Outcome::Passed => {
+                hold::release(held);
+                host::continue_request();
+            }
+        }
+    }
+    host::set_effective_context(root_id);
 }

@@ -1,14 +1,14 @@
 //! The root context. Each VM has one for each plugin configuration.
 
+use crate::edition::{self, Plugin};
 use crate::host;
-use crate::http;
-use crate::plugin::{self, Compiled, Plugin};
 use crate::requests;
 use crate::source::Source;
+use keyward_edge::plugin::Compiled;
 use keyward_policy::config::Config;
 use proxy_wasm::traits::{Context, RootContext};
-use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
 
 /// The root context of one plugin configuration in one VM.
 pub struct Root {
@@ -34,7 +34,7 @@ impl Context for Root {
         if let Some(source) = self.source() {
             source.on_answer(token, headers);
         }
-        http::decide_held(self.context_id);
+        requests::decide_held(self.context_id);
     }
 }
 
@@ -70,9 +70,9 @@ impl RootContext for Root {
         let compiled = Compiled::new(config);
         let config = &compiled.config;
         let plugin = Rc::new(Plugin {
-            counters: plugin::counters(),
+            counters: edition::counters(),
             source: config.admin.as_ref().map(|admin| Source::attach(admin, config)),
-            complained: Cell::new(false),
+            complained: AtomicBool::new(false),
             compiled,
         });
         requests::configured(self.context_id, &plugin);
@@ -89,6 +89,6 @@ impl RootContext for Root {
         if let Some(source) = self.source() {
             source.on_tick();
         }
-        http::decide_held(self.context_id);
+        requests::decide_held(self.context_id);
     }
 }

@@ -174,7 +174,11 @@ users:
     )
 }
 
-fn succeed(command: &mut Command) -> Output {
+/// Runs a command and returns what it wrote.
+///
+/// # Panics
+/// Panics when it fails.
+pub fn succeed(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
     assert!(output.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
     output

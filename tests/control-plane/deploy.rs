@@ -59,12 +59,12 @@ pub fn only_kind(text: &str, kind: &str) -> String {
     text.split("\n---\n").filter(|document| document.contains(&line)).collect::<Vec<_>>().join("\n---\n")
 }
 
-/// The YAML files in a folder of `deploy/`.
+/// The files in a folder of `deploy/`, but for documents.
 pub fn files(folder: &str) -> Vec<String> {
-    let entries = fs::read_dir(workspace::root().join("deploy").join(folder)).unwrap();
-    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut files: Vec<String> =
-        names.filter(|name| name.ends_with(".yaml")).map(|name| format!("deploy/{folder}/{name}")).collect();
+    let entries = fs::read_dir(workspace::root().join("deploy").join(folder)).unwrap().map(Result::unwrap);
+    let names = entries.filter(|entry| entry.file_type().unwrap().is_file()).map(|entry| entry.file_name());
+    let names = names.map(|name| name.into_string().unwrap()).filter(|name| !name.ends_with(".md"));
+    let mut files: Vec<String> = names.map(|name| format!("deploy/{folder}/{name}")).collect();
     files.sort();
     files
 }

@@ -51,7 +51,7 @@ fn the_envoy_gateway_files_do_what_they_say() {
     checks.check_http3(&mut report);
     checks.check_names_by_port(&mut report);
     report.finish();
-    record::keep_inputs(&checks.module, "envoy-gateway");
+    record::keep_inputs(&checks.module, &["envoy-gateway"]);
 }
 
 impl Checks {

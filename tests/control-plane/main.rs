@@ -3,6 +3,7 @@
 //! `cargo xtask control-planes` builds the programs and runs the tests that are ignored otherwise: a real API server
 //! validates the resources, a real istiod or Envoy Gateway makes a configuration of them, and a stock Envoy runs it.
 
+mod chart_checks;
 mod cluster;
 mod deploy;
 mod dump;

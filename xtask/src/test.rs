@@ -94,6 +94,7 @@ impl Built {
             .env("ENVOY_BIN", envoy)
             .env("KEYWARD_WASM", &self.module)
             .env("KEYWARD_FAILPOINT_WASM", &self.failpoint)
+            .env("KEYWARD_NATIVE", workspace::target().join("debug/libkeyward_native.so"))
             .env("KEYWARD_BIN", workspace::target().join("debug/keyward"))
             .env("RECORDS_API_BIN", workspace::target().join("debug/records-api"));
         sh::run(&mut nextest)

@@ -37,6 +37,34 @@ fn read(root: &Path, folder: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
 }
 
 #[test]
+fn completions_and_manual_pages_are_those_of_the_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let module = folder.path().join("module.wasm");
+    fs::write(&module, b"\0asm\x01\0\0\0").unwrap();
+    let out = folder.path().join("out");
+    let keyward = keyward_testbed::artifacts::keyward();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.arg("dist").arg("--module").arg(&module).arg("--command").arg(&keyward).arg("--output").arg(&out);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = |name: &str| fs::read_to_string(out.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    for name in ["keyward", "_keyward", "keyward.fish", "keyward.elv", "_keyward.ps1"] {
+        assert!(text(&format!("completions/{name}")).contains("regenerate"), "{name}");
+    }
+    // The shell itself takes them.
+    let script = "source completions/keyward; COMP_WORDS=(keyward key re); COMP_CWORD=2; \
+        complete -p keyward | grep -q _keyward; _keyward keyward re key; echo \"${COMPREPLY[@]}\"";
+    let bash = Command::new("bash").args(["-c", script]).current_dir(&out).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&bash.stdout).trim(), "regenerate", "{bash:?}");
+    assert!(text("man/keyward.1").contains("keyward\\-key(1)"));
+    assert!(text("man/keyward-key-create.1").contains("its secret is shown once"));
+    let sums = text("SHA256SUMS");
+    assert!(sums.contains("  completions/_keyward\n") && sums.contains("  man/keyward-key-create.1\n"), "{sums}");
+    let checked = Command::new("sha256sum").args(["--quiet", "--check", "SHA256SUMS"]).current_dir(&out).status();
+    assert!(checked.unwrap().success());
+}
+
+#[test]
 fn time_user_umask_and_folder_leave_no_trace() {
     let here = tempfile::tempdir().unwrap();
     let there = tempfile::tempdir().unwrap();

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod check;
 mod client;
+pub mod completions;
 mod error;
 pub mod exit;
 pub mod explain;

@@ -1,8 +1,10 @@
 //! The `keyward` command: parses its arguments, runs a subcommand, and ends with the exit code that docs/admin.md lists.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use keyward_admin::cli::exit::Exit;
-use keyward_admin::cli::{audit, check, explain, hash, key, manifest, proxies, serve, store, token, usage, verify};
+use keyward_admin::cli::{
+    audit, check, completions, explain, hash, key, manifest, proxies, serve, store, token, usage, verify,
+};
 use std::process::ExitCode;
 
 /// API keys for an HTTP API behind Envoy
@@ -35,6 +37,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     Verify(verify::VerifyArgs),
     Hash(hash::HashArgs),
+    Completions(completions::CompletionsArgs),
+    Man(completions::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +62,8 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Hash(args) => hash::run(&args),
+        Command::Completions(args) => completions::complete(&args, Cli::command()),
+        Command::Man(args) => completions::man(&args, Cli::command()),
     }
     .into()
 }

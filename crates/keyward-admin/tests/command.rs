@@ -307,6 +307,10 @@ fn a_key_is_shown_changed_disabled_and_enabled_by_its_name() {
     assert_eq!((&shown["id"], &shown["usage"]["by_day"]["allowed"]), (&serde_json::json!(id), &0.into()));
     assert_eq!(json(&cli.run(&["usage", "CI Bot", "--days", "7"]))["days"].as_array().unwrap().len(), 7);
     assert_eq!(json(&cli.run(&["usage"]))["days"].as_array().unwrap().len(), 30);
+    let entries = |args: &[&str]| json(&cli.run(args))["entries"].as_array().unwrap().len();
+    assert!(entries(&["audit", "--since", "2020-01-01"]) > 0);
+    assert_eq!(entries(&["audit", "--until", "2020-01-01"]), 0);
+    refused(&cli.run(&["audit", "--since", "yesterday"]), 3, "must be a day like 2026-11-01");
     refused(&cli.run(&["usage", "--days", "91"]), 3, "91 is not in 1..=90");
     let edited =
         ["key", "edit", "CI Bot", "--name", "CI Robot", "--permission", "files:read,files:write", "--wait", "0s"];

@@ -103,6 +103,12 @@ fn the_audit_log_is_exported_with_its_filters() {
     assert_eq!((lines.len(), lines[0]), (3, "at,actor,action,subject_id,subject_name,revision,detail"));
     assert!(lines[1].contains("\"key.update\"") && lines[2].contains("\"'=1+1, \"\"x\"\"\""), "{}", reply.text);
     assert_eq!(browser.get("/settings/audit.csv?action=key.create").text.lines().count(), 2);
+    // A day is within the range that it ends.
+    let today = service.admin().get("/v1/audit").ok(200)["entries"][0]["at"].as_str().unwrap()[..10].to_owned();
+    let lines = |range: &str| browser.get(&format!("/settings/audit.csv?{range}")).text.lines().count();
+    assert_eq!(lines(&format!("since={today}&until={today}")), 3);
+    assert_eq!((lines("until=2020-01-01"), lines("since=2999-01-01"), lines("since=never")), (1, 1, 3));
+    assert!(browser.get("/settings/audit?since=2020-01-02").text.contains("value=\"2020-01-02\""));
     let page = browser.get("/settings/audit").text;
     assert!(page.contains("Key disabled") && page.contains(&format!("href=\"/settings/keys/{id}\"")), "{page}");
     assert_eq!(service.client("").send("GET", "/settings/audit.csv", &[], b"").status, 303);

@@ -223,6 +223,33 @@ impl UsageLog {
         Some(usage)
     }
 
+    /// Returns whether nothing was noted since the log was made or [`absorb`](Self::absorb)ed.
+    pub fn is_empty(&self) -> bool {
+        self.notes.is_empty() && self.waiting.is_empty() && self.dropped == 0
+    }
+
+    /// Counts all that another log has noted. Each worker of the native edition has a log of its own, and the main thread
+    /// reports.
+    pub fn absorb(&mut self, mut other: Self) {
+        other.count_notes();
+        self.dropped = self.dropped.saturating_add(other.dropped);
+        for (bucket, usage) in other.waiting {
+            if self.waiting.len() >= MAX_WAITING && !self.waiting.contains_key(&bucket) {
+                self.dropped = self.dropped.saturating_add(usage.count);
+                continue;
+            }
+            let into = self.waiting.entry(bucket).or_default();
+            into.count = into.count.saturating_add(usage.count);
+            into.last_at = into.last_at.max(usage.last_at);
+            for (name, count) in usage.names {
+                match into.names.iter_mut().find(|(have, _)| *have == name) {
+                    Some((_, have)) => *have = have.saturating_add(count),
+                    None => into.names.push((name, count)),
+                }
+            }
+        }
+    }
+
     /// Returns the number of requests that will not be reported, because the log was full or the service refused them,
     /// since the last call.
     pub fn take_dropped(&mut self) -> u64 {

@@ -17,6 +17,46 @@ pub fn module() -> PathBuf {
     PATH.get_or_init(|| built("KEYWARD_WASM", &["build", "--module-only"], "keyward.wasm")).clone()
 }
 
+/// An edition of the filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edition {
+    /// `keyward.wasm`.
+    Wasm,
+    /// `libkeyward.so`.
+    Native,
+}
+
+impl Edition {
+    /// Returns the edition that tests with a real Envoy use where they name none: `KEYWARD_EDITION`, `wasm` without it.
+    pub fn of_this_run() -> Self {
+        if std::env::var_os("KEYWARD_EDITION").is_some_and(|edition| edition == "native") {
+            Self::Native
+        } else {
+            Self::Wasm
+        }
+    }
+}
+
+impl Edition {
+    /// Returns how many instances of a proxy with two workers fetch keys: a VM for each worker and one for the main
+    /// thread, or the process.
+    pub fn instances(self) -> u64 {
+        match self {
+            Self::Wasm => 3,
+            Self::Native => 1,
+        }
+    }
+}
+
+/// `libkeyward.so`, from the same profile as the tests. `KEYWARD_NATIVE` names another.
+///
+/// # Panics
+/// Panics when it cannot be built.
+pub fn native() -> PathBuf {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| program("KEYWARD_NATIVE", "keyward-native", "libkeyward_native.so")).clone()
+}
+
 /// The module with the feature `failpoint`, which crashes when a test asks it to; never shipped.
 /// `KEYWARD_FAILPOINT_WASM` names another.
 ///
@@ -68,8 +108,14 @@ fn program(variable: &str, package: &str, name: &str) -> PathBuf {
     workspace::target().join("debug").join(name)
 }
 
-/// In silence, unless it fails.
+/// Runs Cargo in silence, unless it fails.
 fn run(mut command: Command) {
+    // What Cargo says of the test's package is no business of build scripts: some would run again.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
+    }
     let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     assert!(output.status.success(), "{command:?} failed\n{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -107,7 +107,13 @@ impl Envoy {
             .args(["--concurrency", &workers.to_string()])
             // No shared memory, so that any number can run side by side.
             .args(["--file-flush-interval-msec", "100"])
-            .args(["--disable-hot-restart", "--log-level", "warning", "--component-log-level", "wasm:info"])
+            .args([
+                "--disable-hot-restart",
+                "--log-level",
+                "warning",
+                "--component-log-level",
+                "wasm:info,dynamic_modules:info",
+            ])
             .arg("--admin-address-path")
             .arg(folder.path().join("admin"))
             .args(arguments)

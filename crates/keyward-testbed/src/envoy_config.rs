@@ -1,6 +1,7 @@
 //! Envoy configurations for tests: the shipped `envoy.yaml` with this run's addresses, or small ones made here.
 
-use crate::{artifacts, envoy, workspace};
+use crate::artifacts::{self, Edition};
+use crate::{envoy, workspace};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,6 +20,14 @@ pub fn shipped() -> Value {
 /// Panics when it cannot be read.
 pub fn shipped_shadow() -> Value {
     read("deploy/envoy/shadow.yaml")
+}
+
+/// The shipped `deploy/envoy/native.yaml` as a value.
+///
+/// # Panics
+/// Panics when it cannot be read.
+pub fn shipped_native() -> Value {
+    read("deploy/envoy/native.yaml")
 }
 
 fn read(name: &str) -> Value {
@@ -60,21 +69,30 @@ fn knows_the_prefix() -> bool {
 #[derive(Debug, Clone)]
 pub struct Shipped {
     config: Value,
+    edition: Edition,
 }
 
 impl Shipped {
     /// With the upstream at `upstream`, and keys from `plugin` in place of the admin service's where given.
     pub fn new(upstream: SocketAddr) -> Self {
-        Self::from_config(shipped(), upstream)
+        match Edition::of_this_run() {
+            Edition::Wasm => Self::from_config(Edition::Wasm, shipped(), upstream),
+            Edition::Native => Self::native(upstream),
+        }
+    }
+
+    /// The same of `deploy/envoy/native.yaml`.
+    pub fn native(upstream: SocketAddr) -> Self {
+        Self::from_config(Edition::Native, shipped_native(), upstream)
     }
 
     /// The same of `deploy/envoy/shadow.yaml`.
     pub fn shadow(upstream: SocketAddr) -> Self {
-        Self::from_config(shipped_shadow(), upstream)
+        Self::from_config(Edition::Wasm, shipped_shadow(), upstream)
     }
 
-    fn from_config(config: Value, upstream: SocketAddr) -> Self {
-        let mut shipped = Self { config };
+    fn from_config(edition: Edition, config: Value, upstream: SocketAddr) -> Self {
+        let mut shipped = Self { config, edition };
         if !knows_the_prefix() {
             // What the file tells users of an older Envoy to do.
             let injector = shipped.cluster("keyward_admin").pointer_mut(INJECTOR);
@@ -83,7 +101,13 @@ impl Shipped {
         shipped.set("/admin/address/socket_address/port_value", json!(0));
         shipped.set("/static_resources/listeners/0/address/socket_address/port_value", json!(0));
         shipped.set_cluster_address("records_api", upstream);
-        shipped.set_module(&artifacts::module());
+        match edition {
+            Edition::Wasm => shipped.set_module(&artifacts::module()),
+            Edition::Native => {
+                let module = format!("{HCM}/http_filters/0/typed_config/dynamic_module_config/module/local/filename");
+                shipped.set(&module, json!(artifacts::native()));
+            }
+        }
         shipped
     }
 
@@ -125,7 +149,10 @@ impl Shipped {
 
     /// The plugin's configuration, to change.
     pub fn plugin(&mut self) -> &mut Value {
-        self.at(&format!("{HCM}/http_filters/0/typed_config/config/configuration/value"))
+        self.at(&match self.edition {
+            Edition::Wasm => format!("{HCM}/http_filters/0/typed_config/config/configuration/value"),
+            Edition::Native => format!("{HCM}/http_filters/0/typed_config/filter_config/value"),
+        })
     }
 
     /// The HTTP connection manager, to change.
@@ -184,18 +211,27 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// With `plugin` as the filter's configuration. Each listener has a VM of its own.
+    /// With `plugin` as the filter's configuration. Each listener has a VM of its own, in the WebAssembly edition.
     pub fn new(name: &str, plugin: &Value, encoding: Encoding, upstream: SocketAddr) -> Self {
+        Self::of(Edition::of_this_run(), name, plugin, encoding, upstream)
+    }
+
+    /// The same in one edition.
+    pub fn of(edition: Edition, name: &str, plugin: &Value, encoding: Encoding, upstream: SocketAddr) -> Self {
         let configuration = match encoding {
             Encoding::StringValue => {
                 json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": plugin.to_string()})
             }
             Encoding::Struct => json!({"@type": "type.googleapis.com/google.protobuf.Struct", "value": plugin}),
         };
+        let filter = match edition {
+            Edition::Wasm => wasm_filter(name, &artifacts::module(), &configuration),
+            Edition::Native => native_filter(&artifacts::native(), &configuration),
+        };
         let connection_manager = json!({
             "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
             "stat_prefix": name,
-            "http_filters": [filter(name, &artifacts::module(), &configuration), backstop(), router()],
+            "http_filters": [filter, backstop(), router()],
             "access_log": [access_log()],
             "route_config": {"name": name, "virtual_hosts": [{"name": name, "domains": ["*"], "routes": [
                 {"name": "all", "match": {"prefix": "/"}, "route": {"cluster": name, "timeout": "30s"}},
@@ -329,7 +365,22 @@ fn base() -> Value {
     })
 }
 
-fn filter(vm_id: &str, module: &Path, configuration: &Value) -> Value {
+/// The filter of the native edition.
+pub fn native_filter(module: &Path, configuration: &Value) -> Value {
+    json!({
+        "name": "keyward",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
+            "dynamic_module_config": {
+                "module": {"local": {"filename": module}}, "metrics_namespace": "wasmcustom",
+            },
+            "filter_name": "keyward",
+            "filter_config": configuration,
+        },
+    })
+}
+
+fn wasm_filter(vm_id: &str, module: &Path, configuration: &Value) -> Value {
     json!({
         "name": "keyward",
         "typed_config": {

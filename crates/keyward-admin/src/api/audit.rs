@@ -7,7 +7,9 @@ use crate::app::App;
 use crate::store::audit::{AuditEntry, AuditFilter};
 use axum::Json;
 use axum::extract::{RawQuery, State};
+use keyward_policy::timestamp::{InvalidTimestamp, Timestamp};
 use serde::Serialize;
+use std::str::FromStr;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -60,6 +62,17 @@ impl From<AuditEntry> for AuditEntryJson {
     }
 }
 
+/// A moment in a query.
+struct Moment(Timestamp);
+
+impl FromStr for Moment {
+    type Err = InvalidTimestamp;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Timestamp::parse(text).map(Self)
+    }
+}
+
 /// Read the audit log
 #[utoipa::path(
     get, path = "/v1/audit", tag = "audit", security(("admin" = [])),
@@ -67,6 +80,8 @@ impl From<AuditEntry> for AuditEntryJson {
         ("subject" = Option<String>, Query, description = "Only actions on the key, token or store with this id", max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
         ("actor" = Option<String>, Query, description = "Only actions of the token with this name", max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
         ("action" = Option<String>, Query, description = "Only this kind of action, such as `key.delete`", max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
+        ("since" = Option<String>, Query, description = "Only actions of this moment and later ones", format = DateTime),
+        ("until" = Option<String>, Query, description = "Only actions before this moment", format = DateTime),
         ("limit" = Option<u32>, Query, description = "Largest number of entries in the response; default 50", minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous response", pattern = "^c[1-9a-f][0-9a-f]{0,14}$"),
     ),
@@ -78,7 +93,12 @@ pub(super) async fn list(
 ) -> Result<Json<AuditJson>, Problem> {
     let mut query = Query::parse(query.as_deref());
     let mut text = |name: &str| query.text(name, 100).filter(|text| !text.is_empty());
-    let filter = AuditFilter { subject_id: text("subject"), actor: text("actor"), action: text("action") };
+    let (subject_id, actor, action) = (text("subject"), text("actor"), text("action"));
+    let mut moment = |name: &str| {
+        let moment = query.parsed::<Moment>(name, "must be an RFC 3339 time like `2027-01-01T00:00:00Z`");
+        moment.map(|Moment(at)| at)
+    };
+    let filter = AuditFilter { subject_id, actor, action, since: moment("since"), until: moment("until") };
     let limit = query.number("limit", 1, 200).map_or(50, |limit| u32::try_from(limit).unwrap_or(u32::MAX));
     let cursor = query.cursor("cursor");
     query.finish()?;

@@ -5,6 +5,7 @@ use super::error::{CommandError, end};
 use super::exit::Exit;
 use super::output::{self, Format};
 use clap::Args;
+use keyward_policy::timestamp::Timestamp;
 use serde_json::{Value, json};
 
 /// Show the audit log, newest first (through the admin service)
@@ -19,12 +20,38 @@ pub struct AuditArgs {
     /// Only this kind of action, such as key.delete
     #[arg(long)]
     action: Option<String>,
+    /// Only actions since this day or moment, in UTC, such as 2026-11-01 or 2026-11-01T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    since: Option<String>,
+    /// Only actions until this day, or before this moment
+    #[arg(long, value_name = "TIME", value_parser = until)]
+    until: Option<String>,
     /// Largest number of entries
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     limit: u32,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// Reads the beginning of a range: a day begins at midnight.
+fn since(text: &str) -> Result<String, String> {
+    moment(text, 0)
+}
+
+/// Reads the end of a range, which a day is part of.
+fn until(text: &str) -> Result<String, String> {
+    moment(text, 86_400_000)
+}
+
+/// Returns the moment that a text names, and `later_ms` after the beginning of a day.
+fn moment(text: &str, later_ms: i64) -> Result<String, String> {
+    if let Ok(at) = Timestamp::parse(text) {
+        return Ok(at.to_string());
+    }
+    let day = Timestamp::parse(&format!("{text}T00:00:00Z"));
+    let day = day.map_err(|_| "must be a day like 2026-11-01 or a time like 2026-11-01T12:00:00Z".to_owned())?;
+    Ok(Timestamp::from_unix_ms(day.unix_ms() + later_ms).to_string())
 }
 
 /// Runs the command.
@@ -35,7 +62,14 @@ pub fn run(args: &AuditArgs) -> Exit {
 fn show(args: &AuditArgs) -> Result<(), CommandError> {
     let client = Client::admin()?;
     let mut filter = String::new();
-    for (name, value) in [("subject", &args.subject), ("actor", &args.actor), ("action", &args.action)] {
+    let filters = [
+        ("subject", &args.subject),
+        ("actor", &args.actor),
+        ("action", &args.action),
+        ("since", &args.since),
+        ("until", &args.until),
+    ];
+    for (name, value) in filters {
         if let Some(value) = value {
             filter.push_str(&format!("&{name}={}", encode(value)));
         }

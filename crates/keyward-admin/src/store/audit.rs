@@ -37,12 +37,17 @@ pub struct AuditFilter {
     pub actor: Option<String>,
     /// An action.
     pub action: Option<String>,
+    /// Only entries of this moment and later ones.
+    pub since: Option<Timestamp>,
+    /// Only entries before this moment.
+    pub until: Option<Timestamp>,
 }
 
 macro_rules! select {
     ($where:literal) => {
         concat!(
-            "SELECT seq, at, actor, action, subject_id, subject_name, revision, detail FROM audit WHERE seq < $1 AND ",
+            "SELECT seq, at, actor, action, subject_id, subject_name, revision, detail FROM audit \
+             WHERE seq < $1 AND at >= $3 AND at < $4 AND ",
             $where,
             " ORDER BY seq DESC LIMIT $2"
         )
@@ -77,16 +82,18 @@ impl Store {
         let args = [
             Arg::Int(before.unwrap_or(i64::MAX)),
             Arg::Int(i64::from(limit)),
+            Arg::Int(filter.since.map_or(i64::MIN, Timestamp::unix_ms)),
+            Arg::Int(filter.until.map_or(i64::MAX, Timestamp::unix_ms)),
             Arg::Text(&subject),
             Arg::Text(&actor),
             Arg::Text(&action),
         ];
         // One statement for each combination, so that each finds its index. The narrowest condition comes first.
         let (sql, used) = match (&filter.subject_id, &filter.actor, &filter.action) {
-            (Some(_), _, _) => (select!("subject_id = $3 AND ($4 = '' OR actor = $4) AND ($5 = '' OR action = $5)"), 5),
-            (None, Some(_), _) => (select!("actor = $4 AND $3 = '' AND ($5 = '' OR action = $5)"), 5),
-            (None, None, Some(_)) => (select!("action = $5 AND $3 = '' AND $4 = ''"), 5),
-            (None, None, None) => (select!("TRUE"), 2),
+            (Some(_), _, _) => (select!("subject_id = $5 AND ($6 = '' OR actor = $6) AND ($7 = '' OR action = $7)"), 7),
+            (None, Some(_), _) => (select!("actor = $6 AND $5 = '' AND ($7 = '' OR action = $7)"), 7),
+            (None, None, Some(_)) => (select!("action = $7 AND $5 = '' AND $6 = ''"), 7),
+            (None, None, None) => (select!("TRUE"), 4),
         };
         self.pool.rows(sql, &args[..used]).await?.iter().map(read_entry).collect()
     }

@@ -11,12 +11,14 @@ use axum::extract::RawQuery;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
+use keyward_policy::timestamp::Timestamp;
 
 /// Entries that the view shows at once.
 const LIMIT: u32 = 50;
 /// Entries of a CSV file at most.
 const MAX_EXPORTED: usize = 100_000;
 const EXPORTED_AT_ONCE: u32 = 1_000;
+const DAY_MS: i64 = 86_400_000;
 
 #[derive(Template)]
 #[template(path = "audit.html")]
@@ -25,6 +27,8 @@ struct AuditView {
     actions: Vec<Choice>,
     actor: String,
     subject: String,
+    since: String,
+    until: String,
     filtered: bool,
     entries: Vec<EntryRow>,
     /// Whether there are newer entries than the ones shown.
@@ -44,7 +48,15 @@ fn filter_of(fields: &FormFields) -> AuditFilter {
         let text: String = fields.text(name).trim().chars().take(100).collect();
         (!text.is_empty()).then_some(text)
     };
-    AuditFilter { subject_id: some("subject"), actor: some("actor"), action: some("action") }
+    // Days are those of UTC. The last one is within the range.
+    let day = |name: &str| Timestamp::parse(&format!("{}T00:00:00Z", fields.text(name).trim())).ok();
+    AuditFilter {
+        subject_id: some("subject"),
+        actor: some("actor"),
+        action: some("action"),
+        since: day("since"),
+        until: day("until").map(|day| Timestamp::from_unix_ms(day.unix_ms() + DAY_MS)),
+    }
 }
 
 /// Sends the entries as CSV, newest first.
@@ -86,13 +98,17 @@ pub(super) async fn list(user: User, RawQuery(query): RawQuery) -> Result<Respon
     let filter = filter_of(&fields);
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let (subject, actor, action) = (text(&filter.subject_id), text(&filter.actor), text(&filter.action));
+    // What is no day is not shown again: it selects nothing.
+    let day = |name: &str, is_set: bool| if is_set { fields.text(name).trim().to_owned() } else { String::new() };
+    let (since, until) = (day("since", filter.since.is_some()), day("until", filter.until.is_some()));
     let before = fields.text("before").parse().ok();
     let mut entries = user.web.service().audit(&filter, before, LIMIT + 1).await?;
     let more = entries.len() > LIMIT as usize;
     entries.truncate(LIMIT as usize);
     let href = |before: Option<i64>| {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        let filled = [("action", &action), ("actor", &actor), ("subject", &subject)];
+        let filled =
+            [("action", &action), ("actor", &actor), ("subject", &subject), ("since", &since), ("until", &until)];
         query.extend_pairs(filled.into_iter().filter(|(_, value)| !value.is_empty()));
         if let Some(before) = before {
             query.append_pair("before", &before.to_string());
@@ -108,9 +124,11 @@ pub(super) async fn list(user: User, RawQuery(query): RawQuery) -> Result<Respon
     let view = AuditView {
         page: user.chrome(Section::Audit, Some("audit")),
         actions: ACTIONS.iter().map(|(value, label)| Choice { value, label, chosen: *value == action }).collect(),
-        filtered: !(subject.is_empty() && actor.is_empty() && action.is_empty()),
+        filtered: filter != AuditFilter::default(),
         actor,
         subject,
+        since,
+        until,
         entries: entries.into_iter().map(|entry| EntryRow::new(catalogue, entry)).collect(),
         paged: before.is_some(),
         first_href,

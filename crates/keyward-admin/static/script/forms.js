@@ -3,7 +3,7 @@
   // --- Forms ------------------------------------------------------------------------------------------------------------
   /** Forms that are under way. */
   let sending = 0;
-  const fields = (form) => all("input:not([type=hidden]), select, textarea", form);
+  const fields = (form) => all("input:not([type=hidden], [data-filter]), select, textarea", form);
   /** Whether somebody has filled in something that would be lost. Where a form only asks, nothing would be. */
   const edited = (form) =>
     form.matches("[data-submit], #edit") &&
@@ -34,7 +34,7 @@
   function checkPermissions(form) {
     const group = one("[data-permissions]", form);
     const place = one("#permissions-error", form);
-    return group && tell(one("input", group), place, !one("input:checked", group) && place.dataset.error, false);
+    return group && tell(one("[name=permissions]", group), place, !one("input:checked", group) && place.dataset.error, false);
   }
   /** Shows or hides what is wrong with a field. Gives the field if something is. */
   function tell(input, place, words, mark = true) {
@@ -62,12 +62,47 @@
   function count(form) {
     may(form);
     const place = one("[data-chosen]", form);
-    const boxes = all("[data-permissions] input", form);
+    const boxes = all("[data-permissions] [name=permissions]", form);
     if (place) place.textContent = `${boxes.filter((box) => box.checked).length} of ${boxes.length} chosen`;
+    for (const button of all("[data-group]", form)) {
+      const rest = inSight(button.closest("fieldset")).some((box) => !box.checked);
+      one("[data-group-word]", button).textContent = rest ? "Choose" : "Drop";
+    }
   }
+  /** The permissions that the filter leaves. */
+  const inSight = (place) => all("[name=permissions]", place).filter((box) => !box.closest("[hidden]"));
+  /** Shows the permissions whose words, id or description hold the text. What is chosen stays chosen. */
+  function sift(filter) {
+    const text = filter.value.trim().toLowerCase();
+    const group = filter.closest("[data-permissions]");
+    for (const row of all(".check", group)) row.hidden = !row.textContent.toLowerCase().includes(text);
+    for (const set of all("fieldset", group)) set.hidden = !one(".check:not([hidden])", set);
+    one("[data-none]", group).hidden = inSight(group).length > 0;
+  }
+  /** Chooses all permissions of a group that are in sight, or none of them if they are all chosen; or only those that read. */
+  function choose(button) {
+    const form = button.form;
+    if ("readOnly" in button.dataset) {
+      for (const box of all("[name=permissions]", form)) box.checked = box.value.endsWith(":read");
+    } else {
+      const boxes = inSight(button.closest("fieldset"));
+      const checked = boxes.some((box) => !box.checked);
+      for (const box of boxes) box.checked = checked;
+    }
+    one("[name=permissions]", form).dispatchEvent(new Event("input", { bubbles: true }));
+  }
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-group], [data-read-only]");
+    if (button) choose(button);
+  });
+  document.addEventListener("keydown", (event) => {
+    // It filters already, and must not send the form.
+    if (event.key === "Enter" && event.target.matches?.("[data-filter]")) event.preventDefault();
+  });
   document.addEventListener("input", (event) => {
     const form = event.target.closest("form[data-submit], #edit");
     if (!form) return;
+    if (event.target.matches("[data-filter]")) sift(event.target);
     // What is mended is wrong no longer; what is not yet filled in is not wrong yet.
     if (event.target.matches("[name=name][aria-invalid]")) checkName(form);
     const place = one("#permissions-error", form);

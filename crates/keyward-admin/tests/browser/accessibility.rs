@@ -130,6 +130,18 @@ fn axe_finds_nothing_on_any_page(place: Place) {
     check(&page, &axe, "deleted");
 }
 
+everywhere!(axe_finds_nothing_among_many_permissions);
+fn axe_finds_nothing_among_many_permissions(place: Place) {
+    let catalogue = crate::many::catalogue();
+    let settings = [("KEYWARD_PERMISSIONS", catalogue.path().to_str().expect("a path"))];
+    let Some(page) = Page::start(place, crate::Options::default(), &settings) else { return };
+    page.sign_in();
+    page.browser.click("#create");
+    page.browser.wait_text("#dialog-title", "Create API key");
+    page.browser.click("[data-read-only]");
+    check(&page, &axe(), "create with many permissions");
+}
+
 everywhere!(the_first_page_weighs_little_and_comes_from_here_alone);
 fn the_first_page_weighs_little_and_comes_from_here_alone(place: Place) {
     let Some(page) = Page::open(place) else { return };

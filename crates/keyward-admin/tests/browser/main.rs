@@ -8,6 +8,7 @@ mod keyboard;
 mod layout;
 mod life;
 mod live;
+mod many;
 mod place;
 mod proxies;
 mod rules;

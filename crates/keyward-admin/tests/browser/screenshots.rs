@@ -5,6 +5,7 @@ use crate::place::PICTURES;
 use crate::support::wait_for_states;
 use crate::{Browser, Options, Page};
 use base64::Engine as _;
+use keyward_policy::checksum::splitmix64;
 use keyward_testbed::workspace;
 use std::path::PathBuf;
 use std::process::Command;
@@ -83,7 +84,7 @@ fn pictures() {
         service.admin().post("/v1/keys", &body).ok(201)["id"].as_str().unwrap().to_owned()
     };
     let everything = ["records:read", "records:write", "records:delete", "files:read", "files:write"];
-    create("Nightly import", &["records:read", "records:write"], "180d");
+    let nightly = create("Nightly import", &["records:read", "records:write"], "180d");
     create("Load test", &["records:read"], "7d");
     create("Partner portal", &["records:read", "files:read"], "never");
     let old = create("Old backend", &everything, "90d");
@@ -97,16 +98,23 @@ fn pictures() {
         &[("records:read", 148_203), ("records:write", 20_911), ("files:read", 5_120), ("files:write", 871)],
     );
     page.use_key(&bot, &[("records:read", 412), ("records:write", 96)]);
+    page.use_by_day(&backend, &weeks(82, 2_400));
+    page.use_by_day(&nightly, &weeks(80, 90));
     page.alter(&[
         "UPDATE keys SET created_at = created_at - 86400000 * (12 - seq) * 3",
         "UPDATE keys SET expires_at = expires_at - 86400000 * 27 WHERE name = 'Mobile preview'",
         "UPDATE keys SET expires_at = expires_at - 86400000 * 8 WHERE name = 'Load test'",
+        "UPDATE keys SET created_at = created_at - 86400000 * 64, expires_at = expires_at - 86400000 * 82 \
+         WHERE name = 'Backend Production'",
+        "UPDATE keys SET created_at = created_at - 86400000 * 49, expires_at = expires_at - 86400000 * 82 \
+         WHERE name = 'Nightly import'",
         "UPDATE key_usage SET last_used_at = (SELECT MAX(at) FROM audit) - 60000 * LENGTH(permission)",
     ]);
 
     for (path, name) in [
         ("/settings/keys", "keys"),
         (&format!("/settings/keys/{backend}"), "key"),
+        ("/settings/usage", "usage"),
         ("/settings/proxies", "proxies"),
         ("/settings/audit", "audit"),
     ] {
@@ -167,4 +175,43 @@ fn pictures() {
     all(&|pictures| pictures.take("deleted"));
     page.goto("/settings/proxies");
     all(&|pictures| pictures.take("proxies-lost"));
+    page.goto("/docs");
+    browser.click("[id='patch-v1-keys--id-'] summary");
+    browser.eval("document.getElementById('patch-v1-keys--id-').scrollIntoView()");
+    all(&|pictures| pictures.take("docs"));
+}
+
+/// Requests of the days before the pictures' day, a Tuesday: fewer on weekends, and some that were refused.
+fn weeks(days: i64, most: u64) -> Vec<(i64, u64, u64)> {
+    let day = |ago: i64| {
+        let seed = splitmix64(ago.unsigned_abs() + most);
+        let is_weekend = matches!(ago % 7, 2 | 3);
+        let usual = if is_weekend { most / 5 } else { most };
+        let refused = if seed.is_multiple_of(17) { seed % 60 } else { 0 };
+        (ago, usual - seed % (usual / 3) - usual / 400 * ago.unsigned_abs(), refused)
+    };
+    (0..days).map(day).collect()
+}
+
+/// The dialog with a catalogue of 60 permissions.
+#[test]
+#[ignore = "writes the pictures in docs/images"]
+fn pictures_of_many_permissions() {
+    let catalogue = crate::many::catalogue();
+    let settings = [("KEYWARD_PERMISSIONS", catalogue.path().to_str().expect("a path"))];
+    let Some(page) = Page::start(PICTURES, Options::default(), &settings) else { return };
+    page.sign_in();
+    let browser = &page.browser;
+    browser.click("#create");
+    browser.wait_text("#dialog-title", "Create API key");
+    browser.fill("#name", "Warehouse");
+    browser.click("[data-read-only]");
+    for (width, size) in [(1440, "wide"), (360, "narrow")] {
+        for (dark, light) in [(false, "light"), (true, "dark")] {
+            browser.resize(width, 900);
+            browser.set_dark(dark);
+            let folder = workspace::root().join("docs/images");
+            Pictures { page: &page, folder, width, suffix: format!("{size}-{light}") }.take("create-many");
+        }
+    }
 }

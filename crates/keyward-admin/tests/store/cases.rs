@@ -449,7 +449,17 @@ pub(crate) async fn the_audit_log_tells_who_did_what_and_keeps_it(place: Arc<Pla
     assert_eq!(actions(AuditFilter { subject_id: text(&key.id), ..AuditFilter::default() }).await, all[1..]);
     assert_eq!(actions(AuditFilter { actor: text("other"), ..AuditFilter::default() }).await, all[3..4]);
     assert_eq!(actions(AuditFilter { action: text("key.create"), ..AuditFilter::default() }).await.len(), 2);
-    let both = AuditFilter { subject_id: text(&key.id), actor: text("tester"), action: text("key.update") };
+    let range = |since, until| AuditFilter { since, until, ..AuditFilter::default() };
+    assert_eq!(actions(range(Some(days(1)), None)).await, all[3..4]);
+    assert_eq!(actions(range(None, Some(days(1)))).await.len(), 4, "the end is not part of the range");
+    let of_key = AuditFilter { subject_id: text(&key.id), ..range(Some(days(0)), Some(days(1))) };
+    assert_eq!(actions(of_key).await, ["key.delete", "key.update", "key.create"]);
+    let both = AuditFilter {
+        subject_id: text(&key.id),
+        actor: text("tester"),
+        action: text("key.update"),
+        ..AuditFilter::default()
+    };
     let entry = &store.audit(&both, None, 10).await.unwrap()[0];
     assert_eq!(entry.detail, serde_json::json!({"name": {"before": "a", "after": "b"}}));
     assert_eq!((entry.revision, entry.subject_name.as_str(), entry.at), (Some(3), "b", NOW));

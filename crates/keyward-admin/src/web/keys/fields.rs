@@ -3,6 +3,9 @@
 use crate::catalogue::Catalogue;
 use crate::service::FieldError;
 
+/// As many permissions are looked through at a glance.
+const FEW_PERMISSIONS: usize = 10;
+
 /// The fields, with their values and mistakes.
 pub(super) struct KeyFields {
     pub name: String,
@@ -52,12 +55,17 @@ impl KeyFields {
         Self { name: name.to_owned(), name_error: None, groups, permissions_error: None }
     }
 
-    /// Puts each mistake beside its field. Returns the mistakes that belong to none of the fields.
     /// Whether something is wrong with a field.
     pub fn are_wrong(&self) -> bool {
         self.name_error.is_some() || self.permissions_error.is_some()
     }
 
+    /// Whether there are so many permissions that choosing wants a filter and a button for each group.
+    pub fn are_many(&self) -> bool {
+        self.groups.iter().map(|group| group.permissions.len()).sum::<usize>() > FEW_PERMISSIONS
+    }
+
+    /// Puts each mistake beside its field. Returns the mistakes that belong to none of the fields.
     pub fn put(&mut self, errors: &[FieldError]) -> Option<String> {
         let mut rest = Vec::new();
         for error in errors {

@@ -1,0 +1,165 @@
+//! What happens in each hook.
+
+use crate::hold::{self, Place};
+use crate::host::{self, Configuration};
+use crate::source::Source;
+use crate::stream::Stream;
+use keyward_edge::host::{Host as _, Source as _};
+use keyward_edge::http::{self, Outcome};
+use keyward_edge::plugin::{self, Compiled, Counters};
+use keyward_edge::{forward, hold as limits};
+use keyward_policy::config::Config;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// A filter configuration of this edition.
+pub type Plugin = plugin::Plugin<Stream>;
+
+/// A request that began before the first keys were there. It may have to wait.
+pub struct Early {
+    /// Its configuration.
+    pub plugin: Arc<Plugin>,
+    state: State,
+}
+
+enum State {
+    /// The headers are still to come, or the request was decided.
+    Free,
+    /// The request waits.
+    Held { place: Place, deadline_ns: u64, head: Option<Vec<u8>> },
+}
+
+/// Whether a request goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// The next filter gets it.
+    Continue,
+    /// It was answered.
+    Answered,
+    /// It waits.
+    Wait,
+}
+
+/// Makes a configuration. The result depends on its bytes alone.
+pub fn configure(configuration: Configuration, bytes: &[u8]) -> Option<Plugin> {
+    let config = match Config::parse(bytes) {
+        Ok(config) => config,
+        Err(errors) => {
+            for problem in errors.problems() {
+                log::error!("keyward: invalid configuration: {problem}");
+            }
+            return None;
+        }
+    };
+    let compiled = Compiled::new(config);
+    let config = &compiled.config;
+    Some(Plugin {
+        counters: Arc::new(Counters::define(configuration)),
+        source: config.admin.as_ref().map(|admin| Source::attach(configuration, admin, config)),
+        complained: AtomicBool::new(false),
+        compiled,
+    })
+}
+
+/// Ends a configuration.
+pub fn destroy(plugin: &Plugin) {
+    if let Some(source) = &plugin.source {
+        source.detach();
+    }
+}
+
+/// Returns whether a request that begins now may have to wait for the first keys.
+pub fn may_wait(plugin: &Plugin) -> bool {
+    plugin.source.as_ref().is_some_and(|source| http::is_loading(&source.borrow()))
+}
+
+/// Makes the state of a request that may have to wait.
+pub fn early(plugin: Arc<Plugin>) -> Early {
+    Early { plugin, state: State::Free }
+}
+
+/// Decides a request that does not wait.
+pub fn on_headers(stream: Stream, plugin: &Plugin) -> Flow {
+    match http::run(stream, plugin, &|| false, None) {
+        Outcome::Passed => Flow::Continue,
+        // It cannot be held, because `run` was told that there is no room.
+        Outcome::Answered | Outcome::Held { .. } => Flow::Answered,
+    }
+}
+
+/// Decides a request that may have to wait.
+pub fn on_early_headers(stream: Stream, early: &mut Early) -> Flow {
+    let plugin = Arc::clone(&early.plugin);
+    match http::run(stream, &plugin, &|| limits::has_room(&plugin, hold::waiting()), None) {
+        Outcome::Passed => Flow::Continue,
+        Outcome::Answered => Flow::Answered,
+        Outcome::Held { head } => {
+            let Some(scheduler) = stream.scheduler() else { return decide_now(stream, &plugin, head) };
+            let deadline_ns = limits::deadline_ns(&plugin, host::monotonic_ns());
+            stream.count(plugin.counters.held, 1);
+            early.state = State::Held { place: Place::take(scheduler, deadline_ns), deadline_ns, head };
+            // Keys that have arrived since the decision did not find it waiting.
+            if !may_wait(&plugin) {
+                hold::wake(host::monotonic_ns(), true);
+            }
+            Flow::Wait
+        }
+    }
+}
+
+fn decide_now(stream: Stream, plugin: &Plugin, head: Option<Vec<u8>>) -> Flow {
+    match http::run(stream, plugin, &|| false, head) {
+        Outcome::Passed => Flow::Continue,
+        Outcome::Answered | Outcome::Held { .. } => Flow::Answered,
+    }
+}
+
+/// Decides a waiting request again.
+pub fn on_scheduled(stream: Stream, early: &mut Early) {
+    let State::Held { place, deadline_ns, head } = std::mem::replace(&mut early.state, State::Free) else { return };
+    match http::run(stream, &early.plugin, &|| host::monotonic_ns() < deadline_ns, head) {
+        Outcome::Held { head } => {
+            place.wait_on();
+            early.state = State::Held { place, deadline_ns, head };
+        }
+        Outcome::Answered => {}
+        Outcome::Passed => {
+            drop(place);
+            stream.continue_decoding();
+        }
+    }
+}
+
+/// Removes from the trailers whatever would speak for a key.
+pub fn on_trailers(stream: Stream, plugin: &Plugin) {
+    forward::clean_trailers(stream, &plugin.config);
+}
+
+/// A configuration's tick.
+pub fn on_tick(plugin: &Plugin) {
+    if let Some(source) = &plugin.source {
+        source.on_tick();
+        wake(plugin);
+    }
+}
+
+/// An answer to a configuration's call.
+pub fn on_answer(plugin: &Plugin, number: u64, head: &[u8], body: &[u8]) {
+    if let Some(source) = &plugin.source {
+        source.on_answer(number, head, body);
+        wake(plugin);
+    }
+}
+
+fn wake(plugin: &Plugin) {
+    if hold::any() {
+        hold::wake(host::monotonic_ns(), !may_wait(plugin));
+    }
+}
+
+/// Refuses a request whose hook has panicked.
+pub fn refuse(stream: Stream) {
+    let detail = b"manifest_unavailable";
+    stream.set_filter_state(&keyward_edge::host::DECISION, detail);
+    stream.send_local_response(503, "keyward_panic", &[0; 4], detail, 14);
+}

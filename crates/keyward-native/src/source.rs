@@ -1,0 +1,247 @@
+//! The keys fetched from one admin service, shared by every configuration of the process that names it, and by all
+//! workers.
+//!
+//! One state of synchronization serves the process. The main thread changes it, and workers read it: each takes the lock
+//! of a shard of its own ([`ShardedLock`]), so that workers do not wait for each other.
+
+use crate::hold;
+use crate::host::{self, Configuration};
+use crate::node;
+use crate::ticks::Ticks;
+use crate::usage::Usage;
+use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard};
+use keyward_edge::fetch::{self, AnswerHead, Call, MAX_CALLS, Names, TICK_BUSY, USAGE_TIMEOUT};
+use keyward_edge::host as edge;
+use keyward_edge::telemetry::Telemetry;
+use keyward_edge::token;
+use keyward_policy::config::{AdminConfig, Config};
+use keyward_policy::decision::Decision;
+use keyward_policy::policy::Unavailable;
+use keyward_policy::sync::{Event, ManifestSync, Outcome, Request, RootId, Settings};
+use keyward_policy::table::KeyTable;
+use keyward_policy::timestamp::Timestamp;
+use keyward_policy::usage::UsageLog;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+/// The process's admin services. A service that no configuration names any more is gone.
+static SERVICES: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+
+/// What the process holds of one admin service.
+struct Shared {
+    cluster: Box<str>,
+    names: Names,
+    sync: ShardedLock<ManifestSync>,
+    usage: Usage,
+    report: Mutex<UsageLog>,
+}
+
+/// One configuration's share of it.
+pub struct Source {
+    shared: Arc<Shared>,
+    root: RootId,
+    main: Mutex<Main>,
+}
+
+/// What only the main thread uses.
+struct Main {
+    configuration: Configuration,
+    settings: Settings,
+    telemetry: Telemetry<Configuration>,
+    /// Calls under way, by Envoy's number for them.
+    calls: Vec<(u64, Call)>,
+    ticks: Option<Ticks>,
+}
+
+impl Source {
+    /// Takes part in fetching from this service.
+    pub fn attach(configuration: Configuration, admin: &AdminConfig, config: &Config) -> Self {
+        let shared = shared(admin);
+        let read = |name: &str| std::env::var_os(name).map(std::ffi::OsString::into_encoded_bytes);
+        let settings = fetch::settings(
+            admin,
+            config,
+            token::of(admin, read, "Envoy's environment", "set it where Envoy is started"),
+        );
+        let root = write(&shared.sync, |sync| sync.attach(settings.clone(), host::now()));
+        let telemetry = Telemetry::define(configuration, &shared.names.vm, 0);
+        // Envoy takes no new metrics after a configuration is made.
+        telemetry.define_gauges();
+        // Without a scheduler there are no ticks, and no keys: requests are denied.
+        let starts = !host::only_validates(configuration.abi());
+        let ticks = configuration.scheduler().filter(|_| starts).map(|scheduler| Ticks::start(scheduler, TICK_BUSY));
+        let main = Mutex::new(Main { configuration, settings, telemetry, calls: Vec::new(), ticks });
+        Self { shared, root, main }
+    }
+
+    /// Ends the part of this configuration. Its ticks end before this returns.
+    pub fn detach(&self) {
+        let ticks = self.main().ticks.take();
+        drop(ticks);
+        write(&self.shared.sync, |sync| sync.detach(self.root, host::now()));
+    }
+
+    fn main(&self) -> MutexGuard<'_, Main> {
+        self.main.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends what is due. Called on the main thread.
+    pub fn on_tick(&self) {
+        let mut main = self.main();
+        let Some(ticks) = &main.ticks else { return };
+        ticks.begun();
+        let now = host::now();
+        let mut events = Vec::new();
+        let busy = write(&self.shared.sync, ManifestSync::work);
+        self.poll(&mut main, now, &mut events);
+        self.report_usage(&mut main, now);
+        self.finish(&main, busy, events, now);
+    }
+
+    /// Takes an answer, and sends what is due then. Called on the main thread.
+    pub fn on_answer(&self, number: u64, head: &[u8], body: &[u8]) {
+        let mut main = self.main();
+        let Some(at) = main.calls.iter().position(|(have, _)| *have == number) else { return };
+        let (_, call) = main.calls.swap_remove(at);
+        let now = host::now();
+        let head = AnswerHead::read(head);
+        match call {
+            Call::Usage => self.report().on_outcome(head.status, now),
+            Call::Manifest(id) => {
+                let mut events = Vec::new();
+                let wall = Timestamp::from_unix_ns(host::wall_clock_ns());
+                let outcome = head.outcome(body);
+                write(&self.shared.sync, |sync| sync.on_outcome(id, &outcome, now, wall, &mut events));
+                self.poll(&mut main, now, &mut events);
+                self.finish(&main, false, events, now);
+            }
+        }
+    }
+
+    fn finish(&self, main: &Main, busy: bool, events: Vec<Event>, now: Duration) {
+        let Ok(sync) = self.shared.sync.read() else { return };
+        main.telemetry.take(events, &sync, now);
+        if let Some(ticks) = &main.ticks {
+            ticks.set_period(fetch::tick_period(busy, hold::any(), &sync, now));
+        }
+    }
+
+    fn poll(&self, main: &mut Main, now: Duration, events: &mut Vec<Event>) {
+        let Some(request) = write(&self.shared.sync, |sync| sync.poll(self.root, now, events)) else { return };
+        match self.call(main, Some(&request), None) {
+            Some(number) => main.under_way(number, Call::Manifest(request.id)),
+            None => {
+                let wall = Timestamp::from_unix_ns(host::wall_clock_ns());
+                write(&self.shared.sync, |sync| sync.on_outcome(request.id, &Outcome::NotSent, now, wall, events));
+            }
+        }
+    }
+
+    fn report(&self) -> MutexGuard<'_, UsageLog> {
+        self.shared.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn report_usage(&self, main: &mut Main, now: Duration) {
+        let mut report = self.report();
+        self.shared.usage.collect(&mut report);
+        main.telemetry.usage_dropped(report.take_dropped());
+        match report.poll(now, USAGE_TIMEOUT).map(|body| self.call(main, None, Some(body.as_bytes()))) {
+            Some(Some(number)) => main.under_way(number, Call::Usage),
+            Some(None) => report.on_outcome(None, now),
+            None => {}
+        }
+    }
+
+    /// Returns Envoy's number for the call. `None` means that it does not begin.
+    fn call(&self, main: &Main, poll: Option<&Request>, usage: Option<&[u8]>) -> Option<u64> {
+        fetch::call(&self.shared.names, &main.settings, poll, usage, |headers, body, timeout| {
+            main.configuration.http_call(&self.shared.cluster, &headers, body, timeout)
+        })
+    }
+}
+
+impl Main {
+    fn under_way(&mut self, number: u64, call: Call) {
+        if self.calls.len() == MAX_CALLS {
+            self.calls.remove(0);
+        }
+        self.calls.push((number, call));
+    }
+}
+
+impl edge::Source for Source {
+    type Fetched<'a> = Fetched<'a>;
+
+    fn borrow(&self) -> Fetched<'_> {
+        Fetched { sync: self.shared.sync.read().ok(), root: self.root }
+    }
+
+    fn record_use(&self, decision: &Decision<'_>, at: Timestamp) {
+        if let (Some(key), Some(mut log)) = (&decision.key, self.shared.usage.own()) {
+            log.record(&key.id, decision.required, at);
+        }
+    }
+
+    fn record_denial(&self, decision: &Decision<'_>, at: Timestamp) {
+        if let (Some(key), Some(mut log)) = (&decision.key, self.shared.usage.own()) {
+            log.record_denial(&key.id, decision.code, at);
+        }
+    }
+}
+
+/// The fetched keys while one request is decided.
+pub struct Fetched<'a> {
+    /// `None` means that a change of the keys ended in a panic. What is there cannot be trusted.
+    sync: Option<ShardedLockReadGuard<'a, ManifestSync>>,
+    root: RootId,
+}
+
+impl edge::Fetched for Fetched<'_> {
+    fn table(&self) -> Result<&KeyTable, Unavailable> {
+        self.sync.as_ref().map_or(Err(Unavailable::Stale), |sync| sync.keys(self.root, host::now()))
+    }
+
+    fn last_table(&self) -> Option<&KeyTable> {
+        self.sync.as_ref()?.last_table()
+    }
+}
+
+/// Changes the state of synchronization. After a panic in the middle of a change the state stays locked for readers,
+/// which are denied.
+fn write<R>(sync: &ShardedLock<ManifestSync>, change: impl FnOnce(&mut ManifestSync) -> R) -> R {
+    // The guard of a poisoned lock poisons it again when it is dropped only if the thread panics; readers see the poison
+    // in any case.
+    change(&mut sync.write().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Returns the name by which the admin service knows this process.
+fn instance() -> &'static str {
+    static INSTANCE: OnceLock<String> = OnceLock::new();
+    INSTANCE.get_or_init(|| format!("vm_{:016x}", node::random_u64()))
+}
+
+fn shared(admin: &AdminConfig) -> Arc<Shared> {
+    let mut services = SERVICES.lock().unwrap_or_else(PoisonError::into_inner);
+    services.retain(|service| service.strong_count() > 0);
+    let same = |shared: &Arc<Shared>| shared.cluster == admin.cluster && shared.names.authority == admin.authority;
+    if let Some(shared) = services.iter().filter_map(Weak::upgrade).find(same) {
+        return shared;
+    }
+    // Several services of one process count as instances of their own, as they do in the gauges.
+    let number = services.len();
+    let vm: Box<str> = if number == 0 { instance().into() } else { format!("{}-{number}", instance()).into() };
+    let shared = Arc::new(Shared {
+        cluster: admin.cluster.clone(),
+        sync: ShardedLock::new(ManifestSync::new(node::random_u64())),
+        usage: Usage::new(),
+        report: Mutex::new(UsageLog::new(&vm)),
+        names: Names {
+            authority: admin.authority.clone(),
+            node: node::name(),
+            vm,
+            table: format!("{:016x}{:016x}", node::random_u64(), node::random_u64()).into(),
+        },
+    });
+    services.push(Arc::downgrade(&shared));
+    shared
+}
