@@ -3,6 +3,7 @@
 
 use crate::setup::LISTENER;
 use crate::traffic::Traffic;
+use keyward_testbed::artifacts::Edition;
 use keyward_testbed::envoy::Envoy;
 use keyward_testbed::envoy_config::{self, Encoding, Listener};
 use keyward_testbed::service::{Caller, EDGE_TOKEN, Restartable};
@@ -15,8 +16,10 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The time that a deletion waits for its receipt.
 const WAIT: &str = "10s";
-/// The number of VMs: two workers and the main thread. Envoy's canary VM does not count.
-const VMS: u64 = 3;
+/// Returns the number of instances of one proxy. Envoy's canary VM does not count.
+fn vms() -> u64 {
+    Edition::of_this_run().instances()
+}
 
 fn envoy(service: &Restartable, upstream: &Upstream) -> (Envoy, SocketAddr) {
     let plugin = json!({
@@ -58,14 +61,17 @@ fn a_receipt_that_says_all_means_all() {
         let (id, key) = admin(&service).create(&format!("goes {number}")).unwrap();
         wait_for(address, &key, 200);
         let receipt = admin(&service).delete(&id, WAIT).unwrap();
-        assert_eq!((&receipt["vms"], &receipt["of"], &receipt["unreachable"]), (&json!(VMS), &json!(VMS), &json!(0)));
+        assert_eq!(
+            (&receipt["vms"], &receipt["of"], &receipt["unreachable"]),
+            (&json!(vms()), &json!(vms()), &json!(0))
+        );
         // There is no wait, because the receipt promises it.
         (0..16).for_each(|_| assert_eq!(status(address, &key), 401, "after {receipt}"));
     }
     let (id, old) = admin(&service).create("regenerated").unwrap();
     wait_for(address, &old, 200);
     let (new, receipt) = admin(&service).regenerate(&id, WAIT).unwrap();
-    assert_eq!(receipt["vms"], VMS, "{receipt}");
+    assert_eq!(receipt["vms"], vms(), "{receipt}");
     (0..16).for_each(|_| assert_eq!(status(address, &old), 401));
     (0..16).for_each(|_| assert_eq!(status(address, &new), 200));
     drop(envoy);
@@ -95,15 +101,16 @@ fn a_service_that_comes_late_is_killed_and_comes_again_costs_no_request() {
         service.kill();
         let failures = || envoy.stat("wasmcustom.keyward_sync_failures.reason.status");
         let before = failures();
-        wait::until("every VM has missed the service", PATIENCE, || (failures() >= before + VMS).then_some(()));
+        wait::until("every VM has missed the service", PATIENCE, || (failures() >= before + vms()).then_some(()));
         service.start();
         let (_, new) = admin(&service).create(&format!("after {round}")).unwrap();
         wait_for(address, &new, 200);
     }
     let receipt = wait::until("every VM is in contact again", PATIENCE, || {
-        (service.service().vms_up_to_date().unwrap() as u64 >= VMS).then(|| admin(&service).delete(&id, WAIT).unwrap())
+        (service.service().vms_up_to_date().unwrap() as u64 >= vms())
+            .then(|| admin(&service).delete(&id, WAIT).unwrap())
     });
-    assert_eq!((&receipt["vms"], &receipt["of"]), (&json!(VMS), &json!(VMS)), "{receipt}");
+    assert_eq!((&receipt["vms"], &receipt["of"]), (&json!(vms()), &json!(vms())), "{receipt}");
     (0..16).for_each(|_| assert_eq!(status(address, &goes), 401));
     println!("{} requests, each answered as it should be", traffic.stop());
 }
@@ -117,19 +124,19 @@ fn a_proxy_that_is_gone_leaves_the_count_and_is_not_forgotten() {
     let (_, key) = admin(&service).create("kept").unwrap();
     wait_for(address, &key, 200);
     let delete = |name: &str| admin(&service).delete(&admin(&service).create(name).unwrap().0, WAIT).unwrap();
-    wait::until("both are counted", PATIENCE, || (delete("both")["of"] == 2 * VMS).then_some(()));
+    wait::until("both are counted", PATIENCE, || (delete("both")["of"] == 2 * vms()).then_some(()));
     // The service is killed, not stopped: its connections close without notice.
     drop(second);
     let receipt = wait::until("one has left the count", PATIENCE, || {
         let receipt = delete("one");
-        (receipt["of"] == VMS).then_some(receipt)
+        (receipt["of"] == vms()).then_some(receipt)
     });
-    assert_eq!((&receipt["vms"], &receipt["unreachable"]), (&json!(VMS), &json!(VMS)), "{receipt}");
+    assert_eq!((&receipt["vms"], &receipt["unreachable"]), (&json!(vms()), &json!(vms())), "{receipt}");
     assert!(receipt["refused_everywhere_by"].is_string(), "{receipt}");
     drop(first);
     let receipt = wait::until("and the other", PATIENCE, || {
         let receipt = delete("none");
         (receipt["of"] == 0).then_some(receipt)
     });
-    assert_eq!((&receipt["vms"], &receipt["unreachable"]), (&json!(0), &json!(2 * VMS)), "{receipt}");
+    assert_eq!((&receipt["vms"], &receipt["unreachable"]), (&json!(0), &json!(2 * vms())), "{receipt}");
 }

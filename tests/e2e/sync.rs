@@ -3,6 +3,7 @@
 use crate::setup::LISTENER;
 use keyward_policy::timestamp::Timestamp;
 use keyward_testbed::admin_stand_in::{AdminStandIn, Fault};
+use keyward_testbed::artifacts::Edition;
 use keyward_testbed::envoy::Envoy;
 use keyward_testbed::envoy_config::{self, Encoding, Listener};
 use keyward_testbed::upstream::Upstream;
@@ -21,6 +22,11 @@ fn plugin(max_staleness: &str) -> Value {
         "admin": {"cluster": "keyward_admin", "token": "kwt_edge", "max_staleness": max_staleness},
         "rules": [{"path": "/a", "require": ["a:read"]}],
     })
+}
+
+/// Returns how many instances fetch keys.
+fn instances() -> u64 {
+    Edition::of_this_run().instances()
 }
 
 struct Edge {
@@ -77,7 +83,11 @@ fn keys_come_change_and_go_in_every_worker() {
     let asked = edge.admin.take();
     let polls: Vec<_> = asked.iter().filter(|request| request.target().starts_with("/v1/manifest")).collect();
     let vms: std::collections::BTreeSet<_> = polls.iter().map(|poll| poll.header("x-keyward-vm")).collect();
-    assert_eq!(vms.len(), 3, "two workers and the main thread, and nothing from the VM that tries the configuration");
+    assert_eq!(
+        vms.len() as u64,
+        instances(),
+        "two workers and the main thread, and nothing from the VM that tries the configuration"
+    );
     for poll in &polls {
         assert_eq!(poll.header("authorization"), ["Bearer kwt_edge"]);
         assert_eq!(poll.header("x-keyward-realm"), ["tests"]);
@@ -169,7 +179,7 @@ fn an_answer_that_comes_too_slowly_is_none() {
         edge.admin.fail(Some(fault));
         wait::until(&format!("{fault:?} is counted by every VM"), PATIENCE, || {
             assert_eq!(edge.status(FIRST), 200, "{fault:?}");
-            (edge.failures(reason) >= before + 3).then_some(())
+            (edge.failures(reason) >= before + instances()).then_some(())
         });
         edge.admin.fail(None);
         let key = format!("kw_after_{number}");
@@ -186,7 +196,7 @@ fn a_store_with_other_keys_takes_over_and_a_copy_of_it_too() {
     let started_over = || edge.envoy.stat("wasmcustom.keyward_sync_started_over.reason.other_store");
     // The main thread's VM answers no requests, so its load is waited for here: a VM that has not loaded yet does not
     // start over.
-    wait::until("every VM has keys", PATIENCE, || (loads() >= 3).then_some(()));
+    wait::until("every VM has keys", PATIENCE, || (loads() >= instances()).then_some(()));
     for fault in [Some(Fault::OtherStore), None] {
         let before = (started_over(), loads());
         edge.admin.fail(fault);
@@ -196,7 +206,7 @@ fn a_store_with_other_keys_takes_over_and_a_copy_of_it_too() {
         wait::until("every VM has changed over", PATIENCE, || {
             assert_eq!(edge.status(FIRST), 200, "{fault:?}");
             assert_eq!(edge.status("kw_unknown"), 401, "{fault:?}");
-            (started_over() >= before.0 + 3 && loads() >= before.1 + 3).then_some(())
+            (started_over() >= before.0 + instances() && loads() >= before.1 + instances()).then_some(())
         });
     }
     edge.admin.put("key_second", SECOND);

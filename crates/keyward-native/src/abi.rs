@@ -167,7 +167,6 @@ functions! {
     }
     optional {
         http_filter_config_generic_secret_subscribe: fn(ConfigPtr, Buffer, Buffer) -> bool;
-        http_filter_config_get_generic_secret: fn(ConfigPtr, Buffer, *mut Buffer) -> bool;
     }
 }
 

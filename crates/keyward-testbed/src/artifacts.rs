@@ -37,6 +37,17 @@ impl Edition {
     }
 }
 
+impl Edition {
+    /// Returns how many instances of a proxy with two workers fetch keys: a VM for each worker and one for the main
+    /// thread, or the process.
+    pub fn instances(self) -> u64 {
+        match self {
+            Self::Wasm => 3,
+            Self::Native => 1,
+        }
+    }
+}
+
 /// `libkeyward.so`, from the same profile as the tests. `KEYWARD_NATIVE` names another.
 ///
 /// # Panics

@@ -1,0 +1,209 @@
+//! The native edition in a real Envoy: what only it can do wrong. `KEYWARD_EDITION=native` runs the other tests with it.
+
+use crate::setup::{LISTENER, plugin};
+use crate::traffic::Traffic;
+use keyward_testbed::admin_stand_in::{AdminStandIn, Fault};
+use keyward_testbed::artifacts::{self, Edition};
+use keyward_testbed::envoy::{self, Envoy};
+use keyward_testbed::envoy_config::{self, Encoding, Listener};
+use keyward_testbed::upstream::Upstream;
+use keyward_testbed::{http1, wait, workspace};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const PUSHES: usize = 100;
+
+/// Returns whether the Envoy of this run has the functions that the library needs.
+fn runs_here() -> bool {
+    envoy::version() >= (1, 39)
+}
+
+fn listener(plugin: &Value, upstream: &Upstream) -> Listener {
+    Listener::of(Edition::Native, LISTENER, plugin, Encoding::StringValue, upstream.address())
+}
+
+fn fetching(extra: Value) -> Value {
+    let mut plugin = json!({
+        "admin": {"cluster": "keyward_admin", "token": "kwt_edge", "max_staleness": "1h"},
+        "readiness_path": "/ready",
+        "rules": [{"path": "/a", "require": []}],
+    });
+    plugin["rules"] = json!([{"path": "/a", "access": "authenticated"}]);
+    plugin.as_object_mut().unwrap().extend(extra.as_object().cloned().unwrap());
+    plugin
+}
+
+fn status(address: SocketAddr, target: &str, key: &str) -> u16 {
+    http1::get(address, target, &[("x-api-key", key)]).unwrap().status
+}
+
+fn set_module(listener: &mut Listener, file: &Path) {
+    let place = "/http_filters/0/typed_config/dynamic_module_config/module/local/filename";
+    *listener.connection_manager().pointer_mut(place).unwrap() = json!(file);
+}
+
+fn refusal(listener: Listener) -> String {
+    let refused = Envoy::try_start(&envoy_config::bootstrap(&[listener], vec![]), 1);
+    refused.expect_err("it started").log
+}
+
+#[test]
+fn the_file_differs_from_envoy_yaml_in_the_filter_alone() {
+    let place = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config";
+    let (mut wasm, mut native) = (envoy_config::shipped(), envoy_config::shipped_native());
+    let (wasm_filter, native_filter) =
+        (wasm.pointer_mut(place).unwrap().take(), native.pointer_mut(place).unwrap().take());
+    assert_eq!(wasm, native);
+    assert_eq!(wasm_filter["config"]["configuration"], native_filter["filter_config"]);
+}
+
+#[test]
+fn a_library_that_cannot_be_loaded_keeps_envoy_from_starting() {
+    if !runs_here() {
+        let log = refusal(listener(&plugin(), &Upstream::start()));
+        assert!(log.contains("Failed to"), "{log}");
+        return;
+    }
+    let (upstream, folder) = (Upstream::start(), workspace::scratch("library"));
+    let broken = folder.path().join("libbroken.so");
+    std::fs::write(&broken, b"not a library").unwrap();
+    for file in [folder.path().join("libabsent.so"), broken] {
+        let mut listener = listener(&plugin(), &upstream);
+        set_module(&mut listener, &file);
+        let log = refusal(listener);
+        assert!(log.contains("dynamic module"), "{}: {log}", file.display());
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_with_every_mistake() {
+    if !runs_here() {
+        return;
+    }
+    let mut bad = plugin();
+    bad["rulez"] = json!([]);
+    bad["mode"] = json!("strict");
+    let log = refusal(listener(&bad, &Upstream::start()));
+    for problem in ["rulez: unknown field", "mode: unknown value `strict`"] {
+        assert!(log.contains(problem), "not in Envoy's log: {problem}\n{log}");
+    }
+    for empty in [json!(""), json!("null"), json!("[]")] {
+        let mut listener = listener(&plugin(), &Upstream::start());
+        *listener.connection_manager().pointer_mut("/http_filters/0/typed_config/filter_config/value").unwrap() = empty;
+        assert!(refusal(listener).contains("invalid configuration"));
+    }
+}
+
+#[test]
+fn keys_come_and_go_by_one_poll_and_stay_while_the_service_is_away() {
+    if !runs_here() {
+        return;
+    }
+    let (admin, upstream) = (AdminStandIn::start(), Upstream::start());
+    admin.put("key_first", "kw_first");
+    let clusters = vec![envoy_config::cluster("keyward_admin", admin.address())];
+    let envoy = Envoy::start(&envoy_config::bootstrap(&[listener(&fetching(json!({})), &upstream)], clusters));
+    let address = envoy.listener(LISTENER);
+    let wait_for = |key: &str, wanted: u16| {
+        // Several connections, so that both workers are asked.
+        wait::until(&format!("{key} gets {wanted}"), PATIENCE, || {
+            (0..8).all(|_| status(address, "/a", key) == wanted).then_some(())
+        });
+    };
+    wait_for("kw_first", 200);
+    assert_eq!(status(address, "/ready", ""), 200);
+    admin.put("key_second", "kw_second");
+    wait_for("kw_second", 200);
+    admin.delete("key_first");
+    wait_for("kw_first", 401);
+    let instances: std::collections::BTreeSet<_> =
+        admin.take().iter().flat_map(|request| request.header("x-keyward-vm")).collect();
+    assert_eq!(instances.len(), 1, "{instances:?}");
+    admin.fail(Some(Fault::Hangs));
+    wait_for("kw_second", 200);
+    assert_eq!(envoy.stat("wasmcustom.keyward_manifest_loads"), 1);
+}
+
+#[test]
+fn requests_before_the_first_keys_wait_for_them_or_for_their_time() {
+    if !runs_here() {
+        return;
+    }
+    for (plugin, comes, expected) in [
+        (fetching(json!({"startup_wait": "30s"})), true, 200),
+        (fetching(json!({"startup_wait": "300ms"})), false, 503),
+    ] {
+        let (admin, upstream) = (AdminStandIn::start(), Upstream::start());
+        admin.put("key_first", "kw_first");
+        admin.fail(Some(Fault::Hangs));
+        let clusters = vec![envoy_config::cluster("keyward_admin", admin.address())];
+        let envoy = Envoy::start(&envoy_config::bootstrap(&[listener(&plugin, &upstream)], clusters));
+        let address = envoy.listener(LISTENER);
+        let asking: Vec<_> = (0..8).map(|_| std::thread::spawn(move || status(address, "/a", "kw_first"))).collect();
+        wait::until("all wait", PATIENCE, || (envoy.stat("wasmcustom.keyward_held_requests") == 8).then_some(()));
+        if comes {
+            admin.fail(None);
+        }
+        let statuses: Vec<u16> = asking.into_iter().map(|one| one.join().unwrap()).collect();
+        assert_eq!(statuses, [expected; 8]);
+    }
+}
+
+/// Configurations come, drain and go under load, the library is let go of and loaded again, and Envoy stays up.
+#[test]
+fn a_hundred_pushes_under_load_refuse_no_request_and_end_no_process() {
+    if !runs_here() {
+        return;
+    }
+    let (admin, upstream, folder) = (AdminStandIn::start(), Upstream::start(), workspace::scratch("native-lds"));
+    admin.put("key_first", "kw_first");
+    let file = folder.path().join("lds.json");
+    let pushed = |number: usize| {
+        let realm = json!({"realm": format!("push-{number}")});
+        let mut listener = listener(&fetching(realm), &upstream);
+        // The same address for every push: connections go over to the newest.
+        listener.connection_manager()["drain_timeout"] = json!("0.1s");
+        listener
+    };
+    let first = pushed(0);
+    let clusters = [first.clone()];
+    envoy_config::write_lds(&file, "0", &[first]);
+    let mut config = envoy_config::bootstrap_with_lds(&file, &clusters);
+    let admin_cluster = envoy_config::cluster("keyward_admin", admin.address());
+    config["static_resources"]["clusters"].as_array_mut().unwrap().push(admin_cluster);
+    let envoy = Envoy::start(&config);
+    let address = wait::until("the listener", PATIENCE, || envoy.find_listener(LISTENER));
+    wait::until("keys", PATIENCE, || (status(address, "/a", "kw_first") == 200).then_some(()));
+    let traffic = Traffic::start(address, vec![("/a", Some("kw_first"), 200), ("/a", Some("kw_nobody"), 401)].leak());
+    for number in 1..=PUSHES {
+        envoy_config::write_lds(&file, &number.to_string(), &[pushed(number)]);
+        wait::until("the push is in use", PATIENCE, || {
+            (envoy.stat("listener_manager.lds.update_success") as usize > number).then_some(())
+        });
+    }
+    assert!(traffic.stop() > 0);
+    // Without any listener no configuration is left, and the library may go.
+    envoy_config::write_lds(&file, "none", &[]);
+    wait::until("no listener", PATIENCE, || envoy.find_listener(LISTENER).is_none().then_some(()));
+    envoy_config::write_lds(&file, "again", &[pushed(PUSHES + 1)]);
+    let address = wait::until("the listener again", PATIENCE, || envoy.find_listener(LISTENER));
+    wait::until("keys again", PATIENCE, || (status(address, "/a", "kw_first") == 200).then_some(()));
+}
+
+/// The library needs nothing that an image with Envoy alone lacks.
+#[test]
+fn the_library_needs_the_c_library_alone() {
+    let output = std::process::Command::new("readelf").arg("-dW").arg(artifacts::native()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let needed: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("(NEEDED)"))
+        .filter_map(|line| line.split_once('[')?.1.split(']').next())
+        .collect();
+    assert!(!needed.is_empty(), "{text}");
+    let allowed = |name: &&str| *name == "libc.so.6" || name.starts_with("ld-linux-");
+    assert!(needed.iter().all(allowed), "{needed:?}");
+}
