@@ -140,3 +140,31 @@ fn a_proxy_that_is_gone_leaves_the_count_and_is_not_forgotten() {
     });
     assert_eq!((&receipt["vms"], &receipt["unreachable"]), (&json!(0), &json!(2 * vms())), "{receipt}");
 }
+
+#[test]
+fn what_a_key_was_used_and_refused_for_is_reported_by_day() {
+    let (mut service, upstream) = (Restartable::new(), Upstream::start());
+    service.start();
+    let (_envoy, address) = envoy(&service, &upstream);
+    let (id, key) = admin(&service).create("counted").unwrap();
+    let (off, disabled) = admin(&service).create("switched off").unwrap();
+    wait_for(address, &key, 200);
+    wait_for(address, &disabled, 200);
+    admin(&service).send("PATCH", &format!("/v1/keys/{off}"), r#"{"disabled": true}"#).unwrap();
+    wait_for(address, &disabled, 401);
+    for _ in 0..5 {
+        let unmatched = http1::get(address, "/nothing", &[("x-api-key", &key)]).unwrap();
+        assert_eq!(unmatched.json()["code"], "route_denied");
+    }
+    let usage = |id: &str| admin(&service).get(&format!("/v1/keys/{id}/usage?days=2")).unwrap();
+    wait::until("the filters report", PATIENCE, || {
+        let (counted, refused) = (usage(&id), usage(&off));
+        let all = admin(&service).get("/v1/usage?days=2").unwrap();
+        (counted["denied"] == json!({"route_denied": 5})
+            && counted["allowed"].as_u64()? >= 16
+            && refused["denied"]["key_disabled"].as_u64()? >= 16
+            && all["denied"]["route_denied"] == 5)
+            .then_some(())
+    });
+    assert_eq!(usage(&id)["days"].as_array().map(Vec::len), Some(2));
+}
