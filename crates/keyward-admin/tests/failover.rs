@@ -1,5 +1,5 @@
-//! A PostgreSQL that fails over to a standby which lacks the last changes, below services that go on, and a PostgreSQL
-//! that does not say where it is.
+//! A PostgreSQL that fails over below services that go on, to a standby which lacks the last changes and to one that does
+//! not, and a PostgreSQL that does not say where it is.
 
 mod support;
 
@@ -11,6 +11,8 @@ use keyward_testbed::upstream::Upstream;
 use keyward_testbed::{http1, wait, workspace};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use support::{EDGE, PATIENCE, Service, Start, wait_for_states};
 
 /// Services on one PostgreSQL, which they find at an address that can move to its standby.
@@ -153,6 +155,68 @@ fn a_failover_to_a_standby_that_lags_is_noticed_by_all() {
     let applied = delete(service, &new);
     assert!(applied["refused_everywhere_by"].is_string() && applied["vms"] == 3, "{applied}");
     assert!(edge.statuses(text(&new, "key")).iter().all(|status| *status == 401));
+}
+
+/// Makes keys until told to stop, and returns the ids of those that were acknowledged.
+fn write(service: &Service, name: &str, stop: &AtomicBool) -> Vec<String> {
+    let mut acknowledged = Vec::new();
+    for n in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let body = json!({ "name": format!("{name} {n}"), "permissions": ["records:read"] }).to_string();
+        let json = [("content-type", "application/json")];
+        // While the database moves, a change is not known to be made.
+        match service.admin().try_send("POST", "/v1/keys", &json, body.as_bytes()) {
+            Ok(reply) if reply.status == 201 => acknowledged.push(text(&reply.json(), "id").to_owned()),
+            _ => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+    acknowledged
+}
+
+#[test]
+fn failovers_to_a_standby_that_does_not_lag_lose_nothing() {
+    const FAILOVERS: usize = 3;
+    let Some(mut moving) = Moving::start(2) else { return };
+    let mut acknowledged = Vec::new();
+    for round in 0..FAILOVERS {
+        moving.primary.wait_for_standby();
+        let (stop, before) = (AtomicBool::new(false), acknowledged.len());
+        let made = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..4)
+                .map(|n| {
+                    let (service, stop) = (&moving.services[n % 2], &stop);
+                    scope.spawn(move || write(service, &format!("{round} {n}"), stop))
+                })
+                .collect();
+            std::thread::sleep(Duration::from_secs(2));
+            moving.fail_over();
+            // Both work again on the new primary.
+            for (n, service) in moving.services.iter().enumerate() {
+                make(service, &format!("after {round} {n}"));
+            }
+            stop.store(true, Ordering::Relaxed);
+            writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect::<Vec<_>>()
+        });
+        acknowledged.extend(made);
+        assert!(acknowledged.len() > before + 20, "{} changes were acknowledged", acknowledged.len() - before);
+        let next = moving.standby.standby();
+        moving.primary = std::mem::replace(&mut moving.standby, next);
+    }
+    let mut kept = std::collections::HashSet::new();
+    let (edge, mut since, mut base) = (moving.services[0].edge(), 0, 0);
+    loop {
+        let page = edge.get(&format!("/v1/manifest?since={since}&base={base}&limit=2000")).ok(200);
+        kept.extend(page["keys"].as_array().unwrap().iter().map(|key| text(key, "id").to_owned()));
+        (since, base) = (page["revision"].as_u64().unwrap(), page["head"].as_u64().unwrap());
+        if page["more"] == false {
+            break;
+        }
+    }
+    let lost = acknowledged.iter().filter(|id| !kept.contains(*id)).count();
+    println!("{FAILOVERS} failovers, {} changes acknowledged, {lost} lost", acknowledged.len());
+    assert_eq!(lost, 0);
 }
 
 #[test]

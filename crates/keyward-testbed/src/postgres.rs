@@ -65,6 +65,19 @@ impl Postgres {
         server
     }
 
+    /// Has every commit wait until a standby has it on disk. One must be streaming.
+    ///
+    /// # Panics
+    /// Panics when none does in the end.
+    pub fn wait_for_standby(&self) {
+        self.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.sql("postgres", "SELECT pg_reload_conf()");
+        wait::until("a standby is synchronous", PATIENCE, || {
+            (self.sql("postgres", "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == "1")
+                .then_some(())
+        });
+    }
+
     /// Cuts a standby off its primary, so that later commits do not reach it.
     ///
     /// # Panics

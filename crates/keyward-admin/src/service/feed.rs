@@ -1,7 +1,7 @@
 //! The newest state of the store, and pages of changes, encoded once and shared by all who ask.
 
 use super::error::{Error, Result};
-use super::proxies::{Found, Proxies};
+use super::proxies::{Found, Proxies, VMS_MAY_BE_MISSING};
 use crate::store::manifest::Changes;
 use crate::store::{Head, Store};
 use bytes::Bytes;
@@ -148,7 +148,7 @@ impl Feed {
                 );
             }
             if !head.has_all_tables {
-                tracing::warn!("{}", super::VMS_MAY_BE_MISSING);
+                tracing::warn!("{}", VMS_MAY_BE_MISSING);
             }
             // First the acknowledgements: no receipt may count them for the other timeline.
             self.proxies.moved(found(&head), went_back);

@@ -25,11 +25,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokens::{EnvironmentToken, Tokens};
 
-/// What the log says where the list of VMs is not known to be complete.
-pub(crate) const VMS_MAY_BE_MISSING: &str = "filter VMs may be missing in the store's list, because it failed over, came from a \
-    backup, or was kept by an older version: receipts name no time until somebody confirms the list, on the page Proxies or \
-    by `keyward proxies confirm`";
-
 /// The settings of the service.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -107,7 +102,7 @@ impl Service {
         let tokens = Tokens::new(store.clone(), clock.clone(), settings.tokens.clone());
         tokens.refresh(&head).await?;
         if !head.has_all_tables {
-            tracing::warn!("{VMS_MAY_BE_MISSING}");
+            tracing::warn!("{}", proxies::VMS_MAY_BE_MISSING);
         }
         let proxies = Proxies::new(clock.clone(), known, feed::found(&head), store.is_shared(), settings.tables);
         Ok(Arc::new(Self {

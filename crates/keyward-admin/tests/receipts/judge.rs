@@ -70,7 +70,7 @@ impl World {
                 if is_known && !store.is_live(&promise.digest) && table.accepts(&promise.digest, now) {
                     self.broken = Some(format!(
                         "at {} ms the table {} of {} accepts a key that was to be refused everywhere by {} ms, as was \
-                         said at {} ms (plain: {}, given at {:?}, {} replicas, {} failovers, {} restarts)",
+                         said at {} ms (plain: {}, given at {:?}, blind: {}, {} replicas, {} failovers, {} restarts)",
                         self.now,
                         table.id,
                         table.vm,
@@ -78,6 +78,7 @@ impl World {
                         promise.made_ms,
                         table.is_plain(),
                         table.given_at,
+                        self.is_blind,
                         self.replicas.len(),
                         self.totals.failovers,
                         self.totals.restarts

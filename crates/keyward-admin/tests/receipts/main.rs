@@ -48,6 +48,9 @@ fn a_receipt_never_says_more_than_is_true() {
                 if seed >= end {
                     break;
                 }
+                if seed > 0 && seed.is_multiple_of(10_000) {
+                    println!("{seed} seeds");
+                }
                 match run(seed, None) {
                     Ok(one) => totals.add(&one),
                     Err(why) => {

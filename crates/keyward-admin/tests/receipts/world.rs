@@ -61,7 +61,7 @@ pub struct World {
     /// The operator promises the longest limit.
     is_promised: bool,
     /// The store does not say where it lives.
-    is_blind: bool,
+    pub is_blind: bool,
     /// The longest time until a message to the other replicas is committed, and again until that is known.
     pub telling_ms: u64,
     pub tables: Vec<Table>,

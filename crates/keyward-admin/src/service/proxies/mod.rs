@@ -30,6 +30,7 @@ mod tests;
 pub use limits::{Limits, TooManyTables};
 pub use message::Message;
 pub use poll::{PollGuard, Step};
+pub(crate) use receipt::VMS_MAY_BE_MISSING;
 pub use receipt::{Applied, Doubts};
 pub use registry::{Found, Proxies};
 pub use told::{PollHeaders, Question, TableId};

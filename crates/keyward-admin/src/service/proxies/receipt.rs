@@ -23,6 +23,11 @@ pub struct Applied {
     pub doubts: Doubts,
 }
 
+/// What the log says where the list of VMs is not known to be complete.
+pub(crate) const VMS_MAY_BE_MISSING: &str = "filter VMs may be missing in the store's list, because it failed over, came from a \
+    backup, or was kept by an older version: receipts name no time until somebody confirms the list, on the page Proxies or \
+    by `keyward proxies confirm`";
+
 /// The reasons why no time can be named, as numbers of VMs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Doubts {
