@@ -353,7 +353,7 @@ impl Metric {
 /// `on_http_call_response` with the token returned here, or to nothing if the context ends before.
 ///
 /// # Errors
-/// Where the call cannot begin, for instance because the cluster is not known (yet).
+/// Returns an error if the call cannot begin, for instance because the cluster is not known (yet).
 pub fn http_call(
     cluster: &str,
     headers: Vec<(&str, &str)>,

@@ -66,7 +66,7 @@ pub fn remove_request_header(_: &[u8]) {}
 /// Returns a property.
 ///
 /// # Errors
-/// Always: there is no proxy.
+/// Always returns an error: there is no proxy.
 pub fn property(_: &str) -> Result<Option<Vec<u8>>, u32> {
     Err(Status::InternalFailure as u32)
 }
@@ -113,7 +113,7 @@ impl Metric {
 /// Sends a request to a cluster on behalf of the current root context.
 ///
 /// # Errors
-/// Always: there is no proxy.
+/// Always returns an error: there is no proxy.
 pub fn http_call(_: &str, _: Vec<(&str, &str)>, _: Option<&[u8]>, _: Duration) -> Result<u32, Status> {
     Err(Status::InternalFailure)
 }

@@ -93,7 +93,7 @@ impl Catalogue {
     /// Reads a catalogue file: JSON where it begins with `{`, TOML otherwise.
     ///
     /// # Errors
-    /// [`InvalidCatalogue`], saying what is wrong and where.
+    /// Returns [`InvalidCatalogue`], saying what is wrong and where.
     pub fn parse(text: &str) -> Result<Self, InvalidCatalogue> {
         let catalogue: Self = if text.trim_start().starts_with('{') {
             serde_json::from_str(text).map_err(|error| InvalidCatalogue(error.to_string()))?

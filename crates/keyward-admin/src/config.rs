@@ -140,7 +140,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
     /// Returns what was read, unless there were mistakes.
     ///
     /// # Errors
-    /// All mistakes.
+    /// Returns every mistake.
     pub fn finish<T>(self, value: T) -> Result<T, InvalidConfig> {
         if self.errors.is_empty() { Ok(value) } else { Err(InvalidConfig(self.errors)) }
     }
@@ -156,7 +156,7 @@ impl Config {
     /// Reads the settings.
     ///
     /// # Errors
-    /// All mistakes.
+    /// Returns every mistake.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidConfig> {
         let mut env = Environment::new(get);
         let listen = env.parse("KEYWARD_LISTEN", |text| {

@@ -71,7 +71,7 @@ impl Explainer {
     /// Loads this one key and lets the request carry it, with the stand-in secret.
     ///
     /// # Errors
-    /// If the record is not one that a filter accepts.
+    /// Returns an error if the record is not one that a filter accepts.
     pub fn load_and_present(&mut self, mut key: LiveKey<'_>) -> Result<(), String> {
         key.sha256 = Digest::of_key(STAND_IN.as_bytes()).to_hex().into();
         let mut table = KeyTable::new();

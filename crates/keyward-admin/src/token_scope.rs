@@ -28,7 +28,7 @@ impl TokenScope {
     /// bound, unless the pattern of its nodes is `*`.
     ///
     /// # Errors
-    /// [`OutOfScope`] says what does not fit.
+    /// Returns [`OutOfScope`], which says what does not fit.
     pub fn check(&self, realm: Option<&str>, node: Option<&str>) -> Result<(), OutOfScope> {
         let stated = |name: Option<&str>| name.unwrap_or_default().to_owned();
         if let Some(wanted) = self.realm.as_ref().filter(|wanted| realm != Some(wanted.as_str())) {

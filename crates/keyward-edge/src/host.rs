@@ -97,7 +97,7 @@ pub trait Fetched {
     /// Returns the table in use.
     ///
     /// # Errors
-    /// Why there is none that may be used.
+    /// Returns why there is none that may be used.
     fn table(&self) -> Result<&KeyTable, Unavailable>;
 
     /// Returns the last complete table, however old it is.

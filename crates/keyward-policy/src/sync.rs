@@ -236,7 +236,7 @@ impl ManifestSync {
     /// Returns the keys that this root context may serve now.
     ///
     /// # Errors
-    /// [`Unavailable`] if there are no keys yet, or if they are too old.
+    /// Returns [`Unavailable`] if there are no keys yet, or if they are too old.
     pub fn keys(&self, root: RootId, now: Duration) -> Result<&KeyTable, Unavailable> {
         let (Some(in_use), Some(root)) = (&self.in_use, self.roots.get(root)) else {
             return Err(Unavailable::NotYetLoaded);

@@ -58,7 +58,7 @@ fn object(bytes: &[u8]) -> Result<JsonFields, Problem> {
 /// Reads a JSON value, and the fields that an object in it holds twice.
 ///
 /// # Errors
-/// When it is not JSON.
+/// Returns an error when it is not JSON.
 pub fn strict_value(bytes: &[u8]) -> serde_json::Result<(Value, Vec<FieldError>)> {
     let twice = RefCell::new(Vec::new());
     let mut json = serde_json::Deserializer::from_slice(bytes);
@@ -71,7 +71,7 @@ pub fn strict_value(bytes: &[u8]) -> serde_json::Result<(Value, Vec<FieldError>)
 /// so it is an error instead of being ignored.
 ///
 /// # Errors
-/// Those of [`json_object`], and 422 if there is a field.
+/// Returns the errors of [`json_object`], and 422 if there is a field.
 pub async fn no_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<(), Problem> {
     if body.is_end_stream() {
         return Ok(());
@@ -218,7 +218,7 @@ impl JsonFields {
     /// Succeeds if there was no mistake.
     ///
     /// # Errors
-    /// 422 with all mistakes.
+    /// Returns 422 with all mistakes.
     pub fn finish(self) -> Result<(), Problem> {
         let errors = self.errors();
         if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
@@ -349,7 +349,7 @@ impl Query {
     /// Succeeds if there was no mistake. Parameters that were not taken are unknown, and count as mistakes.
     ///
     /// # Errors
-    /// 422 with all mistakes.
+    /// Returns 422 with all mistakes.
     pub fn finish(mut self) -> Result<(), Problem> {
         for name in std::mem::take(&mut self.parameters).into_keys() {
             self.wrong(&name, "is not a parameter of this call");
@@ -360,7 +360,7 @@ impl Query {
     /// Like [`Query::finish`], but ignores unknown parameters, which a newer filter may send.
     ///
     /// # Errors
-    /// 422 with all mistakes.
+    /// Returns 422 with all mistakes.
     pub fn finish_open(self) -> Result<(), Problem> {
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
     }

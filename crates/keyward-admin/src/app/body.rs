@@ -63,7 +63,7 @@ impl ReadBody {
 /// Reads a body of at most `max_bytes`.
 ///
 /// # Errors
-/// [`BodyError`].
+/// Returns [`BodyError`].
 pub async fn read(body: Body, max_bytes: usize, sender: Sender) -> Result<ReadBody, BodyError> {
     let (budget, time) = match sender {
         Sender::Trusted => (&*TRUSTED, MAX_TIME),

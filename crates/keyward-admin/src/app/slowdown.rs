@@ -53,7 +53,7 @@ impl Slowdown {
     /// Notes a wrong token from an address, and returns when it may be answered.
     ///
     /// # Errors
-    /// [`TooManyFailures`] when too many answers to this address wait already.
+    /// Returns [`TooManyFailures`] when too many answers to this address wait already.
     pub async fn wrong(&self, peer: Option<IpAddr>) -> Result<(), TooManyFailures> {
         let mut network = network(peer.unwrap_or(OTHERS));
         {

@@ -35,7 +35,7 @@ impl fmt::Display for OutputError {
 /// Writes a JSON value.
 ///
 /// # Errors
-/// If it could not be written, for example because the disk is full.
+/// Returns an error if it could not be written, for example because the disk is full.
 pub fn json(value: &serde_json::Value) -> Result<(), OutputError> {
     line(&serde_json::to_string_pretty(value).unwrap_or_default())
 }
@@ -43,7 +43,7 @@ pub fn json(value: &serde_json::Value) -> Result<(), OutputError> {
 /// Writes a JSON value on one line.
 ///
 /// # Errors
-/// If it could not be written, for example because the disk is full.
+/// Returns an error if it could not be written, for example because the disk is full.
 pub fn json_line(value: &serde_json::Value) -> Result<(), OutputError> {
     line(&value.to_string())
 }
@@ -51,7 +51,7 @@ pub fn json_line(value: &serde_json::Value) -> Result<(), OutputError> {
 /// Writes a line. A reader that went away (`keyward key list | head`) is not an error.
 ///
 /// # Errors
-/// If the line could not be written, for example because the disk is full.
+/// Returns an error if the line could not be written, for example because the disk is full.
 pub fn line(text: &str) -> Result<(), OutputError> {
     match write(text) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -62,7 +62,7 @@ pub fn line(text: &str) -> Result<(), OutputError> {
 /// Writes a line that must reach its reader: it holds a secret that is shown once.
 ///
 /// # Errors
-/// If the line could not be written for any reason.
+/// Returns an error if the line could not be written for any reason.
 pub fn secret_line(text: &str) -> Result<(), OutputError> {
     write(text).map_err(OutputError)
 }
@@ -80,7 +80,7 @@ pub type Row = (Vec<String>, Option<AnsiColor>);
 /// cell.
 ///
 /// # Errors
-/// If it could not be written, for example because the disk is full.
+/// Returns an error if it could not be written, for example because the disk is full.
 pub fn table(headings: &[&str], rows: Vec<Row>) -> Result<(), OutputError> {
     let width = terminal_size_of(std::io::stdout()).map(|(Width(width), _)| usize::from(width));
     let (colours, rows): (Vec<_>, Vec<_>) = rows.into_iter().map(|(cells, colour)| (colour, cells)).unzip();

@@ -96,7 +96,7 @@ fn normalisation(placed: &Placed, all: &[Document]) -> Option<Normalisation> {
 /// Reads the YAML documents, or the JSON document, of a text.
 ///
 /// # Errors
-/// [`ReadError::NotYaml`].
+/// Returns [`ReadError::NotYaml`].
 pub fn parse(text: &str) -> Result<Vec<Value>, ReadError> {
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(text).map_err(|error| ReadError::NotYaml(error.to_string()))?;
@@ -106,7 +106,7 @@ pub fn parse(text: &str) -> Result<Vec<Value>, ReadError> {
 /// Reads texts that belong together and finds the configurations in them.
 ///
 /// # Errors
-/// [`ReadError::NotYaml`], with the number of the text.
+/// Returns [`ReadError::NotYaml`], with the number of the text.
 pub fn read(sources: &[Source<'_>]) -> Result<Documents, (usize, ReadError)> {
     let mut read = Documents::default();
     for (number, source) in sources.iter().enumerate() {

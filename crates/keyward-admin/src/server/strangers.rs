@@ -84,7 +84,7 @@ impl Strangers {
     /// Finds a place for a new connection, and closes the oldest silent connection if there are too many.
     ///
     /// # Errors
-    /// [`Full`] if all places are taken.
+    /// Returns [`Full`] if all places are taken.
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Full)?;
         let mut state = self.state.lock();

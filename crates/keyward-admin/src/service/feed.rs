@@ -183,7 +183,7 @@ impl Feed {
     /// as soon as it has taken this one.
     ///
     /// # Errors
-    /// As [`Store::changes`].
+    /// Returns the errors of [`Store::changes`].
     pub async fn page(&self, since: u64, base: u64, mark: Option<Mark>, limit: u32) -> Result<EncodedPage> {
         let head = Arc::clone(&self.state.borrow().head);
         let key = (since, base, mark, limit);

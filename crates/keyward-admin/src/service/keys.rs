@@ -65,7 +65,7 @@ impl Service {
     /// Creates a key.
     ///
     /// # Errors
-    /// [`Error::Invalid`], [`Error::NameTaken`]; when the store cannot be written.
+    /// Returns [`Error::Invalid`], [`Error::NameTaken`], or an error when the store cannot be written.
     pub async fn create_key(&self, actor: &str, mut request: CreateKey) -> Result<IssuedKey> {
         let mut errors = Vec::new();
         request.name = validate::normalized(&request.name);
@@ -90,7 +90,7 @@ impl Service {
     /// Returns a page of the list of keys.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error when the store cannot be read.
     pub async fn list_keys(&self, query: &KeyQuery) -> Result<KeyPage> {
         let KeyQuery { filter, sort, cursor, limit } = query;
         let sort = sort.unwrap_or(Sort { by: filter.usual_order(), reversed: false });
@@ -100,7 +100,7 @@ impl Service {
     /// Returns the newest keys in which `q` is found.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error when the store cannot be read.
     pub async fn find_keys(&self, q: &str, limit: u32) -> Result<Vec<KeyRecord>> {
         Ok(self.store.list_keys(q.trim(), None, limit).await?)
     }
@@ -109,7 +109,7 @@ impl Service {
     /// that counting would take long.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error when the store cannot be read.
     pub async fn count_keys(&self, filter: &Filter) -> Result<Option<u64>> {
         if filter.is_empty() {
             return Ok(Some(self.feed.state().head.live_count));
@@ -120,7 +120,7 @@ impl Service {
     /// Returns a key.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; when the store cannot be read.
+    /// Returns [`Error::NotFound`], or an error when the store cannot be read.
     pub async fn key(&self, id: &str) -> Result<KeyRecord> {
         Ok(self.store.key(id).await?)
     }
@@ -128,7 +128,7 @@ impl Service {
     /// Changes a key and returns it as it is now. With `expected`, only a key at that revision is changed.
     ///
     /// # Errors
-    /// [`Error::Invalid`], [`Error::NotFound`], [`Error::NameTaken`], [`Error::RevisionMismatch`]; when the store cannot
+    /// Returns [`Error::Invalid`], [`Error::NotFound`], [`Error::NameTaken`], [`Error::RevisionMismatch`], or an error when the store cannot
     /// be written.
     pub async fn edit_key(&self, actor: &str, id: &str, edit: EditKey, expected: Option<u64>) -> Result<KeyRecord> {
         let mut errors = Vec::new();
@@ -157,7 +157,7 @@ impl Service {
     /// Replaces the plaintext of a key and starts its lifetime again. The old plaintext is refused from then on.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::RevisionMismatch`]; when the store cannot be written.
+    /// Returns [`Error::NotFound`], [`Error::RevisionMismatch`], or an error when the store cannot be written.
     pub async fn regenerate_key(&self, actor: &str, id: &str, expected: Option<u64>) -> Result<IssuedKey> {
         let secret = Secret::new_key(&self.settings.key_prefix);
         let changed = self.store.regenerate_key(id, &self.stored(&secret), expected, self.by(actor)).await?;
@@ -170,7 +170,7 @@ impl Service {
     /// Deletes a key and returns it as it was, with the revision of the delete.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::RevisionMismatch`]; when the store cannot be written.
+    /// Returns [`Error::NotFound`], [`Error::RevisionMismatch`], or an error when the store cannot be written.
     pub async fn delete_key(&self, actor: &str, id: &str, expected: Option<u64>) -> Result<KeyRecord> {
         let (key, head) = self.store.delete_key(id, expected, self.by(actor)).await?;
         self.feed.publish(head);
@@ -180,7 +180,7 @@ impl Service {
     /// Counts the keys that are accepted now and expire within each of these times.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error when the store cannot be read.
     pub async fn count_expiring<const N: usize>(&self, within: [Duration; N]) -> Result<[u64; N]> {
         Ok(self.store.count_expiring(self.clock().now(), within).await?)
     }

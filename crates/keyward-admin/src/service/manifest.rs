@@ -56,7 +56,7 @@ impl Service {
     /// while the store cannot be reached.
     ///
     /// # Errors
-    /// [`Error::OutOfScope`], [`Error::WrongRealm`], [`Error::Ahead`], [`Error::Compacted`], [`Error::TooManyWaiters`], [`Error::TokenEnded`],
+    /// Returns [`Error::OutOfScope`], [`Error::WrongRealm`], [`Error::Ahead`], [`Error::Compacted`], [`Error::TooManyWaiters`], [`Error::TokenEnded`],
     /// [`Error::Unavailable`].
     pub async fn poll(&self, principal: &Arc<Principal>, poll: Poll) -> Result<(EncodedPage, i64)> {
         principal.scope.check(poll.headers.realm.as_deref(), poll.headers.node.as_deref())?;
@@ -162,7 +162,7 @@ impl Service {
     /// times again after a failover.
     ///
     /// # Errors
-    /// When the store cannot be written, or has moved.
+    /// Returns an error when the store cannot be written, or has moved.
     pub async fn confirm_proxies(&self, actor: &str) -> Result<()> {
         match self.feed.state().head.lineage.as_deref() {
             Some(lineage) => {
@@ -182,7 +182,7 @@ impl Service {
     /// Forgets a VM that does not come back. One that asks again is simply new.
     ///
     /// # Errors
-    /// [`Error::NoSuchVm`]; when the store cannot be written.
+    /// Returns [`Error::NoSuchVm`], or an error when the store cannot be written.
     pub async fn forget_vm(&self, actor: &str, vm: &str) -> Result<()> {
         if !self.proxies.list().iter().any(|known| known.vm == vm) && !self.proxies.forget(vm) {
             return Err(Error::NoSuchVm);
@@ -248,7 +248,7 @@ impl Service {
     /// A page of changes for whoever is no filter: not held, not counted.
     ///
     /// # Errors
-    /// As [`Service::poll`].
+    /// Returns the errors of [`Service::poll`].
     pub async fn export(&self, since: u64, base: u64, limit: u32) -> Result<EncodedPage> {
         self.feed.page(since, base, None, limit).await
     }

@@ -94,7 +94,7 @@ impl Service {
     /// Makes a service on an open store. [`Service::run`] starts its background work.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error when the store cannot be read.
     pub async fn new(store: Store, settings: Settings, clock: Clock) -> Result<Arc<Self>> {
         // First the rows: those of the place that the head names are among them.
         let known = store.proxies().await?;
@@ -126,7 +126,7 @@ impl Service {
     /// Returns up to `limit` entries of the audit log older than `before`, newest first.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error when the store cannot be read.
     pub async fn audit(&self, filter: &AuditFilter, before: Option<i64>, limit: u32) -> Result<Vec<AuditEntry>> {
         Ok(self.store.audit(filter, before, limit).await?)
     }

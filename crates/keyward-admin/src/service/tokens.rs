@@ -83,7 +83,7 @@ impl Tokens {
     /// Reads the tokens again if they changed since the last time. Returns whether they did.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error when the store cannot be read.
     pub async fn refresh(&self, head: &Head) -> Result<bool> {
         if *self.version.lock() == head.version {
             return Ok(false);

@@ -79,7 +79,7 @@ impl Service {
     /// Reads the newest state of the store and acts on it.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error when the store cannot be read.
     pub async fn refresh(&self) -> super::Result<()> {
         let known = self.feed.state().head;
         let begun = Instant::now();
@@ -270,7 +270,7 @@ impl Service {
     /// Deletes keys that expired long ago, old tombstones, counts of old days, and the batch numbers of silent VMs.
     ///
     /// # Errors
-    /// When the store cannot be written.
+    /// Returns an error when the store cannot be written.
     pub async fn clean_once(&self) -> super::Result<()> {
         let now = self.plausible_now().await?;
         let ago = |time: Duration| {

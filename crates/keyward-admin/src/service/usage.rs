@@ -66,7 +66,7 @@ impl Service {
     /// Returns a key with its use.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; when the store cannot be read.
+    /// Returns [`Error::NotFound`], or an error when the store cannot be read.
     pub async fn key_detail(&self, id: &str) -> Result<KeyDetail> {
         let key = self.store.key(id).await?;
         let usage = self.store.key_usage(id).await?;
@@ -77,7 +77,7 @@ impl Service {
     /// memory, so it must not be read before.
     ///
     /// # Errors
-    /// [`Error::OutOfScope`]; [`Error::Busy`] where that takes too long.
+    /// Returns [`Error::OutOfScope`]; [`Error::Busy`] where that takes too long.
     pub async fn usage_turn(
         &self,
         principal: &Principal,
@@ -110,7 +110,7 @@ impl Service {
     /// Returns the requests of the newest days, today included: those of a key, or of all keys together without an id.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; when the store cannot be read.
+    /// Returns [`Error::NotFound`], or an error when the store cannot be read.
     pub async fn usage_by_day(&self, id: Option<&str>, days: u16) -> Result<Vec<DayUsage>> {
         if let Some(id) = id {
             self.store.key(id).await?;

@@ -138,7 +138,7 @@ impl Store {
     /// complete and checked, or it is not there.
     ///
     /// # Errors
-    /// [`Error::Url`] on PostgreSQL, or where the file exists or cannot be written.
+    /// Returns [`Error::Url`] on PostgreSQL, or where the file exists or cannot be written.
     pub async fn back_up(&self, file: &Path) -> Result<Head> {
         let Database::Sqlite { read, .. } = self.pool.database() else {
             return Err(Error::Url("use `pg_dump` for a PostgreSQL database: see Backups in docs/admin.md".into()));
@@ -170,7 +170,7 @@ impl Store {
     /// there is kept beside it. Nothing is changed unless everything succeeds.
     ///
     /// # Errors
-    /// [`Error::InUse`] while a service or another program works on the database; [`Error::Corrupt`] where the backup is
+    /// Returns [`Error::InUse`] while a service or another program works on the database; [`Error::Corrupt`] where the backup is
     /// damaged; [`Error::Url`] on PostgreSQL, or where a file cannot be read or written.
     pub async fn restore(url: &str, backup: &Path, by: By<'_>) -> Result<Restored> {
         let Some(path) = sqlite_path(url)? else {
@@ -216,7 +216,7 @@ impl Store {
 /// and reads what it holds. `None` means that it is damaged.
 ///
 /// # Errors
-/// [`Error::InUse`].
+/// Returns [`Error::InUse`].
 async fn read_old(path: &Path) -> Result<Option<Contents>> {
     // Leaving WAL mode needs the file for oneself, and folds the log into it.
     let options = SqliteConnectOptions::new()

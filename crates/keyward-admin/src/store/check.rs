@@ -31,7 +31,7 @@ impl Store {
     /// Checks the database and returns its state.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] with everything that was found; or when the database cannot be read.
+    /// Returns [`Error::Corrupt`] with everything that was found, or an error when the database cannot be read.
     pub async fn check(&self, depth: Depth) -> Result<Head> {
         let mut problems = Vec::new();
         let mut tx = self.pool.begin_long_read(PATIENCE).await?;

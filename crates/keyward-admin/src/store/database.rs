@@ -59,7 +59,7 @@ impl Listener {
     /// Waits for the next notification. `None` means that the connection was lost.
     ///
     /// # Errors
-    /// When the database cannot be reached.
+    /// Returns an error when the database cannot be reached.
     pub async fn next(&mut self) -> Result<Option<Notification>> {
         let notification = self.0.try_recv().await?;
         Ok(notification.map(|n| Notification { channel: n.channel().to_owned(), payload: n.payload().to_owned() }))
@@ -70,7 +70,7 @@ impl Store {
     /// Opens a database and brings its schema to this version's. A SQLite file that is missing is created.
     ///
     /// # Errors
-    /// [`Error::Url`] for a URL that begins with neither `sqlite:` nor `postgres:`; otherwise what the database says.
+    /// Returns [`Error::Url`] for a URL that begins with neither `sqlite:` nor `postgres:`; otherwise what the database says.
     pub async fn open(url: &str) -> Result<Self> {
         Self::open_as(url, Opening::Create).await
     }
@@ -78,7 +78,7 @@ impl Store {
     /// Opens a database that somebody else created, and brings its schema to this version's.
     ///
     /// # Errors
-    /// As [`Store::open`], and [`Error::Url`] where there is no such file.
+    /// Returns the errors of [`Store::open`], and [`Error::Url`] where there is no such file.
     pub async fn open_existing(url: &str) -> Result<Self> {
         Self::open_as(url, Opening::Existing).await
     }
@@ -123,7 +123,7 @@ impl Store {
     /// Reads the newest state.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// Returns an error when the database cannot be read.
     pub async fn head(&self) -> Result<Head> {
         self.head_after(Point::default()).await
     }
@@ -131,7 +131,7 @@ impl Store {
     /// Reads the newest state, and whether `known` led to it.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// Returns an error when the database cannot be read.
     pub async fn head_after(&self, known: Point) -> Result<Head> {
         read_head(self.pool.row(self.head_sql.select, &[Arg::Int(signed(known.revision))]).await?.as_ref(), known)
     }
@@ -139,7 +139,7 @@ impl Store {
     /// Gives the store a new identity, so that every filter starts over. It is needed after a backup was restored.
     ///
     /// # Errors
-    /// When the database cannot be written.
+    /// Returns an error when the database cannot be written.
     pub async fn new_identity(&self, actor: &str, at: i64) -> Result<Head> {
         let mut change = self.change().await?;
         let identity = new_identity();
@@ -179,7 +179,7 @@ impl Store {
     /// Listens for notifications of other replicas. `None` means that no other process can share this store.
     ///
     /// # Errors
-    /// When the database cannot be reached.
+    /// Returns an error when the database cannot be reached.
     pub async fn listen(&self) -> Result<Option<Listener>> {
         let Database::Postgres { pool, .. } = self.pool.database() else { return Ok(None) };
         let mut listener = PgListener::connect_with(pool).await?;
@@ -190,7 +190,7 @@ impl Store {
     /// Sends notifications to every listening replica, this one included. On SQLite it does nothing.
     ///
     /// # Errors
-    /// When the database cannot be reached, or a payload has 8,000 bytes or more.
+    /// Returns an error when the database cannot be reached, or a payload has 8,000 bytes or more.
     pub async fn notify(&self, channel: &str, payloads: &[String]) -> Result<()> {
         if let Database::Postgres { pool, .. } = self.pool.database() {
             for payload in payloads {

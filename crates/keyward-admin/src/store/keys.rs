@@ -80,7 +80,7 @@ impl Store {
     /// Returns the key with this id.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; or when the database cannot be read.
+    /// Returns [`Error::NotFound`], or an error when the database cannot be read.
     pub async fn key(&self, id: &str) -> Result<KeyRecord> {
         if !may_be_id(id) {
             return Err(Error::NotFound);
@@ -92,7 +92,7 @@ impl Store {
     /// Creates a key.
     ///
     /// # Errors
-    /// [`Error::NameTaken`]; or when the database cannot be written: then nothing was.
+    /// Returns [`Error::NameTaken`], or an error when the database cannot be written: then nothing was.
     pub async fn create_key(&self, new: &NewKey, by: By<'_>) -> Result<(KeyRecord, Head)> {
         let mut change = self.change().await?;
         let key = change.insert_key(new, by).await?;
@@ -104,7 +104,7 @@ impl Store {
     /// Replaces the plaintext of a key and starts its lifetime again. The old plaintext goes in the same revision.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::RevisionMismatch`]; or when the database cannot be written: then nothing was.
+    /// Returns [`Error::NotFound`], [`Error::RevisionMismatch`], or an error when the database cannot be written: then nothing was.
     pub async fn regenerate_key(
         &self,
         id: &str,
@@ -128,7 +128,7 @@ impl Store {
     /// Changes the name or the permissions of a key, or whether it is refused.
     ///
     /// # Errors
-    /// As [`Store::regenerate_key`], and [`Error::NameTaken`].
+    /// Returns the errors of [`Store::regenerate_key`], and [`Error::NameTaken`].
     pub async fn edit_key(&self, id: &str, edit: &KeyEdit, expected: Option<u64>, by: By<'_>) -> Result<Changed> {
         let mut change = self.change().await?;
         let before = change.key(id, expected).await?;
@@ -158,7 +158,7 @@ impl Store {
     /// Deletes a key and leaves a tombstone.
     ///
     /// # Errors
-    /// As [`Store::regenerate_key`].
+    /// Returns the errors of [`Store::regenerate_key`].
     pub async fn delete_key(&self, id: &str, expected: Option<u64>, by: By<'_>) -> Result<(KeyRecord, Head)> {
         let mut change = self.change().await?;
         let mut key = change.key(id, expected).await?;
@@ -170,7 +170,7 @@ impl Store {
     /// were, and the new state of the store if there were any.
     ///
     /// # Errors
-    /// When the database cannot be written: then nothing was.
+    /// Returns an error when the database cannot be written: then nothing was.
     pub async fn purge_expired(
         &self,
         before: Timestamp,
@@ -193,7 +193,7 @@ impl Store {
     /// Counts the keys that are accepted at `now` and expire within each of these times after it.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// Returns an error when the database cannot be read.
     pub async fn count_expiring<const N: usize>(&self, now: Timestamp, within: [Duration; N]) -> Result<[u64; N]> {
         let mut counts = [0; N];
         for (count, within) in counts.iter_mut().zip(within) {

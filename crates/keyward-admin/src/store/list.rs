@@ -204,7 +204,7 @@ impl Store {
     /// A page may hold fewer keys than `limit`, or none, and still name a next one, where few of many keys pass.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// Returns an error when the database cannot be read.
     pub async fn key_page(
         &self,
         filter: &Filter,
@@ -315,7 +315,7 @@ impl Store {
     /// Counts the keys that pass a filter, up to one more than [`MAX_COUNT`]. `None` means that no index counts them.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// Returns an error when the database cannot be read.
     pub async fn count_keys(&self, filter: &Filter, now: Timestamp) -> Result<Option<u64>> {
         let most = Arg::Int(i64::try_from(MAX_COUNT).unwrap_or(i64::MAX) + 1);
         let only = |filter: &Filter, alone: Filter| *filter == alone;

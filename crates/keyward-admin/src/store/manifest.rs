@@ -127,7 +127,7 @@ impl Store {
     /// Up to `limit` changes after `since`, without the tombstones up to `base`, which the asker has no use for.
     ///
     /// # Errors
-    /// [`Error::Forked`] where `mark` is given and is not the mark of `since`, [`Error::Ahead`] where `since` or `base` is
+    /// Returns [`Error::Forked`] where `mark` is given and is not the mark of `since`, [`Error::Ahead`] where `since` or `base` is
     /// later than the store, [`Error::Compacted`] where a tombstone after `base` is gone (never for `since` 0, from where
     /// there is nothing to unlearn); or when the database cannot be read.
     pub async fn changes(&self, since: u64, base: u64, mark: Option<Mark>, limit: u32) -> Result<Changes> {
@@ -179,7 +179,7 @@ impl Store {
     /// Removes the tombstones of deletes before `before`; none: there were none.
     ///
     /// # Errors
-    /// When the database cannot be written: then nothing was.
+    /// Returns an error when the database cannot be written: then nothing was.
     pub async fn compact(&self, before: Timestamp) -> Result<Option<Head>> {
         const NEWEST: &str = "SELECT MAX(revision) FROM tombstones WHERE deleted_at < $1";
         let before = [Arg::Int(before.unix_ms())];

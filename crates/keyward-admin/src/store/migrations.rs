@@ -28,7 +28,7 @@ const POSTGRES: &[(i64, &str, &str)] = &[
 /// Brings the schema of the database to this version's. Replicas that start together wait for each other.
 ///
 /// # Errors
-/// When a step fails, or the database was made by a newer version.
+/// Returns an error when a step fails, or the database was made by a newer version.
 pub(super) async fn run(database: &Database) -> Result<()> {
     match database {
         Database::Sqlite { write, .. } => migrator(SQLITE).run(write).await.map_err(newer)?,

@@ -38,7 +38,7 @@ impl Store {
     /// All tables that are kept.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// Returns an error when the database cannot be read.
     pub async fn proxies(&self) -> Result<Vec<ProxyRecord>> {
         let sql = "SELECT node, vm, table_id, token, filter, max_staleness_ms, mode, inline_keys, counts, stamp \
                    FROM known_tables";
@@ -68,7 +68,7 @@ impl Store {
     /// Keeps some, and tells the other replicas of them in the same transaction.
     ///
     /// # Errors
-    /// When the database cannot be written: then nothing was.
+    /// Returns an error when the database cannot be written: then nothing was.
     pub async fn save_proxies(&self, records: &[ProxyRecord], messages: &[String]) -> Result<()> {
         const SQLITE: &str = "INSERT INTO known_tables (node, vm, table_id, token, filter, max_staleness_ms, mode, \
             inline_keys, counts, stamp) SELECT value ->> 'n', value ->> 'v', value ->> 't', value ->> 'k', \
@@ -110,7 +110,7 @@ impl Store {
     /// Forgets tables, each only if its row was not written again since.
     ///
     /// # Errors
-    /// When the database cannot be written: then nothing was.
+    /// Returns an error when the database cannot be written: then nothing was.
     pub async fn forget_proxies(&self, records: &[ProxyRecord]) -> Result<()> {
         // In steps, so that thousands of proxies do not keep a person's change waiting.
         for some in records.chunks(500) {
@@ -135,7 +135,7 @@ impl Store {
     /// Forgets every table of a VM, for a person, and tells the other replicas.
     ///
     /// # Errors
-    /// When the database cannot be written: then nothing was.
+    /// Returns an error when the database cannot be written: then nothing was.
     pub async fn forget_vm(&self, vm: &str, by: super::keys::By<'_>, message: &str) -> Result<()> {
         let mut change = self.change().await?;
         change.tx.execute("DELETE FROM known_tables WHERE vm = $1", &[Arg::Text(vm)]).await?;
@@ -151,7 +151,7 @@ impl Store {
     /// lives there.
     ///
     /// # Errors
-    /// When the database cannot be written: then nothing was.
+    /// Returns an error when the database cannot be written: then nothing was.
     pub async fn confirm_tables(&self, lineage: &str, by: super::keys::By<'_>) -> Result<bool> {
         let mut change = self.change().await?;
         if change.head.lineage.as_deref() != Some(lineage) {
@@ -166,7 +166,7 @@ impl Store {
     /// The moment that has surely come, as it was last kept.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// Returns an error when the database cannot be read.
     pub async fn plausible_at(&self) -> Result<Option<i64>> {
         let row = self.pool.row("SELECT plausible_at FROM clock WHERE one = 1", &[]).await?;
         Ok(row.map(|row| row.int("plausible_at")).transpose()?)
@@ -175,7 +175,7 @@ impl Store {
     /// Keeps the moment that has surely come.
     ///
     /// # Errors
-    /// When the database cannot be written.
+    /// Returns an error when the database cannot be written.
     pub async fn keep_plausible_at(&self, at: i64) -> Result<()> {
         let mut tx = self.pool.begin_write(Priority::Background).await?;
         let sql = "INSERT INTO clock (one, plausible_at) VALUES (1, $1) \

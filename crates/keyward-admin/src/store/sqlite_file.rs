@@ -63,7 +63,7 @@ impl SqliteFile {
     /// Checks that the files are still the ones that were opened.
     ///
     /// # Errors
-    /// [`Error::Replaced`].
+    /// Returns [`Error::Replaced`].
     pub(super) fn check(&self) -> Result<()> {
         for (path, known) in [&self.path, &self.wal].into_iter().zip(self.files) {
             let what = match Identity::of(path) {
@@ -90,7 +90,7 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// exist. `None` means that the database is in memory, or is no SQLite database.
 ///
 /// # Errors
-/// [`Error::Url`].
+/// Returns [`Error::Url`].
 pub fn sqlite_path(url: &str) -> Result<Option<PathBuf>> {
     if !url.starts_with("sqlite:") || url.contains(":memory:") {
         return Ok(None);

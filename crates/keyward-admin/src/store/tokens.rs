@@ -121,7 +121,7 @@ impl Store {
     /// Adds a token.
     ///
     /// # Errors
-    /// [`Error::NameTaken`]; or when the database cannot be written.
+    /// Returns [`Error::NameTaken`], or an error when the database cannot be written.
     pub async fn create_token(&self, token: &TokenRecord, by: By<'_>) -> Result<Head> {
         let mut change = self.change().await?;
         let taken = "SELECT id FROM tokens WHERE name = $1 AND revoked_at IS NULL";
@@ -158,7 +158,7 @@ impl Store {
     /// Revokes the token with this id or name.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; or when the database cannot be written.
+    /// Returns [`Error::NotFound`], or an error when the database cannot be written.
     pub async fn revoke_token(&self, id_or_name: &str, by: By<'_>) -> Result<TokenRecord> {
         let mut change = self.change().await?;
         let sql = "SELECT id, name, role, sha256, created_at, expires_at, realm, nodes FROM tokens \

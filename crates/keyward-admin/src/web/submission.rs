@@ -23,7 +23,7 @@ impl Submission {
     /// Checks that the form came from a view of this session. For forms that change nothing and may be sent again.
     ///
     /// # Errors
-    /// [`Failure::Forged`].
+    /// Returns [`Failure::Forged`].
     pub fn check(&self, purpose: &str) -> Result<(), Failure> {
         let known = self.user.web.nonces.check(&self.user.session.id, purpose, self.fields.text("nonce"));
         known.map(|_| ()).ok_or(Failure::Forged)

@@ -50,7 +50,7 @@ impl Proxies {
     /// not a filter gets no guard.
     ///
     /// # Errors
-    /// [`TooManyTables`] for a new table if its token or node has as many as allowed.
+    /// Returns [`TooManyTables`] for a new table if its token or node has as many as allowed.
     pub fn begin(
         self: &Arc<Self>,
         headers: &PollHeaders,
