@@ -206,11 +206,9 @@ impl edge::Fetched for Fetched<'_> {
     }
 }
 
-/// Changes the state of synchronization. After a panic in the middle of a change the state stays locked for readers,
-/// which are denied.
+/// Changes the state of synchronization. A panic in the middle of a change poisons the lock for good: readers then find no
+/// keys, and their requests are denied until Envoy starts anew.
 fn write<R>(sync: &ShardedLock<ManifestSync>, change: impl FnOnce(&mut ManifestSync) -> R) -> R {
-    // The guard of a poisoned lock poisons it again when it is dropped only if the thread panics; readers see the poison
-    // in any case.
     change(&mut sync.write().unwrap_or_else(PoisonError::into_inner))
 }
 

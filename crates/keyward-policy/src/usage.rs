@@ -511,6 +511,35 @@ mod tests {
     }
 
     #[test]
+    fn what_several_logs_have_noted_is_reported_as_one_would() {
+        let (mut one, mut main) = (UsageLog::new("vm_1"), UsageLog::new("vm_1"));
+        let mut workers = [UsageLog::new(""), UsageLog::new("")];
+        for n in 0..700_usize {
+            let (id, ms) = (["key_abcdefghijklm234", "ci"][n % 2], i64::try_from(n).unwrap());
+            for log in [&mut one, &mut workers[n % 3 % 2]] {
+                use_key(log, id, &["a:read"][..n % 5 % 2], ms);
+            }
+        }
+        for worker in workers {
+            assert!(!worker.is_empty());
+            main.absorb(worker);
+        }
+        let report = |log: &mut UsageLog| {
+            let mut body: Value = serde_json::from_str(log.poll(at(0), TIMEOUT).unwrap()).unwrap();
+            body["keys"].as_array_mut().unwrap().sort_by_key(|key| key["id"].as_str().map(str::to_owned));
+            body
+        };
+        assert_eq!(report(&mut main), report(&mut one));
+        // There is no room for more than one log may hold, and what is dropped is counted.
+        let (mut full, mut more) = (UsageLog::new("vm_1"), UsageLog::new(""));
+        (0..MAX_WAITING).for_each(|n| use_key(&mut full, &format!("ci-{n}"), &[], 0));
+        ["ci-0", "new", "new"].iter().for_each(|id| use_key(&mut more, id, &[], 0));
+        full.absorb(more);
+        assert_eq!((full.waiting(), full.take_dropped()), (MAX_WAITING, 2));
+        assert!(UsageLog::new("").is_empty());
+    }
+
+    #[test]
     fn holds_so_many_keys_and_counts_what_it_drops() {
         let mut log = UsageLog::new("vm_1");
         for n in 0..MAX_WAITING + 7 {

@@ -258,9 +258,10 @@ impl Listener {
     /// Takes the filter's configuration from a file (ECDS), as Istio delivers it. [`Self::write_ecds`] writes it.
     pub fn discover_filter(&mut self, file: &Path) {
         let filter = self.connection_manager.pointer_mut("/http_filters/0").unwrap_or_else(|| panic!("no filter"));
+        let kind = filter.pointer("/typed_config/@type").cloned().unwrap_or_default();
         *filter = json!({"name": "keyward", "config_discovery": {
             "config_source": {"resource_api_version": "V3", "path_config_source": {"path": file}},
-            "type_urls": ["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"],
+            "type_urls": [kind],
         }});
     }
 
