@@ -73,6 +73,16 @@ fn a_receipt_never_says_more_than_is_true() {
     }
 }
 
+/// Seeds beyond the first ones that once found something.
+#[test]
+fn what_was_found_once_is_not_found_again() {
+    for seed in [798, 80_067] {
+        if let Err(why) = run(seed, None) {
+            panic!("seed {seed}: {why}");
+        }
+    }
+}
+
 #[test]
 fn every_planted_fault_is_found() {
     let most = 3_000;

@@ -196,8 +196,11 @@ impl Proxies {
             if news.disputed {
                 vm.dispute(now);
             }
+            // The message of a row may be older than one that was committed before it, so it does not end a contact.
+            let was_in_contact = vm.elsewhere.iter().any(|at| at.replica == message.from && at.in_contact);
+            let in_contact = news.in_contact || (news.stamp.is_some() && was_in_contact);
             vm.elsewhere.retain(|at| at.replica != message.from);
-            vm.elsewhere.push(Elsewhere { replica: Arc::clone(&message.from), in_contact: news.in_contact });
+            vm.elsewhere.push(Elsewhere { replica: Arc::clone(&message.from), in_contact });
         }
         drop(guard);
         self.changed.notify_waiters();
