@@ -14,10 +14,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use support::PATIENCE;
 
-/// How late each answer is.
-const LATE: Duration = Duration::from_secs(4);
-/// For how long the filter serves without contact.
-const LIMIT: &str = "12s";
+/// How late each part of an answer is: head and body may be two.
+const LATE: Duration = Duration::from_secs(2);
+/// For how long the filter serves without contact. It waits for an answer for a third of that.
+const LIMIT: &str = "18s";
 
 fn now_ms() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
