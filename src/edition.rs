@@ -1,4 +1,4 @@
-//! The host of this edition, as [`keyward_edge`] knows it: the functions of [`host`](crate::host) behind its trait.
+//! The host of this edition, as [`keyward_edge`] knows it: the functions of [`host`] behind its trait.
 
 use crate::host::{self, Metric};
 use crate::meter::Proxy;
