@@ -92,8 +92,8 @@ pub unsafe fn copy(buffer: Buffer) -> Vec<u8> {
     unsafe { std::slice::from_raw_parts(buffer.ptr.cast::<u8>(), buffer.length) }.to_vec()
 }
 
-/// Writes headers that Envoy lends as a serialized map, which [`Headers::parse`](keyward_edge::head::Headers::parse) reads. They are copied because a change
-/// of any header may move or free the others.
+/// Writes headers that Envoy lends as a serialized map, which [`Headers::parse`](keyward_edge::head::Headers::parse) reads.
+/// They are copied because a change of any header may move or free the others.
 ///
 /// # Safety
 /// Names and values are live.
