@@ -4,6 +4,7 @@ use crate::setup::{ADMIN, LISTENER, READER, listener, plugin};
 use crate::traffic::{Expected, Traffic};
 use keyward_policy::digest::Digest;
 use keyward_testbed::envoy::Envoy;
+use keyward_testbed::process::memory_bytes;
 use keyward_testbed::upstream::Upstream;
 use keyward_testbed::{envoy_config, http1, wait, workspace};
 use serde_json::json;
@@ -175,7 +176,5 @@ fn a_hundred_pushes_of_the_largest_configuration_refuse_nothing() {
 }
 
 fn resident_mib(envoy: &Envoy) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", envoy.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap().to_owned();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    memory_bytes(envoy.pid(), "VmRSS").unwrap() >> 20
 }

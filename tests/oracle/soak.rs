@@ -10,6 +10,7 @@ use crate::setting::{Key, Setting};
 use fastrand::Rng;
 use keyward_testbed::envoy::Envoy;
 use keyward_testbed::envoy_config::{self, Encoding, Listener};
+use keyward_testbed::process::memory_bytes;
 use keyward_testbed::service::{EDGE_TOKEN, Restartable};
 use keyward_testbed::upstream::Upstream;
 use keyward_testbed::{artifacts, http1, wait, workspace};
@@ -341,10 +342,7 @@ impl Soak {
 }
 
 fn resident(pid: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib: u64 = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).expect("a size");
-    kib << 10
+    memory_bytes(pid, "VmRSS").expect("the process runs")
 }
 
 fn file(folder: &workspace::TempDir, number: usize) -> PathBuf {

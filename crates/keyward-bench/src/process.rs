@@ -1,6 +1,7 @@
 //! The memory and CPU time of a process, as the kernel accounts for them.
 
 use anyhow::{Context as _, Result};
+use keyward_testbed::process::memory_bytes;
 use std::fs;
 use std::time::Duration;
 
@@ -9,11 +10,7 @@ use std::time::Duration;
 /// # Errors
 /// Returns an error when the process is gone.
 pub fn resident(pid: u32) -> Result<u64> {
-    let file = format!("/proc/{pid}/status");
-    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    let kib: Option<u64> = line.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
-    kib.map(|kib| kib << 10).with_context(|| format!("{file} says nothing of memory"))
+    memory_bytes(pid, "VmRSS").with_context(|| format!("/proc/{pid}/status says nothing of memory"))
 }
 
 /// Returns the CPU time that all threads have used so far, including ended ones. Its resolution is 10 ms.

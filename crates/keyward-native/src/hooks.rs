@@ -80,11 +80,7 @@ pub fn early(plugin: Arc<Plugin>) -> Early {
 
 /// Decides a request that does not wait.
 pub fn on_headers(stream: Stream, plugin: &Plugin) -> Flow {
-    match http::run(stream, plugin, &|| false, None) {
-        Outcome::Passed => Flow::Continue,
-        // It cannot be held, because `run` was told that there is no room.
-        Outcome::Answered | Outcome::Held { .. } => Flow::Answered,
-    }
+    decide_now(stream, plugin, None)
 }
 
 /// Decides a request that may have to wait.
@@ -110,6 +106,7 @@ pub fn on_early_headers(stream: Stream, early: &mut Early) -> Flow {
 fn decide_now(stream: Stream, plugin: &Plugin, head: Option<Vec<u8>>) -> Flow {
     match http::run(stream, plugin, &|| false, head) {
         Outcome::Passed => Flow::Continue,
+        // It cannot be held, because `run` was told that there is no room.
         Outcome::Answered | Outcome::Held { .. } => Flow::Answered,
     }
 }

@@ -4,6 +4,9 @@ use std::fmt;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+/// The milliseconds of a day.
+pub const DAY_MS: i64 = 86_400_000;
+
 /// A point in time, in milliseconds since 1970-01-01T00:00:00Z.
 ///
 /// Finer fractions are cut off, which can only make an expiry earlier.
@@ -28,7 +31,7 @@ impl Timestamp {
 
     /// Returns the number of UTC days from 1970-01-01 to the day of this moment.
     pub const fn day(self) -> i64 {
-        self.0.div_euclid(86_400_000)
+        self.0.div_euclid(DAY_MS)
     }
 
     /// Reads a time of RFC 3339 with any offset.
@@ -39,6 +42,14 @@ impl Timestamp {
         let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| InvalidTimestamp)?;
         let ms = at.unix_timestamp_nanos().div_euclid(1_000_000);
         i64::try_from(ms).map(Self).map_err(|_| InvalidTimestamp)
+    }
+
+    /// Reads a day, as `2026-11-28`, and returns its beginning in UTC.
+    ///
+    /// # Errors
+    /// Returns [`InvalidTimestamp`] for anything else.
+    pub fn parse_day(text: &str) -> Result<Self, InvalidTimestamp> {
+        Self::parse(&format!("{text}T00:00:00Z"))
     }
 
     /// Reads an HTTP date as services write it today: `Tue, 24 Nov 2026 03:11:00 GMT` (RFC 9110, IMF-fixdate).

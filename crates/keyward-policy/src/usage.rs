@@ -174,8 +174,8 @@ impl UsageLog {
     #[cold]
     #[inline(never)]
     pub fn record_denial(&mut self, id: &KeyId<'_>, code: Code, at: Timestamp) {
-        if let Some(usage) = self.usage(Bucket::new(UsedId::new(id), at, true), at) {
-            usage.add(code.as_str());
+        if let Some(usage) = self.usage(Bucket::new(UsedId::new(id), at, true), 1, at) {
+            usage.add(code.as_str(), 1);
         }
     }
 
@@ -205,19 +205,19 @@ impl UsageLog {
     }
 
     fn count(&mut self, id: UsedId, permissions: &[Box<str>], at: Timestamp) {
-        if let Some(usage) = self.usage(Bucket::new(id, at, false), at) {
-            permissions.iter().for_each(|permission| usage.add(permission));
+        if let Some(usage) = self.usage(Bucket::new(id, at, false), 1, at) {
+            permissions.iter().for_each(|permission| usage.add(permission, 1));
         }
     }
 
-    /// Counts one request in a bucket, if there is room for it.
-    fn usage(&mut self, bucket: Bucket, at: Timestamp) -> Option<&mut Usage> {
+    /// Counts requests in a bucket, if there is room for it. `at` is the moment of the last of them.
+    fn usage(&mut self, bucket: Bucket, count: u64, at: Timestamp) -> Option<&mut Usage> {
         if self.waiting.len() >= MAX_WAITING && !self.waiting.contains_key(&bucket) {
-            self.dropped = self.dropped.saturating_add(1);
+            self.dropped = self.dropped.saturating_add(count);
             return None;
         }
         let usage = self.waiting.entry(bucket).or_default();
-        usage.count = usage.count.saturating_add(1);
+        usage.count = usage.count.saturating_add(count);
         // The clock may go back; what was seen last does not.
         usage.last_at = usage.last_at.max(at);
         Some(usage)
@@ -234,18 +234,8 @@ impl UsageLog {
         other.count_notes();
         self.dropped = self.dropped.saturating_add(other.dropped);
         for (bucket, usage) in other.waiting {
-            if self.waiting.len() >= MAX_WAITING && !self.waiting.contains_key(&bucket) {
-                self.dropped = self.dropped.saturating_add(usage.count);
-                continue;
-            }
-            let into = self.waiting.entry(bucket).or_default();
-            into.count = into.count.saturating_add(usage.count);
-            into.last_at = into.last_at.max(usage.last_at);
-            for (name, count) in usage.names {
-                match into.names.iter_mut().find(|(have, _)| *have == name) {
-                    Some((_, have)) => *have = have.saturating_add(count),
-                    None => into.names.push((name, count)),
-                }
+            if let Some(into) = self.usage(bucket, usage.count, usage.last_at) {
+                usage.names.iter().for_each(|(name, count)| into.add(name, *count));
             }
         }
     }
@@ -358,10 +348,10 @@ impl Default for Usage {
 }
 
 impl Usage {
-    fn add(&mut self, name: &str) {
+    fn add(&mut self, name: &str, count: u64) {
         match self.names.iter_mut().find(|(known, _)| **known == *name) {
-            Some((_, count)) => *count = count.saturating_add(1),
-            None => self.names.push((name.into(), 1)),
+            Some((_, sum)) => *sum = sum.saturating_add(count),
+            None => self.names.push((name.into(), count)),
         }
     }
 }

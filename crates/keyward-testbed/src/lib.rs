@@ -20,6 +20,7 @@ pub mod http1;
 pub mod http2;
 pub mod link;
 pub mod postgres;
+pub mod process;
 pub mod protobuf;
 pub mod service;
 pub mod upstream;

@@ -65,9 +65,10 @@ pub fn openapi(catalogue: &Catalogue) -> OpenApi {
     document
 }
 
-/// Returns the API as a router. The server has to put a [`Peer`](crate::app::Peer) into each request.
-pub fn router(app: Arc<App>) -> Router {
-    let document = openapi(&app.service.settings.catalogue).to_json().unwrap_or_default();
+/// Returns the API as a router. The server has to put a [`Peer`](crate::app::Peer) into each request. It serves
+/// `description`, which [`openapi`] makes.
+pub fn router(app: Arc<App>, description: &OpenApi) -> Router {
+    let document = description.to_json().unwrap_or_default();
     let description = move || {
         let document = document.clone();
         async move { ([(CONTENT_TYPE, "application/json")], document) }

@@ -4,7 +4,7 @@ use super::auth::Admin;
 use super::problem::Problem;
 use super::read::{KeyId, Query};
 use crate::app::App;
-use crate::service::usage::DayUsage;
+use crate::service::usage::{DayUsage, denied_by_code};
 use crate::store::usage_days::MAX_DAYS;
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -45,15 +45,8 @@ struct DayUsageJson {
 
 impl UsageByDayJson {
     fn new(days: Vec<DayUsage>) -> Self {
-        let mut denied: BTreeMap<String, u64> = BTreeMap::new();
-        let mut allowed = 0_u64;
-        for day in &days {
-            allowed = allowed.saturating_add(day.allowed);
-            for (code, count) in &day.denied {
-                let sum = denied.entry(code.clone()).or_default();
-                *sum = sum.saturating_add(*count);
-            }
-        }
+        let allowed = days.iter().fold(0, |sum: u64, day| sum.saturating_add(day.allowed));
+        let denied = denied_by_code(&days).into_iter().map(|(code, count)| (code.to_owned(), count)).collect();
         let days = days.into_iter();
         let days = days.map(|day| DayUsageJson { day: day.date(), allowed: day.allowed, denied: day.denied });
         Self { allowed, denied, days: days.collect() }

@@ -5,7 +5,7 @@ use super::error::{CommandError, end};
 use super::exit::Exit;
 use super::output::{self, Format};
 use clap::Args;
-use keyward_policy::timestamp::Timestamp;
+use keyward_policy::timestamp::{DAY_MS, Timestamp};
 use serde_json::{Value, json};
 
 /// Show the audit log, newest first (through the admin service)
@@ -41,7 +41,7 @@ fn since(text: &str) -> Result<String, String> {
 
 /// Reads the end of a range, which a day is part of.
 fn until(text: &str) -> Result<String, String> {
-    moment(text, 86_400_000)
+    moment(text, DAY_MS)
 }
 
 /// Returns the moment that a text names, and `later_ms` after the beginning of a day.
@@ -49,7 +49,7 @@ fn moment(text: &str, later_ms: i64) -> Result<String, String> {
     if let Ok(at) = Timestamp::parse(text) {
         return Ok(at.to_string());
     }
-    let day = Timestamp::parse(&format!("{text}T00:00:00Z"));
+    let day = Timestamp::parse_day(text);
     let day = day.map_err(|_| "must be a day like 2026-11-01 or a time like 2026-11-01T12:00:00Z".to_owned())?;
     Ok(Timestamp::from_unix_ms(day.unix_ms() + later_ms).to_string())
 }

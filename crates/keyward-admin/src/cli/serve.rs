@@ -105,8 +105,9 @@ async fn serve(config: Config) -> Result<(), CommandError> {
     };
     let secure = public.map_or(tls.is_some(), |url| url.secure);
     let base = public.map(|url| url.base.clone()).unwrap_or_default();
-    let description = serde_json::to_value(api::openapi(&config.settings.catalogue)).map_err(CommandError::failed)?;
-    let router = web::below(&base, api::router(app.clone()).merge(web::router(app, secure, &description)));
+    let description = api::openapi(&config.settings.catalogue);
+    let shown = serde_json::to_value(&description).map_err(CommandError::failed)?;
+    let router = web::below(&base, api::router(app.clone(), &description).merge(web::router(app, secure, &shown)));
     let served = async {
         server::serve(listener, tls, router, config.max_connections, stop).await.map_err(CommandError::failed)?;
         tasks.shutdown().await;

@@ -6,7 +6,7 @@ use crate::store::keys::KeyRecord;
 use crate::store::usage::UsageTotal;
 use crate::store::usage_days::{self, DayCount, MAX_DAYS};
 use crate::store::usage_report::{KeyUsage, Requests};
-use keyward_policy::timestamp::Timestamp;
+use keyward_policy::timestamp::{DAY_MS, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,16 @@ pub struct KeyDetail {
     pub key: KeyRecord,
     /// The use of the key as a whole first, then of each permission that was ever needed.
     pub usage: Vec<UsageTotal>,
+}
+
+/// Returns the number of denied requests of all these days, by the code of the denial.
+pub fn denied_by_code(days: &[DayUsage]) -> BTreeMap<&str, u64> {
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    for (code, count) in days.iter().flat_map(|day| &day.denied) {
+        let sum = sums.entry(code).or_default();
+        *sum = sum.saturating_add(*count);
+    }
+    sums
 }
 
 /// What was done with a batch.
@@ -52,7 +62,7 @@ impl DayUsage {
 
     /// Returns the day as it is written: `2026-11-28`.
     pub fn date(&self) -> String {
-        let mut text = Timestamp::from_unix_ms(self.day.saturating_mul(86_400_000)).to_string();
+        let mut text = Timestamp::from_unix_ms(self.day.saturating_mul(DAY_MS)).to_string();
         text.truncate("2026-11-28".len());
         text
     }

@@ -11,14 +11,13 @@ use axum::extract::RawQuery;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
-use keyward_policy::timestamp::Timestamp;
+use keyward_policy::timestamp::{DAY_MS, Timestamp};
 
 /// Entries that the view shows at once.
 const LIMIT: u32 = 50;
 /// Entries of a CSV file at most.
 const MAX_EXPORTED: usize = 100_000;
 const EXPORTED_AT_ONCE: u32 = 1_000;
-const DAY_MS: i64 = 86_400_000;
 
 #[derive(Template)]
 #[template(path = "audit.html")]
@@ -49,7 +48,7 @@ fn filter_of(fields: &FormFields) -> AuditFilter {
         (!text.is_empty()).then_some(text)
     };
     // Days are those of UTC. The last one is within the range.
-    let day = |name: &str| Timestamp::parse(&format!("{}T00:00:00Z", fields.text(name).trim())).ok();
+    let day = |name: &str| Timestamp::parse_day(fields.text(name).trim()).ok();
     AuditFilter {
         subject_id: some("subject"),
         actor: some("actor"),

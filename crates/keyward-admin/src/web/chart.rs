@@ -3,9 +3,8 @@
 //! The two have scales of their own: a handful of refused requests would be invisible beside a million others.
 
 use super::number::grouped;
-use crate::service::usage::DayUsage;
+use crate::service::usage::{DayUsage, denied_by_code};
 use keyward_policy::decision::Code;
-use std::collections::BTreeMap;
 
 /// The height of a day that has a request, in percent: it is seen, however many the busiest day had.
 const MIN_HEIGHT: f64 = 5.0;
@@ -112,13 +111,8 @@ impl Strip {
 impl Chart {
     /// Makes a chart of days, which are in their order and end today.
     pub(super) fn new(days: &[DayUsage]) -> Self {
-        let mut codes: BTreeMap<&str, u64> = BTreeMap::new();
-        for (code, count) in days.iter().flat_map(|day| &day.denied) {
-            let sum = codes.entry(code).or_default();
-            *sum = sum.saturating_add(*count);
-        }
         let title = |code: &str| Code::ALL.into_iter().find(|known| known.as_str() == code).map_or("", Code::title);
-        let mut reasons: Vec<(&str, u64)> = codes.into_iter().collect();
+        let mut reasons: Vec<(&str, u64)> = denied_by_code(days).into_iter().collect();
         reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         let reason =
             |(code, count): (&str, u64)| Reason { code: code.to_owned(), title: title(code), count: grouped(count) };

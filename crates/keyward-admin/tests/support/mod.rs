@@ -98,9 +98,7 @@ impl Service {
 
     /// The memory of the process: now (`VmRSS`), or at most so far (`VmHWM`).
     pub(crate) fn memory_kib(&self, field: &str) -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.process.pid())).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-        line.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()
+        keyward_testbed::process::memory_bytes(self.process.pid(), field).unwrap() >> 10
     }
 
     pub(crate) fn signal(&self, signal: &str) {

@@ -14,11 +14,10 @@ use askama::Template;
 use axum::extract::RawQuery;
 use axum::http::StatusCode;
 use axum::response::Response;
-use keyward_policy::timestamp::Timestamp;
+use keyward_policy::timestamp::{DAY_MS, Timestamp};
 
 /// Keys that the view shows at once.
 const LIMIT: u32 = 25;
-const DAY_MS: i64 = 86_400_000;
 
 /// The choices of the filters: the value in the address, and the words.
 const STATUSES: [(&str, &str); 4] =
