@@ -65,7 +65,7 @@ impl RootContext for Root {
             }
         };
         if config.admin.as_ref().is_some_and(|admin| admin.token_secret.is_some()) {
-            log::error!("keyward: invalid configuration: {}", TokenSecret::NATIVE_ONLY);
+            log::error!("keyward: invalid configuration: {}", TokenSecret::native_only());
             return false;
         }
         if let Some(source) = self.source() {

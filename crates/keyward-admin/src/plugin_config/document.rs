@@ -126,7 +126,7 @@ pub fn read(sources: &[Source<'_>]) -> Result<Documents, (usize, ReadError)> {
                 _ => format!("{}: document {}", source.name, index + 1),
             };
             let found = if plain {
-                vec![Found { place: String::new(), bytes: source.text.as_bytes().to_vec() }]
+                vec![Found { place: String::new(), bytes: source.text.as_bytes().to_vec(), edition: None }]
             } else {
                 find(&value)
             };

@@ -11,6 +11,17 @@ pub struct Found {
     pub place: String,
     /// The configuration as the filter would get it.
     pub bytes: Vec<u8>,
+    /// The edition of the filter that the file loads. `None`: the document does not say.
+    pub edition: Option<Edition>,
+}
+
+/// An edition of the filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edition {
+    /// The WebAssembly module.
+    Wasm,
+    /// The library for Envoy's dynamic modules.
+    Native,
 }
 
 /// Top-level fields by which a plugin configuration of Keyward is known.
@@ -20,7 +31,7 @@ const OUR_FIELDS: [&str; 6] = ["rules", "key_sources", "manifest", "admin", "unm
 pub fn find(document: &Value) -> Vec<Found> {
     let mut found = Vec::new();
     if is_plugin_config(document) {
-        found.push(Found { place: String::new(), bytes: json(document) });
+        found.push(Found { place: String::new(), bytes: json(document), edition: None });
     } else {
         walk(document, "", &mut found);
     }
@@ -51,17 +62,19 @@ fn walk(value: &Value, path: &str, found: &mut Vec<Found>) {
                 let config = &plugin["pluginConfig"];
                 if looks_like_ours(plugin, config) {
                     let bytes = if config.is_null() { Vec::new() } else { json(config) };
-                    found.push(Found { place: join(path, &format!("{spec_path}.pluginConfig")), bytes });
+                    let place = join(path, &format!("{spec_path}.pluginConfig"));
+                    found.push(Found { place, bytes, edition: Some(Edition::Wasm) });
                 }
                 return;
             }
             if kind == Some("EnvoyExtensionPolicy") {
-                for field in ["wasm", "dynamicModule"] {
+                for (field, edition) in [("wasm", Edition::Wasm), ("dynamicModule", Edition::Native)] {
                     for (index, plugin) in value["spec"][field].as_array().into_iter().flatten().enumerate() {
                         let config = &plugin["config"];
                         if looks_like_ours(plugin, config) {
                             let bytes = if config.is_null() { Vec::new() } else { json(config) };
-                            found.push(Found { place: join(path, &format!("spec.{field}[{index}].config")), bytes });
+                            let place = join(path, &format!("spec.{field}[{index}].config"));
+                            found.push(Found { place, bytes, edition: Some(edition) });
                         }
                     }
                 }
@@ -73,6 +86,7 @@ fn walk(value: &Value, path: &str, found: &mut Vec<Found>) {
                 found.push(Found {
                     place: join(path, "config.configuration"),
                     bytes: unwrap_any(&plugin["configuration"]),
+                    edition: Some(Edition::Wasm),
                 });
                 return;
             }
@@ -82,6 +96,7 @@ fn walk(value: &Value, path: &str, found: &mut Vec<Found>) {
                 found.push(Found {
                     place: join(path, &format!("{prefix}filter_config")),
                     bytes: unwrap_any(&module["filter_config"]),
+                    edition: Some(Edition::Native),
                 });
                 return;
             }

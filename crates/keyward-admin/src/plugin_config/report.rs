@@ -1,11 +1,12 @@
 //! What `keyward check` finds in files: mistakes, and warnings.
 
 use super::document::{Document, Documents, Placed, ReadError, Source, read};
+use super::find::Edition;
 use super::finding::{Finding, Findings};
 use super::versions::Versions;
 use super::{around, lint};
 use crate::catalogue::Catalogue;
-use keyward_policy::config::Config;
+use keyward_policy::config::{Config, TokenSecret};
 use serde_json::Value;
 
 /// What the files are checked against.
@@ -63,8 +64,14 @@ fn report(placed: &Placed, read: &Documents, options: &Options) -> Report {
     };
     let mut own = Findings::default();
     lint::lint_config(&config, options.catalogue.as_ref(), &mut own);
+    let has_secret = config.admin.as_ref().is_some_and(|admin| admin.token_secret.is_some());
+    let refused = has_secret && placed.found.edition == Some(Edition::Wasm);
+    if refused {
+        own.errors.push(Finding::from(&TokenSecret::native_only()));
+    }
     let mut report = Report {
         place,
+        refused,
         rules: config.routes.rules().len(),
         keys: config.manifest.as_ref().map_or(0, |manifest| manifest.keys.len()),
         errors: own.errors.into_iter().map(locate).collect(),

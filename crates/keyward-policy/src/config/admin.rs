@@ -2,6 +2,7 @@
 
 use super::json::Json;
 use super::object::ObjectReader;
+use super::problem::Problem;
 use crate::header;
 use std::fmt;
 use std::time::Duration;
@@ -38,9 +39,15 @@ pub struct TokenSecret {
 }
 
 impl TokenSecret {
-    /// The reason for which the WebAssembly edition refuses `admin.token_secret`, with what to use there.
-    pub const NATIVE_ONLY: &str = "admin.token_secret: only the native edition can read secrets of Envoy: name a variable \
-                                   in `admin.token_env`, or let the cluster's credential_injector add the token";
+    /// Returns the reason for which the WebAssembly edition refuses a token's secret.
+    pub fn native_only() -> Problem {
+        Problem {
+            path: "admin.token_secret".to_owned(),
+            message: "only the native edition can read secrets of Envoy".to_owned(),
+            help: "name a variable in `admin.token_env`, or let the cluster's credential_injector add the token"
+                .to_owned(),
+        }
+    }
 
     /// Returns the `ConfigSource` that Envoy gets the secret from, as JSON. It is empty where the secret is one of
     /// Envoy's static secrets.

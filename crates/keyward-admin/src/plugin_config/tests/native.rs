@@ -58,6 +58,27 @@ spec:
 }
 
 #[test]
+fn a_secret_for_the_token_is_for_the_native_edition() {
+    let config =
+        "{admin: {cluster: keyward_admin, token_secret: {name: edge}}, rules: [{path: /a, access: authenticated}]}";
+    let errors = |text: &str| -> Vec<String> {
+        let reports = check(text);
+        reports[0].errors.iter().map(|error| format!("{}: {}", error.path, error.message)).collect()
+    };
+    let refused = "admin.token_secret: only the native edition can read secrets of Envoy";
+    let istio = format!("kind: WasmPlugin\nspec:\n  url: oci://example.com/keyward\n  pluginConfig: {config}\n");
+    let wasm = format!("kind: EnvoyExtensionPolicy\nspec:\n  wasm:\n  - name: keyward\n    config: {config}\n");
+    for text in [&istio, &wasm] {
+        assert!(errors(text).iter().any(|error| error == refused), "{:?}", errors(text));
+    }
+    // A configuration by itself may be for either.
+    let module = wasm.replace("wasm:", "dynamicModule:");
+    for text in [module.as_str(), config] {
+        assert!(!errors(text).iter().any(|error| error == refused), "{:?}", errors(text));
+    }
+}
+
+#[test]
 fn both_encodings_are_read_and_checked() {
     let as_struct = format!(r#"{{"@type": type.googleapis.com/google.protobuf.Struct, value: {CONFIG}}}"#);
     for config in [string_value(), as_struct.clone()] {
