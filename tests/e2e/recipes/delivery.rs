@@ -1,4 +1,4 @@
-//! The recipes about how a configuration and a new Envoy arrive: ECDS, hot restart.
+//! The recipes about how a configuration and a new Envoy arrive: LDS, ECDS, hot restart.
 
 use super::{RECORDS, Recipe, blocks, free_port, socket};
 use crate::setup::READER;
@@ -35,6 +35,41 @@ fn wait_for(envoy: &Envoy, target: &str, wanted: u16) {
         in_a_row = if status(envoy, target) == Some(wanted) { in_a_row + 1 } else { 0 };
         (in_a_row == 16).then_some(())
     });
+}
+
+#[test]
+fn the_listener_comes_from_a_file() {
+    let [mut dynamic, mut resources] = <[Value; 2]>::try_from(blocks("A listener from a file")).unwrap();
+    let folder = workspace::scratch("lds");
+    let file = folder.path().join("listeners.json");
+    let recipe = Recipe::new();
+    let mut config = recipe.shipped.build();
+    let listener = config.pointer_mut("/static_resources/listeners").map(Value::take).unwrap()[0].take();
+    config["static_resources"].as_object_mut().unwrap().remove("listeners");
+    *dynamic.pointer_mut("/dynamic_resources/lds_config/path_config_source/path").unwrap() = json!(file);
+    config.as_object_mut().unwrap().extend(dynamic.as_object().unwrap().clone());
+    assert_eq!(resources["resources"][0]["name"], listener["name"]);
+    let fields = resources["resources"][0].as_object_mut().unwrap();
+    fields.extend(listener.as_object().unwrap().clone());
+    replace(&file, &resources);
+    let envoy = Envoy::start(&config);
+    wait_for(&envoy, RECORDS, 200);
+
+    let rules =
+        format!("/resources/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config{RULES}");
+    let good = resources.pointer(&rules).cloned().unwrap();
+    *resources.pointer_mut(&rules).unwrap() = json!("none");
+    replace(&file, &resources);
+    wait::until("the mistake is refused", PATIENCE, || {
+        (envoy.stat("listener_manager.lds.update_rejected") > 0).then_some(())
+    });
+    assert!(envoy.log().contains("rules: expected a list"), "{}", envoy.log());
+    assert_eq!(status(&envoy, RECORDS), Some(200), "the old one stays");
+    *resources.pointer_mut(&rules).unwrap() = good;
+    let list = resources.pointer_mut(&rules).and_then(Value::as_array_mut).unwrap();
+    list.insert(0, json!({"path": "/api/**", "access": "deny"}));
+    replace(&file, &resources);
+    wait_for(&envoy, RECORDS, 403);
 }
 
 #[test]
