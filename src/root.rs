@@ -5,7 +5,7 @@ use crate::host;
 use crate::requests;
 use crate::source::Source;
 use keyward_edge::plugin::Compiled;
-use keyward_policy::config::Config;
+use keyward_policy::config::{Config, TokenSecret};
 use proxy_wasm::traits::{Context, RootContext};
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
@@ -64,6 +64,10 @@ impl RootContext for Root {
                 return false;
             }
         };
+        if config.admin.as_ref().is_some_and(|admin| admin.token_secret.is_some()) {
+            log::error!("keyward: invalid configuration: {}", TokenSecret::NATIVE_ONLY);
+            return false;
+        }
         if let Some(source) = self.source() {
             source.detach();
         }

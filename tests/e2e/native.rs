@@ -152,6 +152,119 @@ fn requests_before_the_first_keys_wait_for_them_or_for_their_time() {
     }
 }
 
+/// Writes a file that names a generic secret with this value, as one step, which is when Envoy reads it again.
+fn write_secret(file: &Path, value: &str) {
+    let secret = json!({
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+        "name": "keyward_edge_token",
+        "generic_secret": {"secret": {"inline_string": value}},
+    });
+    let resources = json!({"resources": [secret]});
+    let new = file.with_extension("new");
+    std::fs::write(&new, resources.to_string()).unwrap();
+    std::fs::rename(&new, file).unwrap();
+}
+
+/// A filter that gets its token from the secret in `file`.
+fn with_secret(file: &Path, extra: Value) -> Value {
+    let source =
+        json!({"path_config_source": {"path": file}, "resource_api_version": "V3", "initial_fetch_timeout": "0.2s"});
+    let mut plugin = fetching(extra);
+    plugin["admin"] = json!({
+        "cluster": "keyward_admin", "max_staleness": "1h",
+        "token_secret": {"name": "keyward_edge_token", "sds_config": source},
+    });
+    plugin
+}
+
+fn tokens(admin: &AdminStandIn) -> Vec<String> {
+    let mut tokens: Vec<String> = admin.take().iter().flat_map(|request| request.header("authorization")).collect();
+    tokens.dedup();
+    tokens
+}
+
+#[test]
+fn the_token_of_a_secret_is_shown_and_a_new_one_takes_its_place() {
+    if envoy::version() < (1, 40) {
+        return;
+    }
+    let (admin, upstream, folder) = (AdminStandIn::start(), Upstream::start(), workspace::scratch("secret"));
+    admin.put("key_first", "kw_first");
+    let file = folder.path().join("token.json");
+    write_secret(&file, "kwt_before\n");
+    let clusters = vec![envoy_config::cluster("keyward_admin", admin.address())];
+    let listener = listener(&with_secret(&file, json!({})), &upstream);
+    let envoy = Envoy::start(&envoy_config::bootstrap(&[listener], clusters));
+    let address = envoy.listener(LISTENER);
+    let wait_for = |key: &str, wanted: u16| {
+        wait::until(&format!("{key} gets {wanted}"), PATIENCE, || {
+            (0..8).all(|_| status(address, "/a", key) == wanted).then_some(())
+        });
+    };
+    wait_for("kw_first", 200);
+    assert_eq!(tokens(&admin), ["Bearer kwt_before"]);
+    write_secret(&file, "kwt_after");
+    // A poll that is held has the old token; a change ends it.
+    wait::until("the new token is shown", PATIENCE, || {
+        admin.put("key_second", "kw_second");
+        assert_eq!(status(address, "/a", "kw_first"), 200, "the keys stay while the token changes");
+        tokens(&admin).last().is_some_and(|token| token == "Bearer kwt_after").then_some(())
+    });
+    wait_for("kw_second", 200);
+    // Without a token nothing is asked, and the keys stay in use for `max_staleness`.
+    write_secret(&file, "");
+    wait::until("the loss is logged", PATIENCE, || {
+        envoy.log().contains("`keyward_edge_token` holds no token").then_some(())
+    });
+    assert_eq!(status(address, "/a", "kw_second"), 200);
+    write_secret(&file, "kwt_last");
+    admin.put("key_third", "kw_third");
+    wait_for("kw_third", 200);
+    let log = envoy.log();
+    assert_eq!(log.matches("`keyward_edge_token` holds no token").count(), 1, "{log}");
+    assert!(!log.contains("kwt_"), "{log}");
+}
+
+#[test]
+fn without_the_secret_there_are_no_keys_until_it_comes() {
+    if envoy::version() < (1, 40) {
+        return;
+    }
+    let (admin, upstream, folder) = (AdminStandIn::start(), Upstream::start(), workspace::scratch("no-secret"));
+    admin.put("key_first", "kw_first");
+    let file = folder.path().join("token.json");
+    write_secret(&file, " ");
+    let clusters = vec![envoy_config::cluster("keyward_admin", admin.address())];
+    let plugin = with_secret(&file, json!({"startup_wait": "0s"}));
+    let envoy = Envoy::start(&envoy_config::bootstrap(&[listener(&plugin, &upstream)], clusters));
+    let address = envoy.listener(LISTENER);
+    let line = "the secret `keyward_edge_token` holds no token";
+    wait::until("the log says so", PATIENCE, || envoy.log().contains(line).then_some(()));
+    assert_eq!((status(address, "/a", "kw_first"), status(address, "/ready", "")), (503, 503));
+    assert!(admin.take().is_empty(), "nothing is asked without a token");
+    write_secret(&file, "kwt_edge");
+    wait::until("the key is accepted", PATIENCE, || (status(address, "/a", "kw_first") == 200).then_some(()));
+    assert_eq!(envoy.log().matches(line).count(), 1);
+}
+
+#[test]
+fn a_secret_that_envoy_cannot_hand_over_is_refused() {
+    if !runs_here() {
+        return;
+    }
+    let mut plugin = fetching(json!({}));
+    plugin["admin"] = json!({"cluster": "keyward_admin", "token_secret": {"name": "keyward_edge_token"}});
+    let log = refusal(listener(&plugin, &Upstream::start()));
+    let why =
+        if envoy::version() < (1, 40) { "this Envoy hands no secrets to modules" } else { "no such static secret" };
+    assert!(log.contains("invalid configuration: admin.token_secret") && log.contains(why), "{log}");
+    if envoy::version() >= (1, 40) {
+        plugin["admin"]["token_secret"]["sds_config"] = json!({"no_such_field": {}});
+        let log = refusal(listener(&plugin, &Upstream::start()));
+        assert!(log.contains("invalid configuration: admin.token_secret") && log.contains("ConfigSource"), "{log}");
+    }
+}
+
 /// Configurations come, drain and go under load, the library is let go of and loaded again, and Envoy stays up.
 #[test]
 fn a_hundred_pushes_under_load_refuse_no_request_and_end_no_process() {

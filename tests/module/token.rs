@@ -38,3 +38,16 @@ fn without_a_token_in_it_none_is_shown_and_the_log_says_why() {
         assert!(!log.contains("a secret"), "{log}");
     }
 }
+
+#[test]
+fn a_secret_of_envoy_is_refused_with_what_to_use_instead() {
+    let mut plugin = with_admin();
+    plugin["admin"]["token_secret"] = json!({"name": "keyward_edge_token"});
+    let module = WasmModule::load(&artifacts::module());
+    let state = State::at(1_800_000_000_000_000_000);
+    let Err(refused) = module.start(plugin.to_string().as_bytes(), state) else { panic!("it started") };
+    let log = refused.log_text();
+    for part in ["admin.token_secret", "only the native edition", "`admin.token_env`", "credential_injector"] {
+        assert!(log.contains(part), "not in the log: {part}\n{log}");
+    }
+}

@@ -207,7 +207,9 @@ fn a_vm_is_forgotten_and_a_list_is_confirmed_by_command() {
     assert_eq!(json(&cli.run(&["proxies", "forget", "lost", "--json"]))["forgotten"], true);
     refused(&cli.run(&["proxies", "forget", "lost"]), 1, "no such VM");
     assert_eq!(reasons(&delete("c")), ["vms_may_be_missing"]);
-    assert_eq!(json(&cli.run(&["proxies", "confirm", "--json"]))["confirmed"], true);
+    refused(&cli.run(&["proxies", "confirm", "--list", "0123456789abcdef"]), 1, "look at it again");
+    let list = json(&cli.run(&["proxies", "list", "--json"]))["list"].as_str().unwrap().to_owned();
+    assert_eq!(json(&cli.run(&["proxies", "confirm", "--list", &list, "--json"]))["confirmed"], true);
     assert_eq!(metric().as_deref(), Some("keyward_vms_may_be_missing 0"));
     assert!(delete("d")["refused_everywhere_by"].is_string());
     assert!(!told(&["proxies", "list", "--json"]).contains("lost"));
@@ -273,6 +275,21 @@ fn what_is_wrong_with_the_environment_is_told_at_once() {
     refused(&start.run(&["serve"]), 3, "postgres://");
     let start = Start::new(folder.path()).with("KEYWARD_TLS_CERT", "cert.pem").with("KEYWARD_TLS_KEY", "key.pem");
     refused(&start.run(&["serve"]), 3, "cert.pem");
+}
+
+#[test]
+fn the_check_of_health_ends_as_the_service_is() {
+    let (folder, mut service) = service();
+    let (_, address) = service.url.split_once("://").unwrap();
+    let cli = Start::new(folder.path()).with("KEYWARD_LISTEN", address);
+    // It takes no token: a container's check has none.
+    let cli = cli.without("KEYWARD_ADMIN_TOKEN").without("KEYWARD_EDGE_TOKEN");
+    assert_eq!(cli.run(&["health"]).status.code(), Some(0));
+    assert_eq!(cli.run(&["health", &format!("{}/readyz", service.url)]).status.code(), Some(0));
+    refused(&cli.run(&["health", &format!("{}/nothing", service.url)]), 1, "it answers 404");
+    refused(&cli.run(&["health", "localhost"]), 3, "`localhost` begins with neither");
+    service.process.kill();
+    refused(&cli.run(&["health"]), 1, "/readyz: ");
 }
 
 #[test]

@@ -166,7 +166,8 @@ functions! {
         http_filter_config_http_callout: fn(ConfigPtr, *mut u64, Buffer, *mut Header, usize, Buffer, u64) -> u32;
     }
     optional {
-        http_filter_config_generic_secret_subscribe: fn(ConfigPtr, Buffer, Buffer) -> bool;
+        http_filter_config_generic_secret_subscribe: fn(ConfigPtr, Buffer, Buffer) -> usize;
+        http_filter_config_get_generic_secret: fn(ConfigPtr, usize, *mut Buffer) -> bool;
     }
 }
 

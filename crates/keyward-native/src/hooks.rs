@@ -53,9 +53,16 @@ pub fn configure(configuration: Configuration, bytes: &[u8]) -> Option<Plugin> {
     };
     let compiled = Compiled::new(config);
     let config = &compiled.config;
+    let source = match config.admin.as_ref().map(|admin| Source::attach(configuration, admin, config)).transpose() {
+        Ok(source) => source,
+        Err(problem) => {
+            log::error!("keyward: invalid configuration: admin.token_secret: {problem}");
+            return None;
+        }
+    };
     Some(Plugin {
         counters: Arc::new(Counters::define(configuration)),
-        source: config.admin.as_ref().map(|admin| Source::attach(configuration, admin, config)),
+        source,
         complained: AtomicBool::new(false),
         compiled,
     })

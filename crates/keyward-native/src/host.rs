@@ -159,6 +159,32 @@ impl Configuration {
         (!scheduler.is_null()).then_some(Scheduler { scheduler, commit, delete })
     }
 
+    /// Asks Envoy for a generic secret, from the `ConfigSource` that `sds_config` is as JSON, or from Envoy's static
+    /// secrets where that is empty. It is possible while the configuration is made, and not later.
+    ///
+    /// # Errors
+    /// Why there will be no secret, with what to do.
+    pub fn secret(self, name: &str, sds_config: &str) -> Result<Secret, &'static str> {
+        let (Some(subscribe), Some(get)) =
+            (self.abi.http_filter_config_generic_secret_subscribe, self.abi.http_filter_config_get_generic_secret)
+        else {
+            return Err(
+                "this Envoy hands no secrets to modules: use 1.40, name a variable in `admin.token_env`, or let \
+                        the cluster's credential_injector add the token",
+            );
+        };
+        let sds_config = if sds_config.is_empty() { Buffer::NULL } else { Buffer::lend(sds_config.as_bytes()) };
+        // SAFETY: the configuration is live, and so are both texts for the call.
+        let number = unsafe { subscribe(self.config, Buffer::lend(name.as_bytes()), sds_config) };
+        if number == 0 {
+            return Err(
+                "Envoy does not take the secret, and its log says why: without `sds_config` the name is that of \
+                        one of Envoy's static secrets",
+            );
+        }
+        Ok(Secret { config: self.config, number, get })
+    }
+
     /// Sends a request to a cluster. Returns Envoy's number for the call, or `None` where it does not begin.
     pub fn http_call(
         self,
@@ -212,6 +238,30 @@ impl Meter for Configuration {
             // SAFETY: the configuration is live, and there are no labels.
             unsafe { (self.abi.http_filter_config_set_gauge)(self.config, id, std::ptr::null_mut(), 0, value) };
         }
+    }
+}
+
+/// A secret that Envoy keeps up to date.
+#[derive(Debug)]
+pub struct Secret {
+    config: ConfigPtr,
+    /// Envoy's number for it within the configuration.
+    number: usize,
+    get: unsafe extern "C" fn(ConfigPtr, usize, *mut Buffer) -> bool,
+}
+
+// SAFETY: as for a configuration, the pointer is passed to Envoy on the main thread alone.
+unsafe impl Send for Secret {}
+
+impl Secret {
+    /// Returns what the secret holds now. It is empty where Envoy does not have the secret yet.
+    pub fn value(&self) -> Vec<u8> {
+        let mut value = Buffer::NULL;
+        // SAFETY: the configuration is live, the number is one that Envoy gave out for it, and the out-pointer is to a live
+        // value.
+        let found = unsafe { (self.get)(self.config, self.number, &mut value) };
+        // SAFETY: Envoy has just written the buffer, and the secret changes on this thread alone.
+        if found { unsafe { copy(value) } } else { Vec::new() }
     }
 }
 

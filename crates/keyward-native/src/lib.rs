@@ -25,6 +25,7 @@ mod hooks;
 mod host;
 mod logger;
 mod node;
+mod secret;
 mod source;
 #[allow(unsafe_code, reason = "the calls of Envoy's functions for one request")]
 mod stream;

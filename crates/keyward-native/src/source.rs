@@ -7,6 +7,7 @@
 use crate::hold;
 use crate::host::{self, Configuration};
 use crate::node;
+use crate::secret::Token;
 use crate::ticks::Ticks;
 use crate::usage::Usage;
 use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard};
@@ -21,6 +22,7 @@ use keyward_policy::sync::{Event, ManifestSync, Outcome, Request, RootId, Settin
 use keyward_policy::table::KeyTable;
 use keyward_policy::timestamp::Timestamp;
 use keyward_policy::usage::UsageLog;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -40,6 +42,9 @@ struct Shared {
 pub struct Source {
     shared: Arc<Shared>,
     root: RootId,
+    /// Whether there has been a token to fetch keys with, where it comes from a secret. Until then this configuration
+    /// serves no keys, also not those that another one has fetched.
+    has_token: AtomicBool,
     main: Mutex<Main>,
 }
 
@@ -47,6 +52,8 @@ pub struct Source {
 struct Main {
     configuration: Configuration,
     settings: Settings,
+    /// The secret that holds the token of `settings`. `None` means that the token does not change.
+    secret: Option<Token>,
     telemetry: Telemetry<Configuration>,
     /// Calls under way, by Envoy's number for them.
     calls: Vec<(u64, Call)>,
@@ -55,7 +62,17 @@ struct Main {
 
 impl Source {
     /// Takes part in fetching from this service.
-    pub fn attach(configuration: Configuration, admin: &AdminConfig, config: &Config) -> Self {
+    ///
+    /// # Errors
+    /// Why Envoy does not hand over the secret of `admin.token_secret`.
+    pub fn attach(configuration: Configuration, admin: &AdminConfig, config: &Config) -> Result<Self, &'static str> {
+        let secret = match &admin.token_secret {
+            Some(wanted) => {
+                let secret = configuration.secret(&wanted.name, &wanted.sds_config())?;
+                Some(Token::new(&wanted.name, secret))
+            }
+            None => None,
+        };
         let shared = shared(admin);
         let read = |name: &str| std::env::var_os(name).map(std::ffi::OsString::into_encoded_bytes);
         let settings = fetch::settings(
@@ -70,8 +87,9 @@ impl Source {
         // Without a scheduler there are no ticks, and no keys: requests are denied.
         let starts = !host::only_validates(configuration.abi());
         let ticks = configuration.scheduler().filter(|_| starts).map(|scheduler| Ticks::start(scheduler, TICK_BUSY));
-        let main = Mutex::new(Main { configuration, settings, telemetry, calls: Vec::new(), ticks });
-        Self { shared, root, main }
+        let has_token = AtomicBool::new(secret.is_none());
+        let main = Mutex::new(Main { configuration, settings, secret, telemetry, calls: Vec::new(), ticks });
+        Ok(Self { shared, root, has_token, main })
     }
 
     /// Ends the part of this configuration. Its ticks end before this returns.
@@ -93,6 +111,7 @@ impl Source {
         let now = host::now();
         let mut events = Vec::new();
         let busy = write(&self.shared.sync, ManifestSync::work);
+        self.renew(&mut main, now);
         self.poll(&mut main, now, &mut events);
         self.report_usage(&mut main, now);
         self.finish(&main, busy, events, now);
@@ -126,7 +145,21 @@ impl Source {
         }
     }
 
+    /// Takes the token that the secret holds now.
+    fn renew(&self, main: &mut Main, now: Duration) {
+        let Some(secret) = &mut main.secret else { return };
+        let token = secret.read(now);
+        if let Some(token) = token.as_ref().filter(|token| main.settings.token.as_ref() != Some(token)) {
+            write(&self.shared.sync, |sync| sync.renew(self.root, token.clone(), now));
+            self.has_token.store(true, Ordering::Release);
+        }
+        main.settings.token = token;
+    }
+
     fn poll(&self, main: &mut Main, now: Duration, events: &mut Vec<Event>) {
+        if main.lacks_token() {
+            return;
+        }
         let Some(request) = write(&self.shared.sync, |sync| sync.poll(self.root, now, events)) else { return };
         match self.call(main, Some(&request), None) {
             Some(number) => main.under_way(number, Call::Manifest(request.id)),
@@ -142,6 +175,9 @@ impl Source {
     }
 
     fn report_usage(&self, main: &mut Main, now: Duration) {
+        if main.lacks_token() {
+            return;
+        }
         let mut report = self.report();
         self.shared.usage.collect(&mut report);
         main.telemetry.usage_dropped(report.take_dropped());
@@ -161,6 +197,11 @@ impl Source {
 }
 
 impl Main {
+    /// Returns whether the secret holds no token now, so that the service would refuse every request.
+    fn lacks_token(&self) -> bool {
+        self.secret.is_some() && self.settings.token.is_none()
+    }
+
     fn under_way(&mut self, number: u64, call: Call) {
         if self.calls.len() == MAX_CALLS {
             self.calls.remove(0);
@@ -173,7 +214,12 @@ impl edge::Source for Source {
     type Fetched<'a> = Fetched<'a>;
 
     fn borrow(&self) -> Fetched<'_> {
-        Fetched { sync: self.shared.sync.read().ok(), root: self.root }
+        let sync = if self.has_token.load(Ordering::Acquire) {
+            self.shared.sync.read().map_err(|_| Unavailable::Stale)
+        } else {
+            Err(Unavailable::NotYetLoaded)
+        };
+        Fetched { sync, root: self.root }
     }
 
     fn record_use(&self, decision: &Decision<'_>, at: Timestamp) {
@@ -191,18 +237,19 @@ impl edge::Source for Source {
 
 /// The fetched keys while one request is decided.
 pub struct Fetched<'a> {
-    /// `None` means that a change of the keys ended in a panic. What is there cannot be trusted.
-    sync: Option<ShardedLockReadGuard<'a, ManifestSync>>,
+    /// [`Unavailable::Stale`] means that a change of the keys ended in a panic: what is there cannot be trusted.
+    /// [`Unavailable::NotYetLoaded`] means that there has been no token to fetch keys with.
+    sync: Result<ShardedLockReadGuard<'a, ManifestSync>, Unavailable>,
     root: RootId,
 }
 
 impl edge::Fetched for Fetched<'_> {
     fn table(&self) -> Result<&KeyTable, Unavailable> {
-        self.sync.as_ref().map_or(Err(Unavailable::Stale), |sync| sync.keys(self.root, host::now()))
+        self.sync.as_ref().map_err(|why| *why)?.keys(self.root, host::now())
     }
 
     fn last_table(&self) -> Option<&KeyTable> {
-        self.sync.as_ref()?.last_table()
+        self.sync.as_ref().ok()?.last_table()
     }
 }
 

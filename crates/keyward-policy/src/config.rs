@@ -15,7 +15,7 @@ pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use admin::{AdminConfig, is_token};
+pub use admin::{AdminConfig, TokenSecret, is_token};
 pub use inline::{Inline, MAX_INLINE_BYTES, Use};
 pub use object::MAX_FIELDS;
 pub use problem::{ConfigErrors, MAX_PROBLEMS, Problem};

@@ -168,6 +168,13 @@ impl ManifestSync {
         self.roots.attach(settings, now)
     }
 
+    /// Gives a root context another token. It goes on serving the table if it did, because no failure changes which keys
+    /// are served, and it shows the token to the service at once.
+    pub fn renew(&mut self, root: RootId, token: Box<str>, now: Duration) {
+        self.roots.renew(root, token);
+        self.next_at = now;
+    }
+
     /// Removes a root context. Its outstanding request has no outcome.
     pub fn detach(&mut self, root: RootId, now: Duration) {
         self.roots.detach(root);

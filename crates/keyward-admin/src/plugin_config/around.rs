@@ -5,7 +5,7 @@
 //! [`gateway`](super::gateway) hold what is known of each kind.
 
 use super::backstop;
-use super::find::{looks_like_ours, wasm_plugin};
+use super::find::{dynamic_module, looks_like_ours, wasm_plugin};
 use super::finding::{Findings, join, list, text};
 use super::versions::Versions;
 use keyward_policy::config::{Config, Mode};
@@ -102,6 +102,7 @@ impl Lint<'_> {
                     "EnvoyFilter" => self.envoy_filter(spec, &place),
                     "VirtualService" => self.virtual_service(spec, &place),
                     "EnvoyExtensionPolicy" => self.extension_policy(value, spec, &place),
+                    "EnvoyProxy" => self.envoy_proxy(spec, &place),
                     "EnvoyPatchPolicy" => self.patch_policy(spec, &place),
                     "Gateway" => self.gateway(value, spec, &place),
                     "BackendTrafficPolicy" => self.backend_traffic_policy(spec, &place),
@@ -238,9 +239,10 @@ fn has_action(route: &Value) -> bool {
 pub(super) fn is_keyward(filter: &Value) -> bool {
     let discovered =
         !filter["config_discovery"].is_null() && text(&filter["name"]).to_ascii_lowercase().contains("keyward");
+    let config = &filter["typed_config"];
     discovered
-        || wasm_plugin(&filter["typed_config"])
-            .is_some_and(|plugin| looks_like_ours(plugin, &plugin["configuration"]["value"]))
+        || wasm_plugin(config).is_some_and(|plugin| looks_like_ours(plugin, &plugin["configuration"]["value"]))
+        || dynamic_module(config).is_some_and(|(_, module)| looks_like_ours(module, &module["filter_config"]["value"]))
 }
 
 /// Returns whether a value, or any value in it, passes a test.

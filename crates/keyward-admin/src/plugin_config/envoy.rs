@@ -2,7 +2,7 @@
 
 use super::around::{ADD_BACKSTOP, FAILS_OPEN, Lint, NO_BACKSTOP, is_keyward};
 use super::backstop;
-use super::find::wasm_plugin;
+use super::find::{dynamic_module, wasm_plugin};
 use super::finding::{is_placeholder_digest, join, list, text};
 use keyward_policy::config::Mode;
 use serde_json::Value;
@@ -74,11 +74,14 @@ impl Lint<'_> {
         }
     }
 
-    /// Checks the settings of the wasm filter.
+    /// Checks the settings of the filter.
     fn filter(&mut self, filter: &Value, place: &str) {
         if filter["disabled"] == true {
             let message = "the filter is off unless a route switches it on";
             self.findings.warn(join(place, "disabled"), message, "remove `disabled`");
+        }
+        if let Some((prefix, module)) = dynamic_module(&filter["typed_config"]) {
+            self.dynamic_module(module, join(place, &format!("typed_config.{prefix}")).trim_end_matches('.'));
         }
         let Some(plugin) = wasm_plugin(&filter["typed_config"]) else { return };
         let place = join(place, "typed_config.config");
@@ -136,7 +139,11 @@ impl Lint<'_> {
                 any = true;
                 self.findings.error(place(at, &fault.path), fault.message, fault.help);
             }
-            if !any {
+            let fetched = dynamic_module(&filters[ours]["typed_config"]).is_some_and(|(prefix, module)| {
+                let place = place(ours, &format!("typed_config.{prefix}"));
+                !any && self.remote_without_backstop(module, place.trim_end_matches('.'))
+            });
+            if !any && !fetched {
                 self.findings.warn(join(path, "http_filters"), NO_BACKSTOP, ADD_BACKSTOP);
             }
         } else if sound.iter().all(|(_, filter)| filter["disabled"] == true) {

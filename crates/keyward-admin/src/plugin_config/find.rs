@@ -56,10 +56,13 @@ fn walk(value: &Value, path: &str, found: &mut Vec<Found>) {
                 return;
             }
             if kind == Some("EnvoyExtensionPolicy") {
-                for (index, wasm) in value["spec"]["wasm"].as_array().into_iter().flatten().enumerate() {
-                    if looks_like_ours(wasm, &wasm["config"]) {
-                        let bytes = if wasm["config"].is_null() { Vec::new() } else { json(&wasm["config"]) };
-                        found.push(Found { place: join(path, &format!("spec.wasm[{index}].config")), bytes });
+                for field in ["wasm", "dynamicModule"] {
+                    for (index, plugin) in value["spec"][field].as_array().into_iter().flatten().enumerate() {
+                        let config = &plugin["config"];
+                        if looks_like_ours(plugin, config) {
+                            let bytes = if config.is_null() { Vec::new() } else { json(config) };
+                            found.push(Found { place: join(path, &format!("spec.{field}[{index}].config")), bytes });
+                        }
                     }
                 }
                 return;
@@ -70,6 +73,15 @@ fn walk(value: &Value, path: &str, found: &mut Vec<Found>) {
                 found.push(Found {
                     place: join(path, "config.configuration"),
                     bytes: unwrap_any(&plugin["configuration"]),
+                });
+                return;
+            }
+            if let Some((prefix, module)) = dynamic_module(value)
+                && looks_like_ours(module, &module["filter_config"]["value"])
+            {
+                found.push(Found {
+                    place: join(path, &format!("{prefix}filter_config")),
+                    bytes: unwrap_any(&module["filter_config"]),
                 });
                 return;
             }
@@ -88,17 +100,27 @@ fn walk(value: &Value, path: &str, found: &mut Vec<Found>) {
 
 /// Returns the `PluginConfig` of a Wasm HTTP filter, given its typed config.
 pub fn wasm_plugin(typed_config: &Value) -> Option<&Value> {
-    const WASM: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
-    let kind = typed_config.get("@type")?.as_str()?;
-    if kind.ends_with(WASM) {
-        return Some(&typed_config["config"]);
-    }
-    let wrapped =
-        kind.ends_with("TypedStruct") && typed_config["type_url"].as_str().is_some_and(|url| url.ends_with(WASM));
-    wrapped.then(|| &typed_config["value"]["config"])
+    let (_, filter) = message(typed_config, "envoy.extensions.filters.http.wasm.v3.Wasm")?;
+    Some(&filter["config"])
 }
 
-/// Returns whether a wasm plugin is Keyward, by its names, its module or its configuration.
+/// Returns the `DynamicModuleFilter` of an HTTP filter, given its typed config, and the path to it with a dot at its end.
+pub fn dynamic_module(typed_config: &Value) -> Option<(&'static str, &Value)> {
+    message(typed_config, "envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter")
+}
+
+/// Returns the message of this kind that a typed config is, or that is wrapped in its TypedStruct.
+fn message<'v>(typed_config: &'v Value, wanted: &str) -> Option<(&'static str, &'v Value)> {
+    let kind = typed_config.get("@type")?.as_str()?;
+    if kind.ends_with(wanted) {
+        return Some(("", typed_config));
+    }
+    let wrapped =
+        kind.ends_with("TypedStruct") && typed_config["type_url"].as_str().is_some_and(|url| url.ends_with(wanted));
+    wrapped.then(|| ("value.", &typed_config["value"]))
+}
+
+/// Returns whether a plugin is Keyward, by its names, its module or its configuration.
 pub fn looks_like_ours(plugin: &Value, config: &Value) -> bool {
     let text = config.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
     if is_plugin_config(text.as_ref().unwrap_or(config)) {
@@ -107,6 +129,7 @@ pub fn looks_like_ours(plugin: &Value, config: &Value) -> bool {
     let mut named = plugin.clone();
     if let Some(fields) = named.as_object_mut() {
         fields.remove("configuration");
+        fields.remove("filter_config");
         fields.remove("pluginConfig");
         fields.remove("config");
     }

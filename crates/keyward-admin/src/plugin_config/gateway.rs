@@ -4,6 +4,7 @@ use super::around::{FAILS_OPEN, Lint, any};
 use super::backstop;
 use super::find::looks_like_ours;
 use super::finding::{is_placeholder_digest, join, list, text};
+use super::native::patches;
 use super::versions::Version;
 use keyward_policy::config::Mode;
 use serde_json::Value;
@@ -14,12 +15,20 @@ const STREAM_IDLE_TIMEOUT_SINCE: Version = Version(1, 5);
 const ROUTE_IDLE_TIMEOUT_SINCE: Version = Version(1, 8);
 /// The first version with `mergeType` of EnvoyExtensionPolicy.
 const MERGE_TYPE_SINCE: Version = Version(1, 9);
+/// The first version with `dynamicModule` of EnvoyExtensionPolicy.
+const DYNAMIC_MODULE_SINCE: Version = Version(1, 8);
+/// Fields of EnvoyExtensionPolicy with plugins, and what Envoy's names of their filters are made of.
+const PLUGINS: [(&str, &str, &str); 2] = [
+    ("wasm", "envoy.filters.http.wasm", "wasm"),
+    ("dynamicModule", "envoy.filters.http.dynamic_modules", "dynamic-module"),
+];
 
 impl Lint<'_> {
     /// Checks an EnvoyExtensionPolicy.
     pub(super) fn extension_policy(&mut self, resource: &Value, spec: &Value, path: &str) {
         self.exists_since(&spec["mergeType"], join(path, "mergeType"), MERGE_TYPE_SINCE);
-        let mut ours = false;
+        self.exists_since(&spec["dynamicModule"], join(path, "dynamicModule"), DYNAMIC_MODULE_SINCE);
+        let mut ours = self.gateway_modules(spec, path);
         for (index, wasm) in list(&spec["wasm"]).iter().enumerate() {
             if !looks_like_ours(wasm, &wasm["config"]) {
                 continue;
@@ -51,8 +60,10 @@ impl Lint<'_> {
                 }
             }
         }
-        let with_ours =
-            |other: &Value| list(&other["spec"]["wasm"]).iter().any(|wasm| looks_like_ours(wasm, &wasm["config"]));
+        let with_ours = |other: &Value| {
+            let plugins = PLUGINS.iter().flat_map(|(field, ..)| list(&other["spec"][*field]));
+            plugins.into_iter().any(|plugin| looks_like_ours(plugin, &plugin["config"]))
+        };
         let on_route =
             list(&spec["targetRefs"]).iter().chain([&spec["targetRef"]]).any(|target| target["kind"] == "HTTPRoute");
         let elsewhere = self.all.iter().any(|other| other["kind"] == "EnvoyExtensionPolicy" && with_ours(other));
@@ -86,7 +97,7 @@ impl Lint<'_> {
         for (index, patch) in patches.iter().enumerate() {
             let operation = &patch["operation"];
             let place = join(path, &format!("jsonPatches[{index}].operation"));
-            if reloads(operation) {
+            if changes_filter(operation) {
                 self.patched_filter(text(&operation["jsonPath"]), &join(&place, "jsonPath"));
             }
             let value = &operation["value"];
@@ -127,24 +138,24 @@ impl Lint<'_> {
 
     /// Checks that a patch of the filter finds the filter: its name is made of the policy's namespace and name.
     fn patched_filter(&mut self, json_path: &str, place: &str) {
-        let names: Vec<String> = self
-            .all
-            .iter()
-            .filter(|document| document["kind"] == "EnvoyExtensionPolicy")
-            .flat_map(|policy| {
-                let metadata = &policy["metadata"];
-                let namespace = if metadata["namespace"].is_null() { "default" } else { text(&metadata["namespace"]) };
-                let name = format!("envoyextensionpolicy/{namespace}/{}/wasm/", text(&metadata["name"]));
-                let ours = list(&policy["spec"]["wasm"]).iter().enumerate();
-                let ours = ours.filter(|(_, wasm)| looks_like_ours(wasm, &wasm["config"]));
-                ours.map(move |(index, _)| format!("envoy.filters.http.wasm/{name}{index}"))
-            })
-            .collect();
+        let mut names = Vec::new();
+        for policy in self.all.iter().filter(|document| document["kind"] == "EnvoyExtensionPolicy") {
+            let metadata = &policy["metadata"];
+            let namespace = if metadata["namespace"].is_null() { "default" } else { text(&metadata["namespace"]) };
+            let policy_name = format!("envoyextensionpolicy/{namespace}/{}", text(&metadata["name"]));
+            for (field, filter, kind) in PLUGINS {
+                for (index, plugin) in list(&policy["spec"][field]).iter().enumerate() {
+                    if looks_like_ours(plugin, &plugin["config"]) {
+                        names.push(format!("{filter}/{policy_name}/{kind}/{index}"));
+                    }
+                }
+            }
+        }
         if json_path.contains("http_filters") && !names.is_empty() && !names.iter().any(|name| json_path.contains(name))
         {
             self.findings.error(
                 place,
-                "no filter has this name: the patch changes nothing, and the filter keeps FAIL_CLOSED",
+                "no filter has this name: the patch changes nothing, and the filter keeps Envoy Gateway's settings",
                 format!("the filter's name is `{}`", names.join("` or `")),
             );
         }
@@ -245,8 +256,14 @@ impl Lint<'_> {
     }
 }
 
+/// Whether a patch changes a setting of the filter.
+fn changes_filter(operation: &Value) -> bool {
+    let is_nack = patches(operation, "nack_on_cache_miss", &true.into());
+    let changed = text(&operation["path"]);
+    reloads(operation) || is_nack || changed.ends_with("metrics_namespace")
+}
+
 /// Whether a patch sets the filter's failure policy to FAIL_RELOAD.
 fn reloads(value: &Value) -> bool {
-    let by_path = text(&value["path"]).ends_with("failure_policy") && value["value"] == "FAIL_RELOAD";
-    by_path || value["failure_policy"] == "FAIL_RELOAD"
+    patches(value, "failure_policy", &"FAIL_RELOAD".into())
 }

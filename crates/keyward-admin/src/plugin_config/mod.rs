@@ -11,6 +11,7 @@ mod gateway;
 mod istio;
 mod lines;
 mod lint;
+mod native;
 pub mod normalise;
 mod paths;
 pub mod report;

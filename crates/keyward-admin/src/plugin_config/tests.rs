@@ -1,6 +1,7 @@
 //! Each kind of file that carries a configuration, and each thing worth a look.
 
 mod faults;
+mod native;
 
 use super::document::{ReadError, Source};
 use super::report::{self, Options, Report};

@@ -1,5 +1,6 @@
 //! `admin`: the admin service that keys are fetched from.
 
+use super::json::Json;
 use super::object::ObjectReader;
 use crate::header;
 use std::fmt;
@@ -19,10 +20,33 @@ pub struct AdminConfig {
     pub token: Option<Box<str>>,
     /// The name of the VM's environment variable that holds the edge token. Never beside `token`.
     pub token_env: Option<Box<str>>,
+    /// The secret of Envoy that holds the edge token. Never beside `token` or `token_env`. The native edition alone can
+    /// read secrets.
+    pub token_secret: Option<TokenSecret>,
     /// The only store whose keys are accepted. `None` means the first store that answers.
     pub store: Option<Box<str>>,
     /// How long the filter may be without contact before it accepts no key. `None` means no limit.
     pub max_staleness: Option<Duration>,
+}
+
+/// A generic secret of Envoy, as its secret discovery service names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenSecret {
+    /// The name of the secret.
+    pub name: Box<str>,
+    sds_config: Option<Json>,
+}
+
+impl TokenSecret {
+    /// The reason for which the WebAssembly edition refuses `admin.token_secret`, with what to use there.
+    pub const NATIVE_ONLY: &str = "admin.token_secret: only the native edition can read secrets of Envoy: name a variable \
+                                   in `admin.token_env`, or let the cluster's credential_injector add the token";
+
+    /// Returns the `ConfigSource` that Envoy gets the secret from, as JSON. It is empty where the secret is one of
+    /// Envoy's static secrets.
+    pub fn sds_config(&self) -> String {
+        self.sds_config.as_ref().map(Json::to_string).unwrap_or_default()
+    }
 }
 
 /// Writes everything but the token.
@@ -33,6 +57,7 @@ impl fmt::Debug for AdminConfig {
             .field("authority", &self.authority)
             .field("token", &self.token.as_ref().map(|_| "…"))
             .field("token_env", &self.token_env)
+            .field("token_secret", &self.token_secret)
             .field("store", &self.store)
             .field("max_staleness", &self.max_staleness)
             .finish()
@@ -65,6 +90,11 @@ pub(super) fn read(fields: &mut ObjectReader<'_, '_>) -> Option<AdminConfig> {
     if token.is_some() && token_env.is_some() {
         fields.problem("token_env", "is given beside `token`", "keep one of the two");
     }
+    let token_secret = fields.object("token_secret", token_secret).flatten();
+    if token_secret.is_some() && (token.is_some() || token_env.is_some()) {
+        let other = if token.is_some() { "token" } else { "token_env" };
+        fields.problem("token_secret", format!("is given beside `{other}`"), "keep one of the two");
+    }
     let max_staleness = if fields.get("max_staleness").is_some() && fields.string("max_staleness") == Some("never") {
         None
     } else {
@@ -80,9 +110,40 @@ pub(super) fn read(fields: &mut ObjectReader<'_, '_>) -> Option<AdminConfig> {
         cluster,
         token: token.map(Into::into),
         token_env: token_env.map(Into::into),
+        token_secret,
         store: store.map(Into::into),
         max_staleness,
     })
+}
+
+fn token_secret(fields: &mut ObjectReader<'_, '_>) -> Option<TokenSecret> {
+    fields.missing("name", "name the secret, like `keyward_edge_token`");
+    let name = word(fields, "name", "name the secret, like `keyward_edge_token`");
+    let sds_config = fields.get("sds_config").filter(|json| **json != Json::Null);
+    match sds_config {
+        None => {}
+        Some(json @ Json::Object(_)) if has_number(json) => fields.problem(
+            "sds_config",
+            "a number, which is not kept",
+            "write numbers as text, like `\"5\"`: Envoy reads both the same",
+        ),
+        Some(Json::Object(_)) => {}
+        Some(other) => fields.problem(
+            "sds_config",
+            format!("expected an object, found {}", other.kind()),
+            "write the ConfigSource of the secret, like `path_config_source: {path: /etc/envoy/edge-token.yaml}`",
+        ),
+    }
+    Some(TokenSecret { name: name?.into(), sds_config: sds_config.cloned() })
+}
+
+fn has_number(json: &Json) -> bool {
+    match json {
+        Json::Number => true,
+        Json::Array(items) => items.iter().any(has_number),
+        Json::Object(fields) => fields.iter().any(|(_, value)| has_number(value)),
+        Json::Null | Json::Bool(_) | Json::String(_) => false,
+    }
 }
 
 /// Returns whether a text can be sent as an edge token: 1 to 512 visible ASCII characters.

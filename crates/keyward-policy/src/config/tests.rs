@@ -92,6 +92,14 @@ fn defaults_that_depend_on_the_admin_service() {
     assert_eq!((&*admin.authority, admin.max_staleness), ("c", Some(Duration::from_secs(3600))));
     let config = good(r#"{"admin":{"cluster":"c","token_env":"KEYWARD_EDGE_TOKEN"}}"#);
     assert_eq!(config.admin.unwrap().token_env.as_deref(), Some("KEYWARD_EDGE_TOKEN"));
+    let secret = |fields: &str| {
+        let config = good(&format!(r#"{{"admin":{{"cluster":"c","token_secret":{{"name":"edge"{fields}}}}}}}"#));
+        config.admin.unwrap().token_secret.unwrap()
+    };
+    let source = r#"{"path_config_source":{"path":"/a \"b\"\n","watched_directory":null},"x":[true,"ж",[]],"y":{}}"#;
+    assert_eq!(secret("").sds_config(), "");
+    let of_a_file = secret(&format!(r#","sds_config":{source}"#));
+    assert_eq!((&*of_a_file.name, of_a_file.sds_config().as_str()), ("edge", source));
     let config = good(r#"{"admin":{"cluster":"c","max_staleness":"never"}}"#);
     assert_eq!(config.admin.unwrap().max_staleness, None);
     let config = good(&format!(r#"{{{KEYS},"identity_headers":null}}"#));
@@ -190,6 +198,21 @@ fn the_other_fields_are_read_strictly() {
     }
     let both = r#""admin":{"cluster":"c","token":"t","token_env":"KEYWARD_EDGE_TOKEN"}"#;
     bad_field(both, "admin.token_env: is given beside `token`");
+    let secret = |more: &str| format!(r#""admin":{{"cluster":"c","token_secret":{more}}}"#);
+    bad_field(&secret("\"edge\""), "admin.token_secret: expected an object, found a string");
+    bad_field(&secret("{}"), "admin.token_secret: field `name` is missing");
+    bad_field(&secret(r#"{"name":""}"#), "admin.token_secret.name: not 1 to 512 visible ASCII characters");
+    bad_field(&secret(r#"{"name":"s","file":"x"}"#), "admin.token_secret.file: unknown field");
+    bad_field(
+        &secret(r#"{"name":"s","sds_config":"x"}"#),
+        "admin.token_secret.sds_config: expected an object, found a string",
+    );
+    bad_field(
+        &secret(r#"{"name":"s","sds_config":{"a":[{"b":5}]}}"#),
+        "admin.token_secret.sds_config: a number, which is not kept",
+    );
+    bad_field(&secret(r#"{"name":"s"},"token":"t""#), "admin.token_secret: is given beside `token`");
+    bad_field(&secret(r#"{"name":"s"},"token_env":"T""#), "admin.token_secret: is given beside `token_env`");
     bad_field(r#""mode":"enforce","mode":"shadow""#, "mode: the field is given twice");
     bad(r#"{"manifest":{}}"#, &["manifest: field `keys` is missing"]);
     bad(r#"{"manifest":{"keys":[],"use":"never"}}"#, &["manifest.use: unknown value `never`"]);

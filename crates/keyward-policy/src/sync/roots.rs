@@ -66,6 +66,16 @@ impl Roots {
         id
     }
 
+    /// Changes the token of a root context.
+    pub(super) fn renew(&mut self, id: RootId, token: Box<str>) {
+        let Some(root) = self.roots.iter_mut().find(|root| root.id == id) else { return };
+        root.settings.token = Some(token);
+        root.credential = root.settings.credential();
+        root.accepted |= self.accepted.contains(&root.credential);
+        root.refused_at = None;
+        root.probe = Probe::default();
+    }
+
     pub(super) fn detach(&mut self, id: RootId) {
         self.roots.retain(|root| root.id != id);
     }

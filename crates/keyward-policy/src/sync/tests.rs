@@ -326,6 +326,30 @@ fn a_service_can_ask_for_a_pause_and_clocks_are_compared_once() {
 }
 
 #[test]
+fn a_new_token_keeps_the_keys_in_use_and_is_shown_at_once() {
+    let mut vm = Vm::new(None, None);
+    vm.load("st_1", 2);
+    let (request, _) = vm.ask();
+    vm.answer(&request, 401, "");
+    assert!(vm.sync.next_at() > vm.now, "a refused token is tried again after a pause");
+    vm.sync.renew(vm.root, "new".into(), vm.now);
+    assert!(vm.holds(1));
+    let (_, pause) = vm.ask();
+    assert_eq!(pause, Duration::ZERO);
+    // The service has not accepted the new token yet, so another configuration with it does not serve.
+    let settings = Settings {
+        realm: "default".into(),
+        token: Some("new".into()),
+        store: None,
+        max_staleness: None,
+        mode: Enforcement::Enforce,
+        inline_keys: InlineKeys::None,
+    };
+    let other = vm.sync.attach(settings, vm.now);
+    assert_eq!(vm.sync.keys(other, vm.now).err(), Some(Unavailable::NotYetLoaded));
+}
+
+#[test]
 fn a_failure_never_quotes_what_was_received() {
     let mut vm = Vm::new(None, None);
     let (request, _) = vm.ask();

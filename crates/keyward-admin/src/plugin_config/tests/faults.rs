@@ -4,17 +4,25 @@ use super::*;
 use crate::plugin_config::versions::{Version, Versions};
 
 /// A file, whether it is refused, and what is said: the field, a part of the message, a part of the help.
-type Case<'c> = (&'c str, String, bool, &'c str, &'c str, &'c str);
+pub(super) type Case<'c> = (&'c str, String, bool, &'c str, &'c str, &'c str);
 
 #[track_caller]
-fn expect(cases: &[Case<'_>]) {
+pub(super) fn expect(cases: &[Case<'_>]) {
     for (name, text, refused, path, message, help) in cases {
         expect_with(name, text, &Options::default(), *refused, path, message, help);
     }
 }
 
 #[track_caller]
-fn expect_with(name: &str, text: &str, options: &Options, refused: bool, path: &str, message: &str, help: &str) {
+pub(super) fn expect_with(
+    name: &str,
+    text: &str,
+    options: &Options,
+    refused: bool,
+    path: &str,
+    message: &str,
+    help: &str,
+) {
     let reports = check_with(text, options).unwrap_or_else(|error| panic!("{name}: {error}\n{text}"));
     let found = |findings: &[crate::plugin_config::finding::Finding]| {
         findings
