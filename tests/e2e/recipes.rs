@@ -24,6 +24,13 @@ fn blocks(recipe: &str) -> Vec<Value> {
     blocks.map(|block| parse_yaml(block).unwrap_or_else(|error| panic!("{recipe}: {error}\n{block}"))).collect()
 }
 
+/// Inserts the entries of a list into another one at a place.
+fn insert(list: &mut Value, place: usize, entries: &Value) {
+    for entry in entries.as_array().unwrap().iter().rev() {
+        list.as_array_mut().unwrap().insert(place, entry.clone());
+    }
+}
+
 /// The shipped configuration with the changes of a recipe.
 struct Recipe {
     shipped: Shipped,
@@ -42,10 +49,7 @@ impl Recipe {
 
     /// Inserts the entries of a list into another one at a place.
     fn insert(&mut self, list: &str, place: usize, entries: &Value) {
-        let list = self.shipped.connection_manager().pointer_mut(list).and_then(Value::as_array_mut).unwrap();
-        for entry in entries.as_array().unwrap().iter().rev() {
-            list.insert(place, entry.clone());
-        }
+        insert(self.shipped.connection_manager().pointer_mut(list).unwrap(), place, entries);
     }
 
     /// Adds the fields of an object to another one.
@@ -159,9 +163,9 @@ const JWT: &str = "eyJhbGciOiJIUzI1NiIsImtpZCI6ImV4YW1wbGUifQ.eyJpc3MiOiJodHRwcz
 fn some_routes_take_a_jwt_and_the_others_a_key() {
     let mut recipe = Recipe::new();
     let [filter, rules] = <[Value; 2]>::try_from(blocks("People with a JWT, programs with a key")).unwrap();
+    // Before the filter has another place.
+    insert(&mut recipe.shipped.plugin()["rules"], 0, &rules);
     recipe.insert("/http_filters", BEFORE_KEYWARD, &filter);
-    let rule_list = "/http_filters/1/typed_config/config/configuration/value/rules";
-    recipe.insert(rule_list, 0, &rules);
     let edge = recipe.start();
     let bearer = format!("Bearer {JWT}");
     let (response, received) = edge.ask("GET", "/api/me/settings", &[("authorization", &bearer)]);

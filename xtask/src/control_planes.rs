@@ -144,7 +144,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.build_only {
         return Ok(());
     }
-    dist::run(&dist::Arguments::default())?;
+    dist::run(&dist::Arguments::without_native())?;
     let failpoint = fs::read(build::failpoint_module()?).context("cannot read the module that crashes for tests")?;
     oci::write_layout(&cache().join("failpoint-image"), &failpoint, "failpoint")?;
     build::command_and_tests()?;

@@ -207,7 +207,9 @@ fn a_vm_is_forgotten_and_a_list_is_confirmed_by_command() {
     assert_eq!(json(&cli.run(&["proxies", "forget", "lost", "--json"]))["forgotten"], true);
     refused(&cli.run(&["proxies", "forget", "lost"]), 1, "no such VM");
     assert_eq!(reasons(&delete("c")), ["vms_may_be_missing"]);
-    assert_eq!(json(&cli.run(&["proxies", "confirm", "--json"]))["confirmed"], true);
+    refused(&cli.run(&["proxies", "confirm", "--list", "0123456789abcdef"]), 1, "look at it again");
+    let list = json(&cli.run(&["proxies", "list", "--json"]))["list"].as_str().unwrap().to_owned();
+    assert_eq!(json(&cli.run(&["proxies", "confirm", "--list", &list, "--json"]))["confirmed"], true);
     assert_eq!(metric().as_deref(), Some("keyward_vms_may_be_missing 0"));
     assert!(delete("d")["refused_everywhere_by"].is_string());
     assert!(!told(&["proxies", "list", "--json"]).contains("lost"));

@@ -150,8 +150,15 @@ fn a_failover_to_a_standby_that_lags_is_noticed_by_all() {
     let new = make(service, "new");
     edge.wait_for(text(&new, "key"), 200);
 
-    let confirmed = service.admin().send("POST", "/v1/proxies/confirm", &[], b"");
+    // A list that was seen before another failover is not this one.
+    let confirm = |list: &str| service.admin().send("POST", &format!("/v1/proxies/confirm?list={list}"), &[], b"");
+    let refused = confirm("0123456789abcdef");
+    assert!(refused.status == 409 && refused.json()["code"] == "list_changed", "{}", refused.text);
+    assert!(reasons(&delete(service, &make(service, "newer"))).contains(&"vms_may_be_missing"));
+    let listed = service.admin().get("/v1/proxies").ok(200);
+    let confirmed = confirm(text(&listed, "list"));
     assert_eq!(confirmed.status, 204, "{}", confirmed.text);
+    assert!(service.admin().get("/v1/proxies").ok(200)["list"].is_null());
     let applied = delete(service, &new);
     assert!(applied["refused_everywhere_by"].is_string() && applied["vms"] == 3, "{applied}");
     assert!(edge.statuses(text(&new, "key")).iter().all(|status| *status == 401));

@@ -201,6 +201,9 @@ impl From<Error> for Problem {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_vms", "Too many filter VMs", detail).retry_after(30)
             }
             Error::NoSuchVm => Self::new(StatusCode::NOT_FOUND, "vm_not_found", "There is no such VM", detail),
+            Error::ListChanged => {
+                Self::new(StatusCode::CONFLICT, "list_changed", "The list of VMs has changed", detail)
+            }
             Error::Busy => Self::busy(detail),
             Error::TokenEnded => Self::token_invalid(),
             Error::Unavailable => Self::unavailable("the store cannot be reached"),

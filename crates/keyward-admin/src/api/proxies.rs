@@ -70,6 +70,10 @@ pub(super) struct ProxiesView {
     /// Whether VMs may serve that are not listed: the store failed over or came from a backup, and nobody has confirmed the
     /// list since.
     may_be_incomplete: bool,
+    /// The name of this list, for `POST /v1/proxies/confirm`; null: there is nothing to confirm, or the store cannot be
+    /// written.
+    #[schema(required)]
+    list: Option<String>,
     nodes: Vec<NodeView>,
 }
 
@@ -142,7 +146,8 @@ pub(super) async fn list(
     Query::parse(query.as_deref()).finish()?;
     let head = app.service.feed.state().head.revision;
     let mut nodes: Vec<NodeView> = Vec::new();
-    for vm in app.service.proxies.list() {
+    let listed = app.service.list_proxies().await;
+    for vm in listed.vms {
         if nodes.last().is_none_or(|node| node.node != vm.node) {
             nodes.push(NodeView { node: vm.node.clone(), vms: Vec::new() });
         }
@@ -150,8 +155,7 @@ pub(super) async fn list(
             node.vms.push(VmView::new(vm, head));
         }
     }
-    let may_be_incomplete = app.service.proxies.may_miss_tables();
-    Ok(Json(ProxiesView { head, may_be_incomplete, nodes }))
+    Ok(Json(ProxiesView { head, may_be_incomplete: listed.may_be_incomplete, list: listed.name, nodes }))
 }
 
 /// Confirm that no VM is missing in the list
@@ -160,14 +164,24 @@ pub(super) async fn list(
 /// Confirm once every proxy that runs is listed.
 #[utoipa::path(
     post, path = "/v1/proxies/confirm", tag = "proxies", security(("admin" = [])),
-    responses((status = 204, description = "Receipts name times again")))]
+    params(
+        ("list" = Option<String>, Query, pattern = "^[0-9a-f]{16}$", description = "The list that was looked at, as \
+            `GET /v1/proxies` names it. With it, a list that another failover has made incomplete since is not confirmed by \
+            mistake")),
+    responses(
+        (status = 204, description = "Receipts name times again"),
+        (status = 409, description = "`list_changed`: look at the list again", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
 pub(super) async fn confirm(
     Admin(caller): Admin,
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
 ) -> Result<StatusCode, Problem> {
-    Query::parse(query.as_deref()).finish()?;
-    app.service.confirm_proxies(&caller.name).await?;
+    let mut query = Query::parse(query.as_deref());
+    let list = query.text("list", 64);
+    query.finish()?;
+    app.service.confirm_proxies(&caller.name, list.as_deref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

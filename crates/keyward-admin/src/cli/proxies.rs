@@ -29,6 +29,9 @@ pub enum ProxiesCommand {
     },
     /// Confirm that every proxy that runs is listed, so that receipts name times again after a failover or a restore
     Confirm {
+        /// The list that was looked at, as `keyward proxies list` names it: a list that is another one by now is not confirmed
+        #[arg(long, value_name = "LIST")]
+        list: Option<String>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -63,9 +66,10 @@ fn act(command: ProxiesCommand) -> Result<(), CommandError> {
                 output::table(&headings, rows)?;
             }
             if answer["may_be_incomplete"] == true {
+                let list = answer["list"].as_str().map(|list| format!(" --list {list}")).unwrap_or_default();
                 eprintln!(
                     "VMs may be missing in this list, so receipts name no time: the store failed over, came from a backup, or \
-                     was kept by an older version. If every proxy that runs is listed, confirm it by `keyward proxies confirm`."
+                     was kept by an older version. If every proxy that runs is listed, confirm it by `keyward proxies confirm{list}`."
                 );
             }
         }
@@ -76,8 +80,9 @@ fn act(command: ProxiesCommand) -> Result<(), CommandError> {
                 Format::Human => output::line(&format!("`{vm}` is forgotten."))?,
             }
         }
-        ProxiesCommand::Confirm { json } => {
-            client.call(Method::POST, "/v1/proxies/confirm", None)?;
+        ProxiesCommand::Confirm { list, json } => {
+            let query = list.map(|list| format!("?list={}", encode(&list))).unwrap_or_default();
+            client.call(Method::POST, &format!("/v1/proxies/confirm{query}"), None)?;
             match Format::choose(json) {
                 Format::Json => output::json(&json!({ "confirmed": true }))?,
                 Format::Human => output::line("The list is confirmed. Receipts name times again.")?,

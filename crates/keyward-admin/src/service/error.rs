@@ -60,6 +60,9 @@ pub enum Error {
     /// No VM has that name.
     #[error("there is no such VM")]
     NoSuchVm,
+    /// The list of VMs that is confirmed is not this one.
+    #[error("the list of VMs is another one now, or cannot be written to the store: look at it again, then confirm it")]
+    ListChanged,
     /// The filter asks for changes after a revision that the store has not reached.
     #[error("the store is at revision {0}: start over at since=0")]
     Ahead(u64),

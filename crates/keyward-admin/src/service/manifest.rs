@@ -1,10 +1,11 @@
 //! Filters fetch what changed, and wait for what will.
 
 use super::feed::EncodedPage;
-use super::proxies::{Answered, Message, PollGuard, PollHeaders, Question, Step};
+use super::proxies::{Answered, Message, PollGuard, PollHeaders, ProxyView, Question, Step};
 use super::tokens::Principal;
 use super::{Error, Result, Service};
 use keyward_policy::timeline::Mark;
+use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,6 +13,19 @@ use tokio::time::Instant;
 
 /// The most tables that are written in one transaction.
 const MAX_RECORDED_AT_ONCE: usize = 1_000;
+/// How often rows are written before a list counts as one that cannot be: enough for all tables that the service keeps.
+const MAX_RECORD_ROUNDS: usize = 300;
+
+/// The list of VMs, as a person sees it.
+pub struct ListedProxies {
+    /// Every VM that counts, by node and name.
+    pub vms: Vec<ProxyView>,
+    /// Whether VMs may serve that are not listed.
+    pub may_be_incomplete: bool,
+    /// The name of the list, for [`Service::confirm_proxies`]. `None` means that there is nothing to confirm, or that the
+    /// store does not have the whole list.
+    pub name: Option<String>,
+}
 
 /// One request of a filter.
 #[derive(Debug, Clone)]
@@ -141,33 +155,77 @@ impl Service {
         Ok(())
     }
 
-    /// Writes what nobody waits for: tables that the store has lost because it went back.
-    pub(super) async fn record_waiting(&self) {
+    /// Writes what nobody waits for: tables that the store has lost because it went back. Returns whether all that were
+    /// taken were written.
+    pub(super) async fn record_waiting(&self) -> bool {
         let _turn = self.proxies.turn().await;
         let records = self.proxies.take_unsaved(MAX_RECORDED_AT_ONCE);
         if records.is_empty() {
-            return;
+            return true;
         }
         let messages = self.proxies.record_messages(&self.replica, &records);
         match tokio::time::timeout(self.patience(), self.store.save_proxies(&records, &messages)).await {
-            Ok(Ok(())) => self.proxies.saved(records),
+            Ok(Ok(())) => {
+                self.proxies.saved(records);
+                true
+            }
             failed => {
                 tracing::warn!(?failed, "tables of filter VMs could not be kept; it is tried again");
                 self.proxies.not_saved(records);
+                false
             }
         }
     }
 
+    /// Returns every VM that counts. While VMs may be missing, all that are listed are first written to the store, because
+    /// what a person confirms has to outlive this process.
+    pub async fn list_proxies(&self) -> ListedProxies {
+        let may_be_incomplete = self.proxies.may_miss_tables();
+        let name = self.list_name();
+        let is_kept = may_be_incomplete && self.record_all().await;
+        // The store may have moved meanwhile, and have lost the rows.
+        let name = (is_kept && name == self.list_name()).then_some(name);
+        ListedProxies { vms: self.proxies.list(), may_be_incomplete, name }
+    }
+
+    /// Names the list: another name means that VMs may have been lost since.
+    fn list_name(&self) -> String {
+        let place = match self.feed.state().head.lineage.as_deref() {
+            Some(lineage) => lineage.to_owned(),
+            // The store may have moved whenever this process was cut off from it.
+            None => format!("{} {}", self.replica, self.proxies.moves()),
+        };
+        hex::encode(&Sha256::digest(place)[..8])
+    }
+
+    /// Writes the rows of all known tables that the store lacks. Returns whether it has all of them.
+    async fn record_all(&self) -> bool {
+        for _ in 0..MAX_RECORD_ROUNDS {
+            if self.proxies.has_all_rows() {
+                return true;
+            }
+            if !self.record_waiting().await {
+                return false;
+            }
+        }
+        false
+    }
+
     /// A person confirms that every VM which may serve is in the list, or has refused everything for good. Receipts name
-    /// times again after a failover.
+    /// times again after a failover. `list` is the name of the list that the person saw, if it is known.
     ///
     /// # Errors
-    /// Returns an error when the store cannot be written, or has moved.
-    pub async fn confirm_proxies(&self, actor: &str) -> Result<()> {
-        match self.feed.state().head.lineage.as_deref() {
+    /// Returns [`Error::ListChanged`] when the list is another one now or the store lacks rows of it, and an error when the
+    /// store cannot be written or has moved.
+    pub async fn confirm_proxies(&self, actor: &str, list: Option<&str>) -> Result<()> {
+        let lineage = self.feed.state().head.lineage.clone();
+        if list.is_some_and(|list| list != self.list_name()) || !self.record_all().await {
+            return Err(Error::ListChanged);
+        }
+        match lineage.as_deref() {
             Some(lineage) => {
                 if !self.store.confirm_tables(lineage, self.by(actor)).await? {
-                    return Err(Error::Unavailable);
+                    return Err(Error::ListChanged);
                 }
                 self.refresh().await
             }

@@ -231,7 +231,7 @@ impl Service {
 
     /// Notes that every missing table is gone, by the operator's promise.
     async fn confirm_when_gone(&self) {
-        match tokio::time::timeout(self.patience(), self.confirm_proxies("keyward")).await {
+        match tokio::time::timeout(self.patience(), self.confirm_proxies("keyward", None)).await {
             Ok(Ok(())) => tracing::info!("every filter VM that was missing in the list refuses everything by now"),
             failed => {
                 tracing::warn!(?failed, "that the list of filter VMs is complete could not be kept; it is tried again")

@@ -14,6 +14,8 @@ pub(super) enum Failure {
     NotFound,
     /// There is no VM with this name, or no longer.
     NoSuchVm,
+    /// The list of VMs is not the one that was confirmed.
+    ListChanged,
     /// The form did not come from a view of this session.
     Forged,
     /// The same form is being worked on.
@@ -51,6 +53,7 @@ impl From<Error> for Failure {
         match error {
             Error::NotFound => Self::NotFound,
             Error::NoSuchVm => Self::NoSuchVm,
+            Error::ListChanged => Self::ListChanged,
             Error::Unavailable => Self::Unavailable,
             _ => Self::Internal,
         }

@@ -40,6 +40,17 @@ pub(super) fn render(web: &Web, failure: Failure) -> Response {
                 "Proxies",
             ),
         ),
+        Failure::ListChanged => (
+            StatusCode::CONFLICT,
+            "The list was not confirmed",
+            (
+                "The database moved to another server after the list was shown, or the service cannot write the list to it, \
+                 so VMs may be missing again. Look at the list once more, then confirm it."
+                    .to_owned(),
+                "/settings/proxies".to_owned(),
+                "Proxies",
+            ),
+        ),
         Failure::Forged => (
             StatusCode::FORBIDDEN,
             "Nothing was done",

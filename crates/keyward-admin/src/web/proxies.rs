@@ -26,6 +26,8 @@ struct ProxiesView {
     in_contact: usize,
     unreachable: usize,
     nodes: Vec<NodeRow>,
+    /// The name of the list, if it can be confirmed.
+    list: Option<String>,
     /// How many VMs are not shown, because there are too many.
     left_out: usize,
 }
@@ -46,6 +48,8 @@ struct ConfirmView {
     page: Chrome,
     in_contact: usize,
     unreachable: usize,
+    /// The name of the list that was looked at.
+    list: String,
     nonce: String,
 }
 
@@ -130,7 +134,8 @@ fn count(list: &[ProxyView], state: ContactState) -> usize {
 pub(super) async fn list(user: User) -> Result<Response, Failure> {
     let service = user.web.service();
     let head = service.feed.state().head.revision;
-    let list = service.proxies.list();
+    let listed = service.list_proxies().await;
+    let list = listed.vms;
     let (in_contact, unreachable) = (count(&list, ContactState::InContact), count(&list, ContactState::Unreachable));
     let left_out = list.len().saturating_sub(MAX_ROWS);
     let mut nodes: Vec<NodeRow> = Vec::new();
@@ -148,7 +153,7 @@ pub(super) async fn list(user: User) -> Result<Response, Failure> {
         node.workers = format!("{count} {}", if count == 1 { "VM" } else { "VMs" });
     }
     let page = user.chrome(Section::Proxies, Some("proxies"));
-    render(StatusCode::OK, &ProxiesView { page, head, in_contact, unreachable, nodes, left_out })
+    render(StatusCode::OK, &ProxiesView { page, head, in_contact, unreachable, nodes, list: listed.name, left_out })
 }
 
 /// Returns the purpose of the form that forgets a VM.
@@ -176,12 +181,16 @@ pub(super) async fn forget(submission: Submission) -> Result<Response, Failure> 
     .await
 }
 
-pub(super) async fn ask_to_confirm(user: User) -> Result<Response, Failure> {
-    let list = user.web.service().proxies.list();
+pub(super) async fn ask_to_confirm(user: User, RawQuery(query): RawQuery) -> Result<Response, Failure> {
+    let fields = FormFields::of_query(query.as_deref());
+    let listed = user.web.service().list_proxies().await;
+    // The link says which list was looked at. Somebody who did not follow it sees the counts of this one.
+    let list = Some(fields.text("list")).filter(|list| !list.is_empty()).map(str::to_owned).or(listed.name);
     let view = ConfirmView {
         page: user.chrome(Section::Proxies, None),
-        in_contact: count(&list, ContactState::InContact),
-        unreachable: count(&list, ContactState::Unreachable),
+        in_contact: count(&listed.vms, ContactState::InContact),
+        unreachable: count(&listed.vms, ContactState::Unreachable),
+        list: list.unwrap_or_default(),
         nonce: user.nonce(CONFIRM),
     };
     render(StatusCode::OK, &view)
@@ -189,8 +198,11 @@ pub(super) async fn ask_to_confirm(user: User) -> Result<Response, Failure> {
 
 pub(super) async fn confirm(submission: Submission) -> Result<Response, Failure> {
     let text = "Receipts name times again.".to_owned();
-    change(submission, CONFIRM, "List confirmed", text, async |web, actor| web.service().confirm_proxies(&actor).await)
-        .await
+    let list = submission.fields.text("list").to_owned();
+    change(submission, CONFIRM, "List confirmed", text, move |web, actor| async move {
+        web.service().confirm_proxies(&actor, Some(&list)).await
+    })
+    .await
 }
 
 /// Does the work of a form once, and says that it is done.

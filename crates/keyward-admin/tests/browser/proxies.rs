@@ -6,7 +6,7 @@ use crate::support::wait_for_states;
 use crate::{Options, Page};
 
 /// A service that was restored from a copy, so that VMs may be missing in its list.
-fn restored(place: Place, options: Options) -> Option<Page> {
+pub(crate) fn restored(place: Place, options: Options) -> Option<Page> {
     let mut page = Page::signed_out(place, options)?;
     page.service.kill();
     let made = page.start.run(&["store", "new-identity"]);
@@ -99,6 +99,7 @@ fn nobody_forgets_or_confirms_for_somebody_else(place: Place) {
     let (forget, confirm) = ("/settings/proxies/forget", "/settings/proxies/confirm");
     let nonce_to_forget = hidden(&raw.get(&format!("{forget}?vm=lost")).text, forget, "nonce");
     let nonce_to_confirm = hidden(&raw.get(confirm).text, confirm, "nonce");
+    let list = hidden(&raw.get(confirm).text, confirm, "list");
     let cross = [("sec-fetch-site", "cross-site")];
     for (path, right, wrong) in
         [(forget, &nonce_to_forget, &nonce_to_confirm), (confirm, &nonce_to_confirm, &nonce_to_forget)]
@@ -112,9 +113,16 @@ fn nobody_forgets_or_confirms_for_somebody_else(place: Place) {
     assert_eq!(raw.post(forget, &[("nonce", &nonce_to_forget), ("vm", "other")], &[]).status, 403);
     let listed = page.service.admin().get("/v1/proxies").ok(200);
     assert!(listed["may_be_incomplete"] == true && listed.to_string().contains("lost"), "{listed}");
+    // A list that another failover made incomplete is not confirmed by the form of an older one.
+    let old_list = raw.post(
+        confirm,
+        &[("nonce", &hidden(&raw.get(confirm).text, confirm, "nonce")), ("list", "0123456789abcdef")],
+        &[],
+    );
+    assert!(old_list.status == 409 && old_list.text.contains("The list was not confirmed"), "{}", old_list.text);
     // The right forms work, once each.
     for (path, nonce) in [(forget, &nonce_to_forget), (confirm, &nonce_to_confirm)] {
-        let send = || raw.post(path, &[("nonce", nonce), ("vm", "lost")], &[]).status;
+        let send = || raw.post(path, &[("nonce", nonce), ("vm", "lost"), ("list", &list)], &[]).status;
         assert_eq!((send(), send()), (200, 409), "{path}");
     }
     let listed = page.service.admin().get("/v1/proxies").ok(200);

@@ -1,7 +1,6 @@
 //! What goes wrong, and what people do meanwhile.
 
 use crate::fault::Fault;
-use crate::table::Table;
 use crate::world::World;
 use keyward_admin::service::proxies::{Answered, PollHeaders, Question};
 use keyward_policy::timeline::{Enforcement, InlineKeys};
@@ -18,6 +17,16 @@ pub enum Plan {
     Delete(usize),
     /// A replica is killed and started again.
     Restart(usize),
+    /// A person confirms a list.
+    Confirm(Seen),
+}
+
+/// The list of VMs that a person looked at: the replica that showed it, and where that replica knew the store to be.
+pub struct Seen {
+    n: usize,
+    process: u64,
+    lineage: u64,
+    moves: u64,
 }
 
 impl World {
@@ -56,7 +65,7 @@ impl World {
                 replica.inbox.clear();
                 replica.listens_at = self.now + self.dice.below(20_000);
             }
-            17 => self.person_confirms(n),
+            17 => self.person_looks(n),
             18 if self.shared => {
                 // A zone goes down: the store fails over, and no replica lives on.
                 self.fail_over();
@@ -98,6 +107,7 @@ impl World {
             }
             Plan::Delete(n) => self.delete(n),
             Plan::Restart(n) => self.restart(n),
+            Plan::Confirm(seen) => self.person_confirms(&seen),
         }
     }
 
@@ -142,12 +152,35 @@ impl World {
         self.totals.restarts += 1;
     }
 
-    /// A person looks whether every table that may serve is in the list, and confirms it.
-    fn person_confirms(&mut self, n: usize) {
+    /// A person compares the list that a replica shows with the tables that may serve, and means to confirm it.
+    fn person_looks(&mut self, n: usize) {
         self.look(n);
-        let is_row =
-            |table: &Table| self.store.rows.values().any(|row| row.table == table.id || self.has(Fault::OneIdPerVm));
-        if self.shared && self.tables.iter().filter(|table| table.given_at.is_some()).all(is_row) {
+        let list = self.replicas[n].proxies.list();
+        let is_shown = |id: &str| list.iter().any(|view| view.table == id || self.has(Fault::OneIdPerVm));
+        let mut given = self.tables.iter().filter(|table| table.given_at.is_some());
+        if !self.shared || !given.all(|table| is_shown(&table.id)) {
+            return;
+        }
+        if !self.replicas[n].proxies.has_all_rows() {
+            // The list cannot be confirmed before the store has it.
+            return self.record(n);
+        }
+        let replica = &self.replicas[n];
+        let seen = Seen { n, process: replica.process, lineage: replica.lineage, moves: replica.proxies.moves() };
+        let pause = self.dice.below(5_000);
+        self.plan(pause, Plan::Confirm(seen));
+    }
+
+    /// The person confirms what was seen, at any replica.
+    fn person_confirms(&mut self, seen: &Seen) {
+        let n = if self.is_blind { seen.n } else { self.dice.below(self.replicas.len() as u64) as usize };
+        let replica = &self.replicas[n];
+        let is_as_seen = if self.is_blind {
+            (replica.process, replica.proxies.moves()) == (seen.process, seen.moves)
+        } else {
+            replica.lineage == seen.lineage
+        };
+        if is_as_seen && replica.proxies.has_all_rows() {
             self.totals.confirmations += 1;
             self.confirm(n);
         }

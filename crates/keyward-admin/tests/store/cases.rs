@@ -454,6 +454,23 @@ pub(crate) async fn the_audit_log_tells_who_did_what_and_keeps_it(place: Arc<Pla
     assert_eq!(actions(range(None, Some(days(1)))).await.len(), 4, "the end is not part of the range");
     let of_key = AuditFilter { subject_id: text(&key.id), ..range(Some(days(0)), Some(days(1))) };
     assert_eq!(actions(of_key).await, ["key.delete", "key.update", "key.create"]);
+    // A range is in the order of its times, also across pages. A clock was set back after the regeneration.
+    let since = range(Some(days(0)), None);
+    let by_time = ["key.regenerate", "key.create", "key.delete", "key.update", "key.create"];
+    assert_eq!(actions(since.clone()).await, by_time);
+    let (mut before, mut walked) = (None, Vec::new());
+    while let [entry] = &store.audit(&since, before, 1).await.unwrap()[..] {
+        before = Some(entry.seq);
+        walked.push(entry.action.clone());
+    }
+    assert_eq!(walked, by_time);
+    let pair = AuditFilter { actor: text("tester"), action: text("key.create"), ..range(None, Some(days(1))) };
+    assert_eq!(actions(pair.clone()).await, ["key.create"; 2]);
+    assert_eq!(actions(AuditFilter { since: Some(days(1)), until: None, ..pair }).await, [""; 0]);
+    let one = AuditFilter { actor: text("other"), ..range(Some(days(1)), Some(days(2))) };
+    assert_eq!(actions(one).await, ["key.regenerate"]);
+    let one = AuditFilter { action: text("key.delete"), ..range(Some(days(0)), Some(days(1))) };
+    assert_eq!(actions(one).await, ["key.delete"]);
     let both = AuditFilter {
         subject_id: text(&key.id),
         actor: text("tester"),

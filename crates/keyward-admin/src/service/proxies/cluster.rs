@@ -131,8 +131,13 @@ impl Proxies {
 
     /// Notes that listening was cut off.
     pub fn not_listening(&self) {
-        if let Some(replicas) = &mut self.state.lock().replicas {
+        let mut state = self.state.lock();
+        if let Some(replicas) = &mut state.replicas {
             replicas.not_listening();
+        }
+        if !state.has_lineage {
+            // The connection may have ended because the store failed over, which nothing else shows.
+            state.lose_rows();
         }
     }
 

@@ -88,25 +88,16 @@ impl Proxies {
         } else {
             state.timeline.advance(found.head);
         }
-        state.moves += 1;
         state.has_lineage = found.has_lineage;
         state.missing_since = (!found.has_all_tables).then(Instant::now);
         state.heard_changes = 0;
         if let Some(replicas) = &mut state.replicas {
-            replicas.contact.forget_told();
             replicas.not_listening();
         }
-        for (id, vm) in &mut state.vms {
-            if went_back {
-                vm.forget_claims();
-            }
-            vm.recorded = None;
-            vm.told_at = None;
-            if vm.may_serve() {
-                state.unsaved.insert(id.clone());
-                state.unshared.insert(id.clone());
-            }
+        if went_back {
+            state.vms.values_mut().for_each(super::vm::Vm::forget_claims);
         }
+        state.lose_rows();
         drop(guard);
         self.changed.notify_waiters();
     }
@@ -132,6 +123,17 @@ impl Proxies {
     /// Returns whether unknown tables may serve.
     pub fn may_miss_tables(&self) -> bool {
         self.state.lock().missing_since.is_some()
+    }
+
+    /// Returns whether the store has the row of every known table that may serve. A row that it has not is noted as one to
+    /// be written.
+    pub fn has_all_rows(&self) -> bool {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let lacking: Vec<_> = state.vms.iter().filter(|(_, vm)| !vm.is_recorded()).map(|(id, _)| id.clone()).collect();
+        let has_all = lacking.is_empty();
+        state.unsaved.extend(lacking);
+        has_all
     }
 
     /// Returns whether every missing table refuses everything by now, by the operator's promise about the time without

@@ -102,6 +102,22 @@ impl State {
         }
     }
 
+    /// Notes that rows and messages may be lost, so that they have to be written and sent again.
+    pub fn lose_rows(&mut self) {
+        self.moves += 1;
+        if let Some(replicas) = &mut self.replicas {
+            replicas.contact.forget_told();
+        }
+        for (id, vm) in &mut self.vms {
+            vm.recorded = None;
+            vm.told_at = None;
+            if vm.may_serve() {
+                self.unsaved.insert(id.clone());
+                self.unshared.insert(id.clone());
+            }
+        }
+    }
+
     fn uncount(&mut self, id: &TableId) {
         for (counts, name) in [(&mut self.per_token, &id.token), (&mut self.per_node, &id.node)] {
             if let Some(count) = counts.get_mut(name) {

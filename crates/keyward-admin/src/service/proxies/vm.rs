@@ -39,6 +39,8 @@ pub struct ProxyView {
     pub node: String,
     /// The VM.
     pub vm: String,
+    /// The name of the table in the VM, which is shown to nobody: whoever knows it could acknowledge for the table.
+    pub table: String,
     /// The version of the filter. It is empty if the filter does not state it.
     pub filter: String,
     /// The newest revision that the table has applied. 0 means that none is known.
@@ -364,6 +366,7 @@ impl Vm {
         ProxyView {
             node: id.node.to_string(),
             vm: id.vm.to_string(),
+            table: id.table.to_string(),
             filter: self.told.filter.clone(),
             applied: self.applied.unwrap_or_default(),
             last_contact_at: shown(last, now, wall),
