@@ -142,13 +142,13 @@ impl Cluster {
 
     /// Asks whether a shipped file would be taken as it is.
     ///
-    /// # Panics
-    /// Panics when it would not.
-    pub fn validate(&self, file: &str) {
+    /// # Errors
+    /// Returns what the API server has against it.
+    pub fn validate(&self, file: &str) -> Result<(), String> {
         let mut command = self.kubectl(&["apply", "--server-side", "--dry-run=server"]);
         command.args(["--validate=strict", "--force-conflicts", "--filename"]);
         let output = command.arg(workspace::root().join(file)).output().unwrap();
-        assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+        output.status.success().then_some(()).ok_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     /// Deletes resources that were applied.

@@ -5,7 +5,7 @@ use crate::cluster::Cluster;
 use crate::deploy::File;
 use crate::pod::{self, Mounts};
 use crate::process::{PATIENCE, Process, free_port};
-use crate::programs::Module;
+use crate::programs::{Module, Version};
 use crate::proxy::Proxy;
 use keyward_testbed::{envoy_config, http1, wait};
 use serde_json::{Value, json};
@@ -44,13 +44,7 @@ pub struct EnvoyGateway {
 impl EnvoyGateway {
     /// Installs the CRDs, makes certificates and starts Envoy Gateway with the shipped settings.
     pub fn start(module: Module, cluster: &Cluster, folder: &Path) -> Self {
-        let crds = module.sources(SOURCES).join("charts/gateway-helm/charts/crds/crds");
-        cluster.apply_file(&crds.join("gatewayapi-crds.yaml"));
-        cluster.apply_file(&crds.join("generated"));
-        cluster.wait_for_crds();
-        for namespace in [SYSTEM, NAMESPACE, "keyward"] {
-            cluster.make_namespace(namespace);
-        }
+        install_crds(&module, cluster);
         let mut gateway = Self { module, folder: folder.to_owned(), process: None, kubeconfig: cluster.kubeconfig() };
         let output = gateway.command(&Mounts::new()).args(["certgen", "--disable-topology-injector"]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -102,6 +96,19 @@ impl EnvoyGateway {
         let mounts = vec![(hosts, "/etc/hosts".to_owned())];
         let process = pod::start("proxy", cluster, &deployment, "envoy", envoy, &mounts, &self.folder);
         Proxy::ready(process, ADMIN)
+    }
+}
+
+/// Installs the CRDs of the Gateway API and of Envoy Gateway, and makes the namespaces of the shipped files.
+pub fn install_crds(module: &Module, cluster: &Cluster) {
+    // The chart keeps them in a chart of their own since 1.8.
+    let place = if module.version() < Version::new(1, 8) { "crds" } else { "charts/crds/crds" };
+    let crds = module.sources(SOURCES).join("charts/gateway-helm").join(place);
+    cluster.apply_file(&crds.join("gatewayapi-crds.yaml"));
+    cluster.apply_file(&crds.join("generated"));
+    cluster.wait_for_crds();
+    for namespace in [SYSTEM, NAMESPACE, "keyward"] {
+        cluster.make_namespace(namespace);
     }
 }
 

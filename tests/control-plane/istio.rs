@@ -33,13 +33,7 @@ pub struct Istiod {
 impl Istiod {
     /// Installs Istio's CRDs and starts istiod with the shipped mesh configuration.
     pub fn start(module: Module, cluster: &Cluster, folder: &Path) -> Self {
-        let sources = module.sources(SOURCES);
-        cluster.apply_file(&sources.join("manifests/charts/base/files/crd-all.gen.yaml"));
-        cluster.apply_file(&sources.join("tests/integration/pilot/testdata/gateway-api-crd.yaml"));
-        cluster.wait_for_crds();
-        for namespace in ["istio-system", NAMESPACE, "keyward"] {
-            cluster.make_namespace(namespace);
-        }
+        install_crds(&module, cluster);
         let mesh = folder.join("mesh.yaml");
         fs::write(&mesh, mesh_config()).unwrap();
         let (http, discovery, webhooks, monitoring) = (free_port(), free_port(), free_port(), free_port());
@@ -111,6 +105,17 @@ impl Istiod {
             &self.folder,
         );
         Proxy::ready(process, admin)
+    }
+}
+
+/// Installs Istio's CRDs and those of the Gateway API, and makes the namespaces of the shipped files.
+pub fn install_crds(module: &Module, cluster: &Cluster) {
+    let sources = module.sources(SOURCES);
+    cluster.apply_file(&sources.join("manifests/charts/base/files/crd-all.gen.yaml"));
+    cluster.apply_file(&sources.join("tests/integration/pilot/testdata/gateway-api-crd.yaml"));
+    cluster.wait_for_crds();
+    for namespace in ["istio-system", NAMESPACE, "keyward"] {
+        cluster.make_namespace(namespace);
     }
 }
 

@@ -5,11 +5,11 @@ use crate::deploy::{self, File, only_kind};
 use crate::dump::backstops;
 use crate::istio::{Istiod, NAMESPACE};
 use crate::process::{PATIENCE, free_port};
-use crate::programs::Module;
+use crate::programs::{Module, Version};
 use crate::proxy::Proxy;
 use crate::record;
 use crate::report::Report;
-use crate::stage::{self, Door, HOST, OTHER_HOST, RECORDS, Stage, VMS, ask, wait_for_all};
+use crate::stage::{self, Door, HOST, OTHER_HOST, RECORDS, Stage, ask, wait_for_all};
 use keyward_testbed::service::EDGE_TOKEN;
 use keyward_testbed::{envoy, wait, workspace};
 use serde_json::json;
@@ -22,13 +22,13 @@ const IDLE_LIMIT: &str = "2s";
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// Everything that the checks have in hand.
-struct Istio {
+pub struct Istio {
     module: Module,
-    stage: Stage,
+    pub stage: Stage,
     proxy: Proxy,
-    istiod: Istiod,
-    cluster: Cluster,
-    first: Door,
+    pub istiod: Istiod,
+    pub cluster: Cluster,
+    pub first: Door,
     second: Door,
     _folder: workspace::TempDir,
 }
@@ -37,9 +37,10 @@ struct Istio {
 #[ignore = "needs the control planes: cargo xtask control-planes"]
 fn the_istio_files_do_what_they_say() {
     let module = Module::from_environment("KEYWARD_ISTIO");
-    let mut report = Report::of(module.name());
+    let mut report = Report::of_release(&module);
     let mut istio = Istio::start(module);
-    istio.check_schemas(&mut report);
+    deploy::check_schemas(&mut report, &istio.cluster, &istio.module, "istio");
+    istio.check_gateway_api(&mut report);
     istio.check_gateway(&mut report);
     istio.check_failures(&mut report);
     istio.check_traffic_extension(&mut report);
@@ -67,7 +68,7 @@ impl Istio {
     }
 
     /// A file of the filter, which names the image and the gateway's port.
-    fn filter(&self, name: &str) -> File {
+    pub fn filter(&self, name: &str) -> File {
         deploy::filter(name, self.stage.registry.address(), &stage::digest())
     }
 
@@ -103,12 +104,6 @@ impl Istio {
         let mut replaced: Vec<_> = ports.map(|(from, to): (u16, u16)| (from.to_string(), to.to_string())).into();
         replaced.push((short, long));
         record::keep(&self.module, case, &self.proxy.config_dump(), &files, &replaced);
-    }
-
-    fn check_schemas(&self, report: &mut Report) {
-        report.check("the API server takes every file as it is shipped", || {
-            deploy::resources("istio").iter().for_each(|file| self.cluster.validate(file));
-        });
     }
 
     fn check_gateway(&mut self, report: &mut Report) {
@@ -163,6 +158,11 @@ impl Istio {
                     (response.status == 200).then_some(())
                 });
             });
+            if std::env::var_os("KEYWARD_LONG_SILENCE").is_some() {
+                report.check("gateway: a stream that is silent for almost 300 s stays open with realtime.yaml", || {
+                    stage.assert_long_silence_stays_open(*first, &key);
+                });
+            }
             cluster.apply(&virtual_service());
             cluster.delete(&only_kind(realtime.text(), "EnvoyFilter"));
             report.check("gateway: a deleted key is refused", || stage.assert_deletion_holds(*first, &id, &key));
@@ -216,8 +216,8 @@ impl Istio {
     }
 
     fn check_traffic_extension(&mut self, report: &mut Report) {
-        if !self.knows("trafficextensions.extensions.istio.io") {
-            println!("  --     traffic-extension.yaml: this version has no TrafficExtension");
+        let reason = "TrafficExtension came with 1.30";
+        if !report.holds_since(Version::new(1, 30), "traffic-extension.yaml", reason) {
             return;
         }
         let extension = self.filter("istio/traffic-extension.yaml");
@@ -363,13 +363,7 @@ spec: {{mtls: {{mode: DISABLE}}}}
             self.stage.assert_key_passes(door, &id, &key);
         });
         report.check("sidecar: every VM polls, the main thread's too", || {
-            wait::until("every VM of the sidecar polls", PATIENCE, || {
-                let proxies = self.stage.service.admin().ok()?.get("/v1/proxies").ok()?;
-                let nodes = proxies["nodes"].as_array()?;
-                let node = nodes.iter().find(|node| node.to_string().contains("sidecar~"))?;
-                let fresh = node["vms"].as_array()?.iter().filter(|vm| vm["lag"] == 0).count();
-                (fresh >= VMS).then_some(())
-            });
+            self.stage.assert_every_vm_of_node_polls("sidecar~");
         });
         report.check("sidecar: the backstop is in the inbound listeners", || {
             assert!(backstops(&proxy.config_dump()) > 0);
@@ -380,11 +374,6 @@ spec: {{mtls: {{mode: DISABLE}}}}
             self.stage.wait_for_status(door, None, 403);
         });
         self.cluster.delete(backstop.text());
-    }
-
-    /// Whether the API server has this kind of resource.
-    fn knows(&self, crd: &str) -> bool {
-        self.cluster.kubectl(&["get", "crd", crd]).output().unwrap().status.success()
     }
 }
 

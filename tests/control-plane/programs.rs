@@ -1,8 +1,35 @@
 //! The control planes' programs, which `cargo xtask control-planes` builds.
 
 use keyward_testbed::workspace;
+use std::fmt;
 use std::path::PathBuf;
 use std::process::Command;
+
+/// A release of a control plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    major: u32,
+    minor: u32,
+}
+
+impl Version {
+    /// The release of that number.
+    pub const fn new(major: u32, minor: u32) -> Self {
+        Self { major, minor }
+    }
+
+    /// Reads `1.31`. `None` means that the text is not a release.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (major, minor) = text.split_once('.')?;
+        Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
 
 /// A module of `modules/`: a program of the field in one version.
 #[derive(Debug, Clone)]
@@ -28,6 +55,15 @@ impl Module {
     /// The folder's name, which is also that of its fixtures.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The release of the control plane, which ends the name: `istio-1.31`, or `istio-1.31-alpha` for a commit before it.
+    ///
+    /// # Panics
+    /// Panics when the name holds none.
+    pub fn version(&self) -> Version {
+        let of_name = self.name.split('-').find_map(Version::parse);
+        of_name.unwrap_or_else(|| panic!("{} does not say which release it is", self.name))
     }
 
     /// A program that was built from it.

@@ -1,20 +1,42 @@
 //! What was found true of a control plane, check by check.
 
+use crate::programs::{Module, Version};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 /// Runs all checks, whatever the first ones say: starting a control plane takes longer than asking it.
 pub struct Report {
     of: String,
+    version: Option<Version>,
     passed: usize,
     failed: Vec<&'static str>,
+    inapplicable: usize,
 }
 
 impl Report {
-    /// Nothing checked yet.
+    /// Starts the report of something that has no releases.
     pub fn of(what: &str) -> Self {
         println!("\n{what}");
-        Self { of: what.to_owned(), passed: 0, failed: Vec::new() }
+        Self { of: what.to_owned(), version: None, passed: 0, failed: Vec::new(), inapplicable: 0 }
+    }
+
+    /// Starts the report of a release of a control plane.
+    pub fn of_release(module: &Module) -> Self {
+        Self { version: Some(module.version()), ..Self::of(module.name()) }
+    }
+
+    /// Returns whether the checks of `what` hold for this release. Where they do not, the reason is printed and counted, so
+    /// that no check is left out without a word.
+    ///
+    /// # Panics
+    /// Panics when the report is not that of a release.
+    pub fn holds_since(&mut self, since: Version, what: &str, reason: &str) -> bool {
+        let version = self.version.expect("a report of a release");
+        if version < since {
+            println!("  --     {what}: not in {version}: {reason}");
+            self.inapplicable += 1;
+        }
+        version >= since
     }
 
     /// Runs a check, which panics where something is wrong.
@@ -34,7 +56,8 @@ impl Report {
     /// # Panics
     /// Panics when a check failed.
     pub fn finish(self) {
-        println!("  {}: {} checks passed, {} failed", self.of, self.passed, self.failed.len());
+        let (passed, failed) = (self.passed, self.failed.len());
+        println!("  {}: {passed} checks passed, {failed} failed, {} not for this release", self.of, self.inapplicable);
         assert!(self.failed.is_empty(), "{}: {:#?}", self.of, self.failed);
     }
 }

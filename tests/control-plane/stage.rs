@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The protected host in the shipped files.
 pub const HOST: &str = "records.example.com";
@@ -22,8 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// The kernel spreads connections over the workers by their ports: enough that each of two is asked.
 const BOTH_WORKERS: usize = 16;
 
+/// A request header that names how long the application keeps quiet on a stream.
+const SILENCE_SECONDS: &str = "silence-seconds";
+/// The limits of the shipped `realtime.yaml` end a stream at 300 s: just before, it has to be open.
+const LONG_SILENCE: Duration = Duration::from_secs(290);
+
 /// Two workers and the main thread.
-pub const VMS: usize = 3;
+const VMS: usize = 3;
 
 /// The parts around a gateway. Each ends with the value.
 pub struct Stage {
@@ -41,7 +46,8 @@ impl Stage {
         let service = Setup::new(folder.path()).serve();
         let records = Upstream::answering(move |request: &Received| {
             if request.target() == "/api/realtime" {
-                std::thread::sleep(silence);
+                let named = request.header(SILENCE_SECONDS).first().and_then(|seconds| seconds.parse().ok());
+                std::thread::sleep(named.map_or(silence, Duration::from_secs));
             }
             b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 7\r\n\r\nrecords".to_vec()
         });
@@ -95,6 +101,30 @@ impl Stage {
     /// Every VM polls, that of the main thread among them.
     pub fn assert_every_vm_polls(&self) {
         wait::until("every VM polls", PATIENCE, || (self.service.vms_up_to_date().unwrap() >= VMS).then_some(()));
+    }
+
+    /// Every VM of the proxy whose id holds this text polls, that of the main thread among them.
+    pub fn assert_every_vm_of_node_polls(&self, id: &str) {
+        wait::until("every VM of the proxy polls", PATIENCE, || {
+            let proxies = self.service.admin().ok()?.get("/v1/proxies").ok()?;
+            let node = proxies["nodes"].as_array()?.iter().find(|node| node.to_string().contains(id))?.clone();
+            let fresh = node["vms"].as_array()?.iter().filter(|vm| vm["lag"] == 0).count();
+            (fresh >= VMS).then_some(())
+        });
+    }
+
+    /// A stream on which nothing moves for nearly the limit of the shipped `realtime.yaml` is answered in the end.
+    pub fn assert_long_silence_stays_open(&self, gateway: Door, key: &str) {
+        let seconds = LONG_SILENCE.as_secs();
+        let mut client = http1::Client::connect(SocketAddr::from(([127, 0, 0, 1], gateway.port))).unwrap();
+        client.set_patience(LONG_SILENCE * 2).unwrap();
+        let began = Instant::now();
+        let request = format!(
+            "GET /api/realtime HTTP/1.1\r\nhost: {HOST}\r\nx-api-key: {key}\r\n{SILENCE_SECONDS}: {seconds}\r\n\r\n"
+        );
+        client.send(request.as_bytes()).unwrap();
+        assert_eq!(client.receive("GET").unwrap().status, 200);
+        assert!(began.elapsed() >= LONG_SILENCE, "the application was silent for {:?} alone", began.elapsed());
     }
 
     /// Waits until both workers answer with this status.

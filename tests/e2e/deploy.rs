@@ -30,12 +30,16 @@ const GATEWAY_BACKSTOPS: [&str; 3] = ["backstop", "backstop-quic", "backstop-v2"
 /// The files of plain Envoy, which are not even warned of.
 const CLEAN: [&str; 2] = ["envoy.yaml", "deploy/envoy/native.yaml"];
 
+/// The native edition on Envoy Gateway: files that belong together.
+const NATIVE_GATEWAY: [&str; 3] = ["gateway", "envoy-proxy", "backstop"];
+
 /// The files with all rules.
-fn plugins() -> [(&'static str, Value); 3] {
+fn plugins() -> [(&'static str, Value); 4] {
     let istio = documents("deploy/istio/gateway.yaml")[0]["spec"]["pluginConfig"].clone();
     let extension = documents("deploy/istio/traffic-extension.yaml")[0]["spec"]["wasm"]["pluginConfig"].clone();
     let gateway = documents("deploy/envoy-gateway/gateway.yaml")[0]["spec"]["wasm"][0]["config"].clone();
-    [("istio", istio), ("traffic-extension", extension), ("envoy-gateway", gateway)]
+    let native = documents("deploy/envoy-gateway/native/gateway.yaml")[0]["spec"]["dynamicModule"][0]["config"].clone();
+    [("istio", istio), ("traffic-extension", extension), ("envoy-gateway", gateway), ("native", native)]
 }
 
 #[test]
@@ -59,7 +63,8 @@ fn the_backstop_is_that_of_envoy_yaml() {
     let shipped = envoy_config::shipped().pointer(place).cloned().unwrap();
     let istio = BACKSTOPS.map(|name| format!("deploy/istio/{name}.yaml"));
     let gateway = GATEWAY_BACKSTOPS.map(|name| format!("deploy/envoy-gateway/{name}.yaml"));
-    for file in istio.into_iter().chain(gateway) {
+    let native = ["deploy/envoy-gateway/native/backstop.yaml".to_owned()];
+    for file in istio.into_iter().chain(gateway).chain(native) {
         // Each policy of these files is for a listener.
         for document in documents(&file) {
             let spec = &document["spec"];
@@ -82,7 +87,8 @@ fn the_command_finds_no_mistake_in_them() {
             .map(|backstop| [filter, backstop].map(|name| format!("deploy/envoy-gateway/{name}.yaml")).to_vec())
     });
     let plain = CLEAN.map(|file| vec![file.to_owned()]);
-    for files in plain.into_iter().chain(istio).chain(gateway) {
+    let native = [NATIVE_GATEWAY.map(|name| format!("deploy/envoy-gateway/native/{name}.yaml")).to_vec()];
+    for files in plain.into_iter().chain(istio).chain(gateway).chain(native) {
         let paths = files.iter().map(|file| workspace::root().join(file));
         let output = Command::new(artifacts::keyward()).arg("check").args(paths).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -1,6 +1,7 @@
 //! Protection while the filter fails: the backstop, and the reload of a VM.
 
 use crate::setup::{Edge, LISTENER, READER, plugin};
+use keyward_testbed::artifacts::WasmOnly;
 use keyward_testbed::envoy_config::Listener;
 use keyward_testbed::{artifacts, http1, wait};
 use serde_json::json;
@@ -38,6 +39,9 @@ fn a_filter_that_is_switched_off_on_a_route_lets_nothing_pass() {
 
 #[test]
 fn a_crash_refuses_and_the_next_vm_serves() {
+    if WasmOnly::Trap.applies() {
+        return;
+    }
     let edge = Edge::with(&plugin(), use_failpoint_module);
     let crash = [("x-api-key", READER), ("x-keyward-failpoint", "1")];
     // These requests are more than enough to trap every worker's VM.
@@ -61,6 +65,9 @@ fn a_crash_refuses_and_the_next_vm_serves() {
 
 #[test]
 fn a_filter_that_fails_in_the_workers_alone_lets_nothing_pass() {
+    if WasmOnly::Trap.applies() {
+        return;
+    }
     // The canary and the main thread accept the configuration, but the workers do not. Envoy then runs the workers
     // without the filter and logs nothing.
     let edge = Edge::with(&plugin(), |listener| {

@@ -1,12 +1,15 @@
 //! The changes of `docs/recipes.md`, made to the shipped envoy.yaml as they are printed there.
 
+mod delivery;
+
 use crate::setup::{ADMIN, READER, assert_denied, assert_passed, manifest};
 use keyward_testbed::envoy::Envoy;
 use keyward_testbed::envoy_config::{Shipped, parse_yaml};
 use keyward_testbed::http1::{self, Response};
 use keyward_testbed::upstream::{Received, Upstream};
-use keyward_testbed::workspace;
+use keyward_testbed::{http2, workspace};
 use serde_json::{Value, json};
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 const RECORDS: &str = "/api/collections/posts/records";
@@ -15,6 +18,18 @@ const BEFORE_KEYWARD: usize = 0;
 /// The place behind the filter and its backstop.
 const AFTER_BACKSTOP: usize = 2;
 
+/// The address of a cluster's endpoint.
+const ENDPOINT: &str = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address";
+
+fn socket(address: SocketAddr) -> Value {
+    json!({"address": address.ip().to_string(), "port_value": address.port()})
+}
+
+/// Returns an address whose port is free now, for a configuration that has to name it.
+fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
 /// Returns the YAML blocks of a recipe, in their order.
 fn blocks(recipe: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(workspace::root().join("docs/recipes.md")).unwrap();
@@ -22,6 +37,13 @@ fn blocks(recipe: &str) -> Vec<Value> {
     let section = section.unwrap_or_else(|| panic!("docs/recipes.md has no recipe `{recipe}`"));
     let blocks = section.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
     blocks.map(|block| parse_yaml(block).unwrap_or_else(|error| panic!("{recipe}: {error}\n{block}"))).collect()
+}
+
+/// Inserts the entries of a list into another one at a place.
+fn insert(list: &mut Value, place: usize, entries: &Value) {
+    for entry in entries.as_array().unwrap().iter().rev() {
+        list.as_array_mut().unwrap().insert(place, entry.clone());
+    }
 }
 
 /// The shipped configuration with the changes of a recipe.
@@ -42,10 +64,7 @@ impl Recipe {
 
     /// Inserts the entries of a list into another one at a place.
     fn insert(&mut self, list: &str, place: usize, entries: &Value) {
-        let list = self.shipped.connection_manager().pointer_mut(list).and_then(Value::as_array_mut).unwrap();
-        for entry in entries.as_array().unwrap().iter().rev() {
-            list.insert(place, entry.clone());
-        }
+        insert(self.shipped.connection_manager().pointer_mut(list).unwrap(), place, entries);
     }
 
     /// Adds the fields of an object to another one.
@@ -99,6 +118,79 @@ fn each_key_has_a_rate_of_its_own() {
 }
 
 #[test]
+fn the_keys_of_a_plan_have_another_rate() {
+    let mut recipe = Recipe::new();
+    let [mut filter, mut plan] = <[Value; 2]>::try_from(blocks("Limit the rate of each key\n")).unwrap();
+    let bucket = |tokens: u32| json!({"max_tokens": tokens, "tokens_per_fill": 1, "fill_interval": "3600s"});
+    plan[0]["entries"][0]["value"] = json!("key_admin");
+    plan[0]["token_bucket"] = bucket(5);
+    let descriptors = filter[0]["typed_config"]["descriptors"].as_array_mut().unwrap();
+    descriptors[0]["token_bucket"] = bucket(2);
+    descriptors.insert(0, plan[0].clone());
+    recipe.insert("/http_filters", AFTER_BACKSTOP, &filter);
+    let edge = recipe.start();
+    for (key, rate) in [(READER, 2), (ADMIN, 5)] {
+        let statuses: Vec<_> = (0..7).map(|_| edge.ask("GET", RECORDS, &[("x-api-key", key)]).0.status).collect();
+        let expected: Vec<u16> = (0..7).map(|number| if number < rate { 200 } else { 429 }).collect();
+        assert_eq!(statuses, expected, "{rate} requests at once");
+    }
+}
+
+#[test]
+fn grpc_calls_pass_by_the_path_of_their_method() {
+    let mut recipe = Recipe::new();
+    let [rules, protocol] = <[Value; 2]>::try_from(blocks("gRPC\n")).unwrap();
+    recipe.insert("/http_filters/0/typed_config/config/configuration/value/rules", 0, &rules);
+    // A listener of the same Envoy that speaks HTTP/2 alone is the server.
+    let server = free_port();
+    *recipe.shipped.cluster("records_api").pointer_mut(ENDPOINT).unwrap() = socket(server);
+    let cluster = recipe.shipped.cluster("records_api").as_object_mut().unwrap();
+    cluster.extend(protocol.as_object().unwrap().clone());
+    let mut configuration = recipe.shipped.build();
+    configuration["static_resources"]["listeners"].as_array_mut().unwrap().push(grpc_server(server));
+    let envoy = Envoy::start(&configuration);
+    let call = |path: &str, key: Option<&str>| {
+        let mut head = vec![
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", path),
+            (":authority", "api.example.com"),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+        ];
+        head.extend(key.map(|key| ("x-api-key", key)));
+        let mut client = http2::Client::connect(envoy.listener("databases_api")).unwrap();
+        let http2::Answer::Response(response) = client.request(&http2::fields(&head), b"").unwrap() else {
+            panic!("no response")
+        };
+        (response.status, response.header("grpc-status").map(str::to_owned))
+    };
+    let list = "/records.v1.Records/List";
+    assert_eq!(call(list, Some(READER)), (200, Some("0".to_owned())), "the server answers");
+    assert_eq!(call(list, None), (200, Some("16".to_owned())));
+    assert_eq!(call("/records.v1.Records/Delete", Some(READER)), (200, Some("7".to_owned())), "no rule allows it");
+}
+
+/// A listener that answers gRPC calls, over HTTP/2 alone.
+fn grpc_server(address: SocketAddr) -> Value {
+    let header = |name: &str, value: &str| json!({"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"});
+    let connection_manager = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "grpc_server", "codec_type": "HTTP2",
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [{
+            "match": {"prefix": "/"}, "direct_response": {"status": 200},
+            "response_headers_to_add": [header("content-type", "application/grpc"), header("grpc-status", "0")],
+        }]}]},
+        "http_filters": [{"name": "envoy.filters.http.router", "typed_config":
+            {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}],
+    });
+    json!({
+        "name": "grpc_server", "address": {"socket_address": socket(address)},
+        "filter_chains": [{"filters": [{"name": "hcm", "typed_config": connection_manager}]}],
+    })
+}
+
+#[test]
 fn a_rate_limit_service_is_told_the_id_of_the_key() {
     let mut recipe = Recipe::new();
     let [filter, limits, cluster] =
@@ -109,8 +201,7 @@ fn a_rate_limit_service_is_told_the_id_of_the_key() {
     let service = Upstream::start();
     let mut cluster = cluster[0].clone();
     cluster.as_object_mut().unwrap().remove("typed_extension_protocol_options").unwrap();
-    let endpoint = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address";
-    *cluster.pointer_mut(endpoint).unwrap() = json!({"address": "127.0.0.1", "port_value": service.address().port()});
+    *cluster.pointer_mut(ENDPOINT).unwrap() = socket(service.address());
     let mut configuration = recipe.shipped.build();
     configuration["static_resources"]["clusters"].as_array_mut().unwrap().push(cluster);
     let envoy = Envoy::start(&configuration);
@@ -159,9 +250,9 @@ const JWT: &str = "eyJhbGciOiJIUzI1NiIsImtpZCI6ImV4YW1wbGUifQ.eyJpc3MiOiJodHRwcz
 fn some_routes_take_a_jwt_and_the_others_a_key() {
     let mut recipe = Recipe::new();
     let [filter, rules] = <[Value; 2]>::try_from(blocks("People with a JWT, programs with a key")).unwrap();
+    // Before the filter has another place.
+    insert(&mut recipe.shipped.plugin()["rules"], 0, &rules);
     recipe.insert("/http_filters", BEFORE_KEYWARD, &filter);
-    let rule_list = "/http_filters/1/typed_config/config/configuration/value/rules";
-    recipe.insert(rule_list, 0, &rules);
     let edge = recipe.start();
     let bearer = format!("Bearer {JWT}");
     let (response, received) = edge.ask("GET", "/api/me/settings", &[("authorization", &bearer)]);

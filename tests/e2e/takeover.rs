@@ -4,6 +4,7 @@
 use crate::setup::LISTENER;
 use crate::traffic::Traffic;
 use keyward_testbed::admin_stand_in::{AdminStandIn, Fault};
+use keyward_testbed::artifacts::WasmOnly;
 use keyward_testbed::envoy::Envoy;
 use keyward_testbed::envoy_config::{self, Encoding, Listener};
 use keyward_testbed::upstream::Upstream;
@@ -157,6 +158,9 @@ fn a_refused_filter_leaves_the_old_one_at_work() {
 
 #[test]
 fn a_vm_that_traps_serves_again_and_hears_of_changes() {
+    if WasmOnly::Trap.applies() {
+        return;
+    }
     let (admin, upstream) = (AdminStandIn::start(), Upstream::start());
     admin.put("key_first", FIRST);
     let mut listener = listener(1, upstream.address());

@@ -2,6 +2,7 @@
 
 use crate::setup::LISTENER;
 use keyward_testbed::admin_stand_in::AdminStandIn;
+use keyward_testbed::artifacts::WasmOnly;
 use keyward_testbed::envoy::{self, Envoy};
 use keyward_testbed::envoy_config::{self, Encoding, Listener, Shipped};
 use keyward_testbed::upstream::Upstream;
@@ -11,6 +12,9 @@ use std::time::Duration;
 
 #[test]
 fn a_variable_of_the_vm_is_the_edge_token() {
+    if WasmOnly::VmSetting.applies() {
+        return;
+    }
     const KEY: &str = "kw_one_0123456789abcdefghijklmnopqrstuvwxyz";
     let (service, upstream) = (AdminStandIn::start(), Upstream::start());
     service.put("key_one", KEY);

@@ -25,10 +25,10 @@ struct Measurement {
 enum Needs {
     /// Nothing, not even the module: a micro-benchmark of the policy core.
     Core,
-    /// The empty filters.
+    /// The empty filters, and the native edition.
     EmptyFilters,
-    /// The module alone.
-    Module,
+    /// The module, and the native edition.
+    Library,
     /// The admin service.
     Service,
     /// The admin service, and a module that measures its callbacks.
@@ -42,7 +42,11 @@ const MEASUREMENTS: &[Measurement] = &[
         what: "CPU and latency per request, of Keyward and of what people would choose instead",
         needs: Needs::EmptyFilters,
     },
-    Measurement { name: "table", what: "memory of a key, in a VM and in Envoy", needs: Needs::Module },
+    Measurement {
+        name: "table",
+        what: "memory of a key, in a VM and in Envoy with each edition",
+        needs: Needs::Library,
+    },
     Measurement {
         name: "load",
         what: "loading all keys, first and again under traffic: time, callbacks, latency meanwhile",
@@ -91,8 +95,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut command = sh::cargo();
     command.args(["run", "--package", "keyward-bench", "--", name]).args(&arguments.rest);
     match measurement.needs {
-        Needs::EmptyFilters => build::empty_filters()?,
-        Needs::Core | Needs::Module => {}
+        Needs::EmptyFilters => {
+            build::empty_filters()?;
+            command.env("KEYWARD_NATIVE", build::native()?);
+        }
+        Needs::Library => {
+            command.env("KEYWARD_NATIVE", build::native()?);
+        }
+        Needs::Core => {}
         Needs::Service | Needs::ServiceAndTimes => {
             // The measured programs are optimized as they are shipped, since a debug build is several times slower.
             command.env("KEYWARD_BIN", build::command()?);

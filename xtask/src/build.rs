@@ -118,18 +118,25 @@ pub fn empty_filters() -> Result<()> {
     install(&module::trim(&bytes)?, &workspace::dist().join("bench/empty-filter-trimmed.wasm"))
 }
 
-/// Returns the flags that keep the module small and free of this machine's paths: panic messages would carry them, and
-/// the same source gives the same module everywhere.
+/// Returns the flags that keep the module small and free of this machine's paths.
 fn compiler_flags() -> Result<String> {
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cargo")));
-    let home = home.context("neither CARGO_HOME nor a home folder is known")?;
-    let registries = fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten();
-    let mut flags: Vec<String> =
-        registries.map(|folder| format!("--remap-path-prefix={}=", folder.path().display())).collect();
+    let mut flags = without_paths()?;
     // LLVM's default threshold of 225 makes the module tens of kilobytes larger.
     flags.push("-Cllvm-args=-inline-threshold=25".to_owned());
     flags.push("-Ctarget-feature=+simd128".to_owned());
     Ok(format!("target.{WASM_TARGET}.rustflags={}", serde_json::to_string(&flags)?))
+}
+
+/// Returns the flags that keep this machine's paths out of what is compiled: panic messages would carry them, and the same
+/// source gives the same bytes everywhere.
+///
+/// # Errors
+/// Returns an error when Cargo's folder is not known.
+pub fn without_paths() -> Result<Vec<String>> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    let home = home.context("neither CARGO_HOME nor a home folder is known")?;
+    let registries = fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten();
+    Ok(registries.map(|folder| format!("--remap-path-prefix={}=", folder.path().display())).collect())
 }
 
 /// Replaces a file in one step, so that a running Envoy or command keeps the version that it has open.
@@ -149,14 +156,22 @@ fn size(file: &Path) -> Result<u64> {
 /// # Errors
 /// Returns an error when the target cannot be installed.
 pub fn add_wasm_target() -> Result<()> {
+    add_target(WASM_TARGET)
+}
+
+/// Installs a target of Rust if it is missing.
+///
+/// # Errors
+/// Returns an error when the target cannot be installed.
+pub fn add_target(target: &str) -> Result<()> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let library = sh::read(sh::command(rustc).args(["--print", "target-libdir", "--target", WASM_TARGET]))?;
+    let library = sh::read(sh::command(rustc).args(["--print", "target-libdir", "--target", target]))?;
     if Path::new(library.trim()).is_dir() {
         return Ok(());
     }
     if sh::which("rustup").is_none() {
-        bail!("Rust's target {WASM_TARGET} is missing: install it with the package of your Rust");
+        bail!("Rust's target {target} is missing: install it with the package of your Rust");
     }
-    sh::run(sh::command("rustup").args(["target", "add", WASM_TARGET]))
-        .with_context(|| format!("Rust's target {WASM_TARGET} is missing and could not be added"))
+    sh::run(sh::command("rustup").args(["target", "add", target]))
+        .with_context(|| format!("Rust's target {target} is missing and could not be added"))
 }

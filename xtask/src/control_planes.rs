@@ -63,6 +63,35 @@ const CONTROL_PLANES: &[ControlPlane] = &[
         variable: "KEYWARD_ENVOY_GATEWAY",
         envoy: Some("1.39.3"),
     },
+    ControlPlane::schemas(
+        "istio-1.26",
+        &["istio.io/istio"],
+        &["deploy/istio"],
+        "schema_checks::the_istio_files_fit_the_crds",
+        "KEYWARD_ISTIO_CRDS",
+    ),
+    // A commit between the branches of 1.30 and 1.31.
+    ControlPlane::schemas(
+        "istio-1.31-alpha",
+        &["istio.io/istio"],
+        &["deploy/istio"],
+        "schema_checks::the_istio_files_fit_the_crds",
+        "KEYWARD_ISTIO_CRDS",
+    ),
+    ControlPlane::schemas(
+        "envoy-gateway-1.7",
+        &["github.com/envoyproxy/gateway"],
+        &["deploy/envoy-gateway"],
+        "schema_checks::the_envoy_gateway_files_fit_the_crds",
+        "KEYWARD_ENVOY_GATEWAY_CRDS",
+    ),
+    ControlPlane::schemas(
+        "envoy-gateway-1.8",
+        &["github.com/envoyproxy/gateway"],
+        &["deploy/envoy-gateway"],
+        "schema_checks::the_envoy_gateway_files_fit_the_crds",
+        "KEYWARD_ENVOY_GATEWAY_CRDS",
+    ),
     ControlPlane {
         module: Module {
             folder: "helm-chart",
@@ -100,6 +129,9 @@ pub struct Arguments {
     /// Only control planes whose files or versions have changed since they passed; nothing is needed where none has
     #[arg(long)]
     changed: bool,
+    /// Also keep a stream silent for as long as the files allow: five minutes for each control plane
+    #[arg(long)]
+    long_silence: bool,
     /// Only these control planes, for instance istio-1.31
     names: Vec<String>,
 }
@@ -144,12 +176,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.build_only {
         return Ok(());
     }
-    dist::run(&dist::Arguments::default())?;
+    dist::run(&dist::Arguments::without_native())?;
     let failpoint = fs::read(build::failpoint_module()?).context("cannot read the module that crashes for tests")?;
     oci::write_layout(&cache().join("failpoint-image"), &failpoint, "failpoint")?;
     build::command_and_tests()?;
     for plane in &chosen {
-        plane.test()?;
+        plane.test(arguments.long_silence)?;
     }
     Ok(())
 }
@@ -160,6 +192,18 @@ fn cache() -> PathBuf {
 }
 
 impl ControlPlane {
+    /// A release whose CRDs are given to the API server, and whose programs are not built.
+    const fn schemas(
+        folder: &'static str,
+        sources: &'static [&'static str],
+        files: &'static [&'static str],
+        test: &'static str,
+        variable: &'static str,
+    ) -> Self {
+        let module = Module { folder, programs: &[], variables: &[], sources };
+        Self { module, files, test, variable, envoy: None }
+    }
+
     /// The files that are not those with which it passed: the deploy files, and the versions of its programs.
     ///
     /// The record is written by the tests and committed. It leaves the filter's source out: the fixtures beside it are
@@ -196,7 +240,7 @@ impl ControlPlane {
         Ok(changed)
     }
 
-    fn test(&self) -> Result<()> {
+    fn test(&self, long_silence: bool) -> Result<()> {
         let mut command = sh::cargo();
         command.args(["test", "--workspace", "--test", "control-plane", "--", "--ignored", "--nocapture"]);
         command
@@ -205,6 +249,9 @@ impl ControlPlane {
             .env("HELM_BIN", helm::find_or_install()?);
         if let Some(version) = self.envoy {
             command.env("ENVOY_BIN", envoy::install(version)?);
+        }
+        if long_silence {
+            command.env("KEYWARD_LONG_SILENCE", "1");
         }
         command.env("KEYWARD_BIN", workspace::target().join("debug/keyward"));
         sh::run(&mut command)

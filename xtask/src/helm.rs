@@ -80,7 +80,9 @@ pub fn check() -> Result<()> {
         let file = rendered.join(name);
         let mut template = sh::command(&helm);
         template.args(["template", "keyward", "--namespace", "keyward", "--values"]).arg(&values).arg(&chart);
-        std::fs::write(&file, sh::read(&mut template)?)?;
+        let manifests = sh::read(&mut template)?;
+        find_secrets_that_nobody_names(&manifests).with_context(|| workspace::shown(&values).to_string())?;
+        std::fs::write(&file, manifests)?;
         for version in KUBERNETES {
             let mut validate = sh::command(&schemas);
             sh::run(validate.args(["--quiet", "--strict", "--kubernetes-version", version]).arg(&file))?;
@@ -144,6 +146,27 @@ fn refuse(helm: &Path, chart: &Path, values: &[&str], named: &str) -> Result<()>
     let shown = values.join(",");
     ensure!(!output.status.success(), "the chart takes `{shown}`, which it has to refuse, naming {named}");
     ensure!(message.contains(named), "the chart refuses `{shown}` without naming {named}:\n{message}");
+    Ok(())
+}
+
+/// Makes sure that a secret that is missing is named by the service's log. A pod does not start, and logs nothing, without a
+/// volume that is not optional; the service names the file that it misses, whose path has to hold the secret's name.
+///
+/// The secret of a Certificate is an exception: cert-manager makes it a moment later, and the pod waits for it.
+fn find_secrets_that_nobody_names(manifests: &str) -> Result<()> {
+    for volume in manifests.lines().filter_map(|line| line.trim_start().strip_prefix("secret: {secretName: ")) {
+        let name = volume.split([',', '}']).next().unwrap_or_default();
+        let made =
+            manifests.contains("kind: Certificate\n") && manifests.contains(&format!("\n  secretName: {name}\n"));
+        ensure!(
+            made || volume.contains("optional: true"),
+            "without the secret {name} the pod does not start, and nothing says so"
+        );
+        ensure!(
+            manifests.contains(&format!("/{name}/")),
+            "no path that the service would name holds the secret {name}"
+        );
+    }
     Ok(())
 }
 

@@ -10,6 +10,7 @@ mod dist;
 mod envoy;
 mod fuzz;
 mod helm;
+mod library;
 mod module;
 mod nextest;
 mod oci;
@@ -41,7 +42,7 @@ enum Command {
     Build(build::Arguments),
     /// Test the deploy files with the real control planes, which are built first: that takes half an hour once
     ControlPlanes(control_planes::Arguments),
-    /// Write the files of a release to target/dist: module, OCI image, bill of materials, completions and manual pages, checksums
+    /// Write the files of a release to target/dist: module, OCI image, libraries of the native edition, bills of materials, completions and manual pages, checksums
     Dist(dist::Arguments),
     /// Build and run the admin service, a sample upstream, and Envoy with the filter in front
     Up(up::Arguments),

@@ -1,25 +1,34 @@
-//! The module's bill of materials: the crates that it was compiled from, as CycloneDX JSON.
+//! Bills of materials: the crates that the module, or a library, was compiled from, as CycloneDX JSON.
 
 use crate::{oci, sh};
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-const FILTER: &str = "keyward-filter";
-const WASM_TARGET: &str = "wasm32-unknown-unknown";
+/// What a bill of materials is for.
+pub struct Subject<'a> {
+    /// The name of the file.
+    pub name: &'a str,
+    /// The package that it is compiled from.
+    pub package: &'a str,
+    /// Rust's target that it is compiled for.
+    pub target: &'a str,
+    /// Its content.
+    pub bytes: &'a [u8],
+}
 
-/// Returns the bill of materials of `module`. It has no time and no serial number, so that two builds give the same one.
+/// Returns a bill of materials. It has no time and no serial number, so that two builds give the same one.
 ///
 /// # Errors
-/// Returns an error when Cargo does not say what the module depends on.
-pub fn of_module(module: &[u8]) -> Result<String> {
+/// Returns an error when Cargo does not say what the package depends on.
+pub fn of(file: &Subject<'_>) -> Result<String> {
     let mut command = sh::cargo();
-    command.args(["metadata", "--format-version", "1", "--locked", "--filter-platform", WASM_TARGET]);
+    command.args(["metadata", "--format-version", "1", "--locked", "--filter-platform", file.target]);
     let metadata: Value = serde_json::from_str(&sh::read(&mut command)?).context("Cargo's metadata is no JSON")?;
-    let graph = Graph::read(&metadata).context("Cargo's metadata has another form than expected")?;
-    let filter = graph.filter.as_str();
+    let graph = Graph::read(&metadata, file.package).context("Cargo's metadata has another form than expected")?;
+    let itself = graph.subject.as_str();
     let reached = graph.reached();
-    let components: Vec<Value> = reached.iter().filter(|id| **id != filter).map(|id| graph.component(id)).collect();
+    let components: Vec<Value> = reached.iter().filter(|id| **id != itself).map(|id| graph.component(id)).collect();
     let dependencies: Vec<Value> = reached
         .iter()
         .map(|id| {
@@ -27,10 +36,10 @@ pub fn of_module(module: &[u8]) -> Result<String> {
             json!({"ref": graph.reference(id), "dependsOn": on})
         })
         .collect();
-    let mut subject = graph.component(filter);
-    subject["name"] = json!("keyward.wasm");
+    let mut subject = graph.component(itself);
+    subject["name"] = json!(file.name);
     subject["type"] = json!("application");
-    subject["hashes"] = json!([{"alg": "SHA-256", "content": oci::sha256(module)}]);
+    subject["hashes"] = json!([{"alg": "SHA-256", "content": oci::sha256(file.bytes)}]);
     let document = json!({
         "$schema": "http://cyclonedx.org/schema/bom-1.5.schema.json",
         "bomFormat": "CycloneDX",
@@ -45,20 +54,21 @@ pub fn of_module(module: &[u8]) -> Result<String> {
 
 /// The packages that `cargo metadata` names, with their dependencies.
 struct Graph<'a> {
-    filter: String,
+    /// The package that the bill of materials is for.
+    subject: String,
     packages: BTreeMap<&'a str, &'a Value>,
     /// The packages that a package is linked with, without the dependencies of tests and build scripts.
     dependencies: BTreeMap<&'a str, Vec<&'a str>>,
 }
 
 impl<'a> Graph<'a> {
-    fn read(metadata: &'a Value) -> Option<Self> {
+    fn read(metadata: &'a Value, filter: &str) -> Option<Self> {
         let mut packages = BTreeMap::new();
-        let mut filter = None;
+        let mut subject = None;
         for package in metadata.get("packages")?.as_array()? {
             let id = package.get("id")?.as_str()?;
-            if package.get("name")?.as_str()? == FILTER {
-                filter = Some(id.to_owned());
+            if package.get("name")?.as_str()? == filter {
+                subject = Some(id.to_owned());
             }
             packages.insert(id, package);
         }
@@ -73,17 +83,17 @@ impl<'a> Graph<'a> {
             }
             dependencies.insert(node.get("id")?.as_str()?, on);
         }
-        Some(Self { filter: filter?, packages, dependencies })
+        Some(Self { subject: subject?, packages, dependencies })
     }
 
     fn direct(&self, id: &str) -> impl Iterator<Item = &'a str> {
         self.dependencies.get(id).into_iter().flatten().copied()
     }
 
-    /// Returns the filter and all packages that it depends on.
+    /// Returns the subject and all packages that it depends on.
     fn reached(&self) -> BTreeSet<&str> {
         let mut reached = BTreeSet::new();
-        let mut open = vec![self.filter.as_str()];
+        let mut open = vec![self.subject.as_str()];
         while let Some(id) = open.pop() {
             if reached.insert(id) {
                 open.extend(self.direct(id));

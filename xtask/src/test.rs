@@ -14,15 +14,49 @@ pub struct Arguments {
     /// Run only the tests that start an Envoy, with other versions of it: `all`, or versions separated by commas
     #[arg(long, value_name = "VERSIONS")]
     envoy: Option<String>,
+    /// Run only the tests that start an Envoy, with this edition of the filter
+    #[arg(long, value_enum)]
+    edition: Option<Edition>,
     /// Arguments for the test runner, for instance a part of a test's name
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     filter: Vec<String>,
 }
 
+/// An edition of the filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Edition {
+    /// keyward.wasm
+    Wasm,
+    /// libkeyward.so
+    Native,
+}
+
+impl Edition {
+    /// Returns the value of `KEYWARD_EDITION` by which the tests choose it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wasm => "wasm",
+            Self::Native => "native",
+        }
+    }
+}
+
+/// What every run checks of the native edition beside its own tests and the corpus, which run in each: how requests are
+/// read, answered and passed on, and that keys and configurations change. The rest takes minutes, and
+/// `--edition native` runs it.
+const NATIVE: &str = "binary(e2e) and (test(/^(failures|grpc|headers|identity|methods|observability|paths|recipes|\
+                      route_metadata|shipped|trailers)::/) or test(=sync::keys_come_change_and_go_in_every_worker) or \
+                      test(=takeover::listeners_change_under_traffic))";
+
+/// What runs with an Envoy that does not load the native edition: that it refuses the library, and says why.
+const REFUSED: &str = "test(=envoy::a_real_envoy_with_the_native_edition_decides_the_corpus) or \
+                       test(=native::a_library_that_cannot_be_loaded_keeps_envoy_from_starting)";
+
 pub fn run(arguments: &Arguments) -> Result<()> {
     let began = Instant::now();
-    if let Some(named) = &arguments.envoy {
-        return run_with(&envoy::versions(named)?, &arguments.filter);
+    if arguments.envoy.is_some() || arguments.edition.is_some() {
+        let versions = arguments.envoy.as_deref().map(envoy::versions).transpose()?;
+        return run_with(versions.as_deref(), arguments.edition.unwrap_or(Edition::Wasm), &arguments.filter);
     }
     step("what the tests need", prerequisites::install)?;
     let envoy = step("Envoy", envoy::find_or_install)?;
@@ -42,7 +76,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         })?;
     }
     let built = Built::build()?;
-    step("tests", || built.run(nextest, &envoy, &["--workspace"], &arguments.filter))?;
+    step("tests", || built.run(nextest, &envoy, Edition::Wasm, &["--workspace"], &arguments.filter))?;
+    if arguments.filter.is_empty() {
+        let suites = ["--workspace", "--test", "e2e", "--filterset", NATIVE];
+        step("tests with the native edition", || {
+            built.run(nextest::find_or_install()?, &envoy, Edition::Native, &suites, &[])
+        })?;
+    }
     if !arguments.tests_only {
         step("examples in the documentation", || sh::run(sh::cargo().args(["test", "--workspace", "--doc"])))?;
         step("documentation", || {
@@ -54,20 +94,31 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Runs the tests that start an Envoy with each of these versions.
-fn run_with(versions: &[&str], filter: &[String]) -> Result<()> {
+/// Runs the tests that start an Envoy with one edition and each of these versions. `None` means the Envoy of other runs.
+fn run_with(versions: Option<&[&str]>, edition: Edition, filter: &[String]) -> Result<()> {
     prerequisites::install()?;
+    let envoys = match versions {
+        None => vec![("of this machine".to_owned(), envoy::find_or_install()?)],
+        Some(versions) => {
+            let install = |version: &&str| Ok(((*version).to_owned(), envoy::install(version)?));
+            versions.iter().map(install).collect::<Result<_>>()?
+        }
+    };
     let built = Built::build()?;
     let mut failed = Vec::new();
-    for version in versions {
+    for (version, envoy) in &envoys {
         // Of the whole workspace, so that dependencies have the features that they were built with for all tests.
-        let suites = ["--workspace", "--test", "e2e", "--test", "decisions", "--test", "oracle"];
-        let result = step(&format!("tests with Envoy {version}"), || {
-            built.run(nextest::find_or_install()?, &envoy::install(version)?, &suites, filter)
+        let mut suites = vec!["--workspace", "--test", "e2e", "--test", "decisions", "--test", "oracle"];
+        if edition == Edition::Native && !envoy::loads_native(version) {
+            suites.extend(["--filterset", REFUSED]);
+        }
+        let result = step(&format!("tests with the {} edition and Envoy {version}", edition.name()), || {
+            built.run(nextest::find_or_install()?, envoy, edition, &suites, filter)
         });
-        failed.extend(result.is_err().then_some(*version));
+        failed.extend(result.is_err().then_some(version.as_str()));
     }
     ensure!(failed.is_empty(), "tests failed with Envoy {}", failed.join(", "));
+    let versions: Vec<&str> = envoys.iter().map(|(version, _)| version.as_str()).collect();
     println!("\nall passed with Envoy {}", versions.join(", "));
     Ok(())
 }
@@ -86,12 +137,20 @@ impl Built {
         Ok(Self { module, failpoint })
     }
 
-    fn run(&self, mut nextest: Command, envoy: &Path, suites: &[&str], filter: &[String]) -> Result<()> {
+    fn run(
+        &self,
+        mut nextest: Command,
+        envoy: &Path,
+        edition: Edition,
+        suites: &[&str],
+        filter: &[String],
+    ) -> Result<()> {
         nextest
             .args(["run", "--no-fail-fast"])
             .args(suites)
             .args(filter)
             .env("ENVOY_BIN", envoy)
+            .env("KEYWARD_EDITION", edition.name())
             .env("KEYWARD_WASM", &self.module)
             .env("KEYWARD_FAILPOINT_WASM", &self.failpoint)
             .env("KEYWARD_NATIVE", workspace::target().join("debug/libkeyward_native.so"))

@@ -10,6 +10,7 @@ pub mod explain;
 mod find;
 mod first_start;
 pub mod hash;
+pub mod health;
 mod input;
 pub mod key;
 pub mod manifest;

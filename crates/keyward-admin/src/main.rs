@@ -3,7 +3,7 @@
 use clap::{CommandFactory as _, Parser, Subcommand};
 use keyward_admin::cli::exit::Exit;
 use keyward_admin::cli::{
-    audit, check, completions, explain, hash, key, manifest, proxies, serve, store, token, usage, verify,
+    audit, check, completions, explain, hash, health, key, manifest, proxies, serve, store, token, usage, verify,
 };
 use std::process::ExitCode;
 
@@ -37,6 +37,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     Verify(verify::VerifyArgs),
     Hash(hash::HashArgs),
+    Health(health::HealthArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
 }
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Hash(args) => hash::run(&args),
+        Command::Health(args) => health::run(&args),
         Command::Completions(args) => completions::complete(&args, Cli::command()),
         Command::Man(args) => completions::man(&args, Cli::command()),
     }

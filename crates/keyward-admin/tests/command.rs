@@ -278,6 +278,21 @@ fn what_is_wrong_with_the_environment_is_told_at_once() {
 }
 
 #[test]
+fn the_check_of_health_ends_as_the_service_is() {
+    let (folder, mut service) = service();
+    let (_, address) = service.url.split_once("://").unwrap();
+    let cli = Start::new(folder.path()).with("KEYWARD_LISTEN", address);
+    // It takes no token: a container's check has none.
+    let cli = cli.without("KEYWARD_ADMIN_TOKEN").without("KEYWARD_EDGE_TOKEN");
+    assert_eq!(cli.run(&["health"]).status.code(), Some(0));
+    assert_eq!(cli.run(&["health", &format!("{}/readyz", service.url)]).status.code(), Some(0));
+    refused(&cli.run(&["health", &format!("{}/nothing", service.url)]), 1, "it answers 404");
+    refused(&cli.run(&["health", "localhost"]), 3, "`localhost` begins with neither");
+    service.process.kill();
+    refused(&cli.run(&["health"]), 1, "/readyz: ");
+}
+
+#[test]
 fn a_secret_that_cannot_be_written_is_a_failure_that_names_its_owner() {
     let (folder, service) = service();
     let cli = Start::new(folder.path()).with("KEYWARD_URL", &service.url);

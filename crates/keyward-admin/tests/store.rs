@@ -1,5 +1,7 @@
 //! Each behaviour of the store once, on SQLite in memory, SQLite on disk and a real PostgreSQL.
 
+#[path = "store/audit.rs"]
+mod audit;
 #[path = "store/cases.rs"]
 mod cases;
 #[path = "store/concurrency.rs"]
@@ -112,7 +114,7 @@ on_every_store!(
     cases::a_repeated_batch_of_usage_counts_once,
     cases::a_batch_of_usage_that_breaks_off_is_continued,
     cases::tokens_are_kept_and_revoked,
-    cases::the_audit_log_tells_who_did_what_and_keeps_it,
+    audit::the_audit_log_tells_who_did_what_and_keeps_it,
     cases::sums_of_usage_stay_exact,
     cases::the_database_itself_keeps_the_audit_log,
     cases::a_new_identity_is_a_new_store_to_filters,

@@ -47,6 +47,9 @@ fn certificates_are_read_again_when_they_change() {
     let start = Start::new(folder.path()).with("KEYWARD_TLS_CERT", "cert.pem").with("KEYWARD_TLS_KEY", "key.pem");
     let service = start.serve();
     assert!(service.url.starts_with("https://"));
+    // The check of a container's health asks the same address, and needs no authority.
+    let (_, address) = service.url.split_once("://").unwrap();
+    assert!(start.clone().with("KEYWARD_LISTEN", address).run(&["health"]).status.success());
     assert_eq!(status(&service.url, &old.pem(), None), Some(200));
     assert_eq!(status(&service.url, &new.pem(), None), None);
 
@@ -82,6 +85,8 @@ fn clients_without_a_certificate_are_not_served_where_one_is_asked_for() {
     assert_eq!(status(&service.url, &ca, Some(&certificate(&clients))), Some(200));
     assert_eq!(status(&service.url, &ca, Some(&certificate(&servers))), None);
     assert_eq!(status(&service.url, &ca, None), None);
+    let (_, address) = service.url.split_once("://").unwrap();
+    assert!(start.clone().with("KEYWARD_LISTEN", address).run(&["health"]).status.success());
 
     // The command has one to show, too.
     let (cert, key) = certificate(&clients);

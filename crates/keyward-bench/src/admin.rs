@@ -7,6 +7,7 @@ use crate::report::{self, Table};
 use crate::service::{Database, Home};
 use crate::stats::quantile;
 use anyhow::{Context as _, Result};
+use keyward_policy::timestamp::Timestamp;
 use keyward_testbed::service::{Caller, Service};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -95,12 +96,46 @@ fn reads(arguments: &Arguments, caller: &mut Caller) -> Result<Vec<(String, Vec<
     let letters = |number: u32, count: u32| -> String {
         (0..count).map(|place| char::from(b'a' + (number / 26_u32.pow(place) % 26) as u8)).collect()
     };
+    // Ranges of days that end anywhere in the log.
+    let log = caller.get("/v1/audit?limit=1")?;
+    let actor = log.pointer("/entries/0/actor").and_then(Value::as_str).context("an actor")?.replace(' ', "%20");
+    let newest = log.pointer("/entries/0/at").and_then(Value::as_str).context("an audit log")?;
+    let newest = Timestamp::parse(newest).map_err(|_| anyhow::anyhow!("a time that cannot be read"))?;
+    let day = |number: u32, days: i64| {
+        let ago = i64::from(number % (arguments.keys / 1_440).max(1)) * 86_400_000;
+        let at = |ms: i64| Timestamp::from_unix_ms(newest.unix_ms() - ago + ms).to_string();
+        format!("/v1/audit?limit=50&since={}&until={}", at(-86_400_000 * days), at(0))
+    };
     Ok(vec![
         ("list, first page of 50".into(), (0..calls).map(|_| "/v1/keys?limit=50".into()).collect()),
         ("list, page of 200 anywhere".into(), cursors(numbers(1), caller)?),
         ("list, by name".into(), lists(calls, "sort=name")),
         ("list, expires soonest".into(), lists(calls, "sort=expires")),
         ("list, pages by name".into(), walked(calls, "/v1/keys?limit=50&sort=name", caller)?),
+        ("list, pages back by name".into(), walked_back(calls, "sort=name", caller)?),
+        ("list, by name from the end".into(), lists(calls, "sort=-name")),
+        ("list, pages by expiry".into(), walked(calls, "/v1/keys?limit=50&sort=expires", caller)?),
+        ("list, pages back by expiry".into(), walked_back(calls, "sort=expires", caller)?),
+        ("list, expires last".into(), lists(calls, "sort=-expires")),
+        ("list, oldest first".into(), lists(calls, "sort=-created")),
+        ("filter, expired (none)".into(), lists(calls, "status=expired")),
+        ("filter, expired (none), by name".into(), lists(calls, "status=expired&sort=name")),
+        ("filter, a permission, by expiry".into(), lists(calls, "permission=files%3Awrite&sort=expires")),
+        ("audit, newest".into(), (0..calls).map(|_| "/v1/audit?limit=50".into()).collect()),
+        ("audit, a day".into(), numbers(11).map(|number| day(number, 1)).collect()),
+        ("audit, a year".into(), numbers(12).map(|number| day(number, 365)).collect()),
+        (
+            "audit, a day before all entries".into(),
+            (0..calls).map(|_| "/v1/audit?until=2001-01-01T00:00:00Z".into()).collect(),
+        ),
+        (
+            "audit, a rare action in a year".into(),
+            numbers(13).map(|number| format!("{}&action=key.regenerate", day(number, 365))).collect(),
+        ),
+        (
+            "audit, an action that never was, of the one actor".into(),
+            (0..calls).map(|_| format!("/v1/audit?action=key.purge&actor={actor}")).collect(),
+        ),
         // A quarter of the keys have it.
         ("filter, a rare permission".into(), lists(calls, "permission=files%3Awrite")),
         ("filter, a frequent permission".into(), lists(calls, "permission=records%3Aread")),
@@ -147,6 +182,22 @@ fn walked(calls: u32, first: &str, caller: &mut Caller) -> Result<Vec<String>> {
         let Some(cursor) = page.get("next_cursor").and_then(Value::as_str) else { break };
         targets.push(format!("/v1/keys?limit=50&cursor={cursor}"));
     }
+    Ok(targets)
+}
+
+/// Returns targets of pages that lead back to the first.
+fn walked_back(calls: u32, query: &str, caller: &mut Caller) -> Result<Vec<String>> {
+    let pages = walked(calls, &format!("/v1/keys?limit=50&{query}"), caller)?;
+    let last = caller.get(pages.last().context("a page")?)?;
+    let mut targets = Vec::new();
+    let mut page = last;
+    while targets.len() < calls as usize {
+        let Some(cursor) = page.get("previous_cursor").and_then(Value::as_str) else { break };
+        let target = format!("/v1/keys?limit=50&cursor={cursor}");
+        page = caller.get(&target)?;
+        targets.push(target);
+    }
+    anyhow::ensure!(!targets.is_empty(), "no page leads back");
     Ok(targets)
 }
 

@@ -76,8 +76,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         set.variants.retain(|variant| wanted(variant) || bases.contains(&variant.name));
     }
     if arguments.steps {
-        // Ticks would be counted with the requests, and a proxy that is stepped through gives up waiting for other services.
-        set.variants.retain(|variant| !variant.fetches && !variant.name.starts_with("ext_authz"));
+        // Polls would be counted with the requests, and a proxy that is stepped through gives up waiting for other services.
+        set.variants.retain(|variant| !variant.polls && !variant.name.starts_with("ext_authz"));
     }
     let mut measured: Vec<Measured> = set
         .variants

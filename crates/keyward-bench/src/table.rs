@@ -6,7 +6,8 @@
 //! memory never shrinks.
 //!
 //! Resident memory: a real Envoy with two workers, and so three VMs, is compared with Envoy's own api_key_auth with the
-//! same keys in its configuration.
+//! same keys in its configuration. The native edition has one table for the process, and is measured with one worker, two
+//! and four.
 
 use crate::edge::{Edge, VMS};
 use crate::keys;
@@ -14,12 +15,15 @@ use crate::process;
 use crate::report::{self, Table};
 use crate::request::alternatives::api_key_auth;
 use crate::request::listener::{HeaderChanges, Upstream, bootstrap, listener};
+use crate::server;
 use anyhow::{Result, bail};
 use keyward_policy::timestamp::Timestamp;
 use keyward_testbed::admin_stand_in::AdminStandIn;
 use keyward_testbed::envoy::Envoy;
+use keyward_testbed::envoy_config::Shipped;
+use keyward_testbed::service::EDGE_TOKEN;
 use keyward_testbed::wasm_host::{HttpCall, State, WasmModule, WasmVm};
-use keyward_testbed::{artifacts, envoy_config, http1, wait};
+use keyward_testbed::{artifacts, envoy_config, http1, wait, workspace};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -34,6 +38,8 @@ pub struct Arguments {
 }
 
 const PATIENCE: Duration = Duration::from_secs(300);
+/// The numbers of workers that the native edition is measured with.
+const NATIVE_WORKERS: [usize; 3] = [1, 2, 4];
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut figures = Vec::new();
@@ -48,7 +54,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     ]);
     let module = WasmModule::load(&artifacts::module());
     let empty = in_module(&module, 1, false)?.0;
-    let native = native(1)?.0;
+    let one_key = api_key_auth_in_envoy(1)?.0;
+    let mut native =
+        Table::new(&["keys", "workers", "Keyward native, MiB", "after starting over, MiB", "loaded after, s"]);
     println!("a VM without keys has {:.2} MiB of linear memory", mib(empty));
     for keys in &arguments.keys {
         eprintln!("{keys} keys, in the embedded host");
@@ -59,7 +67,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         linear.row([keys.to_string(), shown(Some(first)), per_key(Some(first)), shown(again), per_key(again)]);
         eprintln!("{keys} keys, in Envoy");
         let (loaded, over) = in_envoy(*keys)?;
-        let (api_key_auth, ready) = self::native(*keys)?;
+        let (api_key_auth, ready) = api_key_auth_in_envoy(*keys)?;
         resident.row([
             keys.to_string(),
             shown(Some(loaded)),
@@ -67,7 +75,24 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             shown(Some(api_key_auth)),
             format!("{:.1}", ready.as_secs_f64()),
         ]);
+        let mut by_workers = Vec::new();
+        for workers in NATIVE_WORKERS {
+            eprintln!("{keys} keys, in the native edition with {workers} workers");
+            let one = native_in_envoy(*keys, workers)?;
+            native.row([
+                keys.to_string(),
+                workers.to_string(),
+                shown(Some(one.loaded)),
+                shown(Some(one.again)),
+                format!("{:.1}", one.took.as_secs_f64()),
+            ]);
+            by_workers.push(json!({
+                "workers": workers, "resident_bytes": one.loaded, "resident_bytes_again": one.again,
+                "loaded_after_s": one.took.as_secs_f64(),
+            }));
+        }
         figures.push(json!({
+            "native": by_workers,
             "keys": keys, "linear_bytes": first, "linear_bytes_a_key": each(first),
             "linear_bytes_again": again, "linear_bytes_a_key_again": again.map(each),
             "resident_bytes": loaded, "resident_bytes_again": over,
@@ -78,12 +103,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     linear.print();
     println!(
         "\nresident memory of Envoy with two workers; with one key in api_key_auth it has {:.0} MiB\n",
-        mib(native)
+        mib(one_key)
     );
     resident.print();
+    println!("\nresident memory of Envoy with the native edition\n");
+    native.print();
     report::write(
         "table",
-        json!({"linear_bytes_without_keys": empty, "resident_bytes_with_one_key": native, "sizes": figures}),
+        json!({"linear_bytes_without_keys": empty, "resident_bytes_with_one_key": one_key, "sizes": figures}),
     )
 }
 
@@ -167,8 +194,44 @@ fn in_envoy(keys: u32) -> Result<(u64, u64)> {
     Ok((first, loaded(2 * VMS as u64)?))
 }
 
+/// The memory of Envoy with the native edition.
+struct Native {
+    /// Resident, with all keys.
+    loaded: u64,
+    /// Resident, after all keys were loaded again from another store.
+    again: u64,
+    /// From the start of Envoy until all keys were there.
+    took: Duration,
+}
+
+fn native_in_envoy(keys: u32, workers: usize) -> Result<Native> {
+    let store = keys::serve(keys);
+    let folder = workspace::scratch("bench-native");
+    let config = Shipped::native(server::start(server::UPSTREAM)?)
+        .with_admin(store.address(), EDGE_TOKEN, folder.path())
+        .build();
+    let begin = Instant::now();
+    let envoy = Envoy::try_start(&config, workers).map_err(|refused| anyhow::anyhow!("{}", refused.log))?;
+    let wait_for = |loads: u64| {
+        wait::until("the process holds all keys", PATIENCE, || {
+            (envoy.stat("wasmcustom.keyward_manifest_loads") >= loads).then_some(())
+        });
+    };
+    let resident = || {
+        // Deferred work takes a few hundred ticks.
+        std::thread::sleep(Duration::from_secs(3));
+        process::resident(envoy.pid())
+    };
+    wait_for(1);
+    let took = begin.elapsed();
+    let loaded = resident()?;
+    store.start_over();
+    wait_for(2);
+    Ok(Native { loaded, again: resident()?, took })
+}
+
 /// Returns the resident memory of Envoy with api_key_auth, and the time until it serves.
-fn native(keys: u32) -> Result<(u64, Duration)> {
+fn api_key_auth_in_envoy(keys: u32) -> Result<(u64, Duration)> {
     let listener = listener("api_key_auth", &[api_key_auth(keys)], HeaderChanges::Filter, Upstream::Direct);
     let config = bootstrap(vec![listener], Vec::new());
     let begin = Instant::now();

@@ -23,6 +23,7 @@ mod hold;
 mod hooks;
 #[allow(unsafe_code, reason = "the calls of Envoy's functions")]
 mod host;
+mod keys;
 mod logger;
 mod node;
 mod secret;

@@ -1,16 +1,15 @@
 //! The keys fetched from one admin service, shared by every configuration of the process that names it, and by all
 //! workers.
 //!
-//! One state of synchronization serves the process. The main thread changes it, and workers read it: each takes the lock
-//! of a shard of its own ([`ShardedLock`]), so that workers do not wait for each other.
+//! One state of synchronization serves the process ([`Keys`]). The main thread changes it, and workers read it.
 
 use crate::hold;
 use crate::host::{self, Configuration};
+use crate::keys::{Keys, Reading};
 use crate::node;
 use crate::secret::Token;
 use crate::ticks::Ticks;
 use crate::usage::Usage;
-use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard};
 use keyward_edge::fetch::{self, AnswerHead, Call, MAX_CALLS, Names, TICK_BUSY, USAGE_TIMEOUT};
 use keyward_edge::host as edge;
 use keyward_edge::telemetry::Telemetry;
@@ -18,7 +17,7 @@ use keyward_edge::token;
 use keyward_policy::config::{AdminConfig, Config};
 use keyward_policy::decision::Decision;
 use keyward_policy::policy::Unavailable;
-use keyward_policy::sync::{Event, ManifestSync, Outcome, Request, RootId, Settings};
+use keyward_policy::sync::{Event, Outcome, Request, RootId, Settings};
 use keyward_policy::table::KeyTable;
 use keyward_policy::timestamp::Timestamp;
 use keyward_policy::usage::UsageLog;
@@ -33,7 +32,7 @@ static SERVICES: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 struct Shared {
     cluster: Box<str>,
     names: Names,
-    sync: ShardedLock<ManifestSync>,
+    keys: Keys,
     usage: Usage,
     report: Mutex<UsageLog>,
 }
@@ -80,7 +79,7 @@ impl Source {
             config,
             token::of(admin, read, "Envoy's environment", "set it where Envoy is started"),
         );
-        let root = write(&shared.sync, |sync| sync.attach(settings.clone(), host::now()));
+        let root = shared.keys.change(|sync| sync.attach(settings.clone(), host::now()));
         let telemetry = Telemetry::define(configuration, &shared.names.vm, 0);
         // Envoy takes no new metrics after a configuration is made.
         telemetry.define_gauges();
@@ -96,7 +95,7 @@ impl Source {
     pub fn detach(&self) {
         let ticks = self.main().ticks.take();
         drop(ticks);
-        write(&self.shared.sync, |sync| sync.detach(self.root, host::now()));
+        self.shared.keys.change(|sync| sync.detach(self.root, host::now()));
     }
 
     fn main(&self) -> MutexGuard<'_, Main> {
@@ -110,7 +109,7 @@ impl Source {
         ticks.begun();
         let now = host::now();
         let mut events = Vec::new();
-        let busy = write(&self.shared.sync, ManifestSync::work);
+        let busy = self.shared.keys.work();
         self.renew(&mut main, now);
         self.poll(&mut main, now, &mut events);
         self.report_usage(&mut main, now);
@@ -130,7 +129,7 @@ impl Source {
                 let mut events = Vec::new();
                 let wall = Timestamp::from_unix_ns(host::wall_clock_ns());
                 let outcome = head.outcome(body);
-                write(&self.shared.sync, |sync| sync.on_outcome(id, &outcome, now, wall, &mut events));
+                self.shared.keys.on_outcome(id, &outcome, now, wall, &mut events);
                 self.poll(&mut main, now, &mut events);
                 self.finish(&main, false, events, now);
             }
@@ -138,7 +137,7 @@ impl Source {
     }
 
     fn finish(&self, main: &Main, busy: bool, events: Vec<Event>, now: Duration) {
-        let Ok(sync) = self.shared.sync.read() else { return };
+        let Some(sync) = self.shared.keys.read() else { return };
         main.telemetry.take(events, &sync, now);
         if let Some(ticks) = &main.ticks {
             ticks.set_period(fetch::tick_period(busy, hold::any(), &sync, now));
@@ -150,7 +149,7 @@ impl Source {
         let Some(secret) = &mut main.secret else { return };
         let token = secret.read(now);
         if let Some(token) = token.as_ref().filter(|token| main.settings.token.as_ref() != Some(token)) {
-            write(&self.shared.sync, |sync| sync.renew(self.root, token.clone(), now));
+            self.shared.keys.change(|sync| sync.renew(self.root, token.clone(), now));
             self.has_token.store(true, Ordering::Release);
         }
         main.settings.token = token;
@@ -160,12 +159,12 @@ impl Source {
         if main.lacks_token() {
             return;
         }
-        let Some(request) = write(&self.shared.sync, |sync| sync.poll(self.root, now, events)) else { return };
+        let Some(request) = self.shared.keys.change(|sync| sync.poll(self.root, now, events)) else { return };
         match self.call(main, Some(&request), None) {
             Some(number) => main.under_way(number, Call::Manifest(request.id)),
             None => {
                 let wall = Timestamp::from_unix_ns(host::wall_clock_ns());
-                write(&self.shared.sync, |sync| sync.on_outcome(request.id, &Outcome::NotSent, now, wall, events));
+                self.shared.keys.on_outcome(request.id, &Outcome::NotSent, now, wall, events);
             }
         }
     }
@@ -215,7 +214,7 @@ impl edge::Source for Source {
 
     fn borrow(&self) -> Fetched<'_> {
         let sync = if self.has_token.load(Ordering::Acquire) {
-            self.shared.sync.read().map_err(|_| Unavailable::Stale)
+            self.shared.keys.read().ok_or(Unavailable::Stale)
         } else {
             Err(Unavailable::NotYetLoaded)
         };
@@ -239,7 +238,7 @@ impl edge::Source for Source {
 pub struct Fetched<'a> {
     /// [`Unavailable::Stale`] means that a change of the keys ended in a panic: what is there cannot be trusted.
     /// [`Unavailable::NotYetLoaded`] means that there has been no token to fetch keys with.
-    sync: Result<ShardedLockReadGuard<'a, ManifestSync>, Unavailable>,
+    sync: Result<Reading<'a>, Unavailable>,
     root: RootId,
 }
 
@@ -251,12 +250,6 @@ impl edge::Fetched for Fetched<'_> {
     fn last_table(&self) -> Option<&KeyTable> {
         self.sync.as_ref().ok()?.last_table()
     }
-}
-
-/// Changes the state of synchronization. A panic in the middle of a change poisons the lock for good: readers then find no
-/// keys, and their requests are denied until Envoy starts anew.
-fn write<R>(sync: &ShardedLock<ManifestSync>, change: impl FnOnce(&mut ManifestSync) -> R) -> R {
-    change(&mut sync.write().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Returns the name by which the admin service knows this process.
@@ -277,7 +270,7 @@ fn shared(admin: &AdminConfig) -> Arc<Shared> {
     let vm: Box<str> = if number == 0 { instance().into() } else { format!("{}-{number}", instance()).into() };
     let shared = Arc::new(Shared {
         cluster: admin.cluster.clone(),
-        sync: ShardedLock::new(ManifestSync::new(node::random_u64())),
+        keys: Keys::new(node::random_u64()),
         usage: Usage::new(),
         report: Mutex::new(UsageLog::new(&vm)),
         names: Names {

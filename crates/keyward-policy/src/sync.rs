@@ -19,6 +19,7 @@
 //! One object serves all root contexts of a VM that use the same service ([`attach`](ManifestSync::attach)).
 
 mod backoff;
+mod collect;
 mod event;
 mod failure;
 mod journal;
@@ -29,6 +30,7 @@ mod request;
 mod roots;
 mod settings;
 
+pub use collect::Received;
 pub use event::{Event, Level, Reason};
 pub use failure::{Failure, FailureKind};
 pub use request::{Answer, MAX_PAGE_BYTES, Outcome, PAGE_CHANGES, PAGE_CHANGES_BESIDE, Request, RequestId};
@@ -36,20 +38,17 @@ pub use roots::RootId;
 pub use settings::Settings;
 
 use crate::policy::Unavailable;
-use crate::table::{KeyTable, Staged};
+use crate::table::KeyTable;
 use crate::timeline::Mark;
 use crate::timestamp::Timestamp;
 use backoff::Random;
+use collect::Job;
 use journal::{Journal, Trouble};
-use load::Load;
 use roots::Roots;
 use std::time::Duration;
 
 /// The number of committed changes that one call moves to their final places.
 const SETTLE_STEP: usize = 500;
-
-/// The number of changes that are collected beside the table. For more, a new load takes less memory.
-const MAX_STAGED: usize = 50_000;
 
 /// The time after which an overdue outcome is given up, because its root context is gone.
 const OVERDUE: Duration = Duration::from_secs(2);
@@ -80,6 +79,8 @@ pub struct ManifestSync {
     /// The time up to which instant polls are paid for. Each costs [`BURST_REFILL`], and up to [`BURST`] may be owed.
     paid_until: Duration,
     retired: Vec<KeyTable>,
+    /// See [`set_settle_step`](Self::set_settle_step).
+    settle_step: usize,
     journal: Journal,
     clock: Journal,
     random: Random,
@@ -99,17 +100,6 @@ struct InUse {
     /// The limit of staleness in the request that brought the contact. A longer limit of a later configuration applies
     /// only after the service has received it, because receipts are computed from what the service knows.
     told: Option<Duration>,
-}
-
-/// The purpose of the next answer.
-#[derive(Debug)]
-enum Job {
-    /// A complete table. `None` means that the answer is its first page.
-    Load(Option<Load>),
-    /// The changes since the table in use.
-    Follow,
-    /// The rest of these changes.
-    CatchUp { staged: Staged, since: u64 },
 }
 
 #[derive(Debug)]
@@ -154,6 +144,7 @@ impl ManifestSync {
             restarts: 0,
             paid_until: Duration::ZERO,
             retired: Vec::new(),
+            settle_step: SETTLE_STEP,
             journal: Journal::default(),
             clock: Journal::default(),
             random: Random::new(seed),
@@ -201,7 +192,7 @@ impl ManifestSync {
             return None;
         }
         // The next changes are collected against a table that does not change.
-        if self.in_use.as_mut().is_some_and(|in_use| in_use.table.settle(SETTLE_STEP)) {
+        if self.in_use.as_mut().is_some_and(|in_use| in_use.table.settle(self.settle_step)) {
             return None;
         }
         let (since, base) = self.position();
@@ -236,8 +227,18 @@ impl ManifestSync {
         {
             self.retired.pop();
         }
-        let unsettled = self.in_use.as_mut().is_some_and(|in_use| in_use.table.settle(SETTLE_STEP));
+        let unsettled = self.in_use.as_mut().is_some_and(|in_use| in_use.table.settle(self.settle_step));
         unsettled || !self.retired.is_empty()
+    }
+
+    /// Changes the number of committed changes that one call moves to their final places: 500 without this.
+    pub fn set_settle_step(&mut self, changes: usize) {
+        self.settle_step = changes;
+    }
+
+    /// Hands over the tables that are in use no more, so that [`work`](Self::work) does not take them apart.
+    pub fn take_retired(&mut self) -> Vec<KeyTable> {
+        std::mem::take(&mut self.retired)
     }
 
     /// Returns the keys that this root context may serve now.

@@ -48,6 +48,27 @@ impl Edition {
     }
 }
 
+/// Why a test runs with the WebAssembly edition alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WasmOnly {
+    /// The test traps a VM by the failpoint, which the native edition does not have: a panic is caught at the hook that it
+    /// happens in, and `crates/keyward-native` tests that.
+    Trap,
+    /// The test sets something for one VM. The native edition has the process, with its environment.
+    VmSetting,
+}
+
+impl WasmOnly {
+    /// Returns whether this run uses the native edition, so that the test has nothing to do, and prints the reason.
+    pub fn applies(self) -> bool {
+        let applies = Edition::of_this_run() == Edition::Native;
+        if applies {
+            println!("not run with the native edition: {self:?}");
+        }
+        applies
+    }
+}
+
 /// `libkeyward.so`, from the same profile as the tests. `KEYWARD_NATIVE` names another.
 ///
 /// # Panics

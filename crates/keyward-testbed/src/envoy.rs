@@ -101,19 +101,15 @@ impl Envoy {
             std::fs::File::create(folder.path().join(name))
                 .unwrap_or_else(|error| panic!("cannot make {name}: {error}"))
         };
+        // Without it there is no shared memory, so that any number can run side by side. A test of hot restarts names its own.
+        let alone = (!arguments.contains(&"--restart-epoch")).then_some("--disable-hot-restart");
         let process = Command::new(binary())
             .arg("--config-path")
             .arg(&file)
             .args(["--concurrency", &workers.to_string()])
-            // No shared memory, so that any number can run side by side.
             .args(["--file-flush-interval-msec", "100"])
-            .args([
-                "--disable-hot-restart",
-                "--log-level",
-                "warning",
-                "--component-log-level",
-                "wasm:info,dynamic_modules:info",
-            ])
+            .args(alone)
+            .args(["--log-level", "warning", "--component-log-level", "wasm:info,dynamic_modules:info"])
             .arg("--admin-address-path")
             .arg(folder.path().join("admin"))
             .args(arguments)

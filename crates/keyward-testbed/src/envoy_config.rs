@@ -101,12 +101,12 @@ impl Shipped {
         shipped.set("/admin/address/socket_address/port_value", json!(0));
         shipped.set("/static_resources/listeners/0/address/socket_address/port_value", json!(0));
         shipped.set_cluster_address("records_api", upstream);
-        match edition {
-            Edition::Wasm => shipped.set_module(&artifacts::module()),
-            Edition::Native => {
-                let module = format!("{HCM}/http_filters/0/typed_config/dynamic_module_config/module/local/filename");
-                shipped.set(&module, json!(artifacts::native()));
-            }
+        shipped.set_module(&match edition {
+            Edition::Wasm => artifacts::module(),
+            Edition::Native => artifacts::native(),
+        });
+        if edition == Edition::Native {
+            keep_names_of_metrics(&mut shipped.config);
         }
         shipped
     }
@@ -141,10 +141,14 @@ impl Shipped {
         self
     }
 
-    /// Another module.
+    /// Another module, or another library.
     pub fn set_module(&mut self, module: &Path) {
-        let vm = self.at(&format!("{HCM}/http_filters/0/typed_config/config/vm_config"));
-        vm["code"] = json!({"local": {"filename": module}});
+        let filter = format!("{HCM}/http_filters/0/typed_config");
+        let code = match self.edition {
+            Edition::Wasm => self.at(&format!("{filter}/config/vm_config/code")),
+            Edition::Native => self.at(&format!("{filter}/dynamic_module_config/module")),
+        };
+        *code = json!({"local": {"filename": module}});
     }
 
     /// The plugin's configuration, to change.
@@ -359,11 +363,23 @@ fn replace(file: &Path, content: &Value) {
 
 fn base() -> Value {
     let stats = shipped().get("stats_config").cloned().unwrap_or_default();
-    json!({
+    let mut config = json!({
         "node": {"id": "testbed", "cluster": "testbed"},
         "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
         "stats_config": stats,
-    })
+    });
+    if Edition::of_this_run() == Edition::Native {
+        keep_names_of_metrics(&mut config);
+    }
+    config
+}
+
+/// Switches on what `docs/native.md` says: without it, Envoy puts its own prefix in front of the metrics' names in Prometheus.
+fn keep_names_of_metrics(config: &mut Value) {
+    const FLAG: &str = "envoy.reloadable_features.dynamic_modules_strip_custom_stat_prefix";
+    if envoy::version() >= (1, 40) {
+        config["layered_runtime"] = json!({"layers": [{"name": "static", "static_layer": {FLAG: true}}]});
+    }
 }
 
 /// The filter of the native edition.

@@ -17,7 +17,8 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 #[schema(as = AuditPage)]
 pub(super) struct AuditJson {
-    /// Newest first.
+    /// Newest first. In a range of time, and for an actor together with an action, entries are in the order of their times;
+    /// otherwise in the order in which they were added. The two differ only where a clock was set back.
     entries: Vec<AuditEntryJson>,
     /// Pass it as `cursor` to get the next page. Null: this is the last page.
     #[schema(required)]

@@ -43,15 +43,58 @@ pub struct AuditFilter {
     pub until: Option<Timestamp>,
 }
 
+/// Makes the statement that selects up to `$2` entries, newest first. The subject is `$3`, the actor `$4`, the action `$5`.
 macro_rules! select {
-    ($where:literal) => {
+    ($where:expr, $order:literal) => {
         concat!(
-            "SELECT seq, at, actor, action, subject_id, subject_name, revision, detail FROM audit \
-             WHERE seq < $1 AND at >= $3 AND at < $4 AND ",
+            "SELECT seq, at, actor, action, subject_id, subject_name, revision, detail FROM audit WHERE ",
             $where,
-            " ORDER BY seq DESC LIMIT $2"
+            " ORDER BY ",
+            $order,
+            " DESC LIMIT $2"
         )
     };
+}
+/// Goes by the places in the log, from before place `$1`.
+macro_rules! by_place {
+    ($where:literal) => {
+        select!(concat!("seq < $1 AND ", $where), "seq")
+    };
+}
+/// Goes by the times, from before time `$7` and place `$1`, until time `$6`.
+macro_rules! by_time {
+    ($where:literal) => {
+        select!(concat!("(at, seq) < ($7, $1) AND at >= $6 AND ", $where), "at DESC, seq")
+    };
+}
+
+/// Returns the statement for a filter, the number of its parameters, and whether it goes by the times. Each statement walks
+/// an index that has all its conditions, so that a page costs the same however long the log is. The exception is a subject
+/// with further conditions: the entries of one key or token are few.
+fn statement(filter: &AuditFilter) -> (&'static str, usize, bool) {
+    let has_range = filter.since.is_some() || filter.until.is_some();
+    match (&filter.subject_id, &filter.actor, &filter.action, has_range) {
+        (Some(_), _, _, _) => {
+            let sql = by_place!(
+                "subject_id = $3 AND ($4 = '' OR actor = $4) AND ($5 = '' OR action = $5) AND at >= $6 AND at < $7"
+            );
+            (sql, 7, false)
+        }
+        (None, None, None, false) => (by_place!("TRUE"), 2, false),
+        (None, Some(_), None, false) => (by_place!("actor = $4 AND $3 = ''"), 4, false),
+        (None, None, Some(_), false) => (by_place!("action = $5 AND $3 = '' AND $4 = ''"), 5, false),
+        (None, None, None, true) => (by_time!("$3 = '' AND $4 = '' AND $5 = ''"), 7, true),
+        (None, Some(_), None, true) => (by_time!("actor = $4 AND $3 = '' AND $5 = ''"), 7, true),
+        (None, None, Some(_), true) => (by_time!("action = $5 AND $3 = '' AND $4 = ''"), 7, true),
+        // Written so that no other index serves: SQLite would choose one that has the action alone.
+        (None, Some(_), Some(_), _) => {
+            let sql = select!(
+                "(actor, action, at, seq) < ($4, $5, $7, $1) AND (actor, action, at) >= ($4, $5, $6) AND $3 = ''",
+                "actor DESC, action DESC, at DESC, seq"
+            );
+            (sql, 7, true)
+        }
+    }
 }
 
 fn read_entry(row: &Row) -> Result<AuditEntry> {
@@ -68,7 +111,9 @@ fn read_entry(row: &Row) -> Result<AuditEntry> {
 }
 
 impl Store {
-    /// Returns up to `limit` entries older than `before` (an [`AuditEntry::seq`]), newest first.
+    /// Returns up to `limit` entries older than `before` (an [`AuditEntry::seq`]), newest first: in the order in which they
+    /// were added, or, for a range of time and for an actor together with an action, in that of their times. The two differ
+    /// only where a clock was set back.
     ///
     /// # Errors
     /// Returns an error when the database cannot be read.
@@ -79,22 +124,71 @@ impl Store {
         if [&subject, &actor, &action].iter().any(|text| text.contains('\0')) {
             return Ok(Vec::new());
         }
+        let (sql, used, is_by_time) = statement(filter);
+        let end = filter.until.map_or((i64::MAX, i64::MAX), |until| (until.unix_ms(), i64::MIN));
+        let (until, place) =
+            if is_by_time { self.audit_place(before).await?.min(end) } else { (end.0, before.unwrap_or(i64::MAX)) };
         let args = [
-            Arg::Int(before.unwrap_or(i64::MAX)),
+            Arg::Int(place),
             Arg::Int(i64::from(limit)),
-            Arg::Int(filter.since.map_or(i64::MIN, Timestamp::unix_ms)),
-            Arg::Int(filter.until.map_or(i64::MAX, Timestamp::unix_ms)),
             Arg::Text(&subject),
             Arg::Text(&actor),
             Arg::Text(&action),
+            Arg::Int(filter.since.map_or(i64::MIN, Timestamp::unix_ms)),
+            Arg::Int(until),
         ];
-        // One statement for each combination, so that each finds its index. The narrowest condition comes first.
-        let (sql, used) = match (&filter.subject_id, &filter.actor, &filter.action) {
-            (Some(_), _, _) => (select!("subject_id = $5 AND ($6 = '' OR actor = $6) AND ($7 = '' OR action = $7)"), 7),
-            (None, Some(_), _) => (select!("actor = $6 AND $5 = '' AND ($7 = '' OR action = $7)"), 7),
-            (None, None, Some(_)) => (select!("action = $7 AND $5 = '' AND $6 = ''"), 7),
-            (None, None, None) => (select!("TRUE"), 4),
-        };
         self.pool.rows(sql, &args[..used]).await?.iter().map(read_entry).collect()
+    }
+
+    /// Returns the time and the place of an entry, or those after all entries.
+    async fn audit_place(&self, seq: Option<i64>) -> Result<(i64, i64)> {
+        let Some(seq) = seq else { return Ok((i64::MAX, i64::MAX)) };
+        let row = self.pool.row("SELECT at FROM audit WHERE seq = $1", &[Arg::Int(seq)]).await?;
+        Ok((row.map(|row| row.int(0)).transpose()?.unwrap_or(i64::MAX), seq))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::{Connection as _, Row as _};
+
+    #[tokio::test]
+    async fn every_filter_walks_an_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("keyward.db").display());
+        let _store = Store::open(&url).await.unwrap();
+        let mut database = sqlx::SqliteConnection::connect(&url).await.unwrap();
+        for number in 0..32 {
+            let text = |bit: u32| (number & bit != 0).then(|| "a".to_owned());
+            let moment = |bit: u32| (number & bit != 0).then(|| Timestamp::from_unix_ms(1));
+            let filter = AuditFilter {
+                subject_id: text(1),
+                actor: text(2),
+                action: text(4),
+                since: moment(8),
+                until: moment(16),
+            };
+            let (sql, used, _) = statement(&filter);
+            let explain = format!("EXPLAIN QUERY PLAN {sql}");
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(explain));
+            for place in 0..used {
+                query = if (2..5).contains(&place) { query.bind("a") } else { query.bind(1_i64) };
+            }
+            let plan = query.fetch_all(&mut database).await.unwrap();
+            let plan: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
+            let index = match (&filter.subject_id, &filter.actor, &filter.action, number & 24 != 0) {
+                (Some(_), _, _, _) => "INDEX audit_by_subject (",
+                (None, None, None, false) => "PRIMARY KEY (rowid<",
+                (None, Some(_), None, false) => "INDEX audit_by_actor (",
+                (None, None, Some(_), false) => "INDEX audit_by_action (",
+                (None, None, None, true) => "INDEX audit_by_time (",
+                (None, Some(_), None, true) => "INDEX audit_by_actor_and_time (",
+                (None, None, Some(_), true) => "INDEX audit_by_action_and_time (",
+                (None, Some(_), Some(_), _) => "INDEX audit_by_actor_action_and_time (",
+            };
+            // One step: nothing is sorted.
+            assert!(plan.len() == 1 && plan[0].contains("SEARCH") && plan[0].contains(index), "{filter:?}: {plan:?}");
+        }
     }
 }

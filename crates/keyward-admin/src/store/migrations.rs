@@ -14,6 +14,7 @@ const SQLITE: &[(i64, &str, &str)] = &[
     (5, "token_scope", include_str!("../../migrations/sqlite/0005_token_scope.sql")),
     (6, "usage_days", include_str!("../../migrations/sqlite/0006_usage_days.sql")),
     (7, "folded_names", include_str!("../../migrations/sqlite/0007_folded_names.sql")),
+    (8, "audit_by_time", include_str!("../../migrations/sqlite/0008_audit_by_time.sql")),
 ];
 const POSTGRES: &[(i64, &str, &str)] = &[
     (1, "store", include_str!("../../migrations/postgres/0001_store.sql")),
@@ -23,6 +24,7 @@ const POSTGRES: &[(i64, &str, &str)] = &[
     (5, "token_scope", include_str!("../../migrations/postgres/0005_token_scope.sql")),
     (6, "usage_days", include_str!("../../migrations/postgres/0006_usage_days.sql")),
     (7, "folded_names", include_str!("../../migrations/postgres/0007_folded_names.sql")),
+    (8, "audit_by_time", include_str!("../../migrations/postgres/0008_audit_by_time.sql")),
 ];
 
 /// Brings the schema of the database to this version's. Replicas that start together wait for each other.

@@ -1,4 +1,4 @@
-//! Creates many keys at once, for benchmarks: the rows of [`Store::create_key`] without audit entries.
+//! Creates many keys at once, for benchmarks: the rows of [`Store::create_key`], with audit entries of other times.
 
 use super::database::Store;
 use super::error::Result;
@@ -11,6 +11,9 @@ use crate::lifetime::Lifetime;
 use crate::random;
 use crate::secret::Secret;
 use serde_json::json;
+
+/// The time over which audit entries are spread.
+const MINUTES: u32 = 2_000_000;
 
 impl Store {
     /// Creates a key for each secret, named `seed-0000001` and so on from `first`, in one transaction.
@@ -58,6 +61,16 @@ impl Store {
                 })
             })
             .collect();
+        // The entries are a minute apart and end before now, so that a day is a small part of the log.
+        let minutes = |n: u32| by.at.unix_ms() - i64::from(MINUTES - n % MINUTES) * 60_000;
+        let entries: Vec<_> = (first..)
+            .zip(&keys)
+            .map(|(n, key)| {
+                let action = if n % 1_000 == 0 { "key.regenerate" } else { "key.create" };
+                json!({"t": minutes(n), "a": action, "i": key.id, "n": key.name, "r": key.revision})
+            })
+            .collect();
+        let entries = json!(entries).to_string();
         let starts: Vec<_> =
             keys.iter().flat_map(|key| search::starts(key).into_iter().map(|start| (start, &key.id))).collect();
         let rows = json!(rows).to_string();
@@ -109,6 +122,16 @@ impl Store {
                 )
                 .await?;
         }
+        let sql = if change.tx.is_postgres() {
+            "INSERT INTO audit (at, actor, action, subject_id, subject_name, revision, detail) \
+             SELECT t, $2, a, i, n, r, '{}' FROM jsonb_to_recordset($1::jsonb) \
+             AS x (t bigint, a text, i text, n text, r bigint) ORDER BY r"
+        } else {
+            "INSERT INTO audit (at, actor, action, subject_id, subject_name, revision, detail) \
+             SELECT value ->> 't', $2, value ->> 'a', value ->> 'i', value ->> 'n', value ->> 'r', '{}' \
+             FROM json_each($1) ORDER BY key"
+        };
+        change.tx.execute(sql, &[Arg::Text(&entries), Arg::Text(by.actor)]).await?;
         change.commit().await
     }
 }

@@ -59,6 +59,7 @@
     one("main > [data-failure]")?.remove();
     const content = one("[data-dialog-body]", answer.page);
     if (answer.status === 401) return void signIn(answer.page);
+    if (answer.status >= 500) return void fail(one("main"), trouble(answer));
     if (!content) return void location.assign(link.href);
     returns = after(link);
     source = link.href;

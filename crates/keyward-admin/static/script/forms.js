@@ -21,6 +21,12 @@
     place.prepend(notice);
     notice.scrollIntoView({ block: "nearest" });
   }
+  /** What an answer says that is no page for this: the service failed, or something in front of it answered in its place. */
+  function trouble(answer) {
+    const said = one("[data-dialog-body]", answer.page);
+    if (!said) return `The service is not available at the moment (${answer.status}). Try again in a moment.`;
+    return [`${one("h1", said).textContent}.`, ...all("p", said).map((line) => line.textContent)].join(" ");
+  }
   /** The checks that the service makes too, so that a mistake shows beside its field at once. */
   function check(form) {
     const wrong = [checkName(form), checkPermissions(form)].filter(Boolean);
@@ -66,7 +72,7 @@
     if (place) place.textContent = `${boxes.filter((box) => box.checked).length} of ${boxes.length} chosen`;
     for (const button of all("[data-group]", form)) {
       const rest = inSight(button.closest("fieldset")).some((box) => !box.checked);
-      one("[data-group-word]", button).textContent = rest ? "Choose" : "Drop";
+      one("[data-group-word]", button).textContent = rest ? "Choose" : "Remove";
     }
   }
   /** The permissions that the filter leaves. */
@@ -125,6 +131,8 @@
     try {
       const answer = await post(form);
       if (answer.status === 401) return void signIn(answer.page);
+      // The form stays, with what was filled in: nothing was done with it.
+      if (answer.status >= 500) return void fail(form, trouble(answer));
       if ("swap" in form.dataset) swapMain(answer, form);
       else {
         const content = one("[data-dialog-body]", answer.page);

@@ -81,10 +81,14 @@
     if (!events) return;
     let lost = false;
     events.addEventListener("open", () => {
+      delete document.documentElement.dataset.away;
       if (lost) refresh();
       lost = false;
     });
-    events.addEventListener("error", () => (lost = true));
+    events.addEventListener("error", () => {
+      lost = true;
+      document.documentElement.dataset.away = "";
+    });
     events.addEventListener("changed", () => refresh());
     events.addEventListener("receipt", () => receipts());
     events.addEventListener("ended", async () => {
@@ -141,8 +145,26 @@
       if (holder) holder.dataset.copied = "1";
       if (target.closest("dialog")) close({ force: true });
       else location.assign(one("[data-close]").href);
+    } else if ("away" in document.documentElement.dataset && leads(target, event)) {
+      event.preventDefault();
+      follow(target);
     }
   });
+  /** Whether a click opens another page of the service in this tab. */
+  const leads = (link, event) =>
+    link.matches("a[href]:not([href^='#'])") &&
+    link.origin === location.origin &&
+    !(event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
+  /** Opens a page while the service may be away: then this page stays, and says so. */
+  async function follow(link) {
+    try {
+      const answer = await request("GET", link.href, null, live);
+      if (answer.status >= 500) return void fail(one("main"), trouble(answer));
+    } catch {
+      return void fail(one("main"), "The service could not be reached. Try again in a moment.");
+    }
+    location.assign(link.href);
+  }
   document.addEventListener("submit", (event) => {
     const form = event.target;
     if (form.matches("form[data-submit], form[data-swap]")) {

@@ -28,7 +28,7 @@ const SPACED: &str = "
     document.adoptedStyleSheets = [sheet];";
 
 /// A service as it may be on a bad day: keys of every kind, a busy proxy, and one that is out of contact.
-fn bad_day(page: &Page) -> (Vec<String>, Vec<Following>) {
+pub(crate) fn bad_day(page: &Page) -> (Vec<String>, Vec<Following>) {
     let vm = |node: &str, name: &str| {
         let mut vm = page.service.vm(name);
         vm.node = node.to_owned();
@@ -59,7 +59,7 @@ fn bad_day(page: &Page) -> (Vec<String>, Vec<Following>) {
     (ids, works)
 }
 
-fn pages(ids: &[String]) -> Vec<String> {
+pub(crate) fn pages(ids: &[String]) -> Vec<String> {
     let mut pages: Vec<String> = ids.iter().take(3).map(|id| format!("/settings/keys/{id}")).collect();
     pages.push(format!("/settings/keys/{}/regenerate", ids[0]));
     pages.extend(["confirm", "forget?vm=vm_9f86d081884c7d65"].map(|form| format!("/settings/proxies/{form}")));

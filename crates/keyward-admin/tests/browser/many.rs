@@ -65,7 +65,7 @@ fn sixty_permissions_are_found_and_chosen_by_group(place: Place) {
     assert_eq!(browser.text_of(group).replace('\n', " "), "Choose all of Shipments");
     browser.click(group);
     browser.wait_text("[data-chosen]", "15 of 60 chosen");
-    assert_eq!(browser.text_of(group).replace('\n', " "), "Drop all of Shipments");
+    assert_eq!(browser.text_of(group).replace('\n', " "), "Remove all of Shipments");
     browser.click(group);
     browser.wait_text("[data-chosen]", "7 of 60 chosen");
     browser.fill("[data-filter]", "no such thing");

@@ -6,7 +6,7 @@ use crate::support::wait_for_states;
 use crate::{Options, Page};
 
 /// A service that was restored from a copy, so that VMs may be missing in its list.
-fn restored(place: Place, options: Options) -> Option<Page> {
+pub(crate) fn restored(place: Place, options: Options) -> Option<Page> {
     let mut page = Page::signed_out(place, options)?;
     page.service.kill();
     let made = page.start.run(&["store", "new-identity"]);

@@ -3,6 +3,9 @@
 use crate::Page;
 use crate::driver::ESCAPE;
 use crate::place::{Place, everywhere};
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::thread;
 use std::time::Duration;
 
 /// Long enough that what is done next happens before the answer.
@@ -86,4 +89,66 @@ fn what_was_typed_stays_when_the_service_is_away(place: Place) {
     browser.click(".head a.primary");
     browser.wait_focus("dialog #name");
     assert!(!browser.is_there("main [data-failure]"));
+}
+
+/// Answers every request at the address of the service, which has ended, with 503 and a text.
+fn answer_in_its_place(page: &mut Page, html: &'static str) {
+    let address = page.service.url.trim_start_matches("http://").to_owned();
+    page.service.kill();
+    let listener = TcpListener::bind(address).expect("the service's address");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 65_536]);
+            let head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/html\r\nConnection: close";
+            let _ = write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{html}", html.len());
+        }
+    });
+}
+
+/// What something in front of the service sends while it restarts, and what the service sends while its database is away.
+const UNAVAILABLE: [(&str, &str); 2] = [
+    ("<html><body><h1>503</h1></body></html>", "not available at the moment (503)"),
+    (
+        "<main><div data-dialog-body><h1>The database cannot be reached</h1><p>Try again.</p></div></main>",
+        "cannot be reached. Try again.",
+    ),
+];
+
+everywhere!(what_was_typed_stays_when_the_service_is_unavailable);
+fn what_was_typed_stays_when_the_service_is_unavailable(place: Place) {
+    for (html, says) in UNAVAILABLE {
+        let Some(mut page) = Page::open(place) else { return };
+        page.browser.click(".head a.primary");
+        page.browser.fill("#name", "Kept");
+        page.browser.click("[for='permission-records:read']");
+        answer_in_its_place(&mut page, html);
+        let browser = &page.browser;
+        browser.click("dialog button[type=submit]");
+        browser.wait_text("dialog [data-failure]", says);
+        assert_eq!(browser.property("#name", "value"), "Kept");
+        assert_eq!(browser.property("[id='permission-records:read']", "checked"), true);
+
+        let Some(mut page) = Page::open(place) else { return };
+        let id = page.make("Before", &["records:read"]);
+        page.goto(&format!("/settings/keys/{id}"));
+        page.browser.fill("#name", "Kept");
+        answer_in_its_place(&mut page, html);
+        let browser = &page.browser;
+        browser.click("#edit button[type=submit]");
+        browser.wait_text("#edit [data-failure]", says);
+        assert_eq!(browser.property("#name", "value"), "Kept");
+        browser.click("#delete");
+        browser.wait_text("main > [data-failure]", says);
+    }
+}
+
+everywhere!(a_link_says_when_the_service_is_away);
+fn a_link_says_when_the_service_is_away(place: Place) {
+    let Some(mut page) = Page::open(place) else { return };
+    page.service.kill();
+    let browser = &page.browser;
+    browser.find("html[data-away]");
+    browser.click("nav a[href$=audit]");
+    browser.wait_text("main > [data-failure]", "could not be reached");
+    assert_eq!(page.path(), "/settings/keys");
 }

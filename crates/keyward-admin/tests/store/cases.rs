@@ -38,11 +38,11 @@ pub(crate) fn new_key(name: &str) -> NewKey {
     }
 }
 
-async fn make(store: &Store, name: &str) -> KeyRecord {
+pub(crate) async fn make(store: &Store, name: &str) -> KeyRecord {
     store.create_key(&new_key(name), BY).await.expect("a key can be made").0
 }
 
-fn days(days: i64) -> Timestamp {
+pub(crate) fn days(days: i64) -> Timestamp {
     Timestamp::from_unix_ms(NOW.unix_ms() + days * 86_400_000)
 }
 
@@ -429,42 +429,6 @@ pub(crate) async fn tokens_are_kept_and_revoked(place: Arc<Place>) {
     let again = token("one");
     store.create_token(&again, BY).await.unwrap();
     assert_eq!(store.revoke_token(&again.id, BY).await.unwrap(), again);
-}
-
-pub(crate) async fn the_audit_log_tells_who_did_what_and_keeps_it(place: Arc<Place>) {
-    let store = place.open().await;
-    let key = make(&store, "a").await;
-    let other = By { actor: "other", at: days(1) };
-    store.regenerate_key(&key.id, &digest(), None, other).await.unwrap();
-    let rename = KeyEdit { name: Some("b".to_owned()), ..KeyEdit::default() };
-    store.edit_key(&key.id, &rename, None, BY).await.unwrap();
-    store.delete_key(&key.id, None, BY).await.unwrap();
-    make(&store, "c").await;
-    let actions = async |filter: AuditFilter| -> Vec<String> {
-        store.audit(&filter, None, 10).await.unwrap().into_iter().map(|entry| entry.action).collect()
-    };
-    let text = |text: &str| Some(text.to_owned());
-    let all = ["key.create", "key.delete", "key.update", "key.regenerate", "key.create"];
-    assert_eq!(actions(AuditFilter::default()).await, all);
-    assert_eq!(actions(AuditFilter { subject_id: text(&key.id), ..AuditFilter::default() }).await, all[1..]);
-    assert_eq!(actions(AuditFilter { actor: text("other"), ..AuditFilter::default() }).await, all[3..4]);
-    assert_eq!(actions(AuditFilter { action: text("key.create"), ..AuditFilter::default() }).await.len(), 2);
-    let range = |since, until| AuditFilter { since, until, ..AuditFilter::default() };
-    assert_eq!(actions(range(Some(days(1)), None)).await, all[3..4]);
-    assert_eq!(actions(range(None, Some(days(1)))).await.len(), 4, "the end is not part of the range");
-    let of_key = AuditFilter { subject_id: text(&key.id), ..range(Some(days(0)), Some(days(1))) };
-    assert_eq!(actions(of_key).await, ["key.delete", "key.update", "key.create"]);
-    let both = AuditFilter {
-        subject_id: text(&key.id),
-        actor: text("tester"),
-        action: text("key.update"),
-        ..AuditFilter::default()
-    };
-    let entry = &store.audit(&both, None, 10).await.unwrap()[0];
-    assert_eq!(entry.detail, serde_json::json!({"name": {"before": "a", "after": "b"}}));
-    assert_eq!((entry.revision, entry.subject_name.as_str(), entry.at), (Some(3), "b", NOW));
-    let older = store.audit(&AuditFilter::default(), Some(entry.seq), 10).await.unwrap();
-    assert_eq!(older.len(), 2);
 }
 
 pub(crate) async fn sums_of_usage_stay_exact(place: Arc<Place>) {

@@ -22,6 +22,8 @@ pub struct Variant {
     pub load: Load,
     /// Whether the variant has to fetch its keys before it can serve.
     pub fetches: bool,
+    /// Whether the worker has other work than requests: the polls of the WebAssembly edition.
+    pub polls: bool,
 }
 
 /// All variants of one Envoy, with the servers that they need.
@@ -62,6 +64,7 @@ pub fn all(upstream: Upstream, others: &[PathBuf]) -> Result<Variants> {
             listener: listener(name, filters, changes, upstream),
             load,
             fetches: name.starts_with("Keyward") && !name.contains("configuration"),
+            polls: name.starts_with("Keyward,") && !name.contains("configuration"),
         });
     };
     use HeaderChanges::{Filter, Route};
@@ -102,6 +105,24 @@ pub fn all(upstream: Upstream, others: &[PathBuf]) -> Result<Variants> {
         keyward("denying for want of a permission", &small, Route, rules::missing_permissions());
     }
 
+    // The native edition has one thread of its own that polls, so the worker does nothing but requests.
+    let library = artifacts::native();
+    let mut native = |name: &str, plugin: &Value, changes, load: Load| {
+        let base = if changes == Route { BACKSTOP_AND_ROUTE } else { BACKSTOP };
+        let value = json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": plugin.to_string()});
+        let filters = [envoy_config::native_filter(&library, &value), backstop()];
+        add(&format!("Keyward native, {name}"), Some(base), &filters, changes, load);
+    };
+    let small = plugin(rules::ten(), "few_keys");
+    native("10 rules, 1,000 keys, as envoy.yaml", &small, Route, few.clone());
+    native("10 rules, 1,000 keys, all by the filter", &by_itself(&small), Filter, few.clone());
+    let large = plugin(rules::thousand(), "many_keys");
+    let many = rules::allowed_by_thousand(MANY);
+    native("1,000 rules, 1,000,000 keys, as envoy.yaml", &large, Route, many.clone());
+    native("1,000 rules, 1,000,000 keys, all by the filter", &by_itself(&large), Filter, many);
+    native("10 rules, 1,000 keys in the configuration", &inline(&small), Route, few.clone());
+    native("denying unknown keys", &small, Route, rules::unknown_keys());
+
     add("api_key_auth", Some(BARE), &[alternatives::api_key_auth(FEW)], Filter, few.clone());
     let with_rules = [alternatives::api_key_auth(FEW), alternatives::rbac_rules()];
     add("api_key_auth, RBAC rules", Some(BARE), &with_rules, Filter, few.clone());
@@ -122,6 +143,7 @@ pub fn all(upstream: Upstream, others: &[PathBuf]) -> Result<Variants> {
         listener: by_route,
         load: few,
         fetches: false,
+        polls: false,
     });
     Ok(set)
 }

@@ -135,9 +135,10 @@ fn token_secret(fields: &mut ObjectReader<'_, '_>) -> Option<TokenSecret> {
             "write numbers as text, like `\"5\"`: Envoy reads both the same",
         ),
         Some(Json::Object(_)) => {}
-        Some(other) => fields.problem(
+        Some(other) => fields.wrong_type(
             "sds_config",
-            format!("expected an object, found {}", other.kind()),
+            "an object",
+            other,
             "write the ConfigSource of the secret, like `path_config_source: {path: /etc/envoy/edge-token.yaml}`",
         ),
     }

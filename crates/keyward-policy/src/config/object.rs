@@ -77,8 +77,9 @@ impl<'r, 'j> ObjectReader<'r, 'j> {
         self.problems.add(path, message, help);
     }
 
+    /// Reports a field of another type than `expected`.
     #[inline(never)]
-    fn wrong_type(&mut self, name: &str, expected: &str, found: &Json, help: &str) {
+    pub(super) fn wrong_type(&mut self, name: &str, expected: &str, found: &Json, help: &str) {
         self.problem(name, format!("expected {expected}, found {}", found.kind()), help);
     }
 

@@ -1,17 +1,16 @@
-//! The effects of an outcome on the table.
+//! The effects of an outcome on the table. [`ManifestSync::on_outcome`] does all of it at once; [`Received`] says how to do
+//! it in steps.
 
+use super::collect::{Job, Received, Refused};
 use super::event::{Event, Level, Reason};
 use super::failure::Failure;
 use super::journal::Trouble;
-use super::load::Load;
 use super::request::{Outcome, RequestId};
 use super::roots::RootId;
-use super::{
-    BURST, BURST_REFILL, IDLE_PAUSE, InUse, Job, MAX_STAGED, ManifestSync, Outstanding, SETTLE_STEP, is_stale, page,
-};
+use super::{BURST, BURST_REFILL, IDLE_PAUSE, InUse, ManifestSync, Outstanding, is_stale};
 use crate::checksum::Checksum;
-use crate::manifest::{Change, Page};
-use crate::table::{Record, Staged};
+use crate::manifest::Page;
+use crate::table::Staged;
 use crate::timestamp::Timestamp;
 use std::time::Duration;
 
@@ -23,30 +22,23 @@ enum Taken {
     UpToDate { changed: bool },
 }
 
-/// Why an answer was not applied.
-struct Refused {
-    failure: Option<Failure>,
-    /// The collected changes cannot be used.
-    start_over: Option<Reason>,
-}
-
-impl From<Failure> for Refused {
-    fn from(failure: Failure) -> Self {
-        Self { failure: Some(failure), start_over: None }
-    }
-}
-
-impl Refused {
-    fn start_over(reason: Reason) -> Self {
-        Self { failure: None, start_over: Some(reason) }
-    }
-
-    fn mismatch(failure: Failure) -> Self {
-        Self { failure: Some(failure), start_over: Some(Reason::Mismatch) }
-    }
-}
-
 impl ManifestSync {
+    /// Returns the `since` of a request that has no outcome yet. `None` means that it was given up.
+    pub fn since(&self, id: RequestId) -> Option<u64> {
+        let outstanding = self.outstanding.as_ref().filter(|outstanding| outstanding.id == id);
+        outstanding.map(|outstanding| outstanding.since).or_else(|| self.roots.since_of_probe(id))
+    }
+
+    /// Lends what was collected before to an answer that continues it. Until [`apply`](Self::apply) takes it back, the
+    /// state is one in which it was never collected: a caller that does not come back loses no more than that.
+    pub fn lend(&mut self, received: &mut Received<'_>) {
+        let continues = self.outstanding.as_ref().is_some_and(|outstanding| outstanding.id == received.id);
+        if continues && received.page.is_ok() {
+            let without = if matches!(self.job, Job::Load(_)) { Job::Load(None) } else { Job::Follow };
+            received.job = Some(std::mem::replace(&mut self.job, without));
+        }
+    }
+
     /// Applies the outcome of a request. The outcome of a request that was given up changes nothing.
     ///
     /// `wall` is the time of day, which is compared with the service's.
@@ -58,23 +50,43 @@ impl ManifestSync {
         wall: Timestamp,
         events: &mut Vec<Event>,
     ) {
-        let Some(outstanding) = self.outstanding.take_if(|outstanding| outstanding.id == id) else {
-            return self.on_probe(id, outcome, now, events);
+        let Some(since) = self.since(id) else { return };
+        let mut received = Received::read(id, since, outcome);
+        self.lend(&mut received);
+        received.collect(self.last_table());
+        self.apply(&mut received, outcome, now, wall, events);
+    }
+
+    /// Applies an outcome that was read and collected. The page stays with the caller, because freeing it takes time.
+    pub fn apply(
+        &mut self,
+        received: &mut Received<'_>,
+        outcome: &Outcome<'_>,
+        now: Duration,
+        wall: Timestamp,
+        events: &mut Vec<Event>,
+    ) {
+        let Received { id, page, job, collected } = received;
+        let collected = std::mem::replace(collected, Ok(()));
+        let Some(outstanding) = self.outstanding.take_if(|outstanding| outstanding.id == *id) else {
+            return self.on_probe(*id, page, now, events);
         };
-        let page = page::read(outcome, outstanding.since);
-        match &page {
+        if let Some(job) = job.take() {
+            self.set_job(job);
+        }
+        match &*page {
             Ok(_) => self.roots.refused(outstanding.root, None),
             Err(Failure::Unauthorized(_) | Failure::WrongRealm) => self.roots.refused(outstanding.root, Some(now)),
             Err(_) => {}
         }
-        if let (Ok(_), Outcome::Answer(answer)) = (&page, outcome) {
+        if let (Ok(_), Outcome::Answer(answer)) = (&*page, outcome) {
             self.compare_clocks(answer.date, wall, now, events);
         }
         let contact = contact(outcome, outstanding.sent_at, now);
         let taken = match page {
-            Ok(page) => self.take_page(&page, &outstanding, contact, now, events),
+            Ok(page) => self.take_page(page, collected, &outstanding, contact, now, events),
             Err(Failure::Compacted) if outstanding.since > 0 => Err(Refused::start_over(Reason::Gone)),
-            Err(failure) => Err(failure.into()),
+            Err(failure) => Err(failure.clone().into()),
         };
         match taken {
             Ok(taken) => self.well(&taken, &outstanding, now, events),
@@ -121,6 +133,7 @@ impl ManifestSync {
     fn take_page(
         &mut self,
         page: &Page<'_>,
+        collected: Result<(), Refused>,
         outstanding: &Outstanding,
         contact: Duration,
         now: Duration,
@@ -128,6 +141,7 @@ impl ManifestSync {
     ) -> Result<Taken, Refused> {
         let root = outstanding.root;
         self.check_store(page, root, now)?;
+        collected?;
         let taken = match &self.job {
             Job::Load(_) => self.take_load(page, contact, outstanding.told, events),
             Job::Follow | Job::CatchUp { .. } => self.take_changes(page, contact, outstanding.told, events),
@@ -189,9 +203,7 @@ impl ManifestSync {
         told: Option<Duration>,
         events: &mut Vec<Event>,
     ) -> Result<Taken, Refused> {
-        let Job::Load(load) = &mut self.job else { return Ok(Taken::Part) };
-        let load = load.get_or_insert_with(|| Load::begin(page));
-        load.add(page).map_err(Refused::mismatch)?;
+        let Job::Load(Some(load)) = &self.job else { return Ok(Taken::Part) };
         if page.more {
             return Ok(Taken::Part);
         }
@@ -217,33 +229,19 @@ impl ManifestSync {
         told: Option<Duration>,
         events: &mut Vec<Event>,
     ) -> Result<Taken, Refused> {
-        let mut staged = match std::mem::replace(&mut self.job, Job::Follow) {
+        if page.more {
+            return Ok(Taken::Part);
+        }
+        let staged = match std::mem::replace(&mut self.job, Job::Follow) {
             Job::CatchUp { staged, .. } => staged,
             Job::Follow | Job::Load(_) => Staged::default(),
         };
         let Some(in_use) = &mut self.in_use else { return Err(Refused::start_over(Reason::Mismatch)) };
-        for change in &page.keys {
-            match change {
-                Change::Live(key) => Record::read(key)
-                    .and_then(|record| staged.upsert(&in_use.table, &record))
-                    .map_err(|invalid| Refused::mismatch(Failure::Record(invalid)))?,
-                Change::Deleted { id, .. } => {
-                    staged.remove(&in_use.table, id).map_err(|_| Refused::start_over(Reason::FarBehind))?
-                }
-            }
-        }
-        if staged.len() > MAX_STAGED {
-            return Err(Refused::start_over(Reason::FarBehind));
-        }
-        if page.more {
-            self.job = Job::CatchUp { staged, since: page.revision };
-            return Ok(Taken::Part);
-        }
         compare(staged.outcome(&in_use.table), page).map_err(Refused::mismatch)?;
         let changes = staged.len();
         if changes > 0 {
             in_use.table.commit(staged).map_err(|_| Refused::start_over(Reason::FarBehind))?;
-            in_use.table.settle(SETTLE_STEP);
+            in_use.table.settle(self.settle_step);
         }
         in_use.contact = in_use.contact.max(contact);
         in_use.told = told;
@@ -257,11 +255,11 @@ impl ManifestSync {
     }
 
     /// Applies the outcome of a probe. It shows only whether a credential is accepted.
-    fn on_probe(&mut self, id: RequestId, outcome: &Outcome<'_>, now: Duration, events: &mut Vec<Event>) {
-        let Some((root, since)) = self.roots.take_probe(id) else { return };
+    fn on_probe(&mut self, id: RequestId, page: &Result<Page<'_>, Failure>, now: Duration, events: &mut Vec<Event>) {
+        let Some(root) = self.roots.take_probe(id) else { return };
         let same_store = |page: &Page<'_>| self.in_use.as_ref().is_some_and(|in_use| *in_use.store == *page.store);
-        match page::read(outcome, since) {
-            Ok(page) if same_store(&page) => {
+        match page {
+            Ok(page) if same_store(page) => {
                 self.roots.accept(root);
                 // This root context may be the newest one now, and then takes over.
                 self.next_at = now;
@@ -273,7 +271,7 @@ impl ManifestSync {
                 self.journal.trouble(Trouble::Failed(failure.kind()), now, events, || {
                     format!("a new plugin configuration cannot fetch keys: {failure}; it accepts no fetched key")
                 });
-                events.push(Event::Failed(failure));
+                events.push(Event::Failed(failure.clone()));
             }
         }
     }

@@ -109,12 +109,18 @@ impl Roots {
         }
     }
 
-    /// Ends this outstanding probe, and returns its root context and its `since`.
-    pub(super) fn take_probe(&mut self, id: RequestId) -> Option<(RootId, u64)> {
-        self.roots.iter_mut().find_map(|root| {
-            let (_, since, _) = root.probe.outstanding.take_if(|(outstanding, ..)| *outstanding == id)?;
-            Some((root.id, since))
-        })
+    /// Returns the `since` of this outstanding probe.
+    pub(super) fn since_of_probe(&self, id: RequestId) -> Option<u64> {
+        let mut probes = self.roots.iter().filter_map(|root| root.probe.outstanding);
+        probes.find(|(outstanding, ..)| *outstanding == id).map(|(_, since, _)| since)
+    }
+
+    /// Ends this outstanding probe, and returns its root context.
+    pub(super) fn take_probe(&mut self, id: RequestId) -> Option<RootId> {
+        let is_asked = |root: &&mut Root| root.probe.outstanding.is_some_and(|(outstanding, ..)| outstanding == id);
+        let root = self.roots.iter_mut().find(is_asked)?;
+        root.probe.outstanding = None;
+        Some(root.id)
     }
 
     fn alive(&self, now: Duration) -> impl DoubleEndedIterator<Item = &Root> {

@@ -1,0 +1,5 @@
+-- The same as SQLite's; the comments stand there.
+CREATE INDEX audit_by_time ON audit (at, seq);
+CREATE INDEX audit_by_actor_and_time ON audit (actor, at, seq);
+CREATE INDEX audit_by_action_and_time ON audit (action, at, seq);
+CREATE INDEX audit_by_actor_action_and_time ON audit (actor, action, at, seq);

@@ -1,0 +1,88 @@
+//! The fetched keys of one admin service, as the main thread changes them and workers read them.
+//!
+//! Each worker takes the lock of a shard of its own ([`ShardedLock`]), so that workers do not wait for each other. They wait
+//! while the main thread changes what they read, so the main thread keeps that short: it reads and collects a page before
+//! it takes the locks, moves committed changes to their places a few at a time, and frees old tables afterwards.
+
+use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard};
+use keyward_policy::sync::{Event, ManifestSync, Outcome, Received, RequestId};
+use keyward_policy::table::KeyTable;
+use keyward_policy::timestamp::Timestamp;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// The number of committed changes that are moved while workers wait.
+const SETTLE_STEP: usize = 32;
+
+/// The number of such steps in one tick.
+const STEPS: usize = 16;
+
+/// The state, for as long as a reader looks at it.
+pub type Reading<'a> = ShardedLockReadGuard<'a, ManifestSync>;
+
+/// The state of synchronization, shared by all threads.
+pub struct Keys {
+    sync: ShardedLock<ManifestSync>,
+    /// The tables that nobody reads any more.
+    retired: Mutex<Vec<KeyTable>>,
+}
+
+impl Keys {
+    /// Begins without keys. Processes with different seeds make different pauses.
+    pub fn new(seed: u64) -> Self {
+        let mut sync = ManifestSync::new(seed);
+        sync.set_settle_step(SETTLE_STEP);
+        Self { sync: ShardedLock::new(sync), retired: Mutex::default() }
+    }
+
+    /// Returns the state. `None` means that a change of it ended in a panic: what is there cannot be trusted, until Envoy
+    /// starts anew.
+    pub fn read(&self) -> Option<Reading<'_>> {
+        self.sync.read().ok()
+    }
+
+    /// Changes the state, while all workers wait.
+    pub fn change<R>(&self, change: impl FnOnce(&mut ManifestSync) -> R) -> R {
+        change(&mut self.sync.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Applies the outcome of a request. Workers wait for neither the reading nor the collecting of its page.
+    pub fn on_outcome(
+        &self,
+        id: RequestId,
+        outcome: &Outcome<'_>,
+        now: Duration,
+        wall: Timestamp,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(since) = self.read().and_then(|sync| sync.since(id)) else { return };
+        let mut received = Received::read(id, since, outcome);
+        self.change(|sync| sync.lend(&mut received));
+        if let Some(sync) = self.read() {
+            received.collect(sync.last_table());
+        }
+        self.change(|sync| sync.apply(&mut received, outcome, now, wall, events));
+    }
+
+    /// Does a part of the work that was put off, and returns whether there is more. Called at every tick.
+    pub fn work(&self) -> bool {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut busy = true;
+        for _ in 0..STEPS {
+            busy = busy
+                && self.change(|sync| {
+                    retired.append(&mut sync.take_retired());
+                    sync.work()
+                });
+        }
+        if let Some(table) = retired.last_mut()
+            && !table.dismantle()
+        {
+            retired.pop();
+        }
+        busy || !retired.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! What workers see while pages are applied, and how long they wait.
+
+use super::*;
+use keyward_policy::checksum::{Checksum, contribution};
+use keyward_policy::digest::Digest;
+use keyward_policy::manifest::LiveKey;
+use keyward_policy::sync::{Answer, Request, RootId, Settings};
+use keyward_policy::timeline::{Enforcement, InlineKeys};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+fn digest(number: u64) -> Digest {
+    Digest::of_key(&number.to_le_bytes())
+}
+
+fn key(number: u64) -> LiveKey<'static> {
+    LiveKey {
+        revision: number,
+        id: format!("key_{number}").into(),
+        name: format!("name {number}").into(),
+        sha256: digest(number).to_hex().into(),
+        permissions: vec!["records:read".into(), "records:write".into()],
+        expires_at: None,
+        disabled: false,
+        must: Vec::new(),
+    }
+}
+
+/// A service with the keys 1 to `head`, each from the revision of its number.
+struct Service {
+    head: u64,
+    checksum: Checksum,
+}
+
+impl Service {
+    fn new(head: u64) -> Self {
+        let mut checksum = Checksum::default();
+        (1..=head).for_each(|number| checksum.add(contribution(&key(number))));
+        Self { head, checksum }
+    }
+
+    fn grow(&mut self, head: u64) {
+        (self.head + 1..=head).for_each(|number| self.checksum.add(contribution(&key(number))));
+        self.head = head;
+    }
+
+    fn page(&self, request: &Request) -> String {
+        let (since, head) = (request.since, self.head);
+        let last = head.min(since + u64::from(request.limit));
+        let records: Vec<String> = (since + 1..=last)
+            .map(|number| {
+                let key = key(number);
+                format!(
+                    r#"{{"revision":{number},"id":"{}","name":"{}","sha256":"{}","permissions":["records:read","records:write"],"expires_at":null}}"#,
+                    key.id, key.name, key.sha256
+                )
+            })
+            .collect();
+        format!(
+            r#"{{"format":1,"store":"st_1","since":{since},"revision":{last},"head":{head},"more":{},"keys":[{}],"live":{{"count":{head},"checksum":"{}"}}}}"#,
+            last < head,
+            records.join(","),
+            self.checksum
+        )
+    }
+}
+
+fn attach(keys: &Keys) -> RootId {
+    let settings = Settings {
+        realm: "default".into(),
+        token: None,
+        store: None,
+        max_staleness: None,
+        mode: Enforcement::Enforce,
+        inline_keys: InlineKeys::None,
+    };
+    keys.change(|sync| sync.attach(settings, Duration::ZERO))
+}
+
+/// Asks until the keys are those of the service. `apply` gets each answer.
+fn follow(keys: &Keys, root: RootId, service: &Service, mut apply: impl FnMut(RequestId, &Outcome<'_>, Duration)) {
+    let mut now = Duration::from_secs(1);
+    while keys.read().unwrap().in_use().is_none_or(|position| position.revision < service.head) {
+        now += Duration::from_millis(50);
+        keys.work();
+        let Some(request) = keys.change(|sync| sync.poll(root, now, &mut Vec::new())) else { continue };
+        let page = service.page(&request);
+        apply(request.id, &Outcome::Answer(Answer { status: 200, body: page.as_bytes(), ..Answer::default() }), now);
+    }
+}
+
+/// Readers see the keys of a revision and nothing between two revisions, whatever step the main thread is at.
+#[test]
+fn readers_see_whole_revisions_while_pages_are_collected() {
+    let keys = Keys::new(1);
+    let root = attach(&keys);
+    let mut service = Service::new(250);
+    let done = AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut seen = std::collections::BTreeSet::new();
+            while !done.load(Ordering::Acquire) {
+                let sync = keys.read().unwrap();
+                if let Ok(table) = sync.keys(root, Duration::from_secs(1)) {
+                    let last = table.len() as u64;
+                    let at = |number: u64| table.get(&digest(number)).is_some();
+                    assert!(at(1) && at(last) && !at(last + 1), "{last}");
+                    seen.insert(last);
+                }
+            }
+            seen
+        });
+        for head in [250, 255, 555, 556] {
+            service.grow(head);
+            follow(&keys, root, &service, |id, outcome, now| {
+                keys.on_outcome(id, outcome, now, Timestamp::from_unix_ns(0), &mut Vec::new());
+            });
+        }
+        done.store(true, Ordering::Release);
+        reader.join().unwrap()
+    });
+    assert!(seen.iter().all(|len| [250, 255, 555, 556].contains(len)), "{seen:?}");
+    assert_eq!(keys.read().unwrap().keys(root, Duration::from_secs(1)).map(KeyTable::len), Ok(556));
+}
+
+/// An answer whose configuration has gone while it was collected changes nothing, and the next one starts anew.
+#[test]
+fn what_was_lent_and_never_came_back_is_loaded_again() {
+    let keys = Keys::new(1);
+    let (root, service) = (attach(&keys), Service::new(250));
+    let request = keys.change(|sync| sync.poll(root, Duration::ZERO, &mut Vec::new())).unwrap();
+    let page = service.page(&request);
+    let outcome = Outcome::Answer(Answer { status: 200, body: page.as_bytes(), ..Answer::default() });
+    let mut received = Received::read(request.id, request.since, &outcome);
+    keys.change(|sync| sync.lend(&mut received));
+    received.collect(None);
+    drop(received);
+    keys.change(|sync| sync.detach(root, Duration::ZERO));
+    let root = attach(&keys);
+    follow(&keys, root, &service, |id, outcome, now| {
+        keys.on_outcome(id, outcome, now, Timestamp::from_unix_ns(0), &mut Vec::new());
+    });
+    assert_eq!(keys.read().unwrap().keys(root, Duration::from_secs(60)).map(KeyTable::len), Ok(250));
+}
+
+/// Prints how long a worker waits for its lock while a million keys are loaded, and while 20,000 changes follow:
+/// `cargo test --release -p keyward-native -- --ignored --nocapture waits`.
+#[test]
+#[ignore = "it measures, and takes some time"]
+fn waits_of_workers() {
+    let mut service = Service::new(1_000_000);
+    let (before, after) = (Keys::new(1), Keys::new(1));
+    let (first, second) = (attach(&before), attach(&after));
+    for head in [1_000_000, 1_020_000] {
+        service.grow(head);
+        let at_once = |id, outcome: &Outcome<'_>, now| {
+            before.change(|sync| sync.on_outcome(id, outcome, now, Timestamp::from_unix_ns(0), &mut Vec::new()));
+        };
+        let in_steps = |id, outcome: &Outcome<'_>, now| {
+            after.on_outcome(id, outcome, now, Timestamp::from_unix_ns(0), &mut Vec::new());
+        };
+        println!(
+            "{head} keys, each page under the lock: {}",
+            waits(&before, || follow(&before, first, &service, at_once))
+        );
+        println!(
+            "{head} keys, in steps:                 {}",
+            waits(&after, || follow(&after, second, &service, in_steps))
+        );
+    }
+}
+
+/// Takes the lock of a worker every 20 µs while `work` runs, and returns the distribution of the waits.
+fn waits(keys: &Keys, work: impl FnOnce()) -> String {
+    let done = AtomicBool::new(false);
+    let mut waits: Vec<Duration> = std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            let mut waits = Vec::new();
+            while !done.load(Ordering::Acquire) {
+                let asked = Instant::now();
+                drop(std::hint::black_box(keys.read()));
+                waits.push(asked.elapsed());
+                while asked.elapsed() < Duration::from_micros(20) {
+                    std::hint::spin_loop();
+                }
+            }
+            waits
+        });
+        work();
+        done.store(true, Ordering::Release);
+        worker.join().unwrap()
+    });
+    waits.sort();
+    let at = |parts: usize| waits[waits.len() * parts / 10_000];
+    format!(
+        "50 % {:?}, 99 % {:?}, 99.9 % {:?}, 99.99 % {:?}, longest {:?} of {}",
+        at(5_000),
+        at(9_900),
+        at(9_990),
+        at(9_999),
+        waits[waits.len() - 1],
+        waits.len()
+    )
+}

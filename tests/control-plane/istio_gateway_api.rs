@@ -1,0 +1,99 @@
+//! The files of a gateway that the Kubernetes Gateway API describes, under traffic. Its pods are those of a manual
+//! deployment: a Service stands for them, and an agent with their label runs here.
+
+use crate::deploy::File;
+use crate::dump::backstops;
+use crate::istio::NAMESPACE;
+use crate::istio_checks::Istio;
+use crate::process::{PATIENCE, free_port};
+use crate::report::Report;
+use crate::stage::{Door, HOST};
+use keyward_testbed::{envoy, wait};
+use serde_json::json;
+
+impl Istio {
+    /// Gives Istio `gateway-api.yaml` and its backstop.
+    pub fn check_gateway_api(&mut self, report: &mut Report) {
+        let (first, second) = (Door::plain(free_port()), Door::plain(free_port()));
+        let surroundings = surroundings(first, second);
+        self.cluster.apply(&surroundings);
+        let labels = json!({"gateway.networking.k8s.io/gateway-name": "databases"});
+        let proxy = self.istiod.start_proxy("gateway-api", "router", NAMESPACE, &labels, &envoy::binary());
+        let plugin = self.filter("istio/gateway-api.yaml");
+        let backstop = File::read("istio/gateway-api-backstop.yaml");
+        let (id, key) = self.stage.create_key("by Gateway API");
+        let Self { stage, cluster, .. } = self;
+        for door in [first, second] {
+            stage.wait_for_status(door, None, 200);
+        }
+        cluster.apply(plugin.text());
+        report.check("Gateway API: a keyless request gets 401 key_missing at every listener", || {
+            stage.assert_keyless_is_refused(first);
+            stage.assert_keyless_is_refused(second);
+        });
+        cluster.apply(backstop.text());
+        report.check("Gateway API: a key passes, and the application is told whose it is", || {
+            stage.assert_key_passes(first, &id, &key);
+            stage.assert_key_passes(second, &id, &key);
+        });
+        report.check("Gateway API: every VM polls, the main thread's too", || {
+            stage.assert_every_vm_of_node_polls("~gateway-api.");
+        });
+        report.check("Gateway API: the backstop is right before the router of each listener", || {
+            wait::until("two chains with a backstop", PATIENCE, || {
+                (backstops(&proxy.config_dump()) == 2).then_some(())
+            });
+        });
+        report.check("Gateway API: a gateway of another kind in the namespace is untouched", || {
+            stage.wait_for_status(self.first, None, 200);
+        });
+        report.check("Gateway API: a deleted key is refused", || stage.assert_deletion_holds(first, &id, &key));
+        cluster.delete(plugin.text());
+        report.check("Gateway API: without the filter the backstop refuses", || {
+            stage.wait_for_status(first, None, 403);
+            stage.wait_for_status(second, None, 403);
+        });
+        cluster.delete(backstop.text());
+        cluster.delete(&surroundings);
+    }
+}
+
+/// A Gateway with two listeners, the Service of its pods, and the protected host's route.
+fn surroundings(first: Door, second: Door) -> String {
+    let (first, second) = (first.port, second.port);
+    format!(
+        "apiVersion: v1
+kind: Service
+metadata: {{name: databases-istio, namespace: {NAMESPACE}}}
+spec:
+  selector: {{gateway.networking.k8s.io/gateway-name: databases}}
+  ports:
+  - {{name: first, port: {first}}}
+  - {{name: second, port: {second}}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {{name: istio}}
+spec: {{controllerName: istio.io/gateway-controller}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: databases, namespace: {NAMESPACE}}}
+spec:
+  gatewayClassName: istio
+  addresses: [{{type: Hostname, value: databases-istio.{NAMESPACE}.svc.cluster.local}}]
+  listeners:
+  - {{name: first, protocol: HTTP, port: {first}}}
+  - {{name: second, protocol: HTTP, port: {second}}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: records, namespace: {NAMESPACE}}}
+spec:
+  parentRefs: [{{name: databases}}]
+  hostnames: [{HOST}]
+  rules:
+  - backendRefs: [{{group: networking.istio.io, kind: Hostname, name: records.default.svc.cluster.local, port: 8090}}]
+"
+    )
+}
