@@ -76,7 +76,6 @@ fn report(placed: &Placed, read: &Documents, options: &Options) -> Report {
         keys: config.manifest.as_ref().map_or(0, |manifest| manifest.keys.len()),
         errors: own.errors.into_iter().map(locate).collect(),
         warnings: own.warnings.into_iter().map(locate).collect(),
-        ..Report::default()
     };
     let all: Vec<Value> = read.all.iter().map(|document| document.value.clone()).collect();
     let (whole, each) = around::lint(&all, &config, &options.versions);
