@@ -28,11 +28,15 @@ struct Prometheus {
 impl Prometheus {
     fn start(folder: &Path, service: SocketAddr, envoy: SocketAddr) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let job = |name: &str, path: &str, target: SocketAddr| json!({"job_name": name, "metrics_path": path, "static_configs": [{"targets": [target.to_string()]}]});
-        let config = json!({
-            "global": {"scrape_interval": "1s"},
-            "scrape_configs": [job("keyward", "/metrics", service), job("envoy", "/stats/prometheus", envoy)],
-        });
+        // What docker-compose.yml starts Prometheus with, with the addresses of this run and without a wait.
+        let mut config = parse_yaml(&read("prometheus.yaml")).unwrap();
+        config["global"]["scrape_interval"] = json!("1s");
+        config["rule_files"] = json!([workspace::root().join("deploy/observability/alerts.yaml")]);
+        for (number, (name, target)) in [("keyward", service), ("envoy", envoy)].into_iter().enumerate() {
+            let job = &mut config["scrape_configs"][number];
+            assert_eq!(job["job_name"], name);
+            job["static_configs"] = json!([{"targets": [target.to_string()]}]);
+        }
         let file = folder.join("prometheus.yaml");
         fs::write(&file, config.to_string()).unwrap();
         let log = File::create(folder.join("prometheus.log")).unwrap();
@@ -107,6 +111,47 @@ fn metrics(expression: &str) -> BTreeSet<String> {
     let words = unquoted.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let is_metric = |word: &&str| word.starts_with("keyward_") || word.starts_with("process_");
     words.filter(is_metric).map(str::to_owned).collect()
+}
+
+#[test]
+fn compose_starts_prometheus_and_grafana_only_when_asked_and_with_these_files() {
+    let root = workspace::root();
+    let compose = parse_yaml(&fs::read_to_string(root.join("docker-compose.yml")).unwrap()).unwrap();
+    let services = compose["services"].as_object().unwrap();
+    let mut mounted = BTreeSet::new();
+    for (name, service) in services {
+        let observes = ["prometheus", "grafana"].contains(&name.as_str());
+        assert_eq!(service["profiles"] == json!(["observability"]), observes, "{name}");
+        for port in service["ports"].as_array().into_iter().flatten() {
+            assert!(port.as_str().unwrap().starts_with("127.0.0.1:"), "{name} is reached from other machines: {port}");
+        }
+        for volume in service["volumes"].as_array().into_iter().flatten() {
+            let (file, place) = volume.as_str().unwrap().split_once(':').unwrap();
+            if let Some(file) = file.strip_prefix("./") {
+                assert!(root.join(file).is_file(), "{name} mounts {file}, which does not exist");
+                mounted.insert((file.to_owned(), place.trim_end_matches(":ro").to_owned()));
+            }
+        }
+    }
+    let place = |file: &str| {
+        let file = format!("deploy/observability/{file}");
+        let found = mounted.iter().find(|(mounted, _)| *mounted == file);
+        Path::new(&found.unwrap_or_else(|| panic!("{file} is not mounted")).1).to_owned()
+    };
+    // Each file is where the one that names it says.
+    let config = parse_yaml(&read("prometheus.yaml")).unwrap();
+    let rules = config["rule_files"][0].as_str().unwrap();
+    assert_eq!(place("prometheus.yaml").with_file_name(rules), place("alerts.yaml"));
+    let command = services["prometheus"]["command"].to_string();
+    assert!(command.contains(&format!("--config.file={}", place("prometheus.yaml").display())), "{command}");
+    let providers = parse_yaml(&read("grafana/dashboards.yaml")).unwrap();
+    let folder = providers["providers"][0]["options"]["path"].as_str().unwrap();
+    assert_eq!(place("dashboard.json").parent(), Some(Path::new(folder)));
+    // Prometheus' own check of its configuration, with the rules that it names.
+    let mut check = Command::new("promtool");
+    check.args(["check", "config", "deploy/observability/prometheus.yaml"]).current_dir(root);
+    let output = check.output().expect("promtool (Debian's package prometheus)");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

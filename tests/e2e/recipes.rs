@@ -1,5 +1,6 @@
 //! The changes of `docs/recipes.md`, made to the shipped envoy.yaml as they are printed there.
 
+mod admin_link;
 mod delivery;
 
 use crate::setup::{ADMIN, READER, assert_denied, assert_passed, manifest};
