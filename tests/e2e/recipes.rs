@@ -141,7 +141,7 @@ fn the_keys_of_a_plan_have_another_rate() {
 fn grpc_calls_pass_by_the_path_of_their_method() {
     let mut recipe = Recipe::new();
     let [rules, protocol] = <[Value; 2]>::try_from(blocks("gRPC\n")).unwrap();
-    recipe.insert("/http_filters/0/typed_config/config/configuration/value/rules", 0, &rules);
+    insert(&mut recipe.shipped.plugin()["rules"], 0, &rules);
     // A listener of the same Envoy that speaks HTTP/2 alone is the server.
     let server = free_port();
     *recipe.shipped.cluster("records_api").pointer_mut(ENDPOINT).unwrap() = socket(server);

@@ -151,12 +151,17 @@ impl Shipped {
         *code = json!({"local": {"filename": module}});
     }
 
+    /// The place of the plugin's configuration in the filter's `typed_config`.
+    pub fn plugin_place(&self) -> &'static str {
+        match self.edition {
+            Edition::Wasm => "/config/configuration/value",
+            Edition::Native => "/filter_config/value",
+        }
+    }
+
     /// The plugin's configuration, to change.
     pub fn plugin(&mut self) -> &mut Value {
-        self.at(&match self.edition {
-            Edition::Wasm => format!("{HCM}/http_filters/0/typed_config/config/configuration/value"),
-            Edition::Native => format!("{HCM}/http_filters/0/typed_config/filter_config/value"),
-        })
+        self.at(&format!("{HCM}/http_filters/0/typed_config{}", self.plugin_place()))
     }
 
     /// The HTTP connection manager, to change.

@@ -3,6 +3,7 @@
 use super::{RECORDS, Recipe, blocks, free_port, socket};
 use crate::setup::READER;
 use crate::traffic::{Expected, Traffic};
+use keyward_testbed::artifacts::Edition;
 use keyward_testbed::envoy::Envoy;
 use keyward_testbed::envoy_config::Shipped;
 use keyward_testbed::service::{EDGE_TOKEN, Restartable};
@@ -15,7 +16,6 @@ use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const LISTENER: &str = "databases_api";
-const RULES: &str = "/configuration/value/rules";
 
 /// Puts a new file into the place of another one, as the recipes ask.
 fn replace(file: &Path, contents: &Value) {
@@ -55,8 +55,10 @@ fn the_listener_comes_from_a_file() {
     let envoy = Envoy::start(&config);
     wait_for(&envoy, RECORDS, 200);
 
-    let rules =
-        format!("/resources/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config{RULES}");
+    let rules = format!(
+        "/resources/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config{}/rules",
+        recipe.shipped.plugin_place()
+    );
     let good = resources.pointer(&rules).cloned().unwrap();
     *resources.pointer_mut(&rules).unwrap() = json!("none");
     replace(&file, &resources);
@@ -81,6 +83,14 @@ fn the_filter_alone_comes_from_a_file() {
     let filter = recipe.shipped.connection_manager().pointer_mut("/http_filters/0").unwrap();
     let config = filter["typed_config"].take();
     *filter = discovered[0].clone();
+    if Edition::of_this_run() == Edition::Native {
+        // The recipe is printed for the WebAssembly edition; the type is all that differs.
+        for kind in
+            [&mut filter["config_discovery"]["type_urls"][0], &mut resources["resources"][0]["typed_config"]["@type"]]
+        {
+            *kind = config["@type"].clone();
+        }
+    }
     *filter.pointer_mut("/config_discovery/config_source/path_config_source/path").unwrap() = json!(file);
     assert_eq!(resources["resources"][0]["typed_config"]["@type"], config["@type"]);
     let mut push = |config: &Value| {
@@ -91,13 +101,14 @@ fn the_filter_alone_comes_from_a_file() {
     let envoy = Envoy::start(&recipe.shipped.build());
     wait_for(&envoy, RECORDS, 200);
 
+    let rules = format!("{}/rules", recipe.shipped.plugin_place());
     let mut changed = config.clone();
-    changed["config"]["configuration"]["value"]["rules"] = json!("none");
+    *changed.pointer_mut(&rules).unwrap() = json!("none");
     push(&changed);
     wait::until("the mistake is refused", PATIENCE, || envoy.log().contains("rules: expected a list").then_some(()));
     wait_for(&envoy, RECORDS, 200);
     let mut changed = config;
-    let rules = changed.pointer_mut(&format!("/config{RULES}")).and_then(Value::as_array_mut).unwrap();
+    let rules = changed.pointer_mut(&rules).and_then(Value::as_array_mut).unwrap();
     rules.insert(0, json!({"path": "/api/**", "access": "deny"}));
     push(&changed);
     wait_for(&envoy, RECORDS, 403);
