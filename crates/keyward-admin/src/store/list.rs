@@ -159,6 +159,8 @@ impl Sort {
 }
 
 /// Makes the statement that walks one index from after a place: `$op` and `$dir` are `>` and nothing, or `<` and ` DESC`.
+/// SQLite compares pairs without seeking where one of them is an expression, so the expression is also compared by itself:
+/// otherwise a page far into the list reads all that comes before it.
 macro_rules! by_seq {
     ($op:literal, $dir:literal) => {
         select_keys!("keys k", concat!("WHERE k.seq ", $op, " $1 ORDER BY k.seq", $dir, " LIMIT $2"))
@@ -169,7 +171,9 @@ macro_rules! by_name {
         select_keys!(
             "keys k",
             concat!(
-                "WHERE (lower(k.name), k.seq) ",
+                "WHERE lower(k.name) ",
+                $op,
+                "= $3 AND (lower(k.name), k.seq) ",
                 $op,
                 " ($3, $1) ORDER BY lower(k.name)",
                 $dir,
@@ -185,7 +189,9 @@ macro_rules! by_end {
         select_keys!(
             "keys k",
             concat!(
-                "WHERE (COALESCE(k.expires_at, 9223372036854775807), k.seq) ",
+                "WHERE COALESCE(k.expires_at, 9223372036854775807) ",
+                $op,
+                "= $3 AND (COALESCE(k.expires_at, 9223372036854775807), k.seq) ",
                 $op,
                 " ($3, $1) ORDER BY COALESCE(k.expires_at, 9223372036854775807)",
                 $dir,
@@ -411,6 +417,35 @@ impl FromStr for Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sqlx::{Connection as _, Row as _};
+
+    /// Reads SQLite's plans: a page far into the list must not read what comes before it.
+    #[tokio::test]
+    async fn every_order_seeks_to_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("keyward.db").display());
+        let _store = Store::open(&url).await.unwrap();
+        let mut database = sqlx::SqliteConnection::connect(&url).await.unwrap();
+        for (sql, index) in [
+            (by_seq!(">", ""), "PRIMARY KEY (rowid>"),
+            (by_seq!("<", " DESC"), "PRIMARY KEY (rowid<"),
+            (by_name!(">", ""), "INDEX keys_by_name_in_lower_case (<expr>>"),
+            (by_name!("<", " DESC"), "INDEX keys_by_name_in_lower_case (<expr><"),
+            (by_end!(">", ""), "INDEX keys_by_end (<expr>>"),
+            (by_end!("<", " DESC"), "INDEX keys_by_end (<expr><"),
+        ] {
+            let mut query =
+                sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"))).bind(1_i64).bind(1_i64);
+            if sql.contains("$3") {
+                query = query.bind("a");
+            }
+            let plan = query.fetch_all(&mut database).await.unwrap();
+            let plan: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
+            assert!(plan[0].contains("SEARCH") && plan[0].contains(index), "{sql}: {plan:?}");
+            assert!(plan.iter().all(|step| !step.contains("SORT") && !step.contains("ORDER BY")), "{sql}: {plan:?}");
+        }
+    }
+
     use proptest::prelude::*;
 
     proptest! {
