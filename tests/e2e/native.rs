@@ -160,9 +160,7 @@ fn write_secret(file: &Path, value: &str) {
         "generic_secret": {"secret": {"inline_string": value}},
     });
     let resources = json!({"resources": [secret]});
-    let new = file.with_extension("new");
-    std::fs::write(&new, resources.to_string()).unwrap();
-    std::fs::rename(&new, file).unwrap();
+    workspace::replace(file, &resources.to_string());
 }
 
 /// A filter that gets its token from the secret in `file`.

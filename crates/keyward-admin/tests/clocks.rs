@@ -24,9 +24,7 @@ fn start(folder: &Path, file: &Path) -> Start {
 
 fn set(file: &Path, ahead: &str) {
     // All at once, because the program may be reading it.
-    let new = file.with_extension("new");
-    std::fs::write(&new, format!("{ahead}\n")).unwrap();
-    std::fs::rename(&new, file).unwrap();
+    workspace::replace(file, &format!("{ahead}\n"));
 }
 
 fn moment(text: &Value) -> i64 {

@@ -285,7 +285,7 @@ impl Listener {
             "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
             "name": "keyward", "typed_config": filter,
         });
-        replace(file, &json!({"version_info": version, "resources": [resource]}));
+        workspace::replace(file, &json!({"version_info": version, "resources": [resource]}).to_string());
     }
 
     /// Takes the filter out, as a mistake in a rollout would: the backstop stays.
@@ -357,13 +357,7 @@ pub fn bootstrap_with_lds(file: &Path, clusters: &[Listener]) -> Value {
 /// Panics when the file cannot be written.
 pub fn write_lds(file: &Path, version: &str, listeners: &[Listener]) {
     let resources: Vec<Value> = listeners.iter().map(Listener::resource).collect();
-    replace(file, &json!({"version_info": version, "resources": resources}));
-}
-
-fn replace(file: &Path, content: &Value) {
-    let new = file.with_extension("new");
-    std::fs::write(&new, content.to_string()).unwrap_or_else(|error| panic!("cannot write {}: {error}", new.display()));
-    std::fs::rename(&new, file).unwrap_or_else(|error| panic!("cannot replace {}: {error}", file.display()));
+    workspace::replace(file, &json!({"version_info": version, "resources": resources}).to_string());
 }
 
 fn base() -> Value {

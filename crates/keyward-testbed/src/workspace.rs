@@ -27,3 +27,13 @@ pub fn scratch(name: &str) -> tempfile::TempDir {
         .tempdir_in(&base)
         .unwrap_or_else(|error| panic!("cannot make a folder in {}: {error}", base.display()))
 }
+
+/// Puts a file in the place of another one in one step, so that whoever watches or reads it never sees a part of it.
+///
+/// # Panics
+/// Panics when the file cannot be written.
+pub fn replace(file: &Path, text: &str) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", new.display()));
+    std::fs::rename(&new, file).unwrap_or_else(|error| panic!("cannot replace {}: {error}", file.display()));
+}

@@ -35,14 +35,8 @@ fn write_certificate(folder: &Path, name: &str, authority: &Authority, names: &[
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let certificate = CertificateParams::new(names).unwrap().signed_by(&key, authority).unwrap();
     for (ending, text) in [("key", key.serialize_pem()), ("crt", certificate.pem())] {
-        replace(&folder.join(format!("{name}.{ending}")), &text);
+        workspace::replace(&folder.join(format!("{name}.{ending}")), &text);
     }
-}
-
-fn replace(file: &Path, text: &str) {
-    let new = file.with_extension("new");
-    fs::write(&new, text).unwrap();
-    fs::rename(new, file).unwrap();
 }
 
 /// Returns a block of a recipe with this test's folder in place of the one that is printed.
@@ -190,7 +184,7 @@ fn another_edge_token_takes_the_place_of_one_that_is_revoked() {
     wait_for(&envoy, &key("before"));
 
     let before = fs::read_to_string(edge.join("edge-token")).unwrap();
-    replace(&edge.join("edge-token"), &before.replace(&old, &new));
+    workspace::replace(&edge.join("edge-token"), &before.replace(&old, &new));
     text(&setup.run(&["token", "revoke", "edge-2025"]));
     // Only polls with the new token learn of this key.
     wait_for(&envoy, &key("after"));

@@ -11,18 +11,10 @@ use keyward_testbed::upstream::Upstream;
 use keyward_testbed::{http1, wait, workspace};
 use serde_json::{Value, json};
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const LISTENER: &str = "databases_api";
-
-/// Puts a new file into the place of another one, as the recipes ask.
-fn replace(file: &Path, contents: &Value) {
-    let new = file.with_extension("new");
-    fs::write(&new, contents.to_string()).unwrap();
-    fs::rename(new, file).unwrap();
-}
 
 fn status(envoy: &Envoy, target: &str) -> Option<u16> {
     http1::get(envoy.find_listener(LISTENER)?, target, &[("x-api-key", READER)]).ok().map(|response| response.status)
@@ -51,7 +43,7 @@ fn the_listener_comes_from_a_file() {
     assert_eq!(resources["resources"][0]["name"], listener["name"]);
     let fields = resources["resources"][0].as_object_mut().unwrap();
     fields.extend(listener.as_object().unwrap().clone());
-    replace(&file, &resources);
+    workspace::replace(&file, &resources.to_string());
     let envoy = Envoy::start(&config);
     wait_for(&envoy, RECORDS, 200);
 
@@ -61,7 +53,7 @@ fn the_listener_comes_from_a_file() {
     );
     let good = resources.pointer(&rules).cloned().unwrap();
     *resources.pointer_mut(&rules).unwrap() = json!("none");
-    replace(&file, &resources);
+    workspace::replace(&file, &resources.to_string());
     wait::until("the mistake is refused", PATIENCE, || {
         (envoy.stat("listener_manager.lds.update_rejected") > 0).then_some(())
     });
@@ -70,7 +62,7 @@ fn the_listener_comes_from_a_file() {
     *resources.pointer_mut(&rules).unwrap() = good;
     let list = resources.pointer_mut(&rules).and_then(Value::as_array_mut).unwrap();
     list.insert(0, json!({"path": "/api/**", "access": "deny"}));
-    replace(&file, &resources);
+    workspace::replace(&file, &resources.to_string());
     wait_for(&envoy, RECORDS, 403);
 }
 
@@ -95,7 +87,7 @@ fn the_filter_alone_comes_from_a_file() {
     assert_eq!(resources["resources"][0]["typed_config"]["@type"], config["@type"]);
     let mut push = |config: &Value| {
         resources["resources"][0]["typed_config"] = config.clone();
-        replace(&file, &resources);
+        workspace::replace(&file, &resources.to_string());
     };
     push(&config);
     let envoy = Envoy::start(&recipe.shipped.build());
