@@ -7,6 +7,7 @@ mod polls;
 mod prefixed;
 mod strangers;
 mod tls;
+mod unread;
 
 pub use tls::{InvalidTls, Tls};
 
