@@ -14,13 +14,15 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
 
 /// The number of bytes that are read and dropped before the answer, so that the connection can be used again.
 const MAX_BYTES: u64 = 64 << 10;
 /// The time within which those bytes must arrive.
 const MAX_TIME: Duration = Duration::from_secs(1);
-/// The number of bodies that are read and dropped at once. Each may fill the read buffer of its connection.
+/// The number of connections from which bytes are read and dropped at once. Each may fill its read buffer.
 const MAX_AT_ONCE: usize = 128;
 /// The number of bytes that are read and dropped after the last answer of a connection, so that the client can read it.
 const MAX_LAST_BYTES: u64 = 16 << 20;
@@ -73,6 +75,22 @@ impl Rest {
                 drop(place);
             });
         }
+    }
+}
+
+/// Sends `answer` to a connection that is not served, closes it, and reads and drops for a while what the client sends.
+/// The client may lose the answer when too many bodies are being taken.
+pub(super) fn refuse(mut stream: TcpStream, answer: &'static [u8]) {
+    if stream.try_write(answer).is_err() {
+        return;
+    }
+    if let Ok(place) = STRANGERS.try_acquire() {
+        tokio::spawn(async move {
+            let _ = stream.shutdown().await;
+            let mut rest = stream.take(MAX_BYTES);
+            let _ = tokio::time::timeout(MAX_TIME, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+            drop(place);
+        });
     }
 }
 
