@@ -1,9 +1,11 @@
 //! `cargo xtask build`: the wasm module and the `keyward` command, as they are shipped.
 
+use crate::sbom::{self, Subject};
 use crate::{module, order, sh, workspace};
 use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Rust's target for the module.
 pub const WASM_TARGET: &str = "wasm32-unknown-unknown";
@@ -22,25 +24,43 @@ pub struct Arguments {
     /// Build the native edition alone, a shared library for Envoy's dynamic modules
     #[arg(long, conflicts_with_all = ["module_only", "failpoint"])]
     native: bool,
+    /// Also write a bill of materials beside each file, in CycloneDX's format
+    #[arg(long)]
+    sbom: bool,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.native {
-        let file = native()?;
-        println!("{}  {} bytes", workspace::shown(&file), size(&file)?);
-        return Ok(());
+        return built(&native()?, "keyward-native", &host()?, arguments.sbom);
     }
     if arguments.failpoint {
         failpoint_module()?;
     } else {
-        let file = shipped_module()?;
-        println!("{}  {} bytes", workspace::shown(&file), size(&file)?);
+        built(&shipped_module()?, "keyward-filter", WASM_TARGET, arguments.sbom)?;
     }
     if !arguments.module_only {
-        let file = command()?;
-        println!("{}  {} bytes", workspace::shown(&file), size(&file)?);
+        built(&command()?, "keyward-admin", &host()?, arguments.sbom)?;
     }
     Ok(())
+}
+
+/// Says what was built, and writes its bill of materials if that is wanted.
+fn built(file: &Path, package: &str, target: &str, with_sbom: bool) -> Result<()> {
+    println!("{}  {} bytes", workspace::shown(file), size(file)?);
+    if !with_sbom {
+        return Ok(());
+    }
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let bytes = fs::read(file).with_context(|| format!("cannot read {}", workspace::shown(file)))?;
+    let bill = sbom::of(&Subject { name: &name, package, target, bytes: &bytes })?;
+    install(bill.as_bytes(), &file.with_file_name(format!("{name}.cdx.json")))
+}
+
+/// Returns Rust's name of the machine that this runs on.
+fn host() -> Result<String> {
+    let version = sh::read(Command::new("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("rustc does not say which machine it compiles for")
 }
 
 /// Builds `target/dist/keyward.wasm`.
