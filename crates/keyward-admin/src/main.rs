@@ -22,15 +22,12 @@ const AFTER: &str = "Exit codes: 0 done or allowed, 1 failed, 2 denied, 3 invali
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::ServeArgs),
-    #[command(subcommand)]
-    Key(key::KeyCommand),
-    #[command(subcommand)]
-    Proxies(proxies::ProxiesCommand),
+    Key(key::KeyArgs),
+    Proxies(proxies::ProxiesArgs),
     Usage(usage::UsageArgs),
     Audit(audit::AuditArgs),
     Manifest(manifest::ManifestArgs),
-    #[command(subcommand)]
-    Token(token::TokenCommand),
+    Token(token::TokenArgs),
     #[command(subcommand)]
     Store(store::StoreCommand),
     Check(check::CheckArgs),
@@ -52,13 +49,13 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Serve(args) => serve::run(&args),
-        Command::Key(command) => key::run(command),
-        Command::Proxies(command) => proxies::run(command),
+        Command::Key(args) => key::run(args),
+        Command::Proxies(args) => proxies::run(args),
         Command::Usage(args) => usage::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Manifest(args) => manifest::run(&args),
         Command::Store(command) => store::run(command),
-        Command::Token(command) => token::run(command),
+        Command::Token(args) => token::run(args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Verify(args) => verify::run(&args),
