@@ -6,9 +6,10 @@ use super::polls;
 use super::prefixed::Prefixed;
 use super::strangers::Place;
 use super::tls::Tls;
+use super::unread;
 use crate::app::MAX_HEAD_BYTES;
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -132,11 +133,17 @@ impl Server {
             let is_too_much = !caller.trust.is_given() && counted.open() >= MAX_STREAMS_OF_STRANGERS;
             let answering = counted.begin();
             caller.introduce(&mut request);
-            let router = router.clone();
+            let (router, trust) = (router.clone(), caller.trust.clone());
             async move {
                 let response = if is_too_much {
                     let mut response = Response::new(Body::empty());
                     *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+                    response
+                } else if protocol == Protocol::Http1 && !request.body().is_end_stream() {
+                    let (head, body) = request.into_parts();
+                    let (body, rest) = unread::returned(body, &head.headers);
+                    let mut response = router.oneshot(Request::from_parts(head, Body::new(body))).await?;
+                    rest.clear(&trust, &mut response).await;
                     response
                 } else {
                     router.oneshot(request.map(Body::new)).await?

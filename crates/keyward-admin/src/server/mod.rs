@@ -7,6 +7,7 @@ mod polls;
 mod prefixed;
 mod strangers;
 mod tls;
+mod unread;
 
 pub use tls::{InvalidTls, Tls};
 
@@ -69,7 +70,7 @@ pub async fn serve(
                 tracing::warn!("limit of {max_connections} open connections reached: another one was closed at once");
             });
             if !server.is_encrypted() {
-                let _ = stream.try_write(FULL.as_bytes());
+                unread::refuse(stream, FULL.as_bytes());
             }
             continue;
         };
