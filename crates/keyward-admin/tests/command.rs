@@ -371,6 +371,12 @@ fn a_group_alone_lists() {
         refused(&cli.run(&[group, "--json", "list"]), 3, "cannot be used with");
     }
     assert_eq!(json(&cli.run(&["key", "--limit", "1", "--sort", "name"]))["keys"][0]["name"], "a");
+    for args in
+        [&["key", "--help"][..], &["key", "create", "--help"], &["audit", "--help"], &["proxies", "forget", "--help"]]
+    {
+        let help = String::from_utf8(cli.run(args).stdout).unwrap();
+        assert!(help.contains("KEYWARD_URL") && help.contains("KEYWARD_ADMIN_TOKEN_FILE"), "{args:?}: {help}");
+    }
     // There is nothing to list: it says what there is to do.
     refused(&cli.run(&["store"]), 3, "backup");
 }

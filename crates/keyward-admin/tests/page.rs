@@ -170,6 +170,27 @@ fn a_form_that_is_sent_again_while_it_is_worked_on_brings_the_key() {
     assert!(third.status == 409 && third.text.contains("regenerate it"), "{}", third.text);
 }
 
+/// The page explains what the shipped Envoy does, although its example is the plugin configuration alone.
+#[test]
+fn the_example_is_explained_behind_the_envoy_that_it_is_from() {
+    let (_folder, service) = service();
+    let browser = Browser::sign_in(&service);
+    let explained = |config: &str| {
+        let nonce = hidden(&browser.get("/settings/explain").text, "action=\"/settings/explain\"", "nonce");
+        let path = "//api/collections/x/../posts/records";
+        let body = format!("nonce={nonce}&method=GET&host=localhost&path={path}&config={config}");
+        let reply = browser.post("/settings/explain", &body);
+        assert_eq!(reply.status, 200);
+        reply.text
+    };
+    let page = explained("");
+    assert!(page.contains("normalises the path to `/api/collections/posts/records`"), "{page}");
+    assert!(page.contains("<code>key_missing</code>"), "{page}");
+    let page = explained("manifest: {keys: []}%0Arules: [{path: /**, require: [records:read]}]");
+    assert!(page.contains("<code>path_ambiguous</code>"), "{page}");
+    assert!(page.contains("is not part of this configuration"), "{page}");
+}
+
 #[test]
 fn who_is_not_signed_in_is_led_to_the_form_and_back() {
     let (_folder, service) = service();
