@@ -5,7 +5,8 @@ mod imports;
 mod reference;
 
 use documents::quoted;
-use keyward_policy::decision::Code;
+use keyward_policy::credential::KeySource;
+use keyward_policy::decision::{Code, Decision, ProblemDetails};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -87,6 +88,16 @@ fn documents_name_files_that_exist() {
         }
     }
     assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+/// What a newcomer reads first is what they get.
+#[test]
+fn the_readme_shows_the_reply_of_the_filter() {
+    let header = KeySource::Header { name: "x-api-key".into(), scheme: None };
+    let decision = Decision { code: Code::KeyMissing, key: None, required: &[], rule: None, is_unmatched: false };
+    let reply = ProblemDetails::of(&decision, &[header]).with_instance("…");
+    let reply = serde_json::to_string(&reply).expect("JSON");
+    assert!(read("README.md").lines().any(|line| line == reply), "{reply}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::plugin_config::normalise::{Normalisation, Normalised};
 use keyward_policy::config::Config;
 use keyward_policy::credential::KeySource;
 use keyward_policy::decide::RequestHead;
+use keyward_policy::decision::Code;
 use keyward_policy::digest::Digest;
 use keyward_policy::explain::{Check, Explanation, explain};
 use keyward_policy::manifest::LiveKey;
@@ -119,6 +120,10 @@ impl Explainer {
             route: self.route.as_ref().map_or(RouteMetadata::Absent, RouteMetadata::Access),
         };
         let mut explanation = explain(&policy, &head, now);
+        let step = step.or_else(|| {
+            let is_unsure = self.normalisation.is_none() && explanation.code == Code::PathAmbiguous.as_str();
+            is_unsure.then(|| unknown_normalisation(&request.path)).flatten()
+        });
         explanation.checks.splice(0..0, step);
         explanation
     }
@@ -168,6 +173,17 @@ impl Explainer {
         let fetched = (self.config.admin.is_some() || self.fetched.is_some()).then_some(loaded);
         Keys::choose(&self.config, fetched, None)
     }
+}
+
+/// Returns the step that says what Envoy may do to an ambiguous path, where the configuration does not say it. `None` means
+/// that Envoy would not change the path.
+fn unknown_normalisation(path: &str) -> Option<Check> {
+    let (Normalised::Path(to) | Normalised::Redirect(to)) = Normalisation::WHOLE.apply(path) else { return None };
+    let finding = format!(
+        "is not part of this configuration. If it normalises paths, as the shipped `envoy.yaml` tells it to, the filter \
+         decides about `{to}`: explain the whole file to see that"
+    );
+    (to != path).then_some(Check { name: "envoy", passed: true, finding })
 }
 
 /// Returns a table with the key of this id, or of this name, alone, with the stand-in secret.
@@ -237,7 +253,16 @@ mod tests {
         }
         // The configuration alone does not say what is in front of it.
         let alone = Explainer::new(read_one("manifest: {keys: []}\nrules: [{path: /a, require: [a]}]\n").unwrap());
-        assert_eq!(code(&alone, "GET", "//a"), "path_ambiguous");
+        for (path, to) in [("//a", "`/a`"), ("/b/../a?x=1", "`/a?x=1`"), ("/b%2fa", "`/b/a`")] {
+            let request = Request { method: "GET".into(), path: path.into(), ..Request::default() };
+            let explanation = alone.explain(&request, Timestamp::from_unix_ms(0));
+            assert_eq!(explanation.code, "path_ambiguous");
+            assert!(explanation.checks[0].name == "envoy" && explanation.checks[0].finding.contains(to), "{path}");
+        }
+        for path in ["/a", "/a;b"] {
+            let request = Request { method: "GET".into(), path: path.into(), ..Request::default() };
+            assert_ne!(alone.explain(&request, Timestamp::from_unix_ms(0)).checks[0].name, "envoy", "{path}");
+        }
     }
 
     #[test]

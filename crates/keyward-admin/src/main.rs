@@ -1,6 +1,6 @@
 //! The `keyward` command: parses its arguments, runs a subcommand, and ends with the exit code that docs/admin.md lists.
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use keyward_admin::cli::exit::Exit;
 use keyward_admin::cli::{
     audit, check, completions, explain, hash, health, key, manifest, proxies, serve, store, token, usage, verify,
@@ -15,22 +15,35 @@ struct Cli {
     command: Command,
 }
 
-const AFTER: &str = "Exit codes: 0 done or allowed, 1 failed, 2 denied, 3 invalid input or usage.\n\n\
-    Commands that call the admin service read KEYWARD_URL (default http://127.0.0.1:8081), KEYWARD_ADMIN_TOKEN or \
-    KEYWARD_ADMIN_TOKEN_FILE, KEYWARD_CA, KEYWARD_CLIENT_CERT, KEYWARD_CLIENT_KEY and KEYWARD_PROXY.";
+/// The variables of commands that call the admin service.
+macro_rules! environment {
+    () => {
+        "Commands that call the admin service read KEYWARD_URL (default http://127.0.0.1:8081), KEYWARD_ADMIN_TOKEN or \
+         KEYWARD_ADMIN_TOKEN_FILE, KEYWARD_CA, KEYWARD_CLIENT_CERT, KEYWARD_CLIENT_KEY and KEYWARD_PROXY."
+    };
+}
+
+const AFTER: &str =
+    concat!("Exit codes: 0 done or allowed, 1 failed, 2 denied, 3 invalid input or usage.\n\n", environment!());
+
+/// Returns the whole command. The help of commands that call the service says what they read from the environment.
+fn command() -> clap::Command {
+    fn calls_the_service(command: clap::Command) -> clap::Command {
+        command.after_help(environment!()).mut_subcommands(calls_the_service)
+    }
+    let callers = ["key", "proxies", "usage", "audit", "manifest"];
+    callers.into_iter().fold(Cli::command(), |command, name| command.mut_subcommand(name, calls_the_service))
+}
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::ServeArgs),
-    #[command(subcommand)]
-    Key(key::KeyCommand),
-    #[command(subcommand)]
-    Proxies(proxies::ProxiesCommand),
+    Key(key::KeyArgs),
+    Proxies(proxies::ProxiesArgs),
     Usage(usage::UsageArgs),
     Audit(audit::AuditArgs),
     Manifest(manifest::ManifestArgs),
-    #[command(subcommand)]
-    Token(token::TokenCommand),
+    Token(token::TokenArgs),
     #[command(subcommand)]
     Store(store::StoreCommand),
     Check(check::CheckArgs),
@@ -43,7 +56,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -52,20 +65,20 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Serve(args) => serve::run(&args),
-        Command::Key(command) => key::run(command),
-        Command::Proxies(command) => proxies::run(command),
+        Command::Key(args) => key::run(args),
+        Command::Proxies(args) => proxies::run(args),
         Command::Usage(args) => usage::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Manifest(args) => manifest::run(&args),
         Command::Store(command) => store::run(command),
-        Command::Token(command) => token::run(command),
+        Command::Token(args) => token::run(args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Hash(args) => hash::run(&args),
         Command::Health(args) => health::run(&args),
-        Command::Completions(args) => completions::complete(&args, Cli::command()),
-        Command::Man(args) => completions::man(&args, Cli::command()),
+        Command::Completions(args) => completions::complete(&args, command()),
+        Command::Man(args) => completions::man(&args, command()),
     }
     .into()
 }

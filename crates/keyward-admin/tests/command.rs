@@ -357,6 +357,52 @@ fn a_key_is_shown_changed_disabled_and_enabled_by_its_name() {
 }
 
 #[test]
+fn a_group_alone_lists() {
+    let (folder, service) = service();
+    let cli = Start::new(folder.path()).with("KEYWARD_URL", &service.url);
+    service.admin().make("a");
+    service.admin().make("b");
+    for group in ["key", "proxies", "token"] {
+        let listed = json(&cli.run(&[group, "list", "--json"]));
+        assert!(listed.is_object());
+        assert_eq!(json(&cli.run(&[group])), listed, "{group}");
+        assert_eq!(json(&cli.run(&[group, "--json"])), listed, "{group}");
+        refused(&cli.run(&[group, "lits"]), 3, "'list'");
+        refused(&cli.run(&[group, "--json", "list"]), 3, "cannot be used with");
+    }
+    assert_eq!(json(&cli.run(&["key", "--limit", "1", "--sort", "name"]))["keys"][0]["name"], "a");
+    for args in
+        [&["key", "--help"][..], &["key", "create", "--help"], &["audit", "--help"], &["proxies", "forget", "--help"]]
+    {
+        let help = String::from_utf8(cli.run(args).stdout).unwrap();
+        assert!(help.contains("KEYWARD_URL") && help.contains("KEYWARD_ADMIN_TOKEN_FILE"), "{args:?}: {help}");
+    }
+    // There is nothing to list: it says what there is to do.
+    refused(&cli.run(&["store"]), 3, "backup");
+}
+
+#[test]
+fn a_slip_is_answered_with_what_was_probably_meant() {
+    let (folder, service) = service();
+    let cli = Start::new(folder.path()).with("KEYWARD_URL", &service.url);
+    refused(&cli.run(&["audit", "--action", "key.delte"]), 3, "'key.delete'");
+    refused(&cli.run(&["key", "--status", "disbled"]), 3, "'disabled'");
+    refused(&cli.run(&["key", "create", "x", "--permission", "record:read"]), 3, "did you mean `records:read`?");
+    let none = cli.run(&["key", "--permission", "record:read"]);
+    assert!(String::from_utf8_lossy(&none.stderr).contains("did you mean `records:read`?"), "{none:?}");
+    assert_eq!(json(&none)["keys"], serde_json::json!([]));
+    refused(&cli.run(&["key", "create", "x", "-p", "records:read", "--expires-in", "30"]), 3, "30d");
+    json(&cli.run(&["token", "create", "gateway", "--role", "edge"]));
+    refused(&cli.run(&["token", "revoke", "gatway"]), 1, "did you mean `gateway`?");
+    let vm = service.vm("vm-1");
+    let revision = vm.load();
+    vm.poll(revision, revision, "0s");
+    refused(&cli.run(&["proxies", "forget", "vm_1"]), 1, "did you mean `vm-1`?");
+    refused(&cli.run(&["audit", "--since", "2027-03-02", "--until", "2027-03-01"]), 3, "later than `since`");
+    json(&cli.run(&["audit", "--since", "2027-03-01", "--until", "2027-03-01"]));
+}
+
+#[test]
 fn a_proxy_of_the_environment_never_sees_the_token() {
     let (folder, service) = service();
     // Nothing listens there: a command that used it would fail.

@@ -2,8 +2,10 @@
 
 mod support;
 
+use sqlx::Connection as _;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::Duration;
 use support::{ADMIN, Reply, Service, Start, service};
 
 /// The value of a hidden field.
@@ -107,11 +109,86 @@ fn the_audit_log_is_exported_with_its_filters() {
     let today = service.admin().get("/v1/audit").ok(200)["entries"][0]["at"].as_str().unwrap()[..10].to_owned();
     let lines = |range: &str| browser.get(&format!("/settings/audit.csv?{range}")).text.lines().count();
     assert_eq!(lines(&format!("since={today}&until={today}")), 3);
-    assert_eq!((lines("until=2020-01-01"), lines("since=2999-01-01"), lines("since=never")), (1, 1, 3));
+    assert_eq!((lines("until=2020-01-01"), lines("since=2999-01-01")), (1, 1));
     assert!(browser.get("/settings/audit?since=2020-01-02").text.contains("value=\"2020-01-02\""));
     let page = browser.get("/settings/audit").text;
     assert!(page.contains("Key disabled") && page.contains(&format!("href=\"/settings/keys/{id}\"")), "{page}");
     assert_eq!(service.client("").send("GET", "/settings/audit.csv", &[], b"").status, 303);
+}
+
+#[test]
+fn days_that_select_nothing_are_told_and_kept() {
+    let (_folder, service) = service();
+    service.admin().make("a");
+    let browser = Browser::sign_in(&service);
+    let before = "since=2027-03-02&until=2027-03-01&actor=someone";
+    for (query, kept, says) in [
+        (before, "2027-03-01", "id=\"until-error\">This day is before the first one."),
+        (before, "2027-03-02", "value=\"someone\""),
+        ("since=yesterday", "yesterday", "id=\"since-error\">Give a day like 2026-11-01."),
+        ("until=2026-02-30", "2026-02-30", "id=\"until-error\">Give a day like 2026-11-01."),
+    ] {
+        let reply = browser.get(&format!("/settings/audit?{query}"));
+        assert_eq!(reply.status, 422, "{query}");
+        assert!(reply.text.contains(says) && reply.text.contains(&format!("value=\"{kept}\"")), "{}", reply.text);
+        assert!(reply.text.contains("<title>Error: ") && !reply.text.contains("Key created</th>"), "{}", reply.text);
+        // A file could not say it.
+        let file = browser.get(&format!("/settings/audit.csv?{query}"));
+        assert_eq!((file.status, file.header("location")), (303, &*format!("/settings/audit?{query}")));
+    }
+    assert_eq!(browser.get("/settings/audit?since=2027-03-01&until=2027-03-01").status, 200);
+}
+
+/// The gateway in front of the page gave up, or the network was lost: the answer with the key reaches nobody.
+#[test]
+fn a_form_that_is_sent_again_while_it_is_worked_on_brings_the_key() {
+    let (folder, service) = service();
+    let browser = Browser::sign_in(&service);
+    let nonce = hidden(&browser.get("/settings/keys/new").text, "action=\"/settings/keys\"", "nonce");
+    let body = format!("nonce={nonce}&name=CI+Bot&permissions=records:read");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("keyward.db").display());
+    let mut database = runtime.block_on(sqlx::SqliteConnection::connect(&url)).unwrap();
+    runtime.block_on(sqlx::query("BEGIN IMMEDIATE").execute(&mut database)).unwrap();
+
+    let mut first = TcpStream::connect(service.url.trim_start_matches("http://")).unwrap();
+    let head = format!("POST /settings/keys HTTP/1.1\r\nhost: a\r\ncookie: {}", browser.cookie);
+    let kind = "content-type: application/x-www-form-urlencoded";
+    write!(first, "{head}\r\n{kind}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    // Nothing tells from outside that the work began. Where the pause is too short, the second form begins it.
+    std::thread::sleep(Duration::from_millis(500));
+    drop(first);
+    let again = std::thread::scope(|scope| {
+        let again = scope.spawn(|| browser.post("/settings/keys", &body));
+        std::thread::sleep(Duration::from_millis(500));
+        runtime.block_on(sqlx::query("ROLLBACK").execute(&mut database)).unwrap();
+        again.join().unwrap()
+    });
+    assert!(again.status == 200 && again.text.contains("kw_"), "{}: {}", again.status, again.text);
+    assert_eq!(service.admin().get("/v1/keys").ok(200)["keys"].as_array().unwrap().len(), 1);
+    let third = browser.post("/settings/keys", &body);
+    assert!(third.status == 409 && third.text.contains("regenerate it"), "{}", third.text);
+}
+
+/// The page explains what the shipped Envoy does, although its example is the plugin configuration alone.
+#[test]
+fn the_example_is_explained_behind_the_envoy_that_it_is_from() {
+    let (_folder, service) = service();
+    let browser = Browser::sign_in(&service);
+    let explained = |config: &str| {
+        let nonce = hidden(&browser.get("/settings/explain").text, "action=\"/settings/explain\"", "nonce");
+        let path = "//api/collections/x/../posts/records";
+        let body = format!("nonce={nonce}&method=GET&host=localhost&path={path}&config={config}");
+        let reply = browser.post("/settings/explain", &body);
+        assert_eq!(reply.status, 200);
+        reply.text
+    };
+    let page = explained("");
+    assert!(page.contains("normalises the path to `/api/collections/posts/records`"), "{page}");
+    assert!(page.contains("<code>key_missing</code>"), "{page}");
+    let page = explained("manifest: {keys: []}%0Arules: [{path: /**, require: [records:read]}]");
+    assert!(page.contains("<code>path_ambiguous</code>"), "{page}");
+    assert!(page.contains("is not part of this configuration"), "{page}");
 }
 
 #[test]

@@ -128,7 +128,7 @@ impl Trace for Listener<'_> {
             Step::Path(path) => self.add("path", true, format!("reads `{}`", path.as_str())),
             Step::Rule(Some(found)) => {
                 let matches = matches(found.rule);
-                self.add("rule", true, format!("rule {} matches: {matches}", found.number));
+                self.add("rule", true, format!("rules[{}] matches: {matches}", found.number));
                 self.rule = Some(ExplainedRule { number: found.number, matches, asks: asks(&found.rule.access) });
             }
             Step::Rule(None) => self.add("rule", true, "no rule matches"),

@@ -33,8 +33,8 @@ struct AuditEntryJson {
     at: String,
     /// Name of the token that was used, or `keyward` for what the service does by itself.
     actor: String,
-    /// `key.create`, `key.regenerate`, `key.update`, `key.delete`, `key.purge`, `token.create`, `token.revoke` or
-    /// `store.new_identity`.
+    /// `key.create`, `key.regenerate`, `key.update`, `key.delete`, `key.purge`, `token.create`, `token.revoke`,
+    /// `proxy.forget`, `proxies.confirm` or `store.new_identity`.
     #[schema(example = "key.create")]
     action: String,
     /// Id of the key, of the token or of the store.
@@ -82,7 +82,7 @@ impl FromStr for Moment {
         ("actor" = Option<String>, Query, description = "Only actions of the token with this name", max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
         ("action" = Option<String>, Query, description = "Only this kind of action, such as `key.delete`", max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
         ("since" = Option<String>, Query, description = "Only actions of this moment and later ones", format = DateTime),
-        ("until" = Option<String>, Query, description = "Only actions before this moment", format = DateTime),
+        ("until" = Option<String>, Query, description = "Only actions before this moment, which must be later than `since`", format = DateTime),
         ("limit" = Option<u32>, Query, description = "Largest number of entries in the response; default 50", minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous response", pattern = "^c[1-9a-f][0-9a-f]{0,14}$"),
     ),

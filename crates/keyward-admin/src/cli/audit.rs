@@ -4,6 +4,7 @@ use super::client::{Client, encode};
 use super::error::{CommandError, end};
 use super::exit::Exit;
 use super::output::{self, Format};
+use crate::store::audit::ACTIONS;
 use clap::Args;
 use keyward_policy::timestamp::{DAY_MS, Timestamp};
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ pub struct AuditArgs {
     #[arg(long, value_name = "NAME")]
     actor: Option<String>,
     /// Only this kind of action, such as key.delete
-    #[arg(long)]
+    #[arg(long, value_name = "ACTION", value_parser = ACTIONS, hide_possible_values = true)]
     action: Option<String>,
     /// Only actions since this day or moment, in UTC, such as 2026-11-01 or 2026-11-01T12:00:00Z
     #[arg(long, value_name = "TIME", value_parser = since)]
@@ -100,6 +101,10 @@ fn show(args: &AuditArgs) -> Result<(), CommandError> {
         (cells, None)
     };
     let headings = ["at (UTC)", "by", "action", "name", "id", "detail"];
+    if entries.is_empty() {
+        output::line(if filter.is_empty() { "Nothing has been done yet." } else { "No entry was found." })?;
+        return Ok(());
+    }
     output::table(&headings, entries.iter().map(row).collect())?;
     if !cursor.is_null() {
         eprintln!("There are more: `--limit` shows more of them.");

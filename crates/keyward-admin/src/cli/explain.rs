@@ -28,7 +28,8 @@ pub struct ExplainArgs {
     #[arg(long, short = 'X', default_value = "GET")]
     method: String,
     /// The path, with its query
-    #[arg(long, short)]
+    // `-p` is the permission elsewhere. Here it still works, and is no longer shown.
+    #[arg(long, short_alias = 'p')]
     path: String,
     /// The host
     #[arg(long, default_value = "localhost")]

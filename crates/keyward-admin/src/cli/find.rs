@@ -2,7 +2,7 @@
 
 use super::client::{Client, encode};
 use super::error::CommandError;
-use crate::suggest::nearest;
+use crate::suggest::did_you_mean;
 use serde_json::Value;
 use std::fmt;
 
@@ -46,7 +46,7 @@ pub(super) fn find(client: &Client, id_or_name: &str) -> Result<Found, CommandEr
     // Only the newest names are looked through for one that was mistyped: a list of a million would take too long.
     let recent = client.get("/v1/keys?limit=200")?;
     let names = recent["keys"].as_array().into_iter().flatten().filter_map(|key| key["name"].as_str());
-    let hint = nearest(id_or_name, names).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+    let hint = did_you_mean(id_or_name, names);
     Err(CommandError::failed(format!("there is no key `{id_or_name}`{hint}")))
 }
 

@@ -6,6 +6,7 @@ use super::exit::Exit;
 use super::find::find;
 use super::output::{self, Format};
 use super::usage;
+use crate::suggest::did_you_mean;
 use anstyle::AnsiColor;
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -16,9 +17,21 @@ use ureq::http::Method;
 /// The days that `show` looks back on.
 const SHOWN_DAYS: u16 = 30;
 
-/// Create, show, change, regenerate and delete keys (through the admin service)
+/// List, create, show, change, regenerate and delete keys (through the admin service)
+///
+/// Without a subcommand, the keys are listed.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct KeyArgs {
+    #[command(subcommand)]
+    command: Option<KeyCommand>,
+    /// What `list` takes.
+    #[command(flatten)]
+    list: ListArgs,
+}
+
 #[derive(Debug, Subcommand)]
-pub enum KeyCommand {
+enum KeyCommand {
     /// Create a key; its secret is shown once
     Create {
         /// The name of the key
@@ -38,20 +51,7 @@ pub enum KeyCommand {
         json: bool,
     },
     /// List keys, newest first
-    List {
-        /// Only keys whose name, id or last four characters hold this text
-        #[arg(long, short, visible_alias = "search", default_value = "")]
-        q: String,
-        /// Which keys, and in which order.
-        #[command(flatten)]
-        which: Which,
-        /// Largest number of keys
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-        limit: u32,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    List(ListArgs),
     /// Show a key and how it was used
     Show {
         /// Id or name
@@ -103,9 +103,26 @@ pub enum KeyCommand {
     },
 }
 
+/// What `keyward key list` is given.
+#[derive(Debug, clap::Args)]
+struct ListArgs {
+    /// Only keys whose name, id or last four characters hold this text
+    #[arg(long, short, visible_alias = "search", default_value = "")]
+    q: String,
+    /// Which keys, and in which order.
+    #[command(flatten)]
+    which: Which,
+    /// Largest number of keys
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    limit: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// Which keys a list holds, and in which order.
 #[derive(Debug, clap::Args)]
-pub struct Which {
+struct Which {
     /// Only keys with this status
     #[arg(long, value_parser = ["active", "expired", "disabled"])]
     status: Option<String>,
@@ -145,7 +162,7 @@ impl Which {
 
 /// A key, and how long to wait for the receipt of its change.
 #[derive(Debug, clap::Args)]
-pub struct Target {
+struct Target {
     /// Id or name
     #[arg(value_name = "ID|NAME")]
     key: String,
@@ -158,8 +175,8 @@ pub struct Target {
 }
 
 /// Runs the command.
-pub fn run(command: KeyCommand) -> Exit {
-    end(act(command))
+pub fn run(args: KeyArgs) -> Exit {
+    end(act(args.command.unwrap_or(KeyCommand::List(args.list))))
 }
 
 fn act(command: KeyCommand) -> Result<(), CommandError> {
@@ -174,7 +191,7 @@ fn act(command: KeyCommand) -> Result<(), CommandError> {
             let created = client.call(Method::POST, "/v1/keys", Some(&body))?;
             show_secret(&created, Format::choose(json))?;
         }
-        KeyCommand::List { q, which, limit, json } => list(&client, &q, &which, limit, Format::choose(json))?,
+        KeyCommand::List(args) => list(&client, &args)?,
         KeyCommand::Show { key, json } => {
             let key = find(&client, &key)?;
             let mut detail = client.get(&format!("/v1/keys/{}", key.id))?;
@@ -223,14 +240,19 @@ fn act(command: KeyCommand) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// Reads the ids of the permissions that keys can be given.
+fn catalogue(client: &Client) -> Result<Vec<String>, CommandError> {
+    let catalogue = client.get("/v1/permissions")?;
+    let groups = catalogue["groups"].as_array().into_iter().flatten();
+    let permissions = groups.flat_map(|group| group["permissions"].as_array().into_iter().flatten());
+    Ok(permissions.filter_map(|permission| permission["id"].as_str()).map(str::to_owned).collect())
+}
+
 /// Takes the name of a new key from the values after `--permission`, which takes several and so also a name that follows.
 fn name_among(client: &Client, permissions: &mut Vec<String>) -> Result<String, CommandError> {
     let missing = || CommandError::invalid("NAME is missing: keyward key create NAME --permission PERMISSION");
     let last = permissions.pop().filter(|_| !permissions.is_empty()).ok_or_else(missing)?;
-    let catalogue = client.get("/v1/permissions")?;
-    let groups = catalogue["groups"].as_array().into_iter().flatten();
-    let mut known = groups.flat_map(|group| group["permissions"].as_array().into_iter().flatten());
-    if known.any(|permission| permission["id"] == *last) { Err(missing()) } else { Ok(last) }
+    if catalogue(client)?.contains(&last) { Err(missing()) } else { Ok(last) }
 }
 
 /// Changes a key.
@@ -264,7 +286,9 @@ fn confirm(yes: bool, question: &str) -> Result<(), CommandError> {
     }
 }
 
-fn list(client: &Client, q: &str, which: &Which, limit: u32, format: Format) -> Result<(), CommandError> {
+fn list(client: &Client, args: &ListArgs) -> Result<(), CommandError> {
+    let ListArgs { q, which, limit, json } = args;
+    let limit = *limit;
     let mut keys: Vec<Value> = Vec::new();
     let mut cursor = Value::Null;
     let filters = which.query();
@@ -283,7 +307,15 @@ fn list(client: &Client, q: &str, which: &Which, limit: u32, format: Format) -> 
             break;
         }
     }
-    if format == Format::Json {
+    // A key may have a permission that the catalogue no longer lists, so this is a hint and no error.
+    if let (true, Some(permission)) = (keys.is_empty(), &which.permission) {
+        let known = catalogue(client)?;
+        let hint = did_you_mean(permission, known.iter().map(String::as_str));
+        if !known.contains(permission) {
+            eprintln!("`{permission}` is not a permission of the catalogue{hint}");
+        }
+    }
+    if Format::choose(*json) == Format::Json {
         output::json(&json!({ "keys": keys, "next_cursor": cursor }))?;
         return Ok(());
     }

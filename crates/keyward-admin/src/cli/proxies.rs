@@ -4,20 +4,29 @@ use super::client::{Client, encode};
 use super::error::{CommandError, end};
 use super::exit::Exit;
 use super::output::{self, Format};
+use crate::suggest::did_you_mean;
 use anstyle::AnsiColor;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
 /// List proxies and what they have applied, and forget VMs that do not come back (through the admin service)
+///
+/// Without a subcommand, the proxies are listed.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct ProxiesArgs {
+    #[command(subcommand)]
+    command: Option<ProxiesCommand>,
+    /// What `list` takes.
+    #[command(flatten)]
+    list: ListArgs,
+}
+
 #[derive(Debug, Subcommand)]
-pub enum ProxiesCommand {
+enum ProxiesCommand {
     /// List the VMs of every proxy, and what they have applied
-    List {
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    List(ListArgs),
     /// Forget a VM that does not come back, so that receipts no longer count it
     Forget {
         /// The VM, as `keyward proxies list` names it
@@ -38,15 +47,23 @@ pub enum ProxiesCommand {
     },
 }
 
+/// What `keyward proxies list` is given.
+#[derive(Debug, Args)]
+struct ListArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// Runs the command.
-pub fn run(command: ProxiesCommand) -> Exit {
-    end(act(command))
+pub fn run(args: ProxiesArgs) -> Exit {
+    end(act(args.command.unwrap_or(ProxiesCommand::List(args.list))))
 }
 
 fn act(command: ProxiesCommand) -> Result<(), CommandError> {
     let client = Client::admin()?;
     match command {
-        ProxiesCommand::List { json } => {
+        ProxiesCommand::List(ListArgs { json }) => {
             let answer = client.get("/v1/proxies")?;
             if Format::choose(json) == Format::Json {
                 output::json(&answer)?;
@@ -74,7 +91,10 @@ fn act(command: ProxiesCommand) -> Result<(), CommandError> {
             }
         }
         ProxiesCommand::Forget { vm, json } => {
-            client.call(Method::DELETE, &format!("/v1/proxies/{}", encode(&vm)), None)?;
+            client.call(Method::DELETE, &format!("/v1/proxies/{}", encode(&vm)), None).map_err(|mut error| {
+                error.message.push_str(&nearest_vm(&client, &vm));
+                error
+            })?;
             match Format::choose(json) {
                 Format::Json => output::json(&json!({ "vm": vm, "forgotten": true }))?,
                 Format::Human => output::line(&format!("`{vm}` is forgotten."))?,
@@ -90,6 +110,15 @@ fn act(command: ProxiesCommand) -> Result<(), CommandError> {
         }
     }
     Ok(())
+}
+
+/// Returns the end of a message about a VM: the one that was probably meant, or nothing.
+fn nearest_vm(client: &Client, vm: &str) -> String {
+    let answer = client.get("/v1/proxies").unwrap_or_default();
+    let nodes = answer["nodes"].as_array().into_iter().flatten();
+    let vms = nodes.flat_map(|node| node["vms"].as_array().into_iter().flatten());
+    let names: Vec<&str> = vms.filter_map(|vm| vm["vm"].as_str()).collect();
+    if names.contains(&vm) { String::new() } else { did_you_mean(vm, names.into_iter()) }
 }
 
 fn row(node: &Value, vm: &Value) -> output::Row {

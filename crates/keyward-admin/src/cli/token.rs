@@ -9,18 +9,39 @@ use crate::service::tokens::create_token;
 use crate::store::keys::By;
 use crate::store::tokens::{Role, TokenRecord};
 use crate::store::{self, Store};
+use crate::suggest::did_you_mean;
 use crate::token_scope::{NodePattern, Realm, TokenScope};
 use anstyle::AnsiColor;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use keyward_policy::duration;
 use keyward_policy::timestamp::Timestamp;
 use serde_json::json;
 use std::fmt::Display;
 use std::str::FromStr;
 
-/// Create, list and revoke tokens of the admin service (works on its database)
+/// List, create and revoke tokens of the admin service (works on its database)
+///
+/// Without a subcommand, the tokens are listed.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct TokenArgs {
+    #[command(subcommand)]
+    command: Option<TokenCommand>,
+    /// What `list` takes.
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+/// What `keyward token list` is given.
+#[derive(Debug, Args)]
+struct ListArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Debug, Subcommand)]
-pub enum TokenCommand {
+enum TokenCommand {
     /// Create a token; it is shown once
     Create {
         /// The name of the token, which audit entries carry
@@ -46,11 +67,7 @@ pub enum TokenCommand {
         json: bool,
     },
     /// List the tokens that are not revoked
-    List {
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    List(ListArgs),
     /// Revoke a token by name or id; running services notice within half a second
     Revoke {
         /// Name or id
@@ -92,7 +109,8 @@ pub(super) fn operator() -> String {
 }
 
 /// Runs the command.
-pub fn run(command: TokenCommand) -> Exit {
+pub fn run(args: TokenArgs) -> Exit {
+    let command = args.command.unwrap_or(TokenCommand::List(args.list));
     end(block_on(async {
         let store = open_store().await?;
         let done = act(&store, command).await;
@@ -150,7 +168,7 @@ async fn act(store: &Store, command: TokenCommand) -> Result<(), CommandError> {
                 );
             }
         }
-        TokenCommand::List { json } => {
+        TokenCommand::List(ListArgs { json }) => {
             let tokens = store.tokens().await.map_err(CommandError::failed)?;
             match Format::choose(json) {
                 Format::Json => output::json(&json!({ "tokens": tokens.iter().map(view).collect::<Vec<_>>() }))?,
@@ -175,10 +193,14 @@ async fn act(store: &Store, command: TokenCommand) -> Result<(), CommandError> {
         }
         TokenCommand::Revoke { token, name_option, json } => {
             let token = token.or(name_option).unwrap_or_default();
-            let revoked = store.revoke_token(&token, by).await.map_err(|error| match error {
-                store::Error::NotFound => CommandError::failed(format!("there is no token `{token}`")),
-                error => CommandError::failed(error),
-            })?;
+            let revoked = match store.revoke_token(&token, by).await {
+                Err(store::Error::NotFound) => {
+                    let tokens = store.tokens().await.map_err(CommandError::failed)?;
+                    let hint = did_you_mean(&token, tokens.iter().map(|known| &*known.name));
+                    return Err(CommandError::failed(format!("there is no token `{token}`{hint}")));
+                }
+                revoked => revoked.map_err(CommandError::failed)?,
+            };
             match Format::choose(json) {
                 Format::Json => output::json(&json!({ "id": revoked.id, "name": revoked.name, "revoked": true }))?,
                 Format::Human => output::line(&format!("Revoked `{}` ({}).", revoked.name, revoked.id))?,

@@ -16,7 +16,7 @@ pub fn lint_config(config: &Config, catalogue: Option<&Catalogue>, findings: &mu
     let rules = config.routes.rules();
     for (later, rule) in rules.iter().enumerate() {
         if let Some(earlier) = rules.iter().take(later).position(|earlier| earlier.covers(rule)) {
-            let message = format!("`{}` is never reached: rule {earlier} matches all of it", explain::matches(rule));
+            let message = format!("`{}` is never reached: rules[{earlier}] matches all of it", explain::matches(rule));
             warn(
                 &format!("rules[{later}]"),
                 message,

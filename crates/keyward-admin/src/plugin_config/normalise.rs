@@ -35,6 +35,10 @@ pub enum Normalised {
 }
 
 impl Normalisation {
+    /// The settings of the shipped `envoy.yaml`, which leave a path one reading.
+    pub const WHOLE: Self =
+        Self { normalize_path: true, merge_slashes: true, escaped_slashes: EscapedSlashes::Redirect };
+
     /// Reads the settings of an HTTP connection manager.
     pub fn of_manager(manager: &Value) -> Self {
         Self {

@@ -270,7 +270,7 @@ fn rules_that_are_never_reached_are_pointed_out() {
     let config = |rules: &str| format!("manifest: {{keys: []}}\nrules:\n{}", indent(rules, 0));
     let text =
         config("- {path: /a/**, access: deny}\n- {path: '/a/{b}', access: public}\n- {path: /c, access: public}\n");
-    assert_eq!(warnings(&text), ["rules[1]: `any method /a/{b}` is never reached: rule 0 matches all of it"]);
+    assert_eq!(warnings(&text), ["rules[1]: `any method /a/{b}` is never reached: rules[0] matches all of it"]);
     let text = config(
         "- {methods: [GET], path: '/a/{b}', access: public}\n- {path: '/a/{b}', access: public}\n- {path: /a/b/, access: public}\n",
     );

@@ -2,6 +2,7 @@
 
 use super::error::FieldError;
 use crate::catalogue::{Catalogue, MAX_PERMISSIONS};
+use crate::suggest::nearest;
 use unicode_normalization::UnicodeNormalization as _;
 
 /// The longest name of a key or a token.
@@ -96,7 +97,11 @@ pub fn permissions(
     }
     for (index, permission) in wanted.into_iter().enumerate() {
         if !catalogue.contains(&permission) && !has.contains(&permission) {
-            let message = format!("is not a permission: {}", known(catalogue));
+            let near = nearest(&permission, catalogue.permissions().map(|known| known.id.as_str()));
+            let message = match near {
+                Some(near) => format!("is not a permission; did you mean `{near}`?"),
+                None => format!("is not a permission: {}", known(catalogue)),
+            };
             errors.push(FieldError::new(format!("permissions[{index}]"), message));
         } else if !once.contains(&permission) {
             once.push(permission);

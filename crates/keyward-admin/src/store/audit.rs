@@ -6,6 +6,20 @@ use super::head::unsigned;
 use super::sql::{Arg, Row};
 use keyward_policy::timestamp::Timestamp;
 
+/// Every action that is recorded.
+pub const ACTIONS: [&str; 10] = [
+    "key.create",
+    "key.regenerate",
+    "key.update",
+    "key.delete",
+    "key.purge",
+    "token.create",
+    "token.revoke",
+    "proxy.forget",
+    "proxies.confirm",
+    "store.new_identity",
+];
+
 /// One entry of the audit log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditEntry {
@@ -15,8 +29,7 @@ pub struct AuditEntry {
     pub at: Timestamp,
     /// The name of the token that did it, or of the person who ran the command.
     pub actor: String,
-    /// What was done: `key.create`, `key.regenerate`, `key.update`, `key.delete`, `key.purge`, `token.create`,
-    /// `token.revoke` or `store.new_identity`.
+    /// What was done: one of [`ACTIONS`].
     pub action: String,
     /// The id of the key, the token or the store.
     pub subject_id: String,

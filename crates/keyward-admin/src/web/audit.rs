@@ -1,16 +1,17 @@
 //! The view of the audit log.
 
 use super::chrome::{Chrome, Section, render};
-use super::entry::{ACTIONS, EntryRow};
+use super::entry::{EntryRow, label};
 use super::failure::Failure;
 use super::form::FormFields;
 use super::user::User;
-use crate::store::audit::AuditFilter;
+use crate::service::Error;
+use crate::store::audit::{ACTIONS, AuditEntry, AuditFilter};
 use askama::Template;
 use axum::extract::RawQuery;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse as _, Redirect, Response};
 use keyward_policy::timestamp::{DAY_MS, Timestamp};
 
 /// Entries that the view shows at once.
@@ -28,6 +29,7 @@ struct AuditView {
     subject: String,
     since: String,
     until: String,
+    wrong: WrongDays,
     filtered: bool,
     entries: Vec<EntryRow>,
     /// Whether there are newer entries than the ones shown.
@@ -42,29 +44,69 @@ struct Choice {
     chosen: bool,
 }
 
-fn filter_of(fields: &FormFields) -> AuditFilter {
+/// What is wrong with the days of a range.
+#[derive(Default, PartialEq, Eq)]
+struct WrongDays {
+    since: Option<&'static str>,
+    until: Option<&'static str>,
+}
+
+impl WrongDays {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Reads the filter, and what is wrong with its days.
+fn filter_of(fields: &FormFields) -> (AuditFilter, WrongDays) {
     let some = |name: &str| {
         let text: String = fields.text(name).trim().chars().take(100).collect();
         (!text.is_empty()).then_some(text)
     };
-    // Days are those of UTC. The last one is within the range.
-    let day = |name: &str| Timestamp::parse_day(fields.text(name).trim()).ok();
-    AuditFilter {
+    let day = |name: &str, wrong: &mut Option<&'static str>| match fields.text(name).trim() {
+        "" => None,
+        text => Timestamp::parse_day(text).map_err(|_| *wrong = Some("Give a day like 2026-11-01.")).ok(),
+    };
+    let mut wrong = WrongDays::default();
+    let filter = AuditFilter {
         subject_id: some("subject"),
         actor: some("actor"),
         action: some("action"),
-        since: day("since"),
-        until: day("until").map(|day| Timestamp::from_unix_ms(day.unix_ms() + DAY_MS)),
+        since: day("since", &mut wrong.since),
+        // Days are those of UTC. The last one is within the range.
+        until: day("until", &mut wrong.until).map(|day| Timestamp::from_unix_ms(day.unix_ms() + DAY_MS)),
+    };
+    (filter, wrong)
+}
+
+/// Returns up to `limit` entries, or what is wrong with the days.
+async fn entries_of(
+    user: &User,
+    filter: &AuditFilter,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Result<Vec<AuditEntry>, WrongDays>, Failure> {
+    match user.web.service().audit(filter, before, limit).await {
+        // All that can be wrong with a range whose days can be read.
+        Err(Error::Invalid(_)) => {
+            let until = Some("This day is before the first one. Choose the same day or a later one.");
+            Ok(Err(WrongDays { since: None, until }))
+        }
+        entries => Ok(Ok(entries?)),
     }
 }
 
-/// Sends the entries as CSV, newest first.
+/// Sends the entries as CSV, newest first. Where the days are wrong, the view says so.
 pub(super) async fn export(user: User, RawQuery(query): RawQuery) -> Result<Response, Failure> {
-    let filter = filter_of(&FormFields::of_query(query.as_deref()));
+    let view = || Redirect::to(&format!("/settings/audit?{}", query.as_deref().unwrap_or_default())).into_response();
+    let (filter, wrong) = filter_of(&FormFields::of_query(query.as_deref()));
+    if !wrong.is_empty() {
+        return Ok(view());
+    }
     let mut csv = String::from("at,actor,action,subject_id,subject_name,revision,detail\r\n");
     let (mut before, mut count) = (None, 0);
     loop {
-        let entries = user.web.service().audit(&filter, before, EXPORTED_AT_ONCE).await?;
+        let Ok(entries) = entries_of(&user, &filter, before, EXPORTED_AT_ONCE).await? else { return Ok(view()) };
         for entry in &entries {
             let revision = entry.revision.map(|revision| revision.to_string()).unwrap_or_default();
             let (at, detail) = (entry.at.to_string(), entry.detail.to_string());
@@ -94,14 +136,18 @@ fn cell_of(text: &str) -> String {
 
 pub(super) async fn list(user: User, RawQuery(query): RawQuery) -> Result<Response, Failure> {
     let fields = FormFields::of_query(query.as_deref());
-    let filter = filter_of(&fields);
+    let (filter, mut wrong) = filter_of(&fields);
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let (subject, actor, action) = (text(&filter.subject_id), text(&filter.actor), text(&filter.action));
-    // What is no day is not shown again: it selects nothing.
-    let day = |name: &str, is_set: bool| if is_set { fields.text(name).trim().to_owned() } else { String::new() };
-    let (since, until) = (day("since", filter.since.is_some()), day("until", filter.until.is_some()));
+    let (since, until) = (fields.text("since").trim().to_owned(), fields.text("until").trim().to_owned());
     let before = fields.text("before").parse().ok();
-    let mut entries = user.web.service().audit(&filter, before, LIMIT + 1).await?;
+    let mut entries = Vec::new();
+    if wrong.is_empty() {
+        match entries_of(&user, &filter, before, LIMIT + 1).await? {
+            Ok(found) => entries = found,
+            Err(days) => wrong = days,
+        }
+    }
     let more = entries.len() > LIMIT as usize;
     entries.truncate(LIMIT as usize);
     let href = |before: Option<i64>| {
@@ -122,18 +168,19 @@ pub(super) async fn list(user: User, RawQuery(query): RawQuery) -> Result<Respon
     let catalogue = &user.web.service().settings.catalogue;
     let view = AuditView {
         page: user.chrome(Section::Audit, Some("audit")),
-        actions: ACTIONS.iter().map(|(value, label)| Choice { value, label, chosen: *value == action }).collect(),
-        filtered: filter != AuditFilter::default(),
+        actions: ACTIONS.map(|value| Choice { value, label: label(value), chosen: value == action }).into(),
+        filtered: filter != AuditFilter::default() || !wrong.is_empty(),
         actor,
         subject,
         since,
         until,
+        wrong,
         entries: entries.into_iter().map(|entry| EntryRow::new(catalogue, entry)).collect(),
         paged: before.is_some(),
         first_href,
         next,
     };
-    render(StatusCode::OK, &view)
+    render(if view.wrong.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY }, &view)
 }
 
 #[cfg(test)]

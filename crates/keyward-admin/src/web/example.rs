@@ -2,6 +2,7 @@
 
 use crate::address::ApiUrl;
 use crate::plugin_config::document::read_one;
+use crate::plugin_config::normalise::Normalisation;
 use crate::service::Settings;
 use keyward_policy::config::Config;
 use keyward_policy::rule::{Access, Rule};
@@ -20,6 +21,11 @@ static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
 /// Returns the example configuration as YAML.
 pub(super) fn config() -> &'static str {
     &CONFIG
+}
+
+/// Returns how the shipped Envoy normalises paths.
+pub(super) fn normalisation() -> Option<Normalisation> {
+    read_one(ENVOY).ok().and_then(|(_, normalisation)| normalisation)
 }
 
 /// Returns the block below `value:` of the first Struct, without its indentation.

@@ -116,6 +116,9 @@ pub(super) async fn explain(submission: Submission) -> Result<Response, Failure>
         starting_config(&user).clone_into(&mut form.config);
     }
     let config = read_one(&form.config).map_err(|error| form.config_error = Some(error.to_string())).ok();
+    // The example stands for the file that it is a part of.
+    let is_example = form.config.trim() == example::config().trim();
+    let config = config.map(|(config, around)| (config, if is_example { example::normalisation() } else { around }));
     let stored = find_key(&user, &form.key).await?;
     let explainer = config.and_then(|config| {
         explainer(config, &form.key, stored.as_ref()).map_err(|error| form.key_error = Some(error)).ok()

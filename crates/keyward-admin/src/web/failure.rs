@@ -18,8 +18,6 @@ pub(super) enum Failure {
     ListChanged,
     /// The form did not come from a view of this session.
     Forged,
-    /// The same form is being worked on.
-    Busy,
     /// The form's work was done before.
     Already(Finished),
     /// The body is not a form, or is too long. The text says which.

@@ -59,11 +59,6 @@ pub(super) fn render(web: &Web, failure: Failure) -> Response {
                  and repeat what you wanted to do.",
             ),
         ),
-        Failure::Busy => (
-            StatusCode::CONFLICT,
-            "This is being done already",
-            keys("The same form was sent a moment ago and is still being worked on. It is not done twice."),
-        ),
         Failure::Already(done) => (StatusCode::CONFLICT, "This was done already", (done.text, done.href, "Continue")),
         Failure::BadForm(text) => (StatusCode::BAD_REQUEST, "The form could not be read", keys(text)),
         Failure::Unavailable => (

@@ -85,6 +85,7 @@ fn axe_finds_nothing_on_any_page(place: Place) {
         "/settings/audit",
         "/settings/audit?actor=nobody",
         "/settings/explain",
+        "/settings/audit?since=2027-03-02&until=2027-03-01",
         "/settings/nowhere",
         "/settings/keys/key_aaaaaaaaaaaaaaaa",
     ] {

@@ -59,11 +59,15 @@ pub(crate) fn bad_day(page: &Page) -> (Vec<String>, Vec<Following>) {
     (ids, works)
 }
 
+/// An audit log whose last day is before its first one.
+const BACKWARDS: &str = "audit?since=2027-03-02&until=2027-03-01";
+
 pub(crate) fn pages(ids: &[String]) -> Vec<String> {
     let mut pages: Vec<String> = ids.iter().take(3).map(|id| format!("/settings/keys/{id}")).collect();
     pages.push(format!("/settings/keys/{}/regenerate", ids[0]));
     pages.extend(["confirm", "forget?vm=vm_9f86d081884c7d65"].map(|form| format!("/settings/proxies/{form}")));
-    let others = ["keys", "keys?q=nothing", "keys/new", "keys/key_none", "usage", "proxies", "audit", "explain"];
+    let others =
+        ["keys", "keys?q=nothing", "keys/new", "keys/key_none", "usage", "proxies", "audit", BACKWARDS, "explain"];
     pages.extend(others.iter().map(|page| format!("/settings/{page}")));
     pages.push("/docs".to_owned());
     pages

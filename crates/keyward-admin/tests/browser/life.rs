@@ -195,6 +195,7 @@ fn explain_decides_as_the_filter_does(place: Place) {
     browser.click("main button.primary");
     browser.wait_text("#result", "Allowed allowed");
     assert!(browser.text_of("#result").contains("require records:read"));
+    assert!(browser.text_of("#result .checks").contains("rules[12] matches"), "as the configuration counts");
     browser.fill("#method", "POST");
     browser.fill("#content_type", "multipart/form-data");
     browser.click("main button.primary");

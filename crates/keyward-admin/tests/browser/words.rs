@@ -58,6 +58,9 @@ fn a_mistake_is_gone_when_it_is_mended(place: Place) {
     browser.click("dialog button[type=submit]");
     browser.wait_text("#name-error", "Give the key a name.");
     browser.wait_text("#permissions-error", "Choose at least one permission.");
+    let has_the_colour_of_its_error = "const style = (css) => getComputedStyle(document.querySelector(css));
+        return style('#name').borderTopColor === style('#name-error').color";
+    assert_eq!(browser.eval(has_the_colour_of_its_error), true);
     browser.fill("#name", "M");
     assert!(!browser.is_shown(&browser.all("#name-error")[0]));
     assert!(browser.is_shown(&browser.all("#permissions-error")[0]));
