@@ -201,9 +201,9 @@ async fn connect(address: SocketAddr, vms: std::ops::Range<usize>, received: &Ar
                 tokio::spawn(async move {
                     let mut stream = TcpStream::connect(address).await?;
                     stream.set_nodelay(true)?;
-                    let revision = load(&mut stream, vm).await?;
+                    let loaded = load(&mut stream, vm).await?;
                     tokio::spawn(async move {
-                        if follow(&mut stream, vm, revision, &received).await.is_err() {
+                        if follow(&mut stream, vm, loaded, &received).await.is_err() {
                             received.failed.fetch_add(1, Ordering::SeqCst);
                         }
                     });
@@ -218,51 +218,55 @@ async fn connect(address: SocketAddr, vms: std::ops::Range<usize>, received: &Ar
     Ok(())
 }
 
-/// Loads all keys and returns their revision.
-async fn load(stream: &mut TcpStream, vm: usize) -> Result<u64> {
+/// Loads all keys and returns the last answer.
+async fn load(stream: &mut TcpStream, vm: usize) -> Result<Answer> {
     let (mut since, mut base) = (0, 0);
     loop {
         let answer = ask(stream, vm, since, base, "0s").await?;
         (since, base) = (answer.revision, answer.head);
         if !answer.more {
-            return Ok(since);
+            return Ok(answer);
         }
     }
 }
 
-async fn follow(stream: &mut TcpStream, vm: usize, mut revision: u64, received: &Received) -> Result<()> {
+async fn follow(stream: &mut TcpStream, vm: usize, mut last: Answer, received: &Received) -> Result<()> {
     loop {
-        let asking = request(vm, revision, revision, "25s");
+        let asking = request(vm, last.revision, last.revision, "25s", Some(&last.mark));
         stream.write_all(asking.as_bytes()).await?;
         received.waiting.fetch_add(1, Ordering::SeqCst);
         let answer = receive(stream).await;
         received.waiting.fetch_sub(1, Ordering::SeqCst);
         let answer = answer?;
-        if answer.revision > revision {
+        if answer.revision > last.revision {
             received.received(answer.bytes);
         }
-        revision = answer.revision;
+        last = answer;
     }
 }
 
 struct Answer {
     revision: u64,
     head: u64,
+    /// The mark of `revision`, with which the VM acknowledges it; empty where more pages follow.
+    mark: String,
     more: bool,
     bytes: usize,
 }
 
 async fn ask(stream: &mut TcpStream, vm: usize, since: u64, base: u64, wait: &str) -> Result<Answer> {
-    stream.write_all(request(vm, since, base, wait).as_bytes()).await?;
+    stream.write_all(request(vm, since, base, wait, None).as_bytes()).await?;
     receive(stream).await
 }
 
 /// Returns a poll as Envoy sends it for the filter.
-fn request(vm: usize, since: u64, base: u64, wait: &str) -> String {
+fn request(vm: usize, since: u64, base: u64, wait: &str, mark: Option<&str>) -> String {
+    let mark = mark.map(|mark| format!("&mark={mark}")).unwrap_or_default();
     format!(
-        "GET /v1/manifest?since={since}&base={base}&limit=400&wait={wait} HTTP/1.1\r\nhost: keyward.internal\r\n\
+        "GET /v1/manifest?since={since}&base={base}&limit=400&wait={wait}{mark} HTTP/1.1\r\nhost: keyward.internal\r\n\
          accept: application/json\r\nx-keyward-node: edge-{node:05}\r\nx-keyward-vm: vm_{vm:016x}\r\n\
          x-keyward-realm: databases\r\nx-keyward-filter: {version}\r\nx-keyward-max-staleness: 15m\r\n\
+         x-keyward-table: {vm:032x}\r\nx-keyward-mode: enforce\r\nx-keyward-inline-keys: none\r\n\
          authorization: Bearer {EDGE_TOKEN}\r\nx-envoy-internal: true\r\nx-envoy-expected-rq-timeout-ms: 30000\r\n\r\n",
         // A proxy has three VMs: two workers and the main thread.
         node = vm / 3,
@@ -291,7 +295,8 @@ async fn receive(stream: &mut TcpStream) -> Result<Answer> {
         let page: Value = serde_json::from_slice(pending.get(head + 4..end).unwrap_or_default())?;
         let number = |field: &str| page.get(field).and_then(Value::as_u64).context("a page without its numbers");
         let more = page.get("more").and_then(Value::as_bool).unwrap_or_default();
-        return Ok(Answer { revision: number("revision")?, head: number("head")?, more, bytes: end });
+        let mark = page.get("mark").and_then(Value::as_str).unwrap_or_default().to_owned();
+        return Ok(Answer { revision: number("revision")?, head: number("head")?, mark, more, bytes: end });
     }
 }
 

@@ -104,7 +104,6 @@ impl Feed {
     /// other state the next reading tells what it is.
     pub fn publish(&self, head: Head) {
         let point = head.point();
-        let mut moved = false;
         let mut has_all_tables = false;
         self.state.send_if_modified(|state| {
             let known = &state.head;
@@ -117,15 +116,16 @@ impl Feed {
                 }
                 return false;
             }
-            moved = point != known.point();
+            let moved = point != known.point();
             has_all_tables = head.has_all_tables;
             let news = moved || head.version != known.version || head.compacted != known.compacted;
+            if moved {
+                // Before anybody can be given the state: an acknowledgement of it must not be a surprise.
+                self.proxies.advance(point);
+            }
             state.head = Arc::new(head);
             news
         });
-        if moved {
-            self.proxies.advance(point);
-        }
         if has_all_tables {
             self.proxies.confirm();
         }
@@ -298,5 +298,37 @@ impl Pages {
 
     fn are_of(&self, head: &Head) -> bool {
         self.at == head.point() && self.compacted == head.compacted && self.identity == head.identity
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::service::proxies::{Limits, PollHeaders, Question};
+
+    #[tokio::test]
+    async fn whoever_sees_a_state_can_acknowledge_it() {
+        let store = Store::open("sqlite::memory:").await.unwrap();
+        let mut head = store.head_after(Point::default()).await.unwrap();
+        let proxies = Proxies::new(Clock::system(), Vec::new(), found(&head), false, Limits::default());
+        let feed = Feed::new(store, head.clone(), Arc::clone(&proxies));
+        let reader = feed.clone();
+        let publisher = std::thread::spawn(move || {
+            for revision in 1..=20_000 {
+                let after = Some(head.point());
+                head = Head { revision, after, ..head };
+                feed.publish(head.clone());
+            }
+        });
+        // An older filter states no mark, so that nothing but the newest state says what its number is worth.
+        let older = PollHeaders { node: Some("envoy".to_owned()), vm: Some("vm".to_owned()), ..PollHeaders::default() };
+        while !publisher.is_finished() {
+            let since = reader.state().head.revision;
+            let question = Question { since, base: since, mark: None };
+            let _poll = proxies.begin(&older, &"token".into(), question);
+            assert_eq!(proxies.applied(since).vms, u64::from(since > 0), "of revision {since}");
+        }
+        publisher.join().unwrap();
     }
 }
