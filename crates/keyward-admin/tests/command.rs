@@ -398,7 +398,7 @@ fn a_slip_is_answered_with_what_was_probably_meant() {
     let revision = vm.load();
     vm.poll(revision, revision, "0s");
     refused(&cli.run(&["proxies", "forget", "vm_1"]), 1, "did you mean `vm-1`?");
-    refused(&cli.run(&["audit", "--since", "2027-03-02", "--until", "2027-03-01"]), 3, "later than `since`");
+    refused(&cli.run(&["audit", "--since", "2027-03-02", "--until", "2027-03-01"]), 3, "`--until` is before `--since`");
     json(&cli.run(&["audit", "--since", "2027-03-01", "--until", "2027-03-01"]));
 }
 

@@ -67,11 +67,10 @@ fn the_whole_life_of_a_key() {
     let actions: Vec<&str> =
         audit["entries"].as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap()).collect();
     assert_eq!(actions, ["key.delete", "key.regenerate", "key.update", "key.create"]);
-    // A range that selects nothing, whatever was done, is a mistake.
-    for until in ["2027-01-01T00:00:00Z", "2026-12-31T23:59:59Z"] {
-        let reply = admin.get(&format!("/v1/audit?since=2027-01-01T00:00:00Z&until={until}"));
-        let problem = reply.problem(422, "validation_failed");
-        assert_eq!(problem["errors"], json!([{ "field": "until", "message": "must be later than `since`" }]));
+    // A range that ends before it begins selects nothing. The page and the command say so to a person.
+    for until in ["2027-01-01T00:00:00Z", "1999-12-31T23:59:59Z"] {
+        let audit = admin.get(&format!("/v1/audit?since=2027-01-01T00:00:00Z&until={until}")).ok(200);
+        assert_eq!(audit["entries"], json!([]));
     }
 }
 

@@ -82,7 +82,7 @@ impl FromStr for Moment {
         ("actor" = Option<String>, Query, description = "Only actions of the token with this name", max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
         ("action" = Option<String>, Query, description = "Only this kind of action, such as `key.delete`", max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
         ("since" = Option<String>, Query, description = "Only actions of this moment and later ones", format = DateTime),
-        ("until" = Option<String>, Query, description = "Only actions before this moment, which must be later than `since`", format = DateTime),
+        ("until" = Option<String>, Query, description = "Only actions before this moment", format = DateTime),
         ("limit" = Option<u32>, Query, description = "Largest number of entries in the response; default 50", minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous response", pattern = "^c[1-9a-f][0-9a-f]{0,14}$"),
     ),

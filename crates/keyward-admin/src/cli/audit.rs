@@ -23,10 +23,10 @@ pub struct AuditArgs {
     action: Option<String>,
     /// Only actions since this day or moment, in UTC, such as 2026-11-01 or 2026-11-01T12:00:00Z
     #[arg(long, value_name = "TIME", value_parser = since)]
-    since: Option<String>,
+    since: Option<Timestamp>,
     /// Only actions until this day, or before this moment
     #[arg(long, value_name = "TIME", value_parser = until)]
-    until: Option<String>,
+    until: Option<Timestamp>,
     /// Largest number of entries
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     limit: u32,
@@ -36,23 +36,23 @@ pub struct AuditArgs {
 }
 
 /// Reads the beginning of a range: a day begins at midnight.
-fn since(text: &str) -> Result<String, String> {
+fn since(text: &str) -> Result<Timestamp, String> {
     moment(text, 0)
 }
 
 /// Reads the end of a range, which a day is part of.
-fn until(text: &str) -> Result<String, String> {
+fn until(text: &str) -> Result<Timestamp, String> {
     moment(text, DAY_MS)
 }
 
 /// Returns the moment that a text names, and `later_ms` after the beginning of a day.
-fn moment(text: &str, later_ms: i64) -> Result<String, String> {
+fn moment(text: &str, later_ms: i64) -> Result<Timestamp, String> {
     if let Ok(at) = Timestamp::parse(text) {
-        return Ok(at.to_string());
+        return Ok(at);
     }
     let day = Timestamp::parse_day(text);
     let day = day.map_err(|_| "must be a day like 2026-11-01 or a time like 2026-11-01T12:00:00Z".to_owned())?;
-    Ok(Timestamp::from_unix_ms(day.unix_ms() + later_ms).to_string())
+    Ok(Timestamp::from_unix_ms(day.unix_ms() + later_ms))
 }
 
 /// Runs the command.
@@ -61,18 +61,23 @@ pub fn run(args: &AuditArgs) -> Exit {
 }
 
 fn show(args: &AuditArgs) -> Result<(), CommandError> {
+    if let (Some(since), Some(until)) = (&args.since, &args.until)
+        && until <= since
+    {
+        return Err(CommandError::invalid("`--until` is before `--since`: give the same day or a later one"));
+    }
     let client = Client::admin()?;
     let mut filter = String::new();
     let filters = [
-        ("subject", &args.subject),
-        ("actor", &args.actor),
-        ("action", &args.action),
-        ("since", &args.since),
-        ("until", &args.until),
+        ("subject", args.subject.clone()),
+        ("actor", args.actor.clone()),
+        ("action", args.action.clone()),
+        ("since", args.since.map(|since| since.to_string())),
+        ("until", args.until.map(|until| until.to_string())),
     ];
     for (name, value) in filters {
         if let Some(value) = value {
-            filter.push_str(&format!("&{name}={}", encode(value)));
+            filter.push_str(&format!("&{name}={}", encode(&value)));
         }
     }
     let mut entries: Vec<Value> = Vec::new();

@@ -126,13 +126,8 @@ impl Service {
     /// Returns up to `limit` entries of the audit log older than `before`, newest first.
     ///
     /// # Errors
-    /// Returns an error when the range of time ends before it begins, or when the store cannot be read.
+    /// Returns an error when the store cannot be read.
     pub async fn audit(&self, filter: &AuditFilter, before: Option<i64>, limit: u32) -> Result<Vec<AuditEntry>> {
-        if let (Some(since), Some(until)) = (filter.since, filter.until)
-            && until <= since
-        {
-            return Err(Error::Invalid(vec![FieldError::new("until", "must be later than `since`")]));
-        }
         Ok(self.store.audit(filter, before, limit).await?)
     }
 

@@ -5,8 +5,7 @@ use super::entry::{EntryRow, label};
 use super::failure::Failure;
 use super::form::FormFields;
 use super::user::User;
-use crate::service::Error;
-use crate::store::audit::{ACTIONS, AuditEntry, AuditFilter};
+use crate::store::audit::{ACTIONS, AuditFilter};
 use askama::Template;
 use axum::extract::RawQuery;
 use axum::http::StatusCode;
@@ -76,24 +75,10 @@ fn filter_of(fields: &FormFields) -> (AuditFilter, WrongDays) {
         // Days are those of UTC. The last one is within the range.
         until: day("until", &mut wrong.until).map(|day| Timestamp::from_unix_ms(day.unix_ms() + DAY_MS)),
     };
-    (filter, wrong)
-}
-
-/// Returns up to `limit` entries, or what is wrong with the days.
-async fn entries_of(
-    user: &User,
-    filter: &AuditFilter,
-    before: Option<i64>,
-    limit: u32,
-) -> Result<Result<Vec<AuditEntry>, WrongDays>, Failure> {
-    match user.web.service().audit(filter, before, limit).await {
-        // All that can be wrong with a range whose days can be read.
-        Err(Error::Invalid(_)) => {
-            let until = Some("This day is before the first one. Choose the same day or a later one.");
-            Ok(Err(WrongDays { since: None, until }))
-        }
-        entries => Ok(Ok(entries?)),
+    if filter.since.zip(filter.until).is_some_and(|(since, until)| until <= since) {
+        wrong.until = Some("This day is before the first one. Choose the same day or a later one.");
     }
+    (filter, wrong)
 }
 
 /// Sends the entries as CSV, newest first. Where the days are wrong, the view says so.
@@ -106,7 +91,7 @@ pub(super) async fn export(user: User, RawQuery(query): RawQuery) -> Result<Resp
     let mut csv = String::from("at,actor,action,subject_id,subject_name,revision,detail\r\n");
     let (mut before, mut count) = (None, 0);
     loop {
-        let Ok(entries) = entries_of(&user, &filter, before, EXPORTED_AT_ONCE).await? else { return Ok(view()) };
+        let entries = user.web.service().audit(&filter, before, EXPORTED_AT_ONCE).await?;
         for entry in &entries {
             let revision = entry.revision.map(|revision| revision.to_string()).unwrap_or_default();
             let (at, detail) = (entry.at.to_string(), entry.detail.to_string());
@@ -136,17 +121,14 @@ fn cell_of(text: &str) -> String {
 
 pub(super) async fn list(user: User, RawQuery(query): RawQuery) -> Result<Response, Failure> {
     let fields = FormFields::of_query(query.as_deref());
-    let (filter, mut wrong) = filter_of(&fields);
+    let (filter, wrong) = filter_of(&fields);
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let (subject, actor, action) = (text(&filter.subject_id), text(&filter.actor), text(&filter.action));
     let (since, until) = (fields.text("since").trim().to_owned(), fields.text("until").trim().to_owned());
     let before = fields.text("before").parse().ok();
     let mut entries = Vec::new();
     if wrong.is_empty() {
-        match entries_of(&user, &filter, before, LIMIT + 1).await? {
-            Ok(found) => entries = found,
-            Err(days) => wrong = days,
-        }
+        entries = user.web.service().audit(&filter, before, LIMIT + 1).await?;
     }
     let more = entries.len() > LIMIT as usize;
     entries.truncate(LIMIT as usize);
