@@ -1,7 +1,6 @@
 //! `cargo xtask build`: the wasm module and the `keyward` command, as they are shipped.
 
-use crate::sbom::{self, Subject};
-use crate::{module, order, sh, workspace};
+use crate::{module, order, sbom, sh, workspace};
 use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,29 +30,27 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.native {
-        return built(&native()?, "keyward-native", &host()?, arguments.sbom);
+        return built(&native()?, "keyward-native", None, arguments.sbom);
     }
     if arguments.failpoint {
         failpoint_module()?;
     } else {
-        built(&shipped_module()?, "keyward-filter", WASM_TARGET, arguments.sbom)?;
+        built(&shipped_module()?, "keyward-filter", Some(WASM_TARGET), arguments.sbom)?;
     }
     if !arguments.module_only {
-        built(&command()?, "keyward-admin", &host()?, arguments.sbom)?;
+        built(&command()?, "keyward-admin", None, arguments.sbom)?;
     }
     Ok(())
 }
 
-/// Says what was built, and writes its bill of materials if that is wanted.
-fn built(file: &Path, package: &str, target: &str, with_sbom: bool) -> Result<()> {
+/// Says what was built, and writes its bill of materials if that is wanted. Without a `target` it is for this machine.
+fn built(file: &Path, package: &str, target: Option<&str>, with_sbom: bool) -> Result<()> {
     println!("{}  {} bytes", workspace::shown(file), size(file)?);
-    if !with_sbom {
-        return Ok(());
+    if with_sbom {
+        let target = target.map_or_else(host, |target| Ok(target.to_owned()))?;
+        sbom::write_beside(file, package, &target)?;
     }
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let bytes = fs::read(file).with_context(|| format!("cannot read {}", workspace::shown(file)))?;
-    let bill = sbom::of(&Subject { name: &name, package, target, bytes: &bytes })?;
-    install(bill.as_bytes(), &file.with_file_name(format!("{name}.cdx.json")))
+    Ok(())
 }
 
 /// Returns Rust's name of the machine that this runs on.

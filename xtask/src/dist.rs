@@ -68,8 +68,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let version = env!("CARGO_PKG_VERSION");
     let image = oci::write_layout(&dist.join(IMAGE), &bytes, version)?;
-    let subject = sbom::Subject { name: MODULE, package: "keyward-filter", target: build::WASM_TARGET, bytes: &bytes };
-    write(&dist.join(BILL_OF_MATERIALS), sbom::of(&subject)?.as_bytes())?;
+    sbom::write_beside(&dist.join(MODULE), "keyward-filter", build::WASM_TARGET)?;
     let command = match (&arguments.command, &arguments.module) {
         (Some(command), _) => Some(command.clone()),
         (None, None) => Some(build::command()?),
@@ -94,9 +93,7 @@ fn write_libraries(dist: &Path) -> Result<Vec<String>> {
         let new = dist.join(format!("{name}.new"));
         write(&new, &bytes)?;
         fs::rename(&new, dist.join(&name)).with_context(|| format!("cannot write {name}"))?;
-        let subject = sbom::Subject { name: &name, package: "keyward-native", target: &target, bytes: &bytes };
-        let bill = format!("{name}.cdx.json");
-        write(&dist.join(&bill), sbom::of(&subject)?.as_bytes())?;
+        let bill = sbom::write_beside(&dist.join(&name), "keyward-native", &target)?;
         names.extend([name, bill]);
     }
     Ok(names)

@@ -1,27 +1,44 @@
 //! Bills of materials: the crates that the module, or a library, was compiled from, as CycloneDX JSON.
 
-use crate::{oci, sh};
+use crate::{oci, sh, workspace};
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 
 /// What a bill of materials is for.
-pub struct Subject<'a> {
+struct Subject<'a> {
     /// The name of the file.
-    pub name: &'a str,
+    name: &'a str,
     /// The package that it is compiled from.
-    pub package: &'a str,
+    package: &'a str,
     /// Rust's target that it is compiled for.
-    pub target: &'a str,
+    target: &'a str,
     /// Its content.
-    pub bytes: &'a [u8],
+    bytes: &'a [u8],
+}
+
+/// Writes the bill of materials of `file`, which is compiled from `package` for `target`, beside it. Returns the name of the
+/// bill.
+///
+/// # Errors
+/// Returns an error when the file cannot be read, Cargo does not say what the package depends on, or the bill cannot be
+/// written.
+pub fn write_beside(file: &Path, package: &str, target: &str) -> Result<String> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let bytes = fs::read(file).with_context(|| format!("cannot read {}", workspace::shown(file)))?;
+    let bill = format!("{name}.cdx.json");
+    let text = of(&Subject { name: &name, package, target, bytes: &bytes })?;
+    fs::write(file.with_file_name(&bill), text).with_context(|| format!("cannot write {bill}"))?;
+    Ok(bill)
 }
 
 /// Returns a bill of materials. It has no time and no serial number, so that two builds give the same one.
 ///
 /// # Errors
 /// Returns an error when Cargo does not say what the package depends on.
-pub fn of(file: &Subject<'_>) -> Result<String> {
+fn of(file: &Subject<'_>) -> Result<String> {
     let mut command = sh::cargo();
     command.args(["metadata", "--format-version", "1", "--locked", "--filter-platform", file.target]);
     let metadata: Value = serde_json::from_str(&sh::read(&mut command)?).context("Cargo's metadata is no JSON")?;

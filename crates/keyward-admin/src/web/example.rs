@@ -18,6 +18,9 @@ static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
     Config::parse(value.to_string().as_bytes()).map(|config| config.routes.rules().to_vec()).unwrap_or_default()
 });
 
+static NORMALISATION: LazyLock<Option<Normalisation>> =
+    LazyLock::new(|| read_one(ENVOY).ok().and_then(|(_, normalisation)| normalisation));
+
 /// Returns the example configuration as YAML.
 pub(super) fn config() -> &'static str {
     &CONFIG
@@ -25,7 +28,7 @@ pub(super) fn config() -> &'static str {
 
 /// Returns how the shipped Envoy normalises paths.
 pub(super) fn normalisation() -> Option<Normalisation> {
-    read_one(ENVOY).ok().and_then(|(_, normalisation)| normalisation)
+    *NORMALISATION
 }
 
 /// Returns the block below `value:` of the first Struct, without its indentation.
