@@ -248,7 +248,13 @@ impl edge::Fetched for Fetched<'_> {
     }
 
     fn last_table(&self) -> Option<&KeyTable> {
-        self.sync.as_ref().ok()?.last_table()
+        // Copies of fetched keys in a configuration must not answer where nobody knows which of them were revoked.
+        static NOTHING: OnceLock<KeyTable> = OnceLock::new();
+        match &self.sync {
+            Ok(sync) => sync.last_table(),
+            Err(Unavailable::Stale) => Some(NOTHING.get_or_init(KeyTable::new)),
+            Err(Unavailable::NotYetLoaded) => None,
+        }
     }
 }
 
