@@ -4,6 +4,7 @@
 //! while the main thread changes what they read, so the main thread keeps that short: it reads and collects a page before
 //! it takes the locks, moves committed changes to their places a few at a time, and frees old tables afterwards.
 
+use crate::guard;
 use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard};
 use keyward_policy::sync::{Event, ManifestSync, Outcome, Received, RequestId};
 use keyward_policy::table::KeyTable;
@@ -69,7 +70,11 @@ impl Keys {
         if let Some(sync) = self.read() {
             received.collect(sync.last_table());
         }
-        self.change(|sync| sync.apply(&mut received, outcome, now, wall, events));
+        guard::planted("collected");
+        self.change(|sync| {
+            sync.apply(&mut received, outcome, now, wall, events);
+            guard::planted("applied");
+        });
     }
 
     /// Does a part of the work that was put off, and returns whether there is more. Called at every tick.
