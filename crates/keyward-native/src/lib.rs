@@ -16,7 +16,7 @@
 //! library has one thread of its own (`ticks`), because Envoy has no timer for filters.
 
 #[allow(unsafe_code, reason = "the declarations of the foreign function interface")]
-mod abi;
+pub mod abi;
 #[allow(unsafe_code, reason = "the functions that Envoy calls")]
 mod exports;
 #[cfg(feature = "failpoint")]
@@ -35,3 +35,5 @@ mod source;
 mod stream;
 mod ticks;
 mod usage;
+
+pub use host::install;
