@@ -4,11 +4,11 @@
 //! while the main thread changes what they read, so the main thread keeps that short: it reads and collects a page before
 //! it takes the locks, moves committed changes to their places a few at a time, and frees old tables afterwards.
 
-use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard};
+use crate::primitives::{Mutex, ShardedLock, ShardedLockReadGuard};
 use keyward_policy::sync::{Event, ManifestSync, Outcome, Received, RequestId};
 use keyward_policy::table::KeyTable;
 use keyward_policy::timestamp::Timestamp;
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 /// The number of committed changes that are moved while workers wait.
@@ -55,13 +55,24 @@ impl Keys {
         wall: Timestamp,
         events: &mut Vec<Event>,
     ) {
+        self.take(id, outcome, Received::collect, |sync, received| sync.apply(received, outcome, now, wall, events));
+    }
+
+    /// Takes the outcome of a request: `collect` runs beside the workers, and `apply` while they wait.
+    pub fn take<'a>(
+        &self,
+        id: RequestId,
+        outcome: &Outcome<'a>,
+        collect: impl FnOnce(&mut Received<'a>, Option<&KeyTable>),
+        apply: impl FnOnce(&mut ManifestSync, &mut Received<'a>),
+    ) {
         let Some(since) = self.read().and_then(|sync| sync.since(id)) else { return };
         let mut received = Received::read(id, since, outcome);
         self.change(|sync| sync.lend(&mut received));
         if let Some(sync) = self.read() {
-            received.collect(sync.last_table());
+            collect(&mut received, sync.last_table());
         }
-        self.change(|sync| sync.apply(&mut received, outcome, now, wall, events));
+        self.change(|sync| apply(sync, &mut received));
     }
 
     /// Does a part of the work that was put off, and returns whether there is more. Called at every tick.
@@ -83,6 +94,3 @@ impl Keys {
         busy || !retired.is_empty()
     }
 }
-
-#[cfg(test)]
-mod tests;
