@@ -5,7 +5,7 @@
 //!             │         │
 //!             │         ├─ source: one table and one poll for the whole process
 //!             │         └─ hold:   requests that wait for the first keys
-//!             └─ a panic in a hook ends here, and denies
+//!             └─ guard: a panic in a hook ends here, and denies
 //! ```
 //!
 //! There is no sandbox: a fault of this library is a fault of Envoy. So all `unsafe` code is in `abi`, `exports`, `host`
@@ -19,6 +19,9 @@
 mod abi;
 #[allow(unsafe_code, reason = "the functions that Envoy calls")]
 mod exports;
+#[cfg(feature = "failpoint")]
+mod failpoint;
+mod guard;
 mod hold;
 mod hooks;
 #[allow(unsafe_code, reason = "the calls of Envoy's functions")]

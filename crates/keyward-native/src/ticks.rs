@@ -4,11 +4,15 @@
 //! in its period. The thread lives as long as there is such a configuration, and has ended before the last of them is
 //! gone: Envoy may remove the library from memory after that.
 
+use crate::guard;
 use crate::host::Scheduler;
 use crate::primitives::{self, AtomicBool, AtomicU64, Builder, Condvar, JoinHandle, LazyLock, Mutex, MutexGuard};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
+
+/// The pause of the thread after a panic, so that one that comes again and again costs little.
+const PAUSE_AFTER_PANIC: Duration = Duration::from_millis(100);
 
 /// The thread, and whom it calls.
 struct Clock {
@@ -105,9 +109,22 @@ fn nanos(period: Duration) -> u64 {
     u64::try_from(period.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// The thread. It lives as long as there are ticks to make: a panic in a round costs a pause and nothing else.
 fn run(stop: &AtomicBool) {
+    while guard::catch("ticks_start", || make_ticks(stop)).is_none() {
+        let clock = lock();
+        if stop.load(Ordering::Acquire) {
+            return;
+        }
+        let _ = CHANGED.wait_timeout(clock, PAUSE_AFTER_PANIC);
+    }
+}
+
+/// Makes ticks until it is to stop.
+fn make_ticks(stop: &AtomicBool) {
     let mut clock = lock();
     while !stop.load(Ordering::Acquire) {
+        guard::planted("ticks_round");
         let now = primitives::now();
         for ticking in clock.ticking.iter_mut().filter(|ticking| ticking.due <= now) {
             ticking.due = now + Duration::from_nanos(ticking.state.period_ns.load(Ordering::Relaxed));

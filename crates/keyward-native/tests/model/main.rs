@@ -10,6 +10,7 @@ mod service;
 #[path = "../../src/ticks.rs"]
 mod ticks;
 
+mod guard;
 mod host;
 mod primitives;
 
