@@ -29,10 +29,13 @@ mod host;
 mod keys;
 mod logger;
 mod node;
+mod primitives;
 mod secret;
 mod source;
 #[allow(unsafe_code, reason = "the calls of Envoy's functions for one request")]
 mod stream;
+#[cfg(test)]
+mod tests;
 mod ticks;
 mod usage;
 
