@@ -10,6 +10,7 @@ mod identity;
 mod methods;
 mod native;
 mod observability;
+mod panics;
 mod paths;
 mod readme;
 mod recipes;

@@ -1,6 +1,6 @@
 //! The native edition in a real Envoy: what only it can do wrong. `KEYWARD_EDITION=native` runs the other tests with it.
 
-use crate::setup::{LISTENER, plugin};
+use crate::setup::{LISTENER, READER, plugin};
 use crate::traffic::Traffic;
 use keyward_testbed::admin_stand_in::{AdminStandIn, Fault};
 use keyward_testbed::artifacts::{self, Edition};
@@ -9,12 +9,15 @@ use keyward_testbed::envoy_config::{self, Encoding, Listener};
 use keyward_testbed::upstream::Upstream;
 use keyward_testbed::{http1, wait, workspace};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const PUSHES: usize = 100;
+/// The number of new files that take over one after another.
+const UPGRADES: usize = 4;
 
 /// Returns whether the Envoy of this run has the functions that the library needs.
 fn runs_here() -> bool {
@@ -38,6 +41,11 @@ fn fetching(extra: Value) -> Value {
 
 fn status(address: SocketAddr, target: &str, key: &str) -> u16 {
     http1::get(address, target, &[("x-api-key", key)]).unwrap().status
+}
+
+/// Returns which instances have polled since the last call.
+fn instances(admin: &AdminStandIn) -> BTreeSet<String> {
+    admin.take().iter().flat_map(|request| request.header("x-keyward-vm")).collect()
 }
 
 fn set_module(listener: &mut Listener, file: &Path) {
@@ -119,8 +127,7 @@ fn keys_come_and_go_by_one_poll_and_stay_while_the_service_is_away() {
     wait_for("kw_second", 200);
     admin.delete("key_first");
     wait_for("kw_first", 401);
-    let instances: std::collections::BTreeSet<_> =
-        admin.take().iter().flat_map(|request| request.header("x-keyward-vm")).collect();
+    let instances = instances(&admin);
     assert_eq!(instances.len(), 1, "{instances:?}");
     admin.fail(Some(Fault::Hangs));
     wait_for("kw_second", 200);
@@ -302,6 +309,96 @@ fn a_hundred_pushes_under_load_refuse_no_request_and_end_no_process() {
     envoy_config::write_lds(&file, "again", &[pushed(PUSHES + 1)]);
     let address = wait::until("the listener again", PATIENCE, || envoy.find_listener(LISTENER));
     wait::until("keys again", PATIENCE, || (status(address, "/a", "kw_first") == 200).then_some(()));
+}
+
+/// A new file comes with a push, as `docs/native.md` says: the requests that run meanwhile are answered by the old library or
+/// the new one, and the old one polls no more once its listener has drained.
+#[test]
+fn new_files_take_over_under_load_and_every_request_is_answered_rightly() {
+    if !runs_here() {
+        return;
+    }
+    let (admin, upstream, folder) = (AdminStandIn::start(), Upstream::start(), workspace::scratch("native-upgrade"));
+    admin.put("key_first", "kw_first");
+    let lds = folder.path().join("lds.json");
+    let pushed = |number: usize| {
+        let file = folder.path().join(format!("libkeyward-{number}.so"));
+        std::fs::copy(artifacts::native(), &file).unwrap();
+        // A library that has no keys yet holds requests until it has them.
+        let mut listener = listener(&fetching(json!({"startup_wait": "60s"})), &upstream);
+        set_module(&mut listener, &file);
+        envoy_config::write_lds(&lds, &number.to_string(), std::slice::from_ref(&listener));
+        listener
+    };
+    let mut config = envoy_config::bootstrap_with_lds(&lds, &[pushed(0)]);
+    let admin_cluster = envoy_config::cluster("keyward_admin", admin.address());
+    config["static_resources"]["clusters"].as_array_mut().unwrap().push(admin_cluster);
+    let envoy = Envoy::start_with(&config, &["--drain-time-s", "2"]);
+    let address = wait::until("the listener", PATIENCE, || envoy.find_listener(LISTENER));
+    wait::until("keys", PATIENCE, || (status(address, "/a", "kw_first") == 200).then_some(()));
+    let expected = [("/a", Some("kw_first"), 200), ("/a", Some("kw_nobody"), 401), ("/a", None, 401)];
+    let traffic = Traffic::start(address, expected.to_vec().leak());
+    let mut seen = instances(&admin);
+    for number in 1..=UPGRADES {
+        pushed(number);
+        wait::until("the new library polls", PATIENCE, || {
+            let new = instances(&admin);
+            let is_new = new.iter().any(|instance| !seen.contains(instance));
+            seen.extend(new);
+            is_new.then_some(())
+        });
+    }
+    assert_eq!(seen.len(), UPGRADES + 1, "each file is a library with an instance of its own");
+    wait::until("the old libraries have ended", PATIENCE, || {
+        // Each change ends the polls of all that still run.
+        admin.put("key_other", "kw_other");
+        std::thread::sleep(Duration::from_millis(500));
+        (instances(&admin).len() == 1).then_some(())
+    });
+    assert!(traffic.stop() > 0);
+    admin.delete("key_first");
+    wait::until("the key is refused", PATIENCE, || {
+        (0..8).all(|_| status(address, "/a", "kw_first") == 401).then_some(())
+    });
+    assert_eq!(envoy.stat("listener_manager.lds.update_rejected"), 0);
+}
+
+/// Envoy skips the filter while it cannot fetch the library, and then the backstop is all that stands before the upstream.
+#[test]
+fn a_library_that_cannot_be_fetched_lets_nothing_past_the_backstop() {
+    if envoy::version() < (1, 40) {
+        return;
+    }
+    let upstream = Upstream::start();
+    // It answers, with something else than the file that is asked for.
+    let other = Upstream::start();
+    let away = SocketAddr::from(([127, 0, 0, 1], 1));
+    let mut plugin = plugin();
+    plugin["rules"] = json!([{"path": "/public", "access": "public"}, {"path": "/a", "require": ["a:read"]}]);
+    for (case, server) in [("away", away), ("another file", other.address())] {
+        let remote = |insists: bool| {
+            let mut listener = listener(&plugin, &upstream);
+            let place = "/http_filters/0/typed_config/dynamic_module_config";
+            let module = listener.connection_manager().pointer_mut(place).unwrap();
+            module["nack_on_cache_miss"] = json!(insists);
+            module["module"] = json!({"remote": {
+                "http_uri": {"uri": "http://files.test/libkeyward.so", "cluster": "files", "timeout": "1s"},
+                "sha256": "0".repeat(64),
+            }});
+            envoy_config::bootstrap(&[listener], vec![envoy_config::cluster("files", server)])
+        };
+        let envoy = Envoy::start(&remote(false));
+        let address = envoy.listener(LISTENER);
+        for (target, key) in [("/a", READER), ("/a", "kw_nobody"), ("/public", READER), ("/none", READER)] {
+            for _ in 0..8 {
+                assert_eq!(status(address, target, key), 403, "{case}: {target}");
+            }
+        }
+        assert_eq!(upstream.count(), 0, "{case}");
+        // With it, Envoy takes no configuration whose library it does not have.
+        let refused = Envoy::try_start(&remote(true), 1).expect_err("it started");
+        assert!(refused.log.contains("Remote module not cached"), "{case}: {}", refused.log);
+    }
 }
 
 /// The library needs nothing that an image with Envoy alone lacks.

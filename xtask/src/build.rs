@@ -1,7 +1,7 @@
 //! `cargo xtask build`: the wasm module and the `keyward` command, as they are shipped.
 
 use crate::{module, order, sbom, sh, workspace};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,11 +17,12 @@ pub struct Arguments {
     /// Leave out the `keyward` command
     #[arg(long)]
     module_only: bool,
-    /// Build keyward-failpoint.wasm, which traps when a test asks for it; never ship it
+    /// Build keyward-failpoint.wasm, which traps when a test asks for it; never ship it. With `--native`, build
+    /// libkeyward-failpoint.so, which panics when a test asks for it
     #[arg(long)]
     failpoint: bool,
     /// Build the native edition alone, a shared library for Envoy's dynamic modules
-    #[arg(long, conflicts_with_all = ["module_only", "failpoint"])]
+    #[arg(long, conflicts_with = "module_only")]
     native: bool,
     /// Also write a bill of materials beside each file, in CycloneDX's format
     #[arg(long)]
@@ -29,6 +30,9 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.native && arguments.failpoint {
+        return built(&failpoint_library()?, "keyward-native", None, false);
+    }
     if arguments.native {
         return built(&native()?, "keyward-native", None, arguments.sbom);
     }
@@ -84,8 +88,32 @@ pub fn timed_module() -> Result<PathBuf> {
 pub fn native() -> Result<PathBuf> {
     sh::run(sh::cargo().args(["build", "--package", "keyward-native", "--lib", "--profile", "native"]))?;
     let file = workspace::dist().join("libkeyward.so");
+    let bytes = fs::read(workspace::target().join("native/libkeyward_native.so"))?;
+    check_no_failpoint(&bytes)?;
     // In one step and as a new file: an Envoy that has the old one loaded would not survive its being overwritten.
-    install(&fs::read(workspace::target().join("native/libkeyward_native.so"))?, &file)?;
+    install(&bytes, &file)?;
+    Ok(file)
+}
+
+/// Checks that a library has no failpoint, by the variable that the failpoint reads.
+///
+/// # Errors
+/// Returns an error if it has one.
+pub fn check_no_failpoint(library: &[u8]) -> Result<()> {
+    let variable = b"KEYWARD_FAILPOINTS";
+    let has_it = library.windows(variable.len()).any(|bytes| bytes == variable);
+    ensure!(!has_it, "it panics where tests ask it to: build it without the feature `failpoint`");
+    Ok(())
+}
+
+/// Builds `target/dist/libkeyward-failpoint.so`, which only tests use. It has a target folder of its own, so that the library
+/// of other tests is never this one.
+pub fn failpoint_library() -> Result<PathBuf> {
+    let folder = workspace::target().join("failpoint");
+    let flags = ["build", "--package", "keyward-native", "--lib", "--features", "failpoint", "--target-dir"];
+    sh::run(sh::cargo().args(flags).arg(&folder))?;
+    let file = workspace::dist().join("libkeyward-failpoint.so");
+    install(&fs::read(folder.join("debug/libkeyward_native.so"))?, &file)?;
     Ok(file)
 }
 

@@ -119,6 +119,7 @@ pub fn check(library: &[u8], architecture: Architecture) -> Result<()> {
         let name = format!("{PREFIX}{hook}");
         ensure!(facts.exports.contains(&name), "it does not export {name}");
     }
+    build::check_no_failpoint(library)?;
     // Two libraries in one process must not get into each other's way.
     let foreign = facts.exports.iter().find(|name| !name.starts_with(PREFIX));
     ensure!(foreign.is_none(), "it exports {}", foreign.map_or("", String::as_str));
@@ -210,6 +211,14 @@ mod tests {
             Ok(()) => assert!(facts.glibc <= Some(GLIBC)),
             Err(error) => assert!(error.to_string().starts_with("it needs glibc 2."), "{error:#}"),
         }
+    }
+
+    #[test]
+    fn a_library_that_panics_for_tests_is_not_shipped() {
+        let read = |file| fs::read(file).unwrap();
+        assert!(build::check_no_failpoint(&read(keyward_testbed::artifacts::native())).is_ok());
+        let refused = build::check_no_failpoint(&read(keyward_testbed::artifacts::failpoint_library()));
+        assert!(refused.unwrap_err().to_string().contains("failpoint"));
     }
 
     #[test]

@@ -67,12 +67,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         step("unused dependencies", unused::check)?;
         step("the Helm chart and the alerts", helm::check)?;
         step("lints", || lint(&["--workspace", "--all-targets"]))?;
-        step("lints of the module", || {
+        step("lints of what is built with other features", || {
             build::add_wasm_target()?;
             lint(&["--package", "keyward-filter", "--target", build::WASM_TARGET])?;
             // The shipped module is built without these two features.
             let features = ["--lib", "--features", "failpoint,callback-times"];
-            lint(&[&["--package", "keyward-filter", "--target", build::WASM_TARGET][..], &features[..]].concat())
+            lint(&[&["--package", "keyward-filter", "--target", build::WASM_TARGET][..], &features[..]].concat())?;
+            lint(&["--package", "keyward-native", "--lib", "--features", "failpoint"])
         })?;
     }
     let built = Built::build()?;
@@ -127,14 +128,16 @@ fn run_with(versions: Option<&[&str]>, edition: Edition, filter: &[String]) -> R
 struct Built {
     module: PathBuf,
     failpoint: PathBuf,
+    failpoint_library: PathBuf,
 }
 
 impl Built {
     fn build() -> Result<Self> {
         let module = step("the module", build::shipped_module)?;
         let failpoint = step("the module that crashes for tests", build::failpoint_module)?;
+        let failpoint_library = step("the library that panics for tests", build::failpoint_library)?;
         step("the command and the tests", build::command_and_tests)?;
-        Ok(Self { module, failpoint })
+        Ok(Self { module, failpoint, failpoint_library })
     }
 
     fn run(
@@ -153,6 +156,7 @@ impl Built {
             .env("KEYWARD_EDITION", edition.name())
             .env("KEYWARD_WASM", &self.module)
             .env("KEYWARD_FAILPOINT_WASM", &self.failpoint)
+            .env("KEYWARD_FAILPOINT_NATIVE", &self.failpoint_library)
             .env("KEYWARD_NATIVE", workspace::target().join("debug/libkeyward_native.so"))
             .env("KEYWARD_BIN", workspace::target().join("debug/keyward"))
             .env("RECORDS_API_BIN", workspace::target().join("debug/records-api"));

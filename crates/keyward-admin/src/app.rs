@@ -43,8 +43,8 @@ impl App {
         Arc::new(Self { service, metrics: Metrics::default(), slowdown: Slowdown::default() })
     }
 
-    /// Waits until every VM in contact has applied `revision`, for `wait` at most, and returns the receipt. The time that
-    /// it took is one of the metrics, unless nothing was to be waited for.
+    /// Waits until every instance in contact has applied `revision`, for `wait` at most, and returns the receipt. The
+    /// time that it took is one of the metrics, unless nothing was to be waited for.
     pub async fn receipt(&self, revision: u64, wait: Duration) -> Applied {
         let began = Instant::now();
         let applied = self.service.receipt(revision, wait).await;

@@ -41,7 +41,7 @@ fn ahead(client: &Client, name: &str) -> (Value, i64) {
     (applied, seconds)
 }
 
-/// Loads a VM that serves for an hour without contact, and leaves it alone.
+/// Loads an instance that serves for an hour without contact, and leaves it alone.
 fn lose_vm(service: &Service, everywhere: &[&Service]) {
     service.admin().make("known");
     service.vm("lost").load();
@@ -95,7 +95,7 @@ fn a_clock_that_starts_a_year_ahead_purges_nothing() {
     let admin = service.admin();
     let keys = admin.get("/v1/keys").ok(200);
     assert_eq!((&keys["keys"][0]["name"], &keys["keys"][0]["status"]), (&"known".into(), &"expired".into()));
-    // The VM that was lost counts as in contact until the start.
+    // The instance that was lost counts as in contact until the start.
     let (applied, left) = ahead(&admin, "after");
     assert!(applied["unreachable"] == 1 && (3_000..=3_600).contains(&left), "{left} {applied}");
 }
@@ -129,7 +129,7 @@ fn replicas_whose_clocks_differ_agree() {
     }
 }
 
-/// Loads a VM at one replica, and waits until all count it as lost.
+/// Loads an instance at one replica, and waits until all count it as lost.
 fn lose_vm_at(service: &Service, all: &[Service], n: usize) {
     service.admin().make(&format!("known {n}"));
     service.vm(&format!("lost {n}")).load();

@@ -171,10 +171,10 @@ fn a_vm_is_forgotten_and_a_list_is_confirmed_by_command() {
     let folder = workspace::scratch("admin");
     let start = Start::new(folder.path());
     drop(start.serve());
-    // As after a restore: the store may have lost VMs.
+    // As after a restore: the store may have lost instances.
     assert!(start.run(&["store", "new-identity"]).status.success());
     let service = start.serve();
-    assert!(service.log().contains("filter VMs may be missing in the store's list"), "{}", service.log());
+    assert!(service.log().contains("filter instances may be missing in the store's list"), "{}", service.log());
     let cli = start.with("KEYWARD_URL", &service.url);
     let metric = || {
         let text = service.client("").get("/metrics").text;
@@ -205,7 +205,7 @@ fn a_vm_is_forgotten_and_a_list_is_confirmed_by_command() {
     assert_eq!(reasons(&delete("b")), ["no_staleness_limit", "vms_may_be_missing"]);
 
     assert_eq!(json(&cli.run(&["proxies", "forget", "lost", "--json"]))["forgotten"], true);
-    refused(&cli.run(&["proxies", "forget", "lost"]), 1, "no such VM");
+    refused(&cli.run(&["proxies", "forget", "lost"]), 1, "no such instance");
     assert_eq!(reasons(&delete("c")), ["vms_may_be_missing"]);
     refused(&cli.run(&["proxies", "confirm", "--list", "0123456789abcdef"]), 1, "look at it again");
     let list = json(&cli.run(&["proxies", "list", "--json"]))["list"].as_str().unwrap().to_owned();
@@ -215,7 +215,7 @@ fn a_vm_is_forgotten_and_a_list_is_confirmed_by_command() {
     assert!(!told(&["proxies", "list", "--json"]).contains("lost"));
     let audit = told(&["audit", "--json"]);
     assert!(audit.contains("proxy.forget") && audit.contains("proxies.confirm"), "{audit}");
-    // A VM that still runs is new when it asks again.
+    // An instance that still runs is new when it asks again.
     lost.poll(0, 0, "0s").ok(200);
     let id = key["id"].as_str().unwrap();
     assert_eq!(reasons(&json(&cli.run(&["key", "delete", id, "--yes", "--json"]))["applied"]), ["no_staleness_limit"]);

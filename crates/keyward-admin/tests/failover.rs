@@ -58,7 +58,7 @@ impl Moving {
     }
 }
 
-/// An Envoy with two workers as `envoy.yaml` has it: three VMs.
+/// An Envoy with two workers as `envoy.yaml` has it: three instances.
 struct Edge {
     envoy: Envoy,
     _upstream: Upstream,
@@ -232,7 +232,7 @@ fn a_failover_that_takes_every_replica_along_leaves_a_doubt() {
     let key = make(&moving.services[0], "a");
     wait_for_states(&moving.services[1].admin(), (0, 0));
     moving.lag();
-    // This VM's row never reaches the standby.
+    // This instance's row never reaches the standby.
     let vm = moving.services[1].vm("lost");
     vm.load();
     wait_for_states(&moving.services[1].admin(), (0, 1));
@@ -243,7 +243,7 @@ fn a_failover_that_takes_every_replica_along_leaves_a_doubt() {
     let folder = workspace::scratch("admin");
     let service = Start::new(folder.path()).with("KEYWARD_DATABASE_URL", &moving.url).serve();
     wait_for_states(&service.admin(), (0, 0));
-    // Nothing is left of the VM, which serves for an hour.
+    // Nothing is left of the instance, which serves for an hour.
     let applied = delete(&service, &key);
     assert!(applied["refused_everywhere_by"].is_null(), "{applied}");
     assert!(reasons(&applied).contains(&"vms_may_be_missing"), "{applied}");

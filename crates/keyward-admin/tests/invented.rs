@@ -1,4 +1,4 @@
-//! An edge token that polls as VMs which do not exist. `figures` measures it with 200,000 of them:
+//! An edge token that polls as instances which do not exist. `figures` measures it with 200,000 of them:
 //! `cargo test -p keyward-admin --test invented -- --ignored --nocapture`
 
 mod support;
@@ -13,7 +13,7 @@ use support::{EDGE, Service, Start, wait_for_states};
 /// The largest number of tables of a node, and of a token.
 const MAX_PER_NODE: usize = 2_000;
 const MAX_PER_TOKEN: usize = 50_000;
-/// What `/v1/proxies` may have for each VM.
+/// What `/v1/proxies` may have for each instance.
 const MAX_LISTED_BYTES: usize = 450;
 
 fn serve(folder: &std::path::Path) -> Service {
@@ -21,7 +21,7 @@ fn serve(folder: &std::path::Path) -> Service {
     Start::new(folder).with("KEYWARD_LOG", "info").serve()
 }
 
-/// Polls once as each of many VMs, from 24 clients, and returns how many were taken and how many were refused.
+/// Polls once as each of many instances, from 24 clients, and returns how many were taken and how many were refused.
 fn invent(service: &Service, names: Range<usize>, per_node: usize) -> (usize, usize) {
     let address: SocketAddr = service.url.trim_start_matches("http://").parse().unwrap();
     let (next, taken, refused) = (AtomicUsize::new(names.start), AtomicUsize::new(0), AtomicUsize::new(0));
@@ -121,7 +121,7 @@ fn figures() {
     let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_millis();
     let listed = admin.get("/v1/proxies").text.len();
     println!(
-        "200,000 invented VMs from 24 clients in {seconds} s: {taken} taken, {refused} refused; {} revocations committed \
+        "200,000 invented instances from 24 clients in {seconds} s: {taken} taken, {refused} refused; {} revocations committed \
          within {} ms in half of the cases, {} ms at most; memory grew by {} MiB; `/v1/proxies` has {:.1} MiB",
         took.len(),
         at(0.5),

@@ -36,7 +36,7 @@ struct Slow {
 }
 
 impl Slow {
-    /// Returns as soon as any worker lets the key pass, which is the first moment at which a VM serves.
+    /// Returns as soon as any worker lets the key pass, which is the first moment at which an instance serves.
     fn start() -> Self {
         let folders = [workspace::scratch("admin"), workspace::scratch("edge-token")];
         let setup = Setup::of(env!("CARGO_BIN_EXE_keyward"), folders[0].path()).at_a_fixed_port();
@@ -90,7 +90,7 @@ impl Slow {
 #[test]
 fn a_vm_is_known_before_it_can_serve() {
     let mut slow = Slow::start();
-    // The service has had no second poll of this VM, and is killed.
+    // The service has had no second poll of this instance, and is killed.
     slow.link.cut();
     slow.service.kill();
     slow.service = slow.setup.serve();

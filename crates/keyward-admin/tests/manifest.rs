@@ -279,7 +279,7 @@ fn a_restarted_service_remembers_who_may_hold_an_old_key() {
     let _following = service.vm("vm-1").follow();
     wait_for_states(&service.admin(), (1, 0));
     let database = folder.path().join("keyward.db");
-    wait::until("the VM is kept", PATIENCE, || {
+    wait::until("the instance is kept", PATIENCE, || {
         let wal = std::fs::read(database.with_extension("db-wal")).unwrap_or_default();
         wal.windows(4).any(|bytes| bytes == b"vm-1").then_some(())
     });

@@ -78,8 +78,10 @@ pub const SUCCESS: u32 = 0;
 
 /// `envoy_dynamic_module_type_on_http_filter_request_headers_status`: the next filter gets the headers.
 pub const CONTINUE: u32 = 0;
-/// The headers stay at this filter, which has answered.
+/// The trailers stay at this filter, which has answered.
 pub const STOP: u32 = 1;
+/// `envoy_dynamic_module_type_on_http_filter_request_body_status`: the body stays at this filter, and no more is read.
+pub const STOP_BODY: u32 = 2;
 /// Headers, body and trailers stay at this filter.
 pub const STOP_ALL: u32 = 4;
 
@@ -101,8 +103,8 @@ macro_rules! functions {
         /// Envoy's functions. Each is called `envoy_dynamic_module_callback_` and its name here.
         #[derive(Debug, Clone, Copy)]
         pub struct Abi {
-            $(pub $name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
-            $(pub $maybe: Option<unsafe extern "C" fn($($other),*) $(-> $value)?>,)*
+            $(#[doc = concat!("`envoy_dynamic_module_callback_", stringify!($name), "`.")] pub $name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
+            $(#[doc = concat!("`envoy_dynamic_module_callback_", stringify!($maybe), "`.")] pub $maybe: Option<unsafe extern "C" fn($($other),*) $(-> $value)?>,)*
         }
 
         impl Abi {

@@ -1,24 +1,19 @@
 //! The functions that Envoy calls.
 //!
-//! Each catches panics, which must not unwind into Envoy, and then denies. A configuration is an `Arc<Plugin>` that Envoy
+//! Each runs in [`guard::hook`], because a panic must not unwind into Envoy. A configuration is an `Arc<Plugin>` that Envoy
 //! holds as a pointer. A request's pointer is that of its configuration, so that an ordinary request allocates nothing;
 //! one that begins before the first keys are there has an [`Early`] of its own, and its pointer has the lowest bit set.
 //! Envoy keeps a configuration for as long as it has requests.
 
 use crate::abi::{self, Buffer, ConfigPtr, FilterPtr, Header};
+use crate::guard;
 use crate::hooks::{self, Early, Flow, Plugin};
 use crate::host::{self, Configuration, abi as functions, copy, serialize};
 use crate::logger;
 use crate::stream::Stream;
 use keyward_policy::sync::MAX_PAGE_BYTES;
 use std::ffi::{c_char, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-
-/// Runs a hook. `None` means that it panicked; the panic is in Envoy's log.
-fn guarded<R>(hook: impl FnOnce() -> R) -> Option<R> {
-    catch_unwind(AssertUnwindSafe(hook)).ok()
-}
 
 /// The mark of an [`Early`].
 const EARLY: usize = 1;
@@ -50,14 +45,9 @@ unsafe fn filter<'a>(pointer: *const c_void) -> Option<Filter<'a>> {
 /// Called once, when Envoy loads the library. Null refuses it.
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
-    let loaded = guarded(|| match host::load() {
+    let load = || match host::load() {
         Ok(version) => {
             logger::install();
-            // The default hook writes to standard error, and may quote more than the place.
-            std::panic::set_hook(Box::new(|panic| {
-                let place = panic.location().map(ToString::to_string).unwrap_or_default();
-                host::log(abi::LOG_ERROR, &format!("keyward: a bug: panic at {place}; what was going on is denied"));
-            }));
             version.as_ptr()
         }
         Err(missing) => {
@@ -66,8 +56,9 @@ extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
             ));
             std::ptr::null()
         }
-    });
-    loaded.unwrap_or(std::ptr::null())
+    };
+    guard::log_panics();
+    guard::hook("program_init", load, || {}, std::ptr::null())
 }
 
 /// Makes a configuration. Null refuses it.
@@ -77,14 +68,15 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
     _name: Buffer,
     bytes: Buffer,
 ) -> *const c_void {
-    let made = guarded(|| {
-        let abi = functions()?;
+    let make = || {
+        let Some(abi) = functions() else { return std::ptr::null() };
         // SAFETY: Envoy passes a live configuration, on the main thread, and keeps it until it calls `destroy`. The bytes
         // are live for the call.
         let (configuration, bytes) = unsafe { (Configuration::new(abi, config), copy(bytes)) };
-        hooks::configure(configuration, &bytes)
-    });
-    made.flatten().map_or(std::ptr::null(), |plugin| Arc::into_raw(Arc::new(plugin)).cast())
+        let plugin = hooks::configure(configuration, &bytes);
+        plugin.map_or(std::ptr::null(), |plugin| Arc::into_raw(Arc::new(plugin)).cast())
+    };
+    guard::hook("config_new", make, || {}, std::ptr::null())
 }
 
 /// Ends a configuration. Envoy calls it on the thread that lets go of it last, which may be a worker.
@@ -93,11 +85,11 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(plugin: *const 
     if plugin.is_null() {
         return;
     }
-    guarded(|| {
-        // SAFETY: the pointer comes from `config_new`, and Envoy gives it back once.
-        let plugin = unsafe { Arc::from_raw(plugin.cast::<Plugin>()) };
-        hooks::destroy(&plugin);
-    });
+    // SAFETY: the pointer comes from `config_new`, and Envoy gives it back once.
+    let plugin = unsafe { Arc::from_raw(plugin.cast::<Plugin>()) };
+    // Its ticks must end before Envoy removes the library from memory, so a second attempt is owed.
+    guard::hook("config_destroy", || hooks::destroy(&plugin), || hooks::destroy(&plugin), ());
+    guard::hook("config_free", move || drop(plugin), || {}, ());
 }
 
 /// A configuration's tick.
@@ -109,7 +101,7 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_scheduled(
 ) {
     // SAFETY: the pointer comes from `config_new` and was not destroyed.
     if let Some(plugin) = unsafe { plugin.cast::<Plugin>().as_ref() } {
-        guarded(|| hooks::on_tick(plugin));
+        guard::hook("config_scheduled", || hooks::on_tick(plugin), || hooks::after_lost_tick(plugin), ());
     }
 }
 
@@ -127,7 +119,7 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_http_callout_done(
 ) {
     // SAFETY: the pointer comes from `config_new` and was not destroyed.
     let Some(plugin) = (unsafe { plugin.cast::<Plugin>().as_ref() }) else { return };
-    guarded(|| {
+    let take = || {
         let answered = result == abi::SUCCESS && !headers.is_null();
         // SAFETY: not null, and Envoy passes as many live headers as it says.
         let head =
@@ -143,17 +135,18 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_http_callout_done(
             }
         }
         hooks::on_answer(plugin, call, &head, &body);
-    });
+    };
+    guard::hook("config_http_callout_done", take, || hooks::after_lost_answer(plugin, call), ());
 }
 
 /// Makes a request. Null closes it.
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_new(plugin: *const c_void, _filter: FilterPtr) -> *const c_void {
-    let made = guarded(|| {
+    let make = || {
         // SAFETY: the pointer comes from `config_new` and was not destroyed.
-        let live = unsafe { plugin.cast::<Plugin>().as_ref() }?;
+        let Some(live) = (unsafe { plugin.cast::<Plugin>().as_ref() }) else { return std::ptr::null() };
         if !hooks::may_wait(live) {
-            return Some(plugin);
+            return plugin;
         }
         let pointer = plugin.cast::<Plugin>();
         // SAFETY: it is the pointer of an `Arc`, of which one more is made here.
@@ -162,9 +155,9 @@ extern "C" fn envoy_dynamic_module_on_http_filter_new(plugin: *const c_void, _fi
             Arc::from_raw(pointer)
         };
         let early = Box::into_raw(Box::new(hooks::early(shared)));
-        Some(early.map_addr(|address| address | EARLY).cast::<c_void>().cast_const())
-    });
-    made.flatten().unwrap_or(std::ptr::null())
+        early.map_addr(|address| address | EARLY).cast::<c_void>().cast_const()
+    };
+    guard::hook("new", make, || {}, std::ptr::null())
 }
 
 /// Decides a request.
@@ -177,49 +170,72 @@ extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(
     let Some(abi) = functions() else { return abi::STOP_ALL };
     // SAFETY: Envoy passes a live request, for this call.
     let stream = unsafe { Stream::new(abi, stream) };
-    let flow = guarded(|| {
+    let decide = || {
         // SAFETY: the pointer comes from `filter_new` and was not destroyed.
-        Some(match unsafe { filter(pointer) }? {
-            Filter::Ordinary(plugin) => hooks::on_headers(stream, plugin),
-            Filter::Early(early) => hooks::on_early_headers(stream, early),
-        })
-    });
-    match flow.flatten() {
-        Some(Flow::Continue) => abi::CONTINUE,
-        Some(Flow::Answered) => abi::STOP,
-        Some(Flow::Wait) => abi::STOP_ALL,
-        None => {
-            guarded(|| hooks::refuse(stream));
-            abi::STOP
+        match unsafe { filter(pointer) } {
+            Some(Filter::Ordinary(plugin)) => hooks::on_headers(stream, plugin),
+            Some(Filter::Early(early)) => hooks::on_early_headers(stream, early),
+            None => {
+                hooks::refuse(stream);
+                Flow::Answered
+            }
         }
+    };
+    match guard::hook("request_headers", decide, || hooks::refuse(stream), Flow::Answered) {
+        Flow::Continue => abi::CONTINUE,
+        // Also for a request that was answered: where an answer is not sent, its body must not carry the headers on.
+        Flow::Answered | Flow::Wait => abi::STOP_ALL,
     }
 }
 
 /// The body of a request whose headers have passed. Envoy keeps the body of one that waits.
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_request_body(
-    _stream: FilterPtr,
-    _pointer: *const c_void,
+    stream: FilterPtr,
+    pointer: *const c_void,
     _end_of_stream: bool,
 ) -> u32 {
-    abi::CONTINUE
+    let Some(abi) = functions() else { return abi::STOP_BODY };
+    // SAFETY: Envoy passes a live request, for this call.
+    let stream = unsafe { Stream::new(abi, stream) };
+    let pass = || {
+        // SAFETY: the pointer comes from `filter_new` and was not destroyed.
+        if unsafe { may_pass(pointer) } { abi::CONTINUE } else { abi::STOP_BODY }
+    };
+    guard::hook("request_body", pass, || hooks::refuse(stream), abi::STOP_BODY)
 }
 
 /// The trailers of a request whose headers have passed.
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_request_trailers(stream: FilterPtr, pointer: *const c_void) -> u32 {
-    let cleaned = guarded(|| {
-        // SAFETY: Envoy passes a live request, for this call.
-        let stream = unsafe { Stream::new(functions()?, stream) };
+    let Some(abi) = functions() else { return abi::STOP };
+    // SAFETY: Envoy passes a live request, for this call.
+    let stream = unsafe { Stream::new(abi, stream) };
+    let clean = || {
         // SAFETY: the pointer comes from `filter_new` and was not destroyed.
-        match unsafe { filter(pointer) }? {
-            Filter::Ordinary(plugin) => hooks::on_trailers(stream, plugin),
-            Filter::Early(early) => hooks::on_trailers(stream, &early.plugin),
+        match unsafe { filter(pointer) } {
+            Some(Filter::Ordinary(plugin)) => hooks::on_trailers(stream, plugin),
+            Some(Filter::Early(early)) if early.has_passed() => hooks::on_trailers(stream, &early.plugin),
+            Some(Filter::Early(_)) | None => return abi::STOP,
         }
-        Some(())
-    });
-    // Trailers that could not be cleaned stay here, and the request ends by its time limit.
-    if cleaned.flatten().is_some() { abi::CONTINUE } else { abi::STOP }
+        abi::CONTINUE
+    };
+    // Trailers that could not be cleaned go nowhere, and the request gets an answer instead of waiting for its time limit.
+    guard::hook("request_trailers", clean, || hooks::refuse(stream), abi::STOP)
+}
+
+/// Returns whether the rest of a request may follow its headers. Of an ordinary one it may: Envoy asks for the rest of those
+/// alone whose headers have passed.
+///
+/// # Safety
+/// As for [`filter`].
+unsafe fn may_pass(pointer: *const c_void) -> bool {
+    // SAFETY: by the caller's word.
+    match unsafe { filter(pointer) } {
+        Some(Filter::Ordinary(_)) => true,
+        Some(Filter::Early(early)) => early.has_passed(),
+        None => false,
+    }
 }
 
 /// Decides a waiting request again, on its worker.
@@ -228,14 +244,14 @@ extern "C" fn envoy_dynamic_module_on_http_filter_scheduled(stream: FilterPtr, p
     let Some(abi) = functions() else { return };
     // SAFETY: Envoy passes a live request, for this call.
     let stream = unsafe { Stream::new(abi, stream) };
-    let done = guarded(|| {
-        // SAFETY: the pointer comes from `filter_new` and was not destroyed.
-        if let Some(Filter::Early(early)) = unsafe { filter(pointer) } {
-            hooks::on_scheduled(stream, early);
+    // SAFETY: the pointer comes from `filter_new` and was not destroyed.
+    let Some(Filter::Early(early)) = (unsafe { filter(pointer) }) else { return };
+    // A request that has passed or was denied before stays as it was decided.
+    if early.waits() {
+        let passes = guard::hook("scheduled", || hooks::on_scheduled(stream, early), || hooks::refuse(stream), false);
+        if passes {
+            stream.continue_decoding();
         }
-    });
-    if done.is_none() {
-        guarded(|| hooks::refuse(stream));
     }
 }
 
@@ -245,12 +261,14 @@ extern "C" fn envoy_dynamic_module_on_http_filter_destroy(pointer: *const c_void
     if pointer.addr() & EARLY == 0 {
         return;
     }
-    guarded(|| {
-        let early = pointer.map_addr(|address| address & !EARLY).cast_mut().cast::<Early>();
-        // SAFETY: with the mark it is the pointer of a boxed `Early`, and Envoy gives it back once.
-        drop(unsafe { Box::from_raw(early) });
-    });
+    let early = pointer.map_addr(|address| address & !EARLY).cast_mut().cast::<Early>();
+    // SAFETY: with the mark it is the pointer of a boxed `Early`, and Envoy gives it back once.
+    let early = unsafe { Box::from_raw(early) };
+    guard::hook("destroy", move || drop(early), || {}, ());
 }
+
+/// What the names of these hooks begin with.
+const PREFIX: &str = "envoy_dynamic_module_on_http_filter_";
 
 /// Hooks that Envoy wants to be there, and at which nothing happens.
 macro_rules! nothing_happens {
@@ -258,6 +276,8 @@ macro_rules! nothing_happens {
         $(
             #[unsafe(no_mangle)]
             extern "C" fn $name($(_: $argument),*) $(-> $result)? {
+                // Nothing can panic here, but for a test that plants a panic.
+                guard::hook(&stringify!($name)[PREFIX.len()..], || {}, || {}, ());
                 $($value)?
             }
         )*

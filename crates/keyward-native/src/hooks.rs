@@ -1,7 +1,8 @@
 //! What happens in each hook.
 
+use crate::guard;
 use crate::hold::{self, Place};
-use crate::host::{self, Configuration};
+use crate::host::{self, Configuration, Scheduler};
 use crate::source::Source;
 use crate::stream::Stream;
 use keyward_edge::host::{Host as _, Source as _};
@@ -22,11 +23,31 @@ pub struct Early {
     state: State,
 }
 
+/// Each hook takes the state, which leaves [`Denied`](Self::Denied), and gives it back when it is through. A hook that panics
+/// does not come so far.
+#[derive(Default)]
 enum State {
-    /// The headers are still to come, or the request was decided.
-    Free,
+    /// The headers are still to come.
+    New,
     /// The request waits.
     Held { place: Place, deadline_ns: u64, head: Option<Vec<u8>> },
+    /// The request may go on.
+    Passed,
+    /// The request was denied, and stays so.
+    #[default]
+    Denied,
+}
+
+impl Early {
+    /// Returns whether the request may go on.
+    pub fn has_passed(&self) -> bool {
+        matches!(self.state, State::Passed)
+    }
+
+    /// Returns whether the request waits.
+    pub fn waits(&self) -> bool {
+        matches!(self.state, State::Held { .. })
+    }
 }
 
 /// Whether a request goes on.
@@ -53,6 +74,8 @@ pub fn configure(configuration: Configuration, bytes: &[u8]) -> Option<Plugin> {
     };
     let compiled = Compiled::new(config);
     let config = &compiled.config;
+    let counters = Arc::new(Counters::define(configuration));
+    // Last, because it takes part in fetching from then on, and only a configuration that was made is ended.
     let source = match config.admin.as_ref().map(|admin| Source::attach(configuration, admin, config)).transpose() {
         Ok(source) => source,
         Err(problem) => {
@@ -60,12 +83,7 @@ pub fn configure(configuration: Configuration, bytes: &[u8]) -> Option<Plugin> {
             return None;
         }
     };
-    Some(Plugin {
-        counters: Arc::new(Counters::define(configuration)),
-        source,
-        complained: AtomicBool::new(false),
-        compiled,
-    })
+    Some(Plugin { counters, source, complained: AtomicBool::new(false), compiled })
 }
 
 /// Ends a configuration.
@@ -82,7 +100,7 @@ pub fn may_wait(plugin: &Plugin) -> bool {
 
 /// Makes the state of a request that may have to wait.
 pub fn early(plugin: Arc<Plugin>) -> Early {
-    Early { plugin, state: State::Free }
+    Early { plugin, state: State::New }
 }
 
 /// Decides a request that does not wait.
@@ -92,22 +110,36 @@ pub fn on_headers(stream: Stream, plugin: &Plugin) -> Flow {
 
 /// Decides a request that may have to wait.
 pub fn on_early_headers(stream: Stream, early: &mut Early) -> Flow {
-    let plugin = Arc::clone(&early.plugin);
-    match http::run(stream, &plugin, &|| limits::has_room(&plugin, hold::waiting()), None) {
-        Outcome::Passed => Flow::Continue,
-        Outcome::Answered => Flow::Answered,
-        Outcome::Held { head } => {
-            let Some(scheduler) = stream.scheduler() else { return decide_now(stream, &plugin, head) };
-            let deadline_ns = limits::deadline_ns(&plugin, host::monotonic_ns());
-            stream.count(plugin.counters.held, 1);
-            early.state = State::Held { place: Place::take(scheduler, deadline_ns), deadline_ns, head };
-            // Keys that have arrived since the decision did not find it waiting.
-            if !may_wait(&plugin) {
-                hold::wake(host::monotonic_ns(), true);
-            }
-            Flow::Wait
-        }
+    let State::New = std::mem::take(&mut early.state) else {
+        refuse(stream);
+        return Flow::Answered;
+    };
+    let plugin = &early.plugin;
+    let (flow, state) = match http::run(stream, plugin, &|| limits::has_room(plugin, hold::waiting()), None) {
+        Outcome::Passed => (Flow::Continue, State::Passed),
+        Outcome::Answered => (Flow::Answered, State::Denied),
+        Outcome::Held { head } => match stream.scheduler() {
+            Some(scheduler) => (Flow::Wait, hold(stream, plugin, scheduler, head)),
+            None => match decide_now(stream, plugin, head) {
+                Flow::Continue => (Flow::Continue, State::Passed),
+                Flow::Answered | Flow::Wait => (Flow::Answered, State::Denied),
+            },
+        },
+    };
+    early.state = state;
+    flow
+}
+
+fn hold(stream: Stream, plugin: &Plugin, scheduler: Scheduler, head: Option<Vec<u8>>) -> State {
+    let deadline_ns = limits::deadline_ns(plugin, host::monotonic_ns());
+    stream.count(plugin.counters.held, 1);
+    let place = Place::take(scheduler, deadline_ns);
+    guard::planted("request_held");
+    // Keys that have arrived since the decision did not find it waiting.
+    if !may_wait(plugin) {
+        hold::wake(host::monotonic_ns(), true);
     }
+    State::Held { place, deadline_ns, head }
 }
 
 fn decide_now(stream: Stream, plugin: &Plugin, head: Option<Vec<u8>>) -> Flow {
@@ -118,20 +150,18 @@ fn decide_now(stream: Stream, plugin: &Plugin, head: Option<Vec<u8>>) -> Flow {
     }
 }
 
-/// Decides a waiting request again.
-pub fn on_scheduled(stream: Stream, early: &mut Early) {
-    let State::Held { place, deadline_ns, head } = std::mem::replace(&mut early.state, State::Free) else { return };
+/// Decides a waiting request again. Returns whether it may go on now.
+pub fn on_scheduled(stream: Stream, early: &mut Early) -> bool {
+    let State::Held { place, deadline_ns, head } = std::mem::take(&mut early.state) else { return false };
     match http::run(stream, &early.plugin, &|| host::monotonic_ns() < deadline_ns, head) {
         Outcome::Held { head } => {
             place.wait_on();
             early.state = State::Held { place, deadline_ns, head };
         }
         Outcome::Answered => {}
-        Outcome::Passed => {
-            drop(place);
-            stream.continue_decoding();
-        }
+        Outcome::Passed => early.state = State::Passed,
     }
+    early.has_passed()
 }
 
 /// Removes from the trailers whatever would speak for a key.
@@ -155,7 +185,25 @@ pub fn on_answer(plugin: &Plugin, number: u64, head: &[u8], body: &[u8]) {
     }
 }
 
-fn wake(plugin: &Plugin) {
+/// Does what is owed after a tick that panicked: there is a next one, and requests whose time is over are decided.
+pub fn after_lost_tick(plugin: &Plugin) {
+    if let Some(source) = &plugin.source {
+        source.tick_has_begun();
+    }
+    wake(plugin);
+}
+
+/// Does what is owed after an answer whose hook panicked: the call counts as one without an answer, so that the next one need
+/// not wait for its time limit.
+pub fn after_lost_answer(plugin: &Plugin, number: u64) {
+    if let Some(source) = &plugin.source {
+        source.lose_answer(number);
+    }
+    wake(plugin);
+}
+
+/// Asks waiting requests to be decided again.
+pub fn wake(plugin: &Plugin) {
     if hold::any() {
         hold::wake(host::monotonic_ns(), !may_wait(plugin));
     }

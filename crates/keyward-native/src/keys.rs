@@ -4,11 +4,13 @@
 //! while the main thread changes what they read, so the main thread keeps that short: it reads and collects a page before
 //! it takes the locks, moves committed changes to their places a few at a time, and frees old tables afterwards.
 
-use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard};
+use crate::guard;
+use crate::primitives::{Mutex, ShardedLock, ShardedLockReadGuard};
 use keyward_policy::sync::{Event, ManifestSync, Outcome, Received, RequestId};
 use keyward_policy::table::KeyTable;
 use keyward_policy::timestamp::Timestamp;
-use std::sync::{Mutex, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 /// The number of committed changes that are moved while workers wait.
@@ -35,15 +37,22 @@ impl Keys {
         Self { sync: ShardedLock::new(sync), retired: Mutex::default() }
     }
 
-    /// Returns the state. `None` means that a change of it ended in a panic: what is there cannot be trusted, until Envoy
-    /// starts anew.
+    /// Returns the state. `None` means that giving the keys up failed in its turn (see [`change`](Self::change)): what is
+    /// there cannot be trusted, until Envoy starts anew.
     pub fn read(&self) -> Option<Reading<'_>> {
         self.sync.read().ok()
     }
 
-    /// Changes the state, while all workers wait.
+    /// Changes the state, while all workers wait. A change that panics may have come halfway, so all keys are given up
+    /// before anybody reads them, and are loaded again.
     pub fn change<R>(&self, change: impl FnOnce(&mut ManifestSync) -> R) -> R {
-        change(&mut self.sync.write().unwrap_or_else(PoisonError::into_inner))
+        let mut sync = self.sync.write().unwrap_or_else(PoisonError::into_inner);
+        catch_unwind(AssertUnwindSafe(|| change(&mut sync))).unwrap_or_else(|panic| {
+            let table = sync.abandon();
+            drop(sync);
+            drop(table);
+            resume_unwind(panic)
+        })
     }
 
     /// Applies the outcome of a request. Workers wait for neither the reading nor the collecting of its page.
@@ -55,13 +64,28 @@ impl Keys {
         wall: Timestamp,
         events: &mut Vec<Event>,
     ) {
+        self.take(id, outcome, Received::collect, |sync, received| sync.apply(received, outcome, now, wall, events));
+    }
+
+    /// Takes the outcome of a request: `collect` runs beside the workers, and `apply` while they wait.
+    pub fn take<'a>(
+        &self,
+        id: RequestId,
+        outcome: &Outcome<'a>,
+        collect: impl FnOnce(&mut Received<'a>, Option<&KeyTable>),
+        apply: impl FnOnce(&mut ManifestSync, &mut Received<'a>),
+    ) {
         let Some(since) = self.read().and_then(|sync| sync.since(id)) else { return };
         let mut received = Received::read(id, since, outcome);
         self.change(|sync| sync.lend(&mut received));
         if let Some(sync) = self.read() {
-            received.collect(sync.last_table());
+            collect(&mut received, sync.last_table());
         }
-        self.change(|sync| sync.apply(&mut received, outcome, now, wall, events));
+        guard::planted("collected");
+        self.change(|sync| {
+            apply(sync, &mut received);
+            guard::planted("applied");
+        });
     }
 
     /// Does a part of the work that was put off, and returns whether there is more. Called at every tick.
@@ -83,6 +107,3 @@ impl Keys {
         busy || !retired.is_empty()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -5,7 +5,7 @@
 //!             │         │
 //!             │         ├─ source: one table and one poll for the whole process
 //!             │         └─ hold:   requests that wait for the first keys
-//!             └─ a panic in a hook ends here, and denies
+//!             └─ guard: a panic in a hook ends here, and denies
 //! ```
 //!
 //! There is no sandbox: a fault of this library is a fault of Envoy. So all `unsafe` code is in `abi`, `exports`, `host`
@@ -16,9 +16,12 @@
 //! library has one thread of its own (`ticks`), because Envoy has no timer for filters.
 
 #[allow(unsafe_code, reason = "the declarations of the foreign function interface")]
-mod abi;
+pub mod abi;
 #[allow(unsafe_code, reason = "the functions that Envoy calls")]
 mod exports;
+#[cfg(feature = "failpoint")]
+mod failpoint;
+mod guard;
 mod hold;
 mod hooks;
 #[allow(unsafe_code, reason = "the calls of Envoy's functions")]
@@ -26,9 +29,14 @@ mod host;
 mod keys;
 mod logger;
 mod node;
+mod primitives;
 mod secret;
 mod source;
 #[allow(unsafe_code, reason = "the calls of Envoy's functions for one request")]
 mod stream;
+#[cfg(test)]
+mod tests;
 mod ticks;
 mod usage;
+
+pub use host::install;

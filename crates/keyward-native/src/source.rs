@@ -3,6 +3,7 @@
 //!
 //! One state of synchronization serves the process ([`Keys`]). The main thread changes it, and workers read it.
 
+use crate::guard;
 use crate::hold;
 use crate::host::{self, Configuration};
 use crate::keys::{Keys, Reading};
@@ -79,7 +80,6 @@ impl Source {
             config,
             token::of(admin, read, "Envoy's environment", "set it where Envoy is started"),
         );
-        let root = shared.keys.change(|sync| sync.attach(settings.clone(), host::now()));
         let telemetry = Telemetry::define(configuration, &shared.names.vm, 0);
         // Envoy takes no new metrics after a configuration is made.
         telemetry.define_gauges();
@@ -87,6 +87,7 @@ impl Source {
         let starts = !host::only_validates(configuration.abi());
         let ticks = configuration.scheduler().filter(|_| starts).map(|scheduler| Ticks::start(scheduler, TICK_BUSY));
         let has_token = AtomicBool::new(secret.is_none());
+        let root = shared.keys.change(|sync| sync.attach(settings.clone(), host::now()));
         let main = Mutex::new(Main { configuration, settings, secret, telemetry, calls: Vec::new(), ticks });
         Ok(Self { shared, root, has_token, main })
     }
@@ -100,6 +101,13 @@ impl Source {
 
     fn main(&self) -> MutexGuard<'_, Main> {
         self.main.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a tick has begun: the next one may be asked for.
+    pub fn tick_has_begun(&self) {
+        if let Some(ticks) = &self.main().ticks {
+            ticks.begun();
+        }
     }
 
     /// Sends what is due. Called on the main thread.
@@ -119,19 +127,39 @@ impl Source {
     /// Takes an answer, and sends what is due then. Called on the main thread.
     pub fn on_answer(&self, number: u64, head: &[u8], body: &[u8]) {
         let mut main = self.main();
-        let Some(at) = main.calls.iter().position(|(have, _)| *have == number) else { return };
-        let (_, call) = main.calls.swap_remove(at);
+        let Some(call) = main.call(number) else { return };
         let now = host::now();
         let head = AnswerHead::read(head);
         match call {
-            Call::Usage => self.report().on_outcome(head.status, now),
+            Call::Usage => {
+                self.report().on_outcome(head.status, now);
+                main.end_call(number);
+            }
             Call::Manifest(id) => {
                 let mut events = Vec::new();
                 let wall = Timestamp::from_unix_ns(host::wall_clock_ns());
                 let outcome = head.outcome(body);
+                guard::planted("answer");
                 self.shared.keys.on_outcome(id, &outcome, now, wall, &mut events);
+                main.end_call(number);
                 self.poll(&mut main, now, &mut events);
                 self.finish(&main, false, events, now);
+            }
+        }
+    }
+
+    /// Ends a call whose answer was not taken, because that panicked.
+    pub fn lose_answer(&self, number: u64) {
+        let mut main = self.main();
+        let Some(call) = main.call(number) else { return };
+        main.end_call(number);
+        let now = host::now();
+        match call {
+            Call::Usage => self.report().on_outcome(None, now),
+            Call::Manifest(id) => {
+                let (mut events, wall) = (Vec::new(), Timestamp::from_unix_ns(host::wall_clock_ns()));
+                self.shared.keys.on_outcome(id, &Outcome::NoAnswer, now, wall, &mut events);
+                self.finish(&main, true, events, now);
             }
         }
     }
@@ -201,6 +229,15 @@ impl Main {
         self.secret.is_some() && self.settings.token.is_none()
     }
 
+    /// Returns the call with Envoy's number. It is under way until its answer was taken.
+    fn call(&self, number: u64) -> Option<Call> {
+        self.calls.iter().find(|(have, _)| *have == number).map(|(_, call)| *call)
+    }
+
+    fn end_call(&mut self, number: u64) {
+        self.calls.retain(|(have, _)| *have != number);
+    }
+
     fn under_way(&mut self, number: u64, call: Call) {
         if self.calls.len() == MAX_CALLS {
             self.calls.remove(0);
@@ -248,7 +285,13 @@ impl edge::Fetched for Fetched<'_> {
     }
 
     fn last_table(&self) -> Option<&KeyTable> {
-        self.sync.as_ref().ok()?.last_table()
+        // Copies of fetched keys in a configuration must not answer where nobody knows which of them were revoked.
+        static NOTHING: OnceLock<KeyTable> = OnceLock::new();
+        match &self.sync {
+            Ok(sync) => sync.last_table(),
+            Err(Unavailable::Stale) => Some(NOTHING.get_or_init(KeyTable::new)),
+            Err(Unavailable::NotYetLoaded) => None,
+        }
     }
 }
 

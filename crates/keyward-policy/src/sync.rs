@@ -69,6 +69,10 @@ const BURST_REFILL: Duration = Duration::from_millis(10);
 pub struct ManifestSync {
     roots: Roots,
     in_use: Option<InUse>,
+    /// An empty table in place of one that was given up: see [`abandon`](Self::abandon).
+    lost: Option<KeyTable>,
+    /// Whether the next poll follows such a loss.
+    abandoned: bool,
     job: Job,
     outstanding: Option<Outstanding>,
     next_at: Duration,
@@ -137,6 +141,8 @@ impl ManifestSync {
         Self {
             roots: Roots::default(),
             in_use: None,
+            lost: None,
+            abandoned: false,
             job: Job::Load(None),
             outstanding: None,
             next_at: Duration::ZERO,
@@ -175,10 +181,30 @@ impl ManifestSync {
         }
     }
 
+    /// Gives up every key, because a change of the state ended in a panic and nobody knows how far it came. No fetched key
+    /// is served until all of them are loaded again, and copies of them in a configuration do not answer meanwhile.
+    /// Returns the table that was in use: freeing it takes time.
+    pub fn abandon(&mut self) -> Option<KeyTable> {
+        let table = self.in_use.take().map(|in_use| in_use.table);
+        if table.is_some() {
+            self.lost = Some(KeyTable::new());
+        }
+        self.job = Job::Load(None);
+        self.outstanding = None;
+        self.abandoned = true;
+        table
+    }
+
     /// Returns the request that this root context must send now. The caller asks at every tick and after every outcome.
     pub fn poll(&mut self, root: RootId, now: Duration, events: &mut Vec<Event>) -> Option<Request> {
         self.roots.seen(root, now);
         self.tell_staleness(root, now, events);
+        if std::mem::take(&mut self.abandoned) {
+            self.pause_between_loads(now);
+            let line =
+                "all keys are loaded again, because a change of them failed: fetched keys are refused until then";
+            events.push(Event::Log(Level::Warn, line.to_owned()));
+        }
         if self.outstanding.as_ref().is_some_and(|outstanding| now >= outstanding.deadline) {
             self.outstanding = None;
             self.fail(Failure::NoAnswer, None, now, events);
@@ -261,7 +287,7 @@ impl ManifestSync {
     /// Returns the last complete table, however old it is. It says which copies of its keys in a configuration may
     /// answer, and must not be used for other decisions.
     pub fn last_table(&self) -> Option<&KeyTable> {
-        self.in_use.as_ref().map(|in_use| &in_use.table)
+        self.in_use.as_ref().map(|in_use| &in_use.table).or(self.lost.as_ref())
     }
 
     /// Returns the state of the store that the table in use equals, whether the table may be served or not.
@@ -351,14 +377,19 @@ impl ManifestSync {
     /// Drops the collected changes and requests the complete table: at once the first time, after pauses if it repeats.
     fn start_over(&mut self, reason: Reason, now: Duration, events: &mut Vec<Event>) {
         self.set_job(Job::Load(None));
-        self.restarts = self.restarts.saturating_add(1);
-        if self.restarts > 1 {
-            let pause = self.random.pause(self.restarts + 1, LONGEST_PAUSE);
-            self.next_at = self.next_at.max(now + pause);
-        }
+        self.pause_between_loads(now);
         let line = || format!("all keys are loaded again: {}", reason.describe());
         self.journal.trouble(Trouble::StartedOver(reason), now, events, line);
         events.push(Event::StartedOver(reason));
+    }
+
+    /// Counts a load that is begun anew, and makes a pause unless it is the first.
+    fn pause_between_loads(&mut self, now: Duration) {
+        self.restarts = self.restarts.saturating_add(1);
+        if self.restarts > 1 {
+            let pause = self.random.pause(self.restarts.saturating_add(1), LONGEST_PAUSE);
+            self.next_at = self.next_at.max(now + pause);
+        }
     }
 
     fn set_job(&mut self, job: Job) {

@@ -51,8 +51,8 @@ impl Edition {
 /// Why a test runs with the WebAssembly edition alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WasmOnly {
-    /// The test traps a VM by the failpoint, which the native edition does not have: a panic is caught at the hook that it
-    /// happens in, and `crates/keyward-native` tests that.
+    /// The test traps a VM by the failpoint. The native edition catches a panic at the hook that it happens in:
+    /// `tests/e2e/panics.rs` plants them.
     Trap,
     /// The test sets something for one VM. The native edition has the process, with its environment.
     VmSetting,
@@ -87,6 +87,19 @@ pub fn failpoint_module() -> PathBuf {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
         built("KEYWARD_FAILPOINT_WASM", &["build", "--module-only", "--failpoint"], "keyward-failpoint.wasm")
+    })
+    .clone()
+}
+
+/// The native edition with the feature `failpoint`, which panics when a test asks it to; never shipped.
+/// `KEYWARD_FAILPOINT_NATIVE` names another.
+///
+/// # Panics
+/// Panics when it cannot be built.
+pub fn failpoint_library() -> PathBuf {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        built("KEYWARD_FAILPOINT_NATIVE", &["build", "--native", "--failpoint"], "libkeyward-failpoint.so")
     })
     .clone()
 }

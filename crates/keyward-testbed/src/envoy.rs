@@ -7,7 +7,7 @@ use crate::http1::{self, Response};
 use crate::{wait, workspace};
 use serde_json::Value;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -79,7 +79,7 @@ impl Envoy {
     /// # Panics
     /// Panics when it does not come up, with its log.
     pub fn start_with(config: &Value, arguments: &[&str]) -> Self {
-        Self::run(config, 2, arguments).unwrap_or_else(|refused| panic!("Envoy did not start:\n{}", refused.log))
+        Self::run(config, 2, arguments, &[]).unwrap_or_else(|refused| panic!("Envoy did not start:\n{}", refused.log))
     }
 
     /// Starts Envoy with `workers` workers and waits until it is live.
@@ -90,10 +90,21 @@ impl Envoy {
     /// # Panics
     /// Panics when it neither comes up nor ends.
     pub fn try_start(config: &Value, workers: usize) -> Result<Self, Refused> {
-        Self::run(config, workers, &[])
+        Self::run(config, workers, &[], &[])
     }
 
-    fn run(config: &Value, workers: usize, arguments: &[&str]) -> Result<Self, Refused> {
+    /// Starts Envoy with two workers and further variables in its environment, and waits until it is live.
+    ///
+    /// # Errors
+    /// Returns [`Refused`] where it ended instead.
+    ///
+    /// # Panics
+    /// Panics when it neither comes up nor ends.
+    pub fn try_start_in(config: &Value, environment: &[(&str, &Path)]) -> Result<Self, Refused> {
+        Self::run(config, 2, &[], environment)
+    }
+
+    fn run(config: &Value, workers: usize, arguments: &[&str], environment: &[(&str, &Path)]) -> Result<Self, Refused> {
         let folder = workspace::scratch("envoy");
         let file = folder.path().join("envoy.json");
         write(&file, config.to_string().as_bytes());
@@ -113,6 +124,7 @@ impl Envoy {
             .arg("--admin-address-path")
             .arg(folder.path().join("admin"))
             .args(arguments)
+            .envs(environment.iter().copied())
             .current_dir(workspace::root())
             .stdin(Stdio::null())
             .stdout(create("stdout"))
@@ -217,10 +229,10 @@ impl Drop for Envoy {
     }
 }
 
-fn write(file: &std::path::Path, bytes: &[u8]) {
+fn write(file: &Path, bytes: &[u8]) {
     std::fs::write(file, bytes).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
 }
 
-fn read(file: &std::path::Path) -> String {
+fn read(file: &Path) -> String {
     String::from_utf8_lossy(&std::fs::read(file).unwrap_or_default()).into_owned()
 }

@@ -424,7 +424,7 @@ pub(super) async fn get(
     patch, path = "/v1/keys/{id}", tag = "keys", security(("admin" = [])), request_body = EditKeyBody,
     params(
         ("id" = String, Path, description = "Id of the key"),
-        ("wait" = Option<String>, Query, description = "How long to wait until every filter VM in contact has applied the change: up to 30s; default 1s", pattern = "^(0s|[1-9]00ms|[1-3]s)$"),
+        ("wait" = Option<String>, Query, description = "How long to wait until every filter instance in contact has applied the change: up to 30s; default 1s", pattern = "^(0s|[1-9]00ms|[1-3]s)$"),
         ("if-match" = Option<String>, Header, description = "Make the change only if the key is at this revision", pattern = "^(\\*|\"[0-9]{1,15}\"|[0-9]{1,15})$"),
     ),
     responses(
@@ -466,7 +466,7 @@ pub(super) async fn edit(
     post, path = "/v1/keys/{id}/regenerate", tag = "keys", security(("admin" = [])),
     params(
         ("id" = String, Path, description = "Id of the key"),
-        ("wait" = Option<String>, Query, description = "How long to wait until every filter VM in contact has applied the change: up to 30s; default 1s", pattern = "^(0s|[1-9]00ms|[1-3]s)$"),
+        ("wait" = Option<String>, Query, description = "How long to wait until every filter instance in contact has applied the change: up to 30s; default 1s", pattern = "^(0s|[1-9]00ms|[1-3]s)$"),
         ("if-match" = Option<String>, Header, description = "Regenerate only if the key is at this revision, so that a repeated request does not regenerate again", pattern = "^(\\*|\"[0-9]{1,15}\"|[0-9]{1,15})$"),
     ),
     responses(
@@ -499,12 +499,13 @@ pub(super) async fn regenerate(
 
 /// Delete a key
 ///
-/// The delete cannot be undone. The response is sent when every filter VM in contact refuses the key, or after `wait`.
+/// The delete cannot be undone. The response is sent when every filter instance in contact refuses the key, or after
+/// `wait`.
 #[utoipa::path(
     delete, path = "/v1/keys/{id}", tag = "keys", security(("admin" = [])),
     params(
         ("id" = String, Path, description = "Id of the key"),
-        ("wait" = Option<String>, Query, description = "How long to wait until every filter VM in contact has applied the change: up to 30s; default 1s", pattern = "^(0s|[1-9]00ms|[1-3]s)$"),
+        ("wait" = Option<String>, Query, description = "How long to wait until every filter instance in contact has applied the change: up to 30s; default 1s", pattern = "^(0s|[1-9]00ms|[1-3]s)$"),
         ("if-match" = Option<String>, Header, description = "Make the change only if the key is at this revision", pattern = "^(\\*|\"[0-9]{1,15}\"|[0-9]{1,15})$"),
     ),
     responses(

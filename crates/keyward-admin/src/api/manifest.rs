@@ -97,7 +97,7 @@ pub(super) struct LiveView {
         ("limit" = Option<u32>, Query, description = "Most changes in the answer; default 400", minimum = 1, maximum = 2000),
         ("wait" = Option<String>, Query, description = "How long to hold the request: up to 60s; default 0s", pattern = "^(0s|[1-9]00ms|1s)$"),
         ("x-keyward-node" = Option<String>, Header, description = "Which Envoy asks"),
-        ("x-keyward-vm" = Option<String>, Header, description = "Which of its VMs; who sends none is not counted. Of a name of more than 256 bytes the start and a digest are kept"),
+        ("x-keyward-vm" = Option<String>, Header, description = "Which of its instances; who sends none is not counted. Of a name of more than 256 bytes the start and a digest are kept"),
         ("x-keyward-filter" = Option<String>, Header, description = "Version of the filter"),
         ("x-keyward-max-staleness" = Option<String>, Header, description = "How long it serves without contact: a duration, or `never`"),
         ("mark" = Option<String>, Query, description = "The mark of `since`, where the table in use is at it: with it the poll acknowledges", pattern = "^[0-9a-f]{16}$"),

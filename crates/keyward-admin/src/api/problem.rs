@@ -198,11 +198,12 @@ impl From<Error> for Problem {
             }
             Error::Forked(_) => Self::new(StatusCode::GONE, "revision_forked", "The store came another way", detail),
             Error::TooManyTables(_) => {
-                Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_vms", "Too many filter VMs", detail).retry_after(30)
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_vms", "Too many filter instances", detail)
+                    .retry_after(30)
             }
-            Error::NoSuchVm => Self::new(StatusCode::NOT_FOUND, "vm_not_found", "There is no such VM", detail),
+            Error::NoSuchVm => Self::new(StatusCode::NOT_FOUND, "vm_not_found", "There is no such instance", detail),
             Error::ListChanged => {
-                Self::new(StatusCode::CONFLICT, "list_changed", "The list of VMs has changed", detail)
+                Self::new(StatusCode::CONFLICT, "list_changed", "The list of instances has changed", detail)
             }
             Error::Busy => Self::busy(detail),
             Error::TokenEnded => Self::token_invalid(),

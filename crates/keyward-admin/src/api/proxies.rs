@@ -17,12 +17,12 @@ use utoipa::ToSchema;
 /// How far a change has come. It speaks of requests that begin afterwards.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AppliedView {
-    /// Filter VMs in contact that have applied it.
+    /// Filter instances in contact that have applied it.
     vms: u64,
-    /// Filter VMs in contact; null: this replica of the service cannot see those of the others now.
+    /// Filter instances in contact; null: this replica of the service cannot see those of the others now.
     #[schema(required)]
     of: Option<u64>,
-    /// Filter VMs that were in contact lately and are not now.
+    /// Filter instances that were in contact lately and are not now.
     unreachable: u64,
     /// By when even those refuse; null: one of them has no limit of staleness, or not all can be seen.
     #[schema(format = DateTime, required)]
@@ -39,7 +39,7 @@ struct DoubtView {
         pattern = "^(shadow_mode|inline_keys|older_filter|disputed|no_staleness_limit|store_went_back|vms_may_be_missing|replicas_unseen)$"
     )]
     reason: &'static str,
-    /// How many VMs it is about. Missing where that is not what counts.
+    /// How many instances it is about. Missing where that is not what counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     vms: Option<u64>,
@@ -67,8 +67,8 @@ impl From<Applied> for AppliedView {
 pub(super) struct ProxiesView {
     /// The newest revision of the store.
     head: u64,
-    /// Whether VMs may serve that are not listed: the store failed over or came from a backup, and nobody has confirmed the
-    /// list since.
+    /// Whether instances may serve that are not listed: the store failed over or came from a backup, and nobody has
+    /// confirmed the list since.
     may_be_incomplete: bool,
     /// The name of this list, for `POST /v1/proxies/confirm`; null: there is nothing to confirm, or the store cannot be
     /// written.
@@ -85,7 +85,8 @@ struct NodeView {
     vms: Vec<VmView>,
 }
 
-/// One filter VM: Envoy has one for each worker, and one more.
+/// One instance of the filter: a VM of the WebAssembly edition, of which Envoy has one for each worker and one more, or
+/// the library of the native edition, of which a process has one.
 #[derive(Serialize, ToSchema)]
 struct VmView {
     vm: String,
@@ -158,10 +159,10 @@ pub(super) async fn list(
     Ok(Json(ProxiesView { head, may_be_incomplete: listed.may_be_incomplete, list: listed.name, nodes }))
 }
 
-/// Confirm that no VM is missing in the list
+/// Confirm that no instance is missing in the list
 ///
-/// A store that failed over to a copy, or came from a backup, may have lost VMs that still serve, so receipts name no time.
-/// Confirm once every proxy that runs is listed.
+/// A store that failed over to a copy, or came from a backup, may have lost instances that still serve, so receipts
+/// name no time. Confirm once every proxy that runs is listed.
 #[utoipa::path(
     post, path = "/v1/proxies/confirm", tag = "proxies", security(("admin" = [])),
     params(
@@ -185,13 +186,13 @@ pub(super) async fn confirm(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Forget a VM that does not come back
+/// Forget an instance that does not come back
 ///
-/// For VMs whose end the service cannot see: they count in every receipt until their limit of staleness has passed, and
-/// for ever where they have none. A VM that asks again is new.
+/// For instances whose end the service cannot see: they count in every receipt until their limit of staleness has
+/// passed, and for ever where they have none. An instance that asks again is new.
 #[utoipa::path(
     delete, path = "/v1/proxies/{vm}", tag = "proxies", security(("admin" = [])),
-    params(("vm" = String, Path, description = "The VM, as `GET /v1/proxies` names it")),
+    params(("vm" = String, Path, description = "The instance, as `GET /v1/proxies` names it")),
     responses(
         (status = 204, description = "It is forgotten"),
         (status = 404, description = "`vm_not_found`", body = Problem, content_type = "application/problem+json"),

@@ -32,7 +32,7 @@ const MAX_PERMISSIONS: usize = 200;
 const MAX_ENTRY_BYTES: usize = 128 << 10;
 /// How many mistakes are reported.
 const MAX_ERRORS: usize = 100;
-/// Far more than a VM ever sends, and a number that JSON represents exactly.
+/// Far more than an instance ever sends, and a number that JSON represents exactly.
 const MAX_SEQ: u64 = 1_000_000_000_000_000;
 /// Largest count of one batch. Impossibly large counts are refused, so that sums stay exact.
 const MAX_COUNT: u64 = 1_000_000_000_000;
@@ -41,7 +41,7 @@ const MAX_COUNT: u64 = 1_000_000_000_000;
 const DENIALS: [Code; 5] =
     [Code::KeyDisabled, Code::KeyExpired, Code::KeyUnsupported, Code::RouteDenied, Code::PermissionMissing];
 
-/// The requests that a VM has counted since its last batch.
+/// The requests that an instance has counted since its last batch.
 #[derive(serde::Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(
@@ -49,10 +49,10 @@ const DENIALS: [Code; 5] =
     reason = "only describes the body: `report` reads its fields one by one, to report every mistake at once"
 )]
 pub(super) struct UsageBody {
-    /// The id of the VM, as in `x-keyward-vm` of its polls.
+    /// The id of the instance, as in `x-keyward-vm` of its polls.
     #[schema(min_length = 1, max_length = 256, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$")]
     vm: String,
-    /// Number of the batch. It rises with each batch of the VM, and a repeated number is counted once.
+    /// Number of the batch. It rises with each batch of the instance, and a repeated number is counted once.
     #[schema(maximum = 1000000000000000u64)]
     seq: u64,
     /// Each entry is a `KeyUsageBody`. Any other entry is passed over and counted in the answer.
@@ -123,7 +123,7 @@ pub(super) struct KeyUsageBody {
 #[derive(Serialize, ToSchema)]
 pub(super) struct UsageAnswer {
     seq: u64,
-    /// False if this batch, or a later one of the VM, was counted before.
+    /// False if this batch, or a later one of the instance, was counted before.
     counted: bool,
     /// Number of entries that were not understood and not counted. Absent if all were understood.
     #[schema(required = false)]

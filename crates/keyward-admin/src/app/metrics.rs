@@ -144,13 +144,13 @@ impl Metrics {
             ),
             (
                 "keyward_vms_may_be_missing",
-                "Whether filter VMs may be missing in the store's list, so that receipts name no time.",
+                "Whether filter instances may be missing in the store's list, so that receipts name no time.",
                 i64::from(service.proxies.may_miss_tables()),
             ),
-            ("keyward_vms_in_contact", "Filter VMs in contact.", i64::try_from(in_contact).unwrap_or(i64::MAX)),
+            ("keyward_vms_in_contact", "Filter instances in contact.", i64::try_from(in_contact).unwrap_or(i64::MAX)),
             (
                 "keyward_vms_unreachable",
-                "Filter VMs that were in contact lately and are not now.",
+                "Filter instances that were in contact lately and are not now.",
                 i64::try_from(unreachable).unwrap_or(i64::MAX),
             ),
             (
@@ -186,7 +186,7 @@ impl Metrics {
         let receipts = self.receipts.lock();
         let _ = writeln!(
             out,
-            "# HELP {name} Time that changes waited until every VM in contact had applied them.\n# TYPE {name} histogram"
+            "# HELP {name} Time that changes waited until every instance in contact had applied them.\n# TYPE {name} histogram"
         );
         for (bound, count) in RECEIPT_SECONDS.into_iter().zip(receipts.at_most) {
             let _ = writeln!(out, "{name}_bucket{{le=\"{bound}\"}} {count}");

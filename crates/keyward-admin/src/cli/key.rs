@@ -417,10 +417,12 @@ fn receipt(what: &str, verb: &str, applied: &Value, begun: Instant) -> String {
     let vms = number("vms").unwrap_or_default();
     let away = number("unreachable").unwrap_or_default();
     let mut text = match number("of") {
-        None => format!("{what} {verb} by at least {vms} filter VMs; those of other replicas cannot be seen now."),
-        Some(0) if away > 0 => "No filter VM is in contact.".to_owned(),
-        Some(0) => "No filter VM is in contact, and none was lately.".to_owned(),
-        Some(of) => format!("{what} {verb} by {vms} of {of} filter VMs after {ms} ms."),
+        None => {
+            format!("{what} {verb} by at least {vms} filter instances; those of other replicas cannot be seen now.")
+        }
+        Some(0) if away > 0 => "No filter instance is in contact.".to_owned(),
+        Some(0) => "No filter instance is in contact, and none was lately.".to_owned(),
+        Some(of) => format!("{what} {verb} by {vms} of {of} filter instances after {ms} ms."),
     };
     let left = number("of").unwrap_or(vms).saturating_sub(vms);
     if away > 0 {
@@ -447,14 +449,14 @@ fn receipt(what: &str, verb: &str, applied: &Value, begun: Instant) -> String {
 /// Returns a reason why a receipt names no time, in words.
 fn doubt(reason: &str) -> &str {
     match reason {
-        "shadow_mode" => "some VMs are in shadow mode, which refuses nothing",
-        "inline_keys" => "some VMs have keys of their own configuration",
-        "older_filter" => "some VMs have an older filter, which does not state its mode",
-        "no_staleness_limit" => "some VMs that have not applied it serve without a limit of staleness",
-        "disputed" => "polls of some VMs disagree",
+        "shadow_mode" => "some instances are in shadow mode, which refuses nothing",
+        "inline_keys" => "some instances have keys of their own configuration",
+        "older_filter" => "some instances have an older filter, which does not state its mode",
+        "no_staleness_limit" => "some instances that have not applied it serve without a limit of staleness",
+        "disputed" => "polls of some instances disagree",
         "store_went_back" => "the store went back, and the change may be lost",
         "vms_may_be_missing" => {
-            "VMs may be missing in the list: see `keyward proxies list`, and confirm it by `keyward proxies confirm`"
+            "instances may be missing in the list: see `keyward proxies list`, and confirm it by `keyward proxies confirm`"
         }
         "replicas_unseen" => "this replica does not hear the others",
         other => other,

@@ -1,4 +1,4 @@
-//! `keyward proxies`: proxies and their VMs, through the admin service.
+//! `keyward proxies`: proxies and their instances, through the admin service.
 
 use super::client::{Client, encode};
 use super::error::{CommandError, end};
@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-/// List proxies and what they have applied, and forget VMs that do not come back (through the admin service)
+/// List proxies and what they have applied, and forget instances that do not come back (through the admin service)
 ///
 /// Without a subcommand, the proxies are listed.
 #[derive(Debug, Args)]
@@ -25,12 +25,12 @@ pub struct ProxiesArgs {
 
 #[derive(Debug, Subcommand)]
 enum ProxiesCommand {
-    /// List the VMs of every proxy, and what they have applied
+    /// List the instances of every proxy, and what they have applied
     List(ListArgs),
-    /// Forget a VM that does not come back, so that receipts no longer count it
+    /// Forget an instance that does not come back, so that receipts no longer count it
     Forget {
-        /// The VM, as `keyward proxies list` names it
-        #[arg(value_name = "VM")]
+        /// The instance, as `keyward proxies list` names it
+        #[arg(value_name = "INSTANCE")]
         vm: String,
         /// Print JSON
         #[arg(long)]
@@ -79,14 +79,15 @@ fn act(command: ProxiesCommand) -> Result<(), CommandError> {
                 output::line("No proxy has asked for keys yet.")?;
             } else {
                 let headings =
-                    ["node", "vm", "state", "applied", "behind", "last contact (UTC)", "without contact until"];
+                    ["node", "instance", "state", "applied", "behind", "last contact (UTC)", "without contact until"];
                 output::table(&headings, rows)?;
             }
             if answer["may_be_incomplete"] == true {
                 let list = answer["list"].as_str().map(|list| format!(" --list {list}")).unwrap_or_default();
                 eprintln!(
-                    "VMs may be missing in this list, so receipts name no time: the store failed over, came from a backup, or \
-                     was kept by an older version. If every proxy that runs is listed, confirm it by `keyward proxies confirm{list}`."
+                    "Instances may be missing in this list, so receipts name no time: the store failed over, came from a \
+                     backup, or was kept by an older version. If every proxy that runs is listed, confirm it by \
+                     `keyward proxies confirm{list}`."
                 );
             }
         }
@@ -112,7 +113,7 @@ fn act(command: ProxiesCommand) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Returns the end of a message about a VM: the one that was probably meant, or nothing.
+/// Returns the end of a message about an instance: the one that was probably meant, or nothing.
 fn nearest_vm(client: &Client, vm: &str) -> String {
     let answer = client.get("/v1/proxies").unwrap_or_default();
     let nodes = answer["nodes"].as_array().into_iter().flatten();

@@ -25,7 +25,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
-/// A connection that is cut without notice is detected after [`SILENCE`] and [`PROBE`]; its VM then leaves the receipts.
+/// A connection that is cut without notice is detected after [`SILENCE`] and [`PROBE`]; its instance then leaves the
+/// receipts.
 const SILENCE: Duration = Duration::from_secs(3);
 const PROBE: Duration = Duration::from_secs(1);
 /// A connection on which sent bytes are not acknowledged for this long is closed.

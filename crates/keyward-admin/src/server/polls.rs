@@ -1,7 +1,7 @@
 //! Polls of filters on connections without TLS, served without the HTTP library's connection.
 //!
-//! Every VM of every proxy holds a poll open nearly all the time, and the library keeps a read and a write buffer of
-//! 8 KiB each for every connection, even while nothing is read or written. A request that waits here has no buffer.
+//! Every instance of every proxy holds a poll open nearly all the time, and the library keeps a read and a write buffer
+//! of 8 KiB each for every connection, even while nothing is read or written. A request that waits here has no buffer.
 //!
 //! Only plain polls are read here: a complete head that the library's own parser accepts, without a body and without
 //! headers about the connection. Bytes are peeked at before they are taken, so that the library serves any other request

@@ -57,11 +57,13 @@ pub enum Error {
     /// The token or the node has as many tables as it may.
     #[error("this token or this node has {0} tables of keys, and no more are taken in: see `keyward proxies list`")]
     TooManyTables(usize),
-    /// No VM has that name.
-    #[error("there is no such VM")]
+    /// No instance has that name.
+    #[error("there is no such instance")]
     NoSuchVm,
-    /// The list of VMs that is confirmed is not this one.
-    #[error("the list of VMs is another one now, or cannot be written to the store: look at it again, then confirm it")]
+    /// The list of instances that is confirmed is not this one.
+    #[error(
+        "the list of instances is another one now, or cannot be written to the store: look at it again, then confirm it"
+    )]
     ListChanged,
     /// The filter asks for changes after a revision that the store has not reached.
     #[error("the store is at revision {0}: start over at since=0")]

@@ -185,7 +185,7 @@ impl Service {
         Ok(self.store.count_expiring(self.clock().now(), within).await?)
     }
 
-    /// Waits until every VM in contact has applied `revision`, for `wait` at most, and returns the receipt.
+    /// Waits until every instance in contact has applied `revision`, for `wait` at most, and returns the receipt.
     pub async fn receipt(&self, revision: u64, wait: Duration) -> Applied {
         self.proxies.receipt(revision, wait).await
     }

@@ -16,11 +16,11 @@ const MAX_RECORDED_AT_ONCE: usize = 1_000;
 /// How often rows are written before a list counts as one that cannot be: enough for all tables that the service keeps.
 const MAX_RECORD_ROUNDS: usize = 300;
 
-/// The list of VMs, as a person sees it.
+/// The list of instances, as a person sees it.
 pub struct ListedProxies {
-    /// Every VM that counts, by node and name.
+    /// Every instance that counts, by node and name.
     pub vms: Vec<ProxyView>,
-    /// Whether VMs may serve that are not listed.
+    /// Whether instances may serve that are not listed.
     pub may_be_incomplete: bool,
     /// The name of the list, for [`Service::confirm_proxies`]. `None` means that there is nothing to confirm, or that the
     /// store does not have the whole list.
@@ -130,8 +130,8 @@ impl Service {
         }
     }
 
-    /// Has the store hold a table before its VM can serve from it. Whoever comes while others are written is written
-    /// with all that came meanwhile.
+    /// Has the store hold a table before its instance can serve from it. Whoever comes while others are written is
+    /// written with all that came meanwhile.
     async fn record(&self, guard: &PollGuard) -> Result<()> {
         let _turn = self.proxies.turn().await;
         while guard.step() == Step::Record {
@@ -171,15 +171,15 @@ impl Service {
                 true
             }
             failed => {
-                tracing::warn!(?failed, "tables of filter VMs could not be kept; it is tried again");
+                tracing::warn!(?failed, "tables of filter instances could not be kept; it is tried again");
                 self.proxies.not_saved(records);
                 false
             }
         }
     }
 
-    /// Returns every VM that counts. While VMs may be missing, all that are listed are first written to the store, because
-    /// what a person confirms has to outlive this process.
+    /// Returns every instance that counts. While instances may be missing, all that are listed are first written to the
+    /// store, because what a person confirms has to outlive this process.
     pub async fn list_proxies(&self) -> ListedProxies {
         let may_be_incomplete = self.proxies.may_miss_tables();
         let name = self.list_name();
@@ -189,7 +189,7 @@ impl Service {
         ListedProxies { vms: self.proxies.list(), may_be_incomplete, name }
     }
 
-    /// Names the list: another name means that VMs may have been lost since.
+    /// Names the list: another name means that instances may have been lost since.
     fn list_name(&self) -> String {
         let place = match self.feed.state().head.lineage.as_deref() {
             Some(lineage) => lineage.to_owned(),
@@ -212,8 +212,8 @@ impl Service {
         false
     }
 
-    /// A person confirms that every VM which may serve is in the list, or has refused everything for good. Receipts name
-    /// times again after a failover. `list` is the name of the list that the person saw, if it is known.
+    /// A person confirms that every instance which may serve is in the list, or has refused everything for good.
+    /// Receipts name times again after a failover. `list` is the name of the list that the person saw, if it is known.
     ///
     /// # Errors
     /// Returns [`Error::ListChanged`] when the list is another one now or the store lacks rows of it, and an error when the
@@ -238,7 +238,7 @@ impl Service {
         }
     }
 
-    /// Forgets a VM that does not come back. One that asks again is simply new.
+    /// Forgets an instance that does not come back. One that asks again is simply new.
     ///
     /// # Errors
     /// Returns [`Error::NoSuchVm`], or an error when the store cannot be written.
@@ -264,7 +264,8 @@ impl Service {
             && poll.mark.is_none_or(|mark| mark == head.mark)
             && poll.base <= head.revision
             && (poll.since == 0 || poll.base >= head.compacted)
-            // An empty store answers a VM's first request at once, so that it is ready and does not wait for a key.
+            // An empty store answers an instance's first request at once, so that it is ready and does not wait for a
+            // key.
             && !(first && poll.since == 0);
         if !up_to_date || poll.wait.is_zero() || state.closing {
             return self.page_now(poll).await;

@@ -78,7 +78,7 @@ pub struct Service {
     pub store: Store,
     /// The newest state of the store, and the pages of the manifest.
     pub feed: Feed,
-    /// The filter VMs and their receipts.
+    /// The filter instances and their receipts.
     pub proxies: Arc<Proxies>,
     /// The tokens that are valid.
     pub tokens: Tokens,

@@ -1,4 +1,5 @@
-//! The service's background work: it notices changes by others, saves the list of VMs, and deletes expired records.
+//! The service's background work: it notices changes by others, saves the list of instances, and deletes expired
+//! records.
 
 use super::Service;
 use super::proxies::Message;
@@ -21,7 +22,7 @@ const HANGS_AFTER: Duration = Duration::from_secs(10);
 /// The same time for a store that other replicas may change meanwhile. It is shorter, because receipts rely on no replica
 /// giving contact without the store.
 const SHARED_HANGS_AFTER: Duration = Duration::from_secs(4);
-/// The time for which changes of VMs are gathered before they are sent to the other replicas.
+/// The time for which changes of instances are gathered before they are sent to the other replicas.
 const SHARE: Duration = Duration::from_millis(20);
 const BEAT: Duration = Duration::from_secs(1);
 /// The time after which a silent connection counts as dead: each replica hears at least itself every [`BEAT`].
@@ -31,7 +32,7 @@ const SAVE: Duration = Duration::from_secs(2);
 const CLEAN: Duration = Duration::from_secs(600);
 /// The number of keys that one transaction deletes. It is small, so that a person's change does not wait long.
 const PURGE_AT_ONCE: u32 = 100;
-/// The time after which the batch numbers of silent VMs are forgotten.
+/// The time after which the batch numbers of silent instances are forgotten.
 const BATCHES_FOR: Duration = Duration::from_secs(2 * 86_400);
 
 fn every(period: Duration) -> tokio::time::Interval {
@@ -55,7 +56,7 @@ impl Service {
         tasks
     }
 
-    /// Ends the calls that wait, informs the other replicas, and saves the list of VMs.
+    /// Ends the calls that wait, informs the other replicas, and saves the list of instances.
     pub async fn close(&self) {
         self.feed.close();
         self.proxies.close();
@@ -192,7 +193,7 @@ impl Service {
             last = Instant::now();
             if let Err(error) = self.in_time(self.store.notify(RECEIPTS, &messages)).await {
                 self.proxies.not_told();
-                tracing::warn!(error, "the other replicas could not be told what filter VMs have applied");
+                tracing::warn!(error, "the other replicas could not be told what filter instances have applied");
                 tokio::time::sleep(LOOK).await;
             } else {
                 self.proxies.told_others(last);
@@ -224,7 +225,7 @@ impl Service {
             }
             if let Err(error) = self.in_time(self.store.forget_proxies(&forgotten)).await {
                 self.proxies.not_forgotten(forgotten);
-                tracing::warn!(error, "filter VMs that are gone could not be forgotten; it is tried again");
+                tracing::warn!(error, "filter instances that are gone could not be forgotten; it is tried again");
             }
         }
     }
@@ -232,9 +233,14 @@ impl Service {
     /// Notes that every missing table is gone, by the operator's promise.
     async fn confirm_when_gone(&self) {
         match tokio::time::timeout(self.patience(), self.confirm_proxies("keyward", None)).await {
-            Ok(Ok(())) => tracing::info!("every filter VM that was missing in the list refuses everything by now"),
+            Ok(Ok(())) => {
+                tracing::info!("every filter instance that was missing in the list refuses everything by now")
+            }
             failed => {
-                tracing::warn!(?failed, "that the list of filter VMs is complete could not be kept; it is tried again")
+                tracing::warn!(
+                    ?failed,
+                    "that the list of filter instances is complete could not be kept; it is tried again"
+                )
             }
         }
     }
@@ -267,7 +273,8 @@ impl Service {
         Ok(plausible)
     }
 
-    /// Deletes keys that expired long ago, old tombstones, counts of old days, and the batch numbers of silent VMs.
+    /// Deletes keys that expired long ago, old tombstones, counts of old days, and the batch numbers of silent
+    /// instances.
     ///
     /// # Errors
     /// Returns an error when the store cannot be written.

@@ -101,8 +101,8 @@ impl Service {
         }
     }
 
-    /// Adds a batch of a VM and returns whether it was new. Permissions that the catalogue does not have are left out: no
-    /// key can have been granted them.
+    /// Adds a batch of an instance and returns whether it was new. Permissions that the catalogue does not have are
+    /// left out: no key can have been granted them.
     ///
     /// # Errors
     /// Returns an error when the store cannot be written.

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 /// The channel on which PostgreSQL notifies every replica of a change of keys or tokens.
 pub const CHANGES: &str = "keyward_changes";
-/// The channel on which replicas share what filter VMs have acknowledged.
+/// The channel on which replicas share what filter instances have acknowledged.
 pub const RECEIPTS: &str = "keyward_receipts";
 
 /// The number of connections to PostgreSQL.
@@ -225,7 +225,7 @@ impl Store {
             )
             .await?;
         if made > 0 {
-            // No VM has asked yet: nobody is missing.
+            // No instance has asked yet: nobody is missing.
             let head = read_head(tx.row(self.head_sql.select, &[Arg::Int(0)]).await?.as_ref(), Point::default())?;
             if let Some(lineage) = &head.lineage {
                 tx.execute(CONFIRM, &[Arg::Text(lineage)]).await?;

@@ -1,5 +1,5 @@
-//! Tables of keys that filter VMs may serve from, kept so that a restarted service still counts those that may hold an
-//! old key.
+//! Tables of keys that filter instances may serve from, kept so that a restarted service still counts those that may
+//! hold an old key.
 
 use super::database::{CONFIRM, RECEIPTS, Store};
 use super::error::Result;
@@ -9,14 +9,14 @@ use keyward_policy::timeline::{Enforcement, InlineKeys};
 use serde_json::json;
 use std::time::Duration;
 
-/// A table of a filter VM, as its last poll described it.
+/// A table of a filter instance, as its last poll described it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyRecord {
-    /// The Envoy that the VM runs in.
+    /// The Envoy that the instance runs in.
     pub node: String,
-    /// The VM's name.
+    /// The instance's name.
     pub vm: String,
-    /// The VM's name for the table. Empty where the filter sends none.
+    /// The instance's name for the table. Empty where the filter sends none.
     pub table: String,
     /// The token that the table is fetched with. Empty where it was not kept.
     pub token: String,
@@ -24,11 +24,12 @@ pub struct ProxyRecord {
     pub filter: String,
     /// How long the table serves without contact. `None` means no limit.
     pub max_staleness: Option<Duration>,
-    /// Whether the VM refuses anything. `None` means that it does not say.
+    /// Whether the instance refuses anything. `None` means that it does not say.
     pub mode: Option<Enforcement>,
-    /// Whether the configuration has keys of its own. `None` means that the VM does not say.
+    /// Whether the configuration has keys of its own. `None` means that the instance does not say.
     pub inline_keys: Option<InlineKeys>,
-    /// Whether the table counts. One of an older filter that asked once may be that of a VM which Envoy threw away.
+    /// Whether the table counts. One of an older filter that asked once may be that of an instance which Envoy threw
+    /// away.
     pub counts: bool,
     /// Differs with each write of the row.
     pub stamp: i64,
@@ -132,7 +133,7 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets every table of a VM, for a person, and tells the other replicas.
+    /// Forgets every table of an instance, for a person, and tells the other replicas.
     ///
     /// # Errors
     /// Returns an error when the database cannot be written: then nothing was.

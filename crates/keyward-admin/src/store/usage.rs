@@ -37,8 +37,8 @@ struct Rows<'a> {
 }
 
 impl Store {
-    /// Adds a batch, unless this one or a later one of the same VM was added before. Returns whether it was added now.
-    /// Keys that do not exist are passed over. An id that is given twice is added up. Requests of days that are
+    /// Adds a batch, unless this one or a later one of the same instance was added before. Returns whether it was added
+    /// now. Keys that do not exist are passed over. An id that is given twice is added up. Requests of days that are
     /// not kept are in the totals of their key only.
     ///
     /// A large batch is added in several transactions, and other writes may come between them. If one of them fails, the
@@ -91,7 +91,7 @@ impl Store {
             .collect()
     }
 
-    /// Forgets the batch numbers of VMs that have not reported since `before`.
+    /// Forgets the batch numbers of instances that have not reported since `before`.
     ///
     /// # Errors
     /// Returns an error when the database cannot be written.

@@ -1,4 +1,4 @@
-//! What a filter VM reports of keys.
+//! What a filter instance reports of keys.
 
 use keyward_policy::decision::Code;
 use keyward_policy::timestamp::Timestamp;
@@ -6,7 +6,7 @@ use keyward_policy::timestamp::Timestamp;
 /// The largest sum that is kept, since JSON numbers are exact up to it. The statements that add it up contain it as well.
 pub(super) const MAX_SUM: u64 = 9_000_000_000_000_000;
 
-/// What one VM reports of one key since its last batch.
+/// What one instance reports of one key since its last batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyUsage {
     /// The id of the key.

@@ -1,4 +1,5 @@
-//! Remembers when the last changes were committed, and how long it took until every VM in contact had applied them.
+//! Remembers when the last changes were committed, and how long it took until every instance in contact had applied
+//! them.
 
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -34,8 +35,8 @@ impl Changes {
         changes.push_back(Commit { revision, begun: Instant::now(), took: None });
     }
 
-    /// Notes that every VM in contact has applied a change, and returns how long that took. `None` means that the change is
-    /// not remembered.
+    /// Notes that every instance in contact has applied a change, and returns how long that took. `None` means that the
+    /// change is not remembered.
     pub fn complete(&self, revision: u64) -> Option<Duration> {
         let mut changes = self.changes.lock();
         let change = changes.iter_mut().find(|change| change.revision == revision)?;

@@ -32,7 +32,7 @@ pub(super) struct Chrome {
     pub who: String,
     /// Nonce of the sign-out form.
     pub sign_out_nonce: String,
-    /// Whether VMs may be missing in the list of proxies, so that somebody has to confirm it.
+    /// Whether instances may be missing in the list of proxies, so that somebody has to confirm it.
     pub vms_may_be_missing: bool,
     /// Notices that are shown once.
     pub notices: Vec<Notice>,

@@ -17,7 +17,7 @@ pub(super) fn label(action: &str) -> &str {
         "key.purge" => "Expired key removed",
         "token.create" => "Token created",
         "token.revoke" => "Token revoked",
-        "proxy.forget" => "Filter VM forgotten",
+        "proxy.forget" => "Filter instance forgotten",
         "proxies.confirm" => "List of proxies confirmed",
         "store.new_identity" => "Store given a new identity",
         unknown => unknown,

@@ -142,8 +142,8 @@ async fn follow(web: &Web, receipt: &mut Option<(u64, Option<Applied>)>, until: 
     }
 }
 
-/// Returns whether two receipts differ in more than the moment by which all VMs refuse, which moves while VMs are in
-/// contact.
+/// Returns whether two receipts differ in more than the moment by which all instances refuse, which moves while
+/// instances are in contact.
 fn differs(a: &Applied, b: &Applied) -> bool {
     (a.vms, a.of, a.unreachable, a.doubts) != (b.vms, b.of, b.unreachable, b.doubts)
 }

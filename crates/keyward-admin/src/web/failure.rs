@@ -12,9 +12,9 @@ use std::any::Any;
 pub(super) enum Failure {
     /// There is no key with this id, or no longer.
     NotFound,
-    /// There is no VM with this name, or no longer.
+    /// There is no instance with this name, or no longer.
     NoSuchVm,
-    /// The list of VMs is not the one that was confirmed.
+    /// The list of instances is not the one that was confirmed.
     ListChanged,
     /// The form did not come from a view of this session.
     Forged,

@@ -33,7 +33,7 @@ pub(super) fn render(web: &Web, failure: Failure) -> Response {
         ),
         Failure::NoSuchVm => (
             StatusCode::NOT_FOUND,
-            "This VM is not in the list",
+            "This instance is not in the list",
             (
                 "It was forgotten already, or it was gone for so long that the service forgot it by itself.".to_owned(),
                 "/settings/proxies".to_owned(),
@@ -45,7 +45,7 @@ pub(super) fn render(web: &Web, failure: Failure) -> Response {
             "The list was not confirmed",
             (
                 "The database moved to another server after the list was shown, or the service cannot write the list to it, \
-                 so VMs may be missing again. Look at the list once more, then confirm it."
+                 so instances may be missing again. Look at the list once more, then confirm it."
                     .to_owned(),
                 "/settings/proxies".to_owned(),
                 "Proxies",

@@ -1,4 +1,4 @@
-//! The view of proxies, and of what their VMs have applied; forgetting a VM, and confirming the list.
+//! The view of proxies, and of what their instances have applied; forgetting an instance, and confirming the list.
 
 use super::chrome::{Chrome, Section, render};
 use super::claim::Finished;
@@ -28,11 +28,11 @@ struct ProxiesView {
     nodes: Vec<NodeRow>,
     /// The name of the list, if it can be confirmed.
     list: Option<String>,
-    /// How many VMs are not shown, because there are too many.
+    /// How many instances are not shown, because there are too many.
     left_out: usize,
 }
 
-/// Asks before a VM is forgotten.
+/// Asks before an instance is forgotten.
 #[derive(Template)]
 #[template(path = "proxy_forget.html")]
 struct ForgetView {
@@ -53,7 +53,7 @@ struct ConfirmView {
     nonce: String,
 }
 
-/// How many VMs are shown. A browser would take long to show more, and nobody reads them.
+/// How many instances are shown. A browser would take long to show more, and nobody reads them.
 const MAX_ROWS: usize = 2_000;
 /// The purpose of the form that confirms the list.
 const CONFIRM: &str = "confirm-proxies";
@@ -62,14 +62,15 @@ const LIST: &str = "/settings/proxies";
 
 struct NodeRow {
     name: String,
-    workers: String,
+    count: String,
     vms: Vec<VmRow>,
 }
 
 struct VmRow {
     node: String,
     name: String,
-    /// The path of the form that forgets the VM. `None` for a VM in contact, which would be listed again at once.
+    /// The path of the form that forgets the instance. `None` for an instance in contact, which would be listed again
+    /// at once.
     forget: Option<String>,
     kind: &'static str,
     state: &'static str,
@@ -126,7 +127,7 @@ fn node_name(node: &str) -> String {
     if node.is_empty() { "(without a name)".to_owned() } else { node.to_owned() }
 }
 
-/// Returns how many VMs are in a state.
+/// Returns how many instances are in a state.
 fn count(list: &[ProxyView], state: ContactState) -> usize {
     list.iter().filter(|vm| vm.state == state).count()
 }
@@ -142,7 +143,7 @@ pub(super) async fn list(user: User) -> Result<Response, Failure> {
     for vm in list.into_iter().take(MAX_ROWS) {
         let name = node_name(&vm.node);
         if nodes.last().is_none_or(|node| node.name != name) {
-            nodes.push(NodeRow { name, workers: String::new(), vms: Vec::new() });
+            nodes.push(NodeRow { name, count: String::new(), vms: Vec::new() });
         }
         if let Some(node) = nodes.last_mut() {
             node.vms.push(VmRow::new(vm, head));
@@ -150,13 +151,13 @@ pub(super) async fn list(user: User) -> Result<Response, Failure> {
     }
     for node in &mut nodes {
         let count = node.vms.len();
-        node.workers = format!("{count} {}", if count == 1 { "VM" } else { "VMs" });
+        node.count = format!("{count} {}", if count == 1 { "instance" } else { "instances" });
     }
     let page = user.chrome(Section::Proxies, Some("proxies"));
     render(StatusCode::OK, &ProxiesView { page, head, in_contact, unreachable, nodes, list: listed.name, left_out })
 }
 
-/// Returns the purpose of the form that forgets a VM.
+/// Returns the purpose of the form that forgets an instance.
 fn forget_purpose(vm: &str) -> String {
     format!("forget:{vm}")
 }
@@ -175,7 +176,7 @@ pub(super) async fn forget(submission: Submission) -> Result<Response, Failure> 
     let name = submission.fields.text("vm").to_owned();
     let text = format!("“{name}” is no longer in the list, and receipts do not count it.");
     let vm = name.clone();
-    change(submission, &forget_purpose(&name), "VM forgotten", text, move |web, actor| async move {
+    change(submission, &forget_purpose(&name), "Instance forgotten", text, move |web, actor| async move {
         web.service().forget_vm(&actor, &vm).await
     })
     .await

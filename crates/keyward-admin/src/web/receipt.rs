@@ -1,4 +1,4 @@
-//! Receipts: how many VMs have applied a change, as text that updates itself.
+//! Receipts: how many instances have applied a change, as text that updates itself.
 
 use super::failure::Failure;
 use super::moment::time_inline;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// How long a form waits for a complete receipt before it answers. The view then updates the receipt.
 pub(super) const WAIT: Duration = Duration::from_secs(1);
-/// What VMs do when they apply a change.
+/// What instances do when they apply a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
     /// They refuse a deleted or disabled key.
@@ -48,7 +48,7 @@ struct ReceiptView {
     kind: &'static str,
     verb: &'static str,
     revision: u64,
-    /// Whether VMs that have not applied the change may still do so.
+    /// Whether instances that have not applied the change may still do so.
     waiting: bool,
     headline: String,
     rest: Option<String>,
@@ -59,7 +59,7 @@ struct ReceiptView {
 impl ReceiptView {
     fn new(verb: Verb, revision: u64, applied: &Applied, took: Option<Duration>, now: Timestamp) -> Self {
         let does = match verb {
-            // A VM in shadow mode applies a change, and refuses nothing.
+            // An instance in shadow mode applies a change, and refuses nothing.
             Verb::Refused | Verb::Replaced if applied.doubts.shadow > 0 => "Applied by",
             Verb::Refused => "Refused by",
             Verb::Replaced => "The old key is refused by",
@@ -72,9 +72,9 @@ impl ReceiptView {
         let headline = match applied.of {
             None => "This replica of the service cannot see the proxies of the others at the moment.".to_owned(),
             Some(0) => "No proxy is in contact.".to_owned(),
-            Some(1) if complete => format!("{does} the only proxy worker in contact{took}."),
-            Some(of) if complete => format!("{does} all {of} proxy workers in contact{took}."),
-            Some(of) => format!("{does} {} of {of} proxy workers so far.", applied.vms),
+            Some(1) if complete => format!("{does} the only filter instance in contact{took}."),
+            Some(of) if complete => format!("{does} all {of} filter instances in contact{took}."),
+            Some(of) => format!("{does} {} of {of} filter instances so far.", applied.vms),
         };
         let (rest, by) = Self::rest(verb, applied, now);
         let refuses = matches!(verb, Verb::Refused | Verb::Replaced);
@@ -83,7 +83,7 @@ impl ReceiptView {
         Self { kind: if good { "good" } else { "warn" }, verb: verb.as_str(), revision, waiting, headline, rest, by }
     }
 
-    /// Returns a sentence about the VMs that have not applied the change, and the moment that it ends with.
+    /// Returns a sentence about the instances that have not applied the change, and the moment that it ends with.
     fn rest(verb: Verb, applied: &Applied, now: Timestamp) -> (Option<String>, Option<String>) {
         let out = applied.unreachable;
         let Some(of) = applied.of else {
@@ -136,14 +136,15 @@ fn doubt(doubts: &Doubts) -> Option<&'static str> {
     } else if doubts.inline_keys > 0 {
         Some("At least one filter has keys in its own configuration. A copy of the key there may be accepted.")
     } else if doubts.disputed > 0 {
-        Some("At least one filter VM is polled for by two callers that disagree.")
+        Some("At least one filter instance is polled for by two callers that disagree.")
     } else {
         None
     }
 }
 
 impl Web {
-    /// Returns the receipt of a change as markup, after waiting up to `wait` until every VM in contact has applied it.
+    /// Returns the receipt of a change as markup, after waiting up to `wait` until every instance in contact has
+    /// applied it.
     pub(super) async fn receipt(&self, verb: Verb, revision: u64, wait: Duration) -> Result<String, Failure> {
         let applied = self.app.receipt(revision, wait).await;
         let took = if applied.is_complete() { self.changes.complete(revision) } else { None };
@@ -194,34 +195,34 @@ mod tests {
         let later = Some("2027-01-01T00:14:00Z");
         let now = Some("2027-01-01T00:00:00Z");
         for (verb, receipt, took, says) in [
-            (Verb::Refused, applied(6, 6, 0, now), Some(12), "Refused by all 6 proxy workers in contact (12 ms)."),
-            (Verb::Refused, applied(1, 1, 0, now), Some(0), "Refused by the only proxy worker in contact (1 ms)."),
-            (Verb::Refused, applied(6, 6, 0, now), None, "Refused by all 6 proxy workers in contact."),
+            (Verb::Refused, applied(6, 6, 0, now), Some(12), "Refused by all 6 filter instances in contact (12 ms)."),
+            (Verb::Refused, applied(1, 1, 0, now), Some(0), "Refused by the only filter instance in contact (1 ms)."),
+            (Verb::Refused, applied(6, 6, 0, now), None, "Refused by all 6 filter instances in contact."),
             (
                 Verb::Refused,
                 applied(6, 6, 3, later),
                 Some(12),
-                "Refused by all 6 proxy workers in contact (12 ms). 3 that are cut off may accept this key until … at the \
+                "Refused by all 6 filter instances in contact (12 ms). 3 that are cut off may accept this key until … at the \
                  latest",
             ),
             (
                 Verb::Refused,
                 applied(4, 6, 0, later),
                 Some(12),
-                "Refused by 4 of 6 proxy workers so far. The others may accept this key until … at the latest",
+                "Refused by 4 of 6 filter instances so far. The others may accept this key until … at the latest",
             ),
             (
                 Verb::Refused,
                 applied(6, 6, 1, None),
                 Some(12),
-                "Refused by all 6 proxy workers in contact (12 ms). 1 that is cut off may accept this key; until when is not \
+                "Refused by all 6 filter instances in contact (12 ms). 1 that is cut off may accept this key; until when is not \
                  known.",
             ),
             (
                 Verb::Refused,
                 applied(6, 6, 0, None),
                 None,
-                "Refused by all 6 proxy workers in contact. Whether every proxy refuses this key is not known.",
+                "Refused by all 6 filter instances in contact. Whether every proxy refuses this key is not known.",
             ),
             (
                 Verb::Refused,
@@ -233,7 +234,7 @@ mod tests {
                 Verb::Refused,
                 applied(2, 2, 1, now),
                 None,
-                "Refused by all 2 proxy workers in contact. 1 that is cut off had applied the change before contact was \
+                "Refused by all 2 filter instances in contact. 1 that is cut off had applied the change before contact was \
                  lost.",
             ),
             (
@@ -253,10 +254,10 @@ mod tests {
                 Verb::Replaced,
                 applied(3, 3, 1, later),
                 Some(3),
-                "The old key is refused by all 3 proxy workers in contact (3 ms). 1 that is cut off may accept the old key \
+                "The old key is refused by all 3 filter instances in contact (3 ms). 1 that is cut off may accept the old key \
                  until … at the latest",
             ),
-            (Verb::Known, applied(3, 3, 0, now), Some(3), "Works on all 3 proxy workers in contact (3 ms)."),
+            (Verb::Known, applied(3, 3, 0, now), Some(3), "Works on all 3 filter instances in contact (3 ms)."),
             (
                 Verb::Known,
                 applied(0, 0, 0, now),
@@ -267,7 +268,7 @@ mod tests {
                 Verb::Applied,
                 applied(2, 2, 1, later),
                 Some(3),
-                "Applied by all 2 proxy workers in contact (3 ms). 1 that is cut off will learn of it as soon as it is back.",
+                "Applied by all 2 filter instances in contact (3 ms). 1 that is cut off will learn of it as soon as it is back.",
             ),
         ] {
             assert_eq!(words(verb, receipt, took), says);

@@ -140,7 +140,7 @@ fn axe_finds_nothing_on_a_bad_day(place: Place) {
     }
     page.goto("/settings/proxies");
     browser.click("#proxies td.actions a");
-    browser.wait_text("dialog h1", "Forget this VM?");
+    browser.wait_text("dialog h1", "Forget this instance?");
     check(&page, &axe, "forget");
 
     page.goto("/settings/keys");
@@ -177,9 +177,9 @@ fn axe_finds_nothing_where_vms_may_be_missing(place: Place) {
     let Some(page) = restored(place, crate::Options::default()) else { return };
     let axe = axe();
     page.browser.wait_text("#may-miss", "Receipts name no time at the moment.");
-    check(&page, &axe, "the list, where VMs may be missing");
+    check(&page, &axe, "the list, where instances may be missing");
     page.goto("/settings/proxies");
-    check(&page, &axe, "proxies, where VMs may be missing");
+    check(&page, &axe, "proxies, where instances may be missing");
     page.browser.click("#confirm");
     page.browser.wait_text("dialog h1", "Is every proxy in the list?");
     check(&page, &axe, "confirm");

@@ -29,7 +29,7 @@ fn the_copied_key_works_until_it_is_regenerated_or_deleted() {
     browser.fill("#name", "Through Envoy");
     browser.click("[for='permission-records:read']");
     browser.click("dialog button[type=submit]");
-    browser.wait_text("dialog .receipt", "Works on all 3 proxy workers in contact (");
+    browser.wait_text("dialog .receipt", "Works on all 3 filter instances in contact (");
     let first = browser.text_of("#key");
     assert_eq!(status(&first), 200);
     assert_eq!(status("kw_another"), 401);
@@ -40,7 +40,7 @@ fn the_copied_key_works_until_it_is_regenerated_or_deleted() {
 
     browser.click("#keys .actions a:not(.danger)");
     browser.click("dialog button.danger");
-    browser.wait_text("dialog .receipt", "The old key is refused by all 3 proxy workers in contact (");
+    browser.wait_text("dialog .receipt", "The old key is refused by all 3 filter instances in contact (");
     let second = browser.text_of("#key");
     for _ in 0..10 {
         assert_eq!((status(&first), status(&second)), (401, 200));
@@ -55,7 +55,7 @@ fn the_copied_key_works_until_it_is_regenerated_or_deleted() {
     page.goto("/settings/keys");
     browser.click("#keys .actions a.danger");
     browser.click("dialog button.danger");
-    browser.wait_text("dialog .receipt", "Refused by all 3 proxy workers in contact (");
+    browser.wait_text("dialog .receipt", "Refused by all 3 filter instances in contact (");
     for _ in 0..10 {
         assert_eq!(status(&second), 401);
     }

@@ -40,7 +40,7 @@ fn a_key_lives_by_mouse(place: Place) {
     assert!(curl.starts_with("curl -s -X GET 'https://host/api/collections/your_collection/records'"), "{curl}");
     assert!(curl.contains(&format!("-H 'X-Api-Key: {key}'")), "{curl}");
     assert!(browser.text_of("dialog").contains("only shown once"));
-    browser.wait_text("dialog .receipt", "Works on all 2 proxy workers in contact (");
+    browser.wait_text("dialog .receipt", "Works on all 2 filter instances in contact (");
 
     // Closing asks first, because it was not copied.
     browser.click("dialog [data-close]");
@@ -71,10 +71,10 @@ fn a_key_lives_by_mouse(place: Place) {
     browser.wait_text("h1", "CI Bot");
     assert!(browser.text_of("#usage").contains("One permission is not used yet."));
     assert!(browser.text_of("#usage").contains("1\u{202f}234"));
-    assert!(browser.text_of("#known").contains("Applied by 2 of 2 workers"));
+    assert!(browser.text_of("#known").contains("Applied by 2 of 2 instances"));
     browser.click("#usage form button");
     browser.wait_text(".notice", "“Read files” is no longer granted.");
-    browser.wait_text(".notice .receipt", "Applied by all 2 proxy workers in contact (");
+    browser.wait_text(".notice .receipt", "Applied by all 2 filter instances in contact (");
     assert_eq!(page.keys()[0]["permissions"], serde_json::json!(["records:read"]));
 
     // Edited, disabled, enabled.
@@ -85,7 +85,7 @@ fn a_key_lives_by_mouse(place: Place) {
     assert_eq!(page.keys()[0]["permissions"], serde_json::json!(["records:read", "records:write"]));
     browser.click("#toggle");
     browser.wait_text("h1", "Disabled");
-    browser.wait_text(".notice .receipt", "Refused by all 2 proxy workers in contact (");
+    browser.wait_text(".notice .receipt", "Refused by all 2 filter instances in contact (");
     assert_eq!(page.keys()[0]["status"], "disabled");
     browser.click("#toggle");
     browser.wait_text("h1", "Active");
@@ -103,7 +103,7 @@ fn a_key_lives_by_mouse(place: Place) {
     browser.wait_text("#dialog-title", "API key regenerated");
     let second = browser.text_of("#key");
     assert_ne!(key, second);
-    browser.wait_text("dialog .receipt", "The old key is refused by all 2 proxy workers in contact (");
+    browser.wait_text("dialog .receipt", "The old key is refused by all 2 filter instances in contact (");
     browser.click("[data-close]");
     browser.click("[data-ask-leave]");
     browser.wait_gone("dialog[open]");
@@ -113,7 +113,7 @@ fn a_key_lives_by_mouse(place: Place) {
     assert!(browser.text_of("dialog").contains("lose access immediately"));
     browser.click("dialog button.danger");
     browser.wait_text("#dialog-title", "Key deleted");
-    browser.wait_text("dialog .receipt", "Refused by all 2 proxy workers in contact (");
+    browser.wait_text("dialog .receipt", "Refused by all 2 filter instances in contact (");
     // The page of the key has nothing more to show.
     browser.click("dialog [data-close]");
     browser.wait_text("main", "No API keys yet");

@@ -41,10 +41,10 @@ fn a_receipt_goes_on_telling(place: Place) {
     page.goto(&format!("/settings/keys/{id}"));
     browser.click(".head-actions a.danger");
     browser.click("dialog button.danger");
-    let text = browser.wait_text("dialog .receipt", "Refused by 1 of 2 proxy workers so far.");
+    let text = browser.wait_text("dialog .receipt", "Refused by 1 of 2 filter instances so far.");
     assert!(text.contains("The others may accept this key until"), "{text}");
     // It leaves: of those in contact all have applied it, and it is told by when even that one refuses.
-    browser.wait_text("dialog .receipt", "Refused by the only proxy worker in contact (");
+    browser.wait_text("dialog .receipt", "Refused by the only filter instance in contact (");
     let text = browser.wait_text("dialog .receipt", "1 that is cut off may accept this key until");
     assert!(text.contains("UTC) at the latest"), "local time, with UTC beside it: {text}");
     waiting.join().unwrap();

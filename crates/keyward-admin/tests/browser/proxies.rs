@@ -1,11 +1,11 @@
-//! Forgetting a VM, and confirming the list of proxies.
+//! Forgetting an instance, and confirming the list of proxies.
 
 use crate::place::{Place, everywhere};
 use crate::safety::{Raw, hidden};
 use crate::support::wait_for_states;
 use crate::{Options, Page};
 
-/// A service that was restored from a copy, so that VMs may be missing in its list.
+/// A service that was restored from a copy, so that instances may be missing in its list.
 pub(crate) fn restored(place: Place, options: Options) -> Option<Page> {
     let mut page = Page::signed_out(place, options)?;
     page.service.kill();
@@ -27,32 +27,36 @@ fn a_vm_that_does_not_come_back_is_forgotten(place: Place) {
         wait_for_states(&service.admin(), (1, 1));
         page.goto("/settings/proxies");
         browser.wait_text("#proxies", "Out of contact");
-        assert_eq!(browser.all("#proxies td.actions a").len(), 1, "a VM in contact would be listed again at once");
+        assert_eq!(
+            browser.all("#proxies td.actions a").len(),
+            1,
+            "an instance in contact would be listed again at once"
+        );
         let place = if script { "dialog " } else { "main " };
         let heading = format!("{place}h1");
         for forgets in [false, true] {
             browser.click("#proxies td.actions a");
-            browser.wait_text(&heading, "Forget this VM?");
+            browser.wait_text(&heading, "Forget this instance?");
             assert!(browser.text_of(&format!("{place}.facts")).contains("went & never <came> back"));
             if forgets {
                 browser.click(&format!("{place}button.danger"));
-                browser.wait_text(&heading, "VM forgotten");
+                browser.wait_text(&heading, "Instance forgotten");
             }
             browser.click(&format!("{place}[data-close]"));
             if script {
                 browser.wait_gone("dialog[open]");
             }
-            browser.wait_text("#proxies", if forgets { "1 VM in contact ·" } else { "1 out of contact" });
+            browser.wait_text("#proxies", if forgets { "1 instance in contact ·" } else { "1 out of contact" });
         }
         wait_for_states(&service.admin(), (1, 0));
         let entry = service.admin().get("/v1/audit?action=proxy.forget").ok(200)["entries"][0].clone();
         assert_eq!(entry["subject_id"], "went & never <came> back");
         assert_eq!(entry["actor"], "admin (environment)");
         page.goto("/settings/audit");
-        browser.wait_text("#entries", "Filter VM forgotten");
+        browser.wait_text("#entries", "Filter instance forgotten");
         page.assert_no_complaints();
         page.goto("/settings/proxies/forget?vm=nobody");
-        browser.wait_text("h1", "This VM is not in the list");
+        browser.wait_text("h1", "This instance is not in the list");
     }
 }
 
@@ -68,7 +72,7 @@ fn a_list_that_may_lack_vms_is_confirmed(place: Place) {
         let applied = receipt(&id);
         assert_eq!(applied["unknown_because"][0]["reason"], "vms_may_be_missing", "{applied}");
         browser.click("#may-miss a");
-        browser.wait_text("#proxies", "This list may lack VMs, so receipts name no time.");
+        browser.wait_text("#proxies", "This list may lack instances, so receipts name no time.");
         browser.click("#confirm");
         let place = if script { "dialog " } else { "main " };
         let heading = format!("{place}h1");

@@ -38,7 +38,7 @@ fn a_key_lives_without_script(place: Place) {
     assert!(time.len() == 20 && time.ends_with('Z'), "{time}");
     browser.click("#usage form button");
     browser.wait_text(".notice", "is no longer granted.");
-    assert!(browser.text_of(".notice").contains("Applied by the only proxy worker in contact"));
+    assert!(browser.text_of(".notice").contains("Applied by the only filter instance in contact"));
     browser.click("#toggle");
     browser.wait_text("h1", "Disabled");
     browser.reload();
@@ -58,7 +58,7 @@ fn a_key_lives_without_script(place: Place) {
     browser.click("#keys .actions a.danger");
     browser.click("button.danger");
     browser.wait_text("h1", "Key deleted");
-    assert!(browser.text_of(".receipt").contains("Refused by the only proxy worker in contact"));
+    assert!(browser.text_of(".receipt").contains("Refused by the only filter instance in contact"));
     assert!(page.keys().is_empty());
     page.goto("/settings/explain");
     browser.fill("#path", "/api/health");

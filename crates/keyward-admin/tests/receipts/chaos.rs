@@ -21,7 +21,8 @@ pub enum Plan {
     Confirm(Seen),
 }
 
-/// The list of VMs that a person looked at: the replica that showed it, and where that replica knew the store to be.
+/// The list of instances that a person looked at: the replica that showed it, and where that replica knew the store to
+/// be.
 pub struct Seen {
     n: usize,
     process: u64,
@@ -74,7 +75,8 @@ impl World {
                 }
             }
             19 | 20 => {
-                // A VM that was away, or is new, comes into contact for a moment, and a key is deleted just then.
+                // An instance that was away, or is new, comes into contact for a moment, and a key is deleted just
+                // then.
                 let away = self.dice.below(12_000);
                 let id = if self.dice.chance(50) {
                     self.tables[table].cut_until = self.now + away;
@@ -122,7 +124,8 @@ impl World {
         }
     }
 
-    /// Starts a VM and returns the name of one of its tables. Where there are many, the oldest table ends with its VM.
+    /// Starts an instance and returns the name of one of its tables. Where there are many, the oldest table ends with
+    /// its instance.
     fn replace_vm(&mut self) -> String {
         if self.tables.len() >= 6 {
             self.tables.remove(0);
@@ -186,7 +189,7 @@ impl World {
         }
     }
 
-    /// Somebody with a token of their own says that a VM has applied everything.
+    /// Somebody with a token of their own says that an instance has applied everything.
     fn forge(&mut self, n: usize, table: usize) {
         self.totals.forged += 1;
         let known = self.replicas[n].known;

@@ -5,7 +5,7 @@
 pub enum Fault {
     /// Acknowledgements count across timelines.
     NoTimeline,
-    /// Two tables of a VM are counted as one.
+    /// Two tables of an instance are counted as one.
     OneIdPerVm,
     /// A table counts from its second poll on, and is kept later.
     CountedLate,
@@ -15,13 +15,13 @@ pub enum Fault {
     InlineNotTold,
     /// Shadow mode is not told.
     ShadowNotTold,
-    /// A jump of the wall clock makes VMs look gone.
+    /// A jump of the wall clock makes instances look gone.
     WallClockJumps,
     /// Replicas send each other times of clocks that differ.
     WallClocksDiffer,
     /// Anybody can acknowledge for a table.
     ForgedAcknowledgement,
-    /// A VM that never comes back counts for ever.
+    /// An instance that never comes back counts for ever.
     NothingForgets,
     /// A process that starts after a failover takes the rows that it finds for all.
     TrustsRows,

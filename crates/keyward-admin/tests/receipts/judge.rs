@@ -62,10 +62,10 @@ impl World {
         }
         for promise in due.into_values() {
             for table in &self.tables {
-                // A VM in shadow mode, or with inline keys, never refuses, also where its table has the change. A receipt
-                // must know of it from the moment at which a page that completes its table is made, for its row was
-                // committed before, and the replica has heard all that was committed until `known_ms`. Until then the
-                // receipt does not speak of it. Every other table is judged from the start.
+                // An instance in shadow mode, or with inline keys, never refuses, also where its table has the change.
+                // A receipt must know of it from the moment at which a page that completes its table is made, for its
+                // row was committed before, and the replica has heard all that was committed until `known_ms`. Until
+                // then the receipt does not speak of it. Every other table is judged from the start.
                 let is_known = table.is_plain() || table.given_at.is_some_and(|at| at <= promise.known_ms);
                 if is_known && !store.is_live(&promise.digest) && table.accepts(&promise.digest, now) {
                     self.broken = Some(format!(

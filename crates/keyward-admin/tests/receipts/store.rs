@@ -1,4 +1,5 @@
-//! The store as it should be: live keys, tombstones, a mark for every revision, and the tables that VMs may serve from.
+//! The store as it should be: live keys, tombstones, a mark for every revision, and the tables that instances may serve
+//! from.
 
 use crate::dice::Dice;
 use keyward_admin::store::proxies::ProxyRecord;
@@ -14,7 +15,7 @@ pub struct Store {
     pub marks: BTreeMap<u64, Mark>,
     pub live: BTreeMap<String, LiveKey<'static>>,
     pub tombstones: BTreeMap<u64, String>,
-    /// By node, VM, table and token.
+    /// By node, instance, table and token.
     pub rows: BTreeMap<[String; 4], ProxyRecord>,
 }
 

@@ -1,4 +1,4 @@
-//! A table of keys in a VM, and its polls.
+//! A table of keys in an instance, and its polls.
 
 use crate::dice::Dice;
 use keyward_admin::service::proxies::PollGuard;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A table of keys in a VM.
+/// A table of keys in an instance.
 pub struct Table {
     pub id: String,
     pub vm: String,
@@ -27,7 +27,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table of a VM. Where `is_limited`, it serves for `longest` without contact at most.
+    /// A table of an instance. Where `is_limited`, it serves for `longest` without contact at most.
     pub fn new(dice: &mut Dice, vm: &str, is_limited: bool, longest: u64, now: Duration) -> Self {
         let mode = if !is_limited && dice.chance(15) { Enforcement::Shadow } else { Enforcement::Enforce };
         let inline = [InlineKeys::None, InlineKeys::None, InlineKeys::None, InlineKeys::Fallback, InlineKeys::Always];

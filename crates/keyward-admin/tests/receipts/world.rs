@@ -143,7 +143,7 @@ impl World {
         Ok(self.totals)
     }
 
-    /// Once every VM is dead and forgotten, a receipt names a time.
+    /// Once every instance is dead and forgotten, a receipt names a time.
     async fn forget_and_check(&mut self) -> Result<(), String> {
         let names: Vec<String> = self.replicas[0].proxies.list().into_iter().map(|view| view.vm).collect();
         self.replicas.iter_mut().for_each(|replica| replica.held.clear());
@@ -162,7 +162,10 @@ impl World {
         self.published(0);
         let receipt = self.replicas[0].proxies.applied(self.store.revision);
         if receipt.refused_everywhere_by.is_none() {
-            return Err(format!("every VM was forgotten and the receipt still names no time: {:?}", receipt.doubts));
+            return Err(format!(
+                "every instance was forgotten and the receipt still names no time: {:?}",
+                receipt.doubts
+            ));
         }
         Ok(())
     }

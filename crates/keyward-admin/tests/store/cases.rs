@@ -515,8 +515,8 @@ pub(crate) async fn a_list_is_confirmed_for_one_place(place: Arc<Place>) {
     assert!(store.head().await.unwrap().has_all_tables);
 }
 
-/// An older version wrote its list of VMs too late, so that one may be missing. It does not matter where there was no key
-/// that such a VM could have, and no process of the older version that could give it one meanwhile.
+/// An older version wrote its list of instances too late, so that one may be missing. It does not matter where there
+/// was no key that such an instance could have, and no process of the older version that could give it one meanwhile.
 pub(crate) async fn an_older_list_is_complete_only_where_there_was_no_key(place: Arc<Place>) {
     if place.url.contains(":memory:") {
         return;

@@ -83,7 +83,7 @@ impl Service {
         self.client(EDGE)
     }
 
-    /// A filter VM in front of this service.
+    /// A filter instance in front of this service.
     pub(crate) fn vm(&self, name: &str) -> Vm {
         Vm {
             client: self.edge(),
@@ -226,7 +226,7 @@ impl Client {
     }
 }
 
-/// A filter VM.
+/// A filter instance.
 #[derive(Clone)]
 pub(crate) struct Vm {
     pub(crate) client: Client,
@@ -306,7 +306,7 @@ impl Vm {
     }
 }
 
-/// A VM that follows; it stops asking with the value.
+/// An instance that follows; it stops asking with the value.
 pub(crate) struct Following {
     stop: Arc<std::sync::atomic::AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -328,7 +328,7 @@ pub(crate) fn service() -> (tempfile::TempDir, Service) {
     (folder, service)
 }
 
-/// How many VMs the service counts as in contact and as unreachable.
+/// How many instances the service counts as in contact and as unreachable.
 pub(crate) fn states(client: &Client) -> (usize, usize) {
     let body = client.get("/v1/proxies").ok(200);
     let of = |state: &str| {
@@ -338,10 +338,10 @@ pub(crate) fn states(client: &Client) -> (usize, usize) {
     (of("in_contact"), of("unreachable"))
 }
 
-/// Waits until that many VMs are in contact and unreachable.
+/// Waits until that many instances are in contact and unreachable.
 pub(crate) fn wait_for_states(client: &Client, wanted: (usize, usize)) {
     let mut last = (0, 0);
-    wait::until(&format!("{wanted:?} VMs in contact and unreachable"), PATIENCE, || {
+    wait::until(&format!("{wanted:?} instances in contact and unreachable"), PATIENCE, || {
         last = states(client);
         (last == wanted).then_some(())
     });

@@ -1,4 +1,4 @@
-//! The exchange between replicas of the service about the VMs that poll them.
+//! The exchange between replicas of the service about the instances that poll them.
 
 use super::message::{Message, VmNews};
 use super::registry::Proxies;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// The time after an answer within which a VM polls again. A VM whose connection is lost leaves `of` within five
-/// seconds.
+/// The time after an answer within which an instance polls again. An instance whose connection is lost leaves `of`
+/// within five seconds.
 pub(super) const GRACE_ANSWERED: Duration = Duration::from_secs(4);
-/// The time after a dropped poll within which a VM polls again, after a new plugin configuration or on a new
+/// The time after a dropped poll within which an instance polls again, after a new plugin configuration or on a new
 /// connection.
 pub(super) const GRACE_DROPPED: Duration = Duration::from_secs(1);
 /// The time for which two polls that disagree leave a table in doubt after they have ended.

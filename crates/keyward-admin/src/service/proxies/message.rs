@@ -10,25 +10,25 @@ use std::sync::Arc;
 pub struct Message {
     /// The replica that sends the message.
     pub from: Arc<str>,
-    /// Whether the sender has just begun to listen and asks to be informed about all VMs.
+    /// Whether the sender has just begun to listen and asks to be informed about all instances.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hello: bool,
     /// Whether this is the sender's first message.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_new: bool,
-    /// The replicas that the sender asks about all VMs.
+    /// The replicas that the sender asks about all instances.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub asks: BTreeSet<Arc<str>>,
-    /// The replicas that the sender has now informed about all VMs that it knows.
+    /// The replicas that the sender has now informed about all instances that it knows.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub introduces: BTreeSet<Arc<str>>,
     /// Whether the sender stops.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bye: bool,
-    /// The VMs that have changed.
+    /// The instances that have changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vms: Vec<VmNews>,
-    /// The VMs that a person has forgotten.
+    /// The instances that a person has forgotten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forgotten: Option<String>,
 }
@@ -54,7 +54,7 @@ impl Message {
     }
 }
 
-/// The changes of a VM.
+/// The changes of an instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VmNews {
     #[serde(rename = "n")]
@@ -73,7 +73,7 @@ pub struct VmNews {
     pub(super) mode: Option<Enforcement>,
     #[serde(rename = "i")]
     pub(super) inline_keys: Option<InlineKeys>,
-    /// The revision that the VM acknowledged, with its mark if it sent one.
+    /// The revision that the instance acknowledged, with its mark if it sent one.
     #[serde(rename = "a")]
     pub(super) applied: Option<u64>,
     #[serde(rename = "p")]
@@ -83,13 +83,13 @@ pub struct VmNews {
     /// The age of its last contact in milliseconds. An age means the same to every clock.
     #[serde(rename = "g")]
     pub(super) age_ms: u64,
-    /// The contents of the VM's row in the store, if it was just written.
+    /// The contents of the instance's row in the store, if it was just written.
     #[serde(rename = "x")]
     pub(super) stamp: Option<i64>,
-    /// Whether the VM has polled only once and may be gone.
+    /// Whether the instance has polled only once and may be gone.
     #[serde(rename = "h", default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) may_be_gone: bool,
-    /// Whether two polls for the VM disagree.
+    /// Whether two polls for the instance disagree.
     #[serde(rename = "d", default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) disputed: bool,
 }

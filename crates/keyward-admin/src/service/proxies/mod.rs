@@ -1,9 +1,10 @@
-//! Filter VMs: which are in contact, what each has applied, and until when those out of contact may serve.
+//! Filter instances: which are in contact, what each has applied, and until when those out of contact may serve.
 //!
-//! Receipts count tables of keys, because a table is what serves: a VM with two admin services has two tables. Each
-//! poll says what its table has applied, and its answer is contact. A table is in contact while a poll of it waits at
-//! this or another replica, and for a moment after: long enough to apply an answer and poll again, or to open another
-//! connection. Afterwards it is unreachable until its own limit of staleness makes it refuse everything, and then gone.
+//! Receipts count tables of keys, because a table is what serves: an instance with two admin services has two tables.
+//! Each poll says what its table has applied, and its answer is contact. A table is in contact while a poll of it waits
+//! at this or another replica, and for a moment after: long enough to apply an answer and poll again, or to open
+//! another connection. Afterwards it is unreachable until its own limit of staleness makes it refuse everything, and
+//! then gone.
 //!
 //! A table counts from before the first answer that makes it complete. Older filters do not say which table asks: they
 //! count from their second request on, or where the first says that it has applied something.

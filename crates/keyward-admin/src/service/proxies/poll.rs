@@ -97,12 +97,12 @@ impl Proxies {
 }
 
 impl PollGuard {
-    /// Returns whether the VM has had no answer from this replica yet.
+    /// Returns whether the instance has had no answer from this replica yet.
     pub fn is_first(&self) -> bool {
         self.is_first
     }
 
-    /// Returns the next step before the VM may be answered with a complete table.
+    /// Returns the next step before the instance may be answered with a complete table.
     pub fn step(&self) -> Step {
         let mut guard = self.proxies.state.lock();
         let state = &mut *guard;

@@ -1,4 +1,4 @@
-//! The receipt of a change: how many VMs have applied it, and by when all others refuse.
+//! The receipt of a change: how many instances have applied it, and by when all others refuse.
 
 use super::registry::Proxies;
 use super::told::TableId;
@@ -11,48 +11,48 @@ use tokio::time::Instant;
 /// How far a change has spread. It is about requests that begin afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Applied {
-    /// The number of VMs in contact that have applied the change.
+    /// The number of instances in contact that have applied the change.
     pub vms: u64,
-    /// The number of VMs in contact. `None` means that this replica does not know those of the others.
+    /// The number of instances in contact. `None` means that this replica does not know those of the others.
     pub of: Option<u64>,
-    /// The number of VMs that are not in contact and may still serve.
+    /// The number of instances that are not in contact and may still serve.
     pub unreachable: u64,
-    /// The time by which every VM refuses what the change took away, even one that never receives it. `None` means that
-    /// no time can be named; `doubts` says why.
+    /// The time by which every instance refuses what the change took away, even one that never receives it. `None`
+    /// means that no time can be named; `doubts` says why.
     pub refused_everywhere_by: Option<Timestamp>,
     /// The reasons that keep the service from naming a time.
     pub doubts: Doubts,
 }
 
-/// What the log says where the list of VMs is not known to be complete.
-pub(crate) const VMS_MAY_BE_MISSING: &str = "filter VMs may be missing in the store's list, because it failed over, came from a \
+/// What the log says where the list of instances is not known to be complete.
+pub(crate) const VMS_MAY_BE_MISSING: &str = "filter instances may be missing in the store's list, because it failed over, came from \
     backup, or was kept by an older version: receipts name no time until somebody confirms the list, on the page Proxies or \
     by `keyward proxies confirm`";
 
-/// The reasons why no time can be named, as numbers of VMs.
+/// The reasons why no time can be named, as numbers of instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Doubts {
-    /// VMs in shadow mode, which refuse nothing.
+    /// Instances in shadow mode, which refuse nothing.
     pub shadow: u64,
-    /// VMs whose configuration has inline keys, which work independently of the store.
+    /// Instances whose configuration has inline keys, which work independently of the store.
     pub inline_keys: u64,
-    /// VMs of older filters, which do not state their mode.
+    /// Instances of older filters, which do not state their mode.
     pub older_filters: u64,
-    /// VMs whose polls disagree.
+    /// Instances whose polls disagree.
     pub disputed: u64,
-    /// VMs without a limit of staleness that have not applied the change.
+    /// Instances without a limit of staleness that have not applied the change.
     pub no_limit: u64,
     /// Whether the store went back and the change may be lost.
     pub store_went_back: bool,
     /// Whether unknown tables may serve: the store failed over, came from a backup, or was kept by an older version,
     /// and nobody has confirmed since then that its list is complete.
     pub vms_may_be_missing: bool,
-    /// Whether this replica does not know the VMs of the others.
+    /// Whether this replica does not know the instances of the others.
     pub replicas_unseen: bool,
 }
 
 impl Doubts {
-    /// Returns the existing doubts by name, with the number of VMs where the doubt is about VMs.
+    /// Returns the existing doubts by name, with the number of instances where the doubt is about instances.
     pub fn reasons(&self) -> Vec<(&'static str, Option<u64>)> {
         let counts = [
             ("shadow_mode", self.shadow),
@@ -72,7 +72,7 @@ impl Doubts {
 }
 
 impl Applied {
-    /// Returns whether every VM in contact has applied the change.
+    /// Returns whether every instance in contact has applied the change.
     pub fn is_complete(&self) -> bool {
         self.of == Some(self.vms)
     }
@@ -80,7 +80,7 @@ impl Applied {
 
 /// The time for which acknowledgements are gathered before a receipt is counted again, because they arrive in bursts.
 const BURST: Duration = Duration::from_millis(1);
-/// The interval at which a receipt is counted again without changes, because VMs leave by the clock.
+/// The interval at which a receipt is counted again without changes, because instances leave by the clock.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 impl Proxies {
@@ -90,8 +90,8 @@ impl Proxies {
     }
 
     /// Returns how far `revision` has spread, for a change that was committed no later than `committed`, and a table in
-    /// contact that has not applied it. The last contact of a VM that has not applied it was earlier, because contact is
-    /// a time at which its table was up to date.
+    /// contact that has not applied it. The last contact of an instance that has not applied it was earlier, because
+    /// contact is a time at which its table was up to date.
     fn count(&self, revision: u64, committed: Instant) -> (Applied, Option<TableId>) {
         let state = self.state.lock();
         let now = Instant::now();
@@ -102,7 +102,7 @@ impl Proxies {
         for (id, vm) in &state.vms {
             let contact = vm.state(now, replicas);
             if !vm.counted {
-                // Envoy may have discarded this VM, or it may serve.
+                // Envoy may have discarded this instance, or it may serve.
                 doubts.older_filters += u64::from(vm.may_hold && contact != ContactState::Gone);
                 continue;
             }
@@ -148,8 +148,8 @@ impl Proxies {
         vm.state(Instant::now(), state.replicas.as_ref()) == ContactState::InContact
     }
 
-    /// Waits until every VM in contact has applied `revision`, for at most `wait`, and ends when the service stops,
-    /// because the answer with a regenerated key exists only once.
+    /// Waits until every instance in contact has applied `revision`, for at most `wait`, and ends when the service
+    /// stops, because the answer with a regenerated key exists only once.
     pub async fn receipt(&self, revision: u64, wait: Duration) -> Applied {
         let begun = Instant::now();
         let deadline = begun + wait;

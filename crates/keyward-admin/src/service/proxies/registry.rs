@@ -16,12 +16,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// All filter VMs that this service knows.
+/// All filter instances that this service knows.
 pub struct Proxies {
     clock: Clock,
     pub(super) limits: Limits,
     pub(super) state: Mutex<State>,
-    /// Signals a change of a VM that a receipt may wait for.
+    /// Signals a change of an instance that a receipt may wait for.
     pub(super) changed: Notify,
     /// Signals a message to the others or a reading of the store that an answer may wait for.
     pub(super) progress: Notify,
@@ -201,7 +201,7 @@ impl Proxies {
         }
     }
 
-    /// Forgets a VM with all its tables at a person's request. Returns whether it was known.
+    /// Forgets an instance with all its tables at a person's request. Returns whether it was known.
     pub fn forget(&self, vm: &str) -> bool {
         let was_known = self.state.lock().forget(vm);
         self.changed.notify_waiters();
@@ -264,7 +264,7 @@ impl Proxies {
         self.state.lock().forgotten.extend(records);
     }
 
-    /// Returns every table that counts, by node and VM.
+    /// Returns every table that counts, by node and instance.
     pub fn list(&self) -> Vec<ProxyView> {
         let state = self.state.lock();
         let (now, wall) = (Instant::now(), self.clock.now());
@@ -278,7 +278,7 @@ impl Proxies {
         views
     }
 
-    /// Returns the number of VMs in contact, and the number of those that are not and may still serve.
+    /// Returns the number of instances in contact, and the number of those that are not and may still serve.
     pub fn counts(&self) -> (usize, usize) {
         let state = self.state.lock();
         let now = Instant::now();

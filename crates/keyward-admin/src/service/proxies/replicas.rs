@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 /// The time after which a silent replica counts as not heard. Each sends a message every second.
 const SILENCE: Duration = Duration::from_secs(3);
-/// The time after which a replica that began to listen has usually been informed about all VMs.
+/// The time after which a replica that began to listen has usually been informed about all instances.
 const INTRODUCTION: Duration = Duration::from_millis(500);
-/// The time after which a replica asks another one again about its VMs.
+/// The time after which a replica asks another one again about its instances.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What another replica reports about a table.

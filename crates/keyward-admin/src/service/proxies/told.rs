@@ -4,14 +4,14 @@ use keyward_policy::timeline::{Enforcement, InlineKeys, Mark};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The name of a table of keys in a filter VM.
+/// The name of a table of keys in a filter instance.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableId {
-    /// The Envoy that the VM runs in (`x-keyward-node`).
+    /// The Envoy that the instance runs in (`x-keyward-node`).
     pub node: Arc<str>,
-    /// The VM (`x-keyward-vm`).
+    /// The instance (`x-keyward-vm`).
     pub vm: Arc<str>,
-    /// The table (`x-keyward-table`): random bits that only the VM knows. Empty for older filters.
+    /// The table (`x-keyward-table`): random bits that only the instance knows. Empty for older filters.
     pub table: Arc<str>,
     /// The token that fetches the table. The same names with another token are another table.
     pub token: Arc<str>,
@@ -26,7 +26,7 @@ pub struct PollHeaders {
     pub vm: Option<String>,
     /// `x-keyward-table`.
     pub table: Option<String>,
-    /// `x-keyward-poll`, which rises with each poll that the VM sends.
+    /// `x-keyward-poll`, which rises with each poll that the instance sends.
     pub poll: Option<u64>,
     /// `x-keyward-realm`.
     pub realm: Option<String>,
@@ -90,8 +90,8 @@ impl Told {
         }
     }
 
-    /// Returns the time after its last contact for which the VM may accept a key of the store. `None` means that there
-    /// is no limit: inline keys work for as long as the VM lives, and in shadow mode it refuses nothing.
+    /// Returns the time after its last contact for which the instance may accept a key of the store. `None` means that
+    /// there is no limit: inline keys work for as long as the instance lives, and in shadow mode it refuses nothing.
     pub fn limit(&self) -> Option<Duration> {
         let has_inline = matches!(self.inline_keys, Some(InlineKeys::Fallback | InlineKeys::Always));
         let is_shadow = self.mode == Some(Enforcement::Shadow);

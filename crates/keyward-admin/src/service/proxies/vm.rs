@@ -1,4 +1,4 @@
-//! One table of keys in a filter VM.
+//! One table of keys in a filter instance.
 
 use super::limits::{DISPUTE, FORGET, GRACE_ANSWERED, GRACE_DROPPED};
 use super::replicas::{Elsewhere, Replicas};
@@ -10,14 +10,14 @@ use keyward_policy::timestamp::Timestamp;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Whether a VM receives changes.
+/// Whether an instance receives changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContactState {
-    /// The VM polls and receives changes at once.
+    /// The instance polls and receives changes at once.
     InContact,
-    /// The VM has not polled for some seconds and may serve its last keys.
+    /// The instance has not polled for some seconds and may serve its last keys.
     Unreachable,
-    /// The VM has been out of contact for longer than its limit of staleness and serves no keys any more.
+    /// The instance has been out of contact for longer than its limit of staleness and serves no keys any more.
     Gone,
 }
 
@@ -35,11 +35,12 @@ impl ContactState {
 /// A table as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyView {
-    /// The Envoy that the VM runs in.
+    /// The Envoy that the instance runs in.
     pub node: String,
-    /// The VM.
+    /// The instance.
     pub vm: String,
-    /// The name of the table in the VM, which is shown to nobody: whoever knows it could acknowledge for the table.
+    /// The name of the table in the instance, which is shown to nobody: whoever knows it could acknowledge for the
+    /// table.
     pub table: String,
     /// The version of the filter. It is empty if the filter does not state it.
     pub filter: String,
@@ -47,15 +48,15 @@ pub struct ProxyView {
     pub applied: u64,
     /// The last contact, by this service's clock.
     pub last_contact_at: Timestamp,
-    /// The time for which the VM serves without contact. `None` means no limit.
+    /// The time for which the instance serves without contact. `None` means no limit.
     pub max_staleness: Option<Duration>,
-    /// The time by which the VM refuses everything if no contact follows. `None` means never.
+    /// The time by which the instance refuses everything if no contact follows. `None` means never.
     pub refuses_by: Option<Timestamp>,
-    /// Whether the VM receives changes.
+    /// Whether the instance receives changes.
     pub state: ContactState,
-    /// Whether the VM refuses requests. `None` means that it does not state it.
+    /// Whether the instance refuses requests. `None` means that it does not state it.
     pub mode: Option<Enforcement>,
-    /// Whether the VM's configuration has inline keys. `None` means that it does not state it.
+    /// Whether the instance's configuration has inline keys. `None` means that it does not state it.
     pub inline_keys: Option<InlineKeys>,
     /// Whether polls for the table disagreed.
     pub disputed: bool,
@@ -81,9 +82,10 @@ pub(super) struct Vm {
     pub applied: Option<u64>,
     /// An acknowledgement that cannot be judged yet.
     pub pending: Option<Point>,
-    /// Whether the VM has a complete table, or may have one.
+    /// Whether the instance has a complete table, or may have one.
     pub counted: bool,
-    /// Whether an older filter received a complete table and has not polled again. Envoy may have discarded such a VM.
+    /// Whether an older filter received a complete table and has not polled again. Envoy may have discarded such an
+    /// instance.
     pub may_hold: bool,
     /// A moment no earlier than the last one at which an answer from here brought the table up to date.
     pub contact: Instant,
@@ -235,7 +237,7 @@ impl Vm {
         news
     }
 
-    /// Notes that a complete table is about to be sent to the VM. Returns whether that is new.
+    /// Notes that a complete table is about to be sent to the instance. Returns whether that is new.
     pub fn is_given(&mut self, is_older_filter: bool) -> bool {
         if is_older_filter {
             return !std::mem::replace(&mut self.may_hold, true) && !self.counted;
@@ -243,7 +245,7 @@ impl Vm {
         !std::mem::replace(&mut self.counted, true)
     }
 
-    /// Returns whether the VM has a complete table, or may have one.
+    /// Returns whether the instance has a complete table, or may have one.
     pub fn may_serve(&self) -> bool {
         self.counted || self.may_hold
     }
@@ -303,7 +305,7 @@ impl Vm {
         heard.max(replicas.stranger_heard_at()).map_or(self.contact, |heard| heard.max(self.contact))
     }
 
-    /// Returns when the VM refuses everything if its last contact was at `last`.
+    /// Returns when the instance refuses everything if its last contact was at `last`.
     pub fn refuses_by(&self, last: Instant) -> Option<Instant> {
         last.checked_add(self.told.limit()?)
     }

@@ -165,7 +165,7 @@ fn nodes(user: &User, revision: u64) -> Vec<NodeRow> {
         let name = if name.is_empty() { "(without a name)".to_owned() } else { name };
         let out = if lost > 0 { format!(", {lost} cut off") } else { String::new() };
         let kind = if know == of && lost == 0 { "good" } else { "warn" };
-        NodeRow { name, kind, text: format!("Applied by {know} of {of} workers{out}") }
+        NodeRow { name, kind, text: format!("Applied by {know} of {of} instances{out}") }
     };
     nodes.into_iter().map(view).collect()
 }

@@ -1,81 +1,17 @@
 //! What workers see while pages are applied, and how long they wait.
 
-use super::*;
-use keyward_policy::checksum::{Checksum, contribution};
-use keyward_policy::digest::Digest;
-use keyward_policy::manifest::LiveKey;
-use keyward_policy::sync::{Answer, Request, RootId, Settings};
-use keyward_policy::timeline::{Enforcement, InlineKeys};
+#[allow(dead_code, reason = "`tests/model` uses the rest")]
+mod service;
+
+use self::service::{Service, attach, digest};
+use crate::keys::Keys;
+use keyward_policy::policy::Unavailable;
+use keyward_policy::sync::{Answer, Outcome, Received, RequestId, RootId};
+use keyward_policy::table::KeyTable;
+use keyward_policy::timestamp::Timestamp;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
-
-fn digest(number: u64) -> Digest {
-    Digest::of_key(&number.to_le_bytes())
-}
-
-fn key(number: u64) -> LiveKey<'static> {
-    LiveKey {
-        revision: number,
-        id: format!("key_{number}").into(),
-        name: format!("name {number}").into(),
-        sha256: digest(number).to_hex().into(),
-        permissions: vec!["records:read".into(), "records:write".into()],
-        expires_at: None,
-        disabled: false,
-        must: Vec::new(),
-    }
-}
-
-/// A service with the keys 1 to `head`, each from the revision of its number.
-struct Service {
-    head: u64,
-    checksum: Checksum,
-}
-
-impl Service {
-    fn new(head: u64) -> Self {
-        let mut checksum = Checksum::default();
-        (1..=head).for_each(|number| checksum.add(contribution(&key(number))));
-        Self { head, checksum }
-    }
-
-    fn grow(&mut self, head: u64) {
-        (self.head + 1..=head).for_each(|number| self.checksum.add(contribution(&key(number))));
-        self.head = head;
-    }
-
-    fn page(&self, request: &Request) -> String {
-        let (since, head) = (request.since, self.head);
-        let last = head.min(since + u64::from(request.limit));
-        let records: Vec<String> = (since + 1..=last)
-            .map(|number| {
-                let key = key(number);
-                format!(
-                    r#"{{"revision":{number},"id":"{}","name":"{}","sha256":"{}","permissions":["records:read","records:write"],"expires_at":null}}"#,
-                    key.id, key.name, key.sha256
-                )
-            })
-            .collect();
-        format!(
-            r#"{{"format":1,"store":"st_1","since":{since},"revision":{last},"head":{head},"more":{},"keys":[{}],"live":{{"count":{head},"checksum":"{}"}}}}"#,
-            last < head,
-            records.join(","),
-            self.checksum
-        )
-    }
-}
-
-fn attach(keys: &Keys) -> RootId {
-    let settings = Settings {
-        realm: "default".into(),
-        token: None,
-        store: None,
-        max_staleness: None,
-        mode: Enforcement::Enforce,
-        inline_keys: InlineKeys::None,
-    };
-    keys.change(|sync| sync.attach(settings, Duration::ZERO))
-}
+use std::time::{Duration, Instant};
 
 /// Asks until the keys are those of the service. `apply` gets each answer.
 fn follow(keys: &Keys, root: RootId, service: &Service, mut apply: impl FnMut(RequestId, &Outcome<'_>, Duration)) {
@@ -141,6 +77,53 @@ fn what_was_lent_and_never_came_back_is_loaded_again() {
         keys.on_outcome(id, outcome, now, Timestamp::from_unix_ns(0), &mut Vec::new());
     });
     assert_eq!(keys.read().unwrap().keys(root, Duration::from_secs(60)).map(KeyTable::len), Ok(250));
+}
+
+/// A change may panic at any of its steps. No worker sees what it has left, and the keys are loaded again.
+#[test]
+fn after_a_change_that_panics_nothing_is_served_until_all_keys_are_loaded_again() {
+    let keys = Keys::new(1);
+    let root = attach(&keys);
+    let mut service = Service::new(250);
+    let apply = |id, outcome: &Outcome<'_>, now| {
+        keys.on_outcome(id, outcome, now, Timestamp::from_unix_ns(0), &mut Vec::new());
+    };
+    follow(&keys, root, &service, apply);
+    for lent in [false, true] {
+        service.grow(service.head + 5);
+        let request = loop {
+            keys.work();
+            let later = Duration::from_secs(120);
+            if let Some(request) = keys.change(|sync| sync.poll(root, later, &mut Vec::new())) {
+                break request;
+            }
+        };
+        let page = service.page(&request);
+        let outcome = Outcome::Answer(Answer { status: 200, body: page.as_bytes(), ..Answer::default() });
+        let mut received = Received::read(request.id, request.since, &outcome);
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            keys.change(|sync| {
+                sync.lend(&mut received);
+                assert!(lent, "planted");
+            });
+            keys.change(|sync| {
+                received.collect(sync.last_table());
+                sync.apply(&mut received, &outcome, Duration::ZERO, Timestamp::from_unix_ns(0), &mut Vec::new());
+                panic!("planted");
+            });
+        }));
+        assert!(panicked.is_err());
+        let sync = keys.read().expect("the state can be read again");
+        assert_eq!(sync.keys(root, Duration::ZERO).err(), Some(Unavailable::NotYetLoaded));
+        // A copy of a fetched key in a configuration answers only if the last table has it, and that is lost.
+        assert_eq!(sync.last_table().map(KeyTable::len), Some(0));
+        drop(sync);
+        // The answer to a request from before comes too late.
+        apply(request.id, &outcome, Duration::from_secs(1));
+        assert_eq!(keys.read().unwrap().keys(root, Duration::ZERO).err(), Some(Unavailable::NotYetLoaded));
+        follow(&keys, root, &service, apply);
+        assert_eq!(keys.read().unwrap().keys(root, Duration::ZERO).map(KeyTable::len), Ok(service.head as usize));
+    }
 }
 
 /// Prints how long a worker waits for its lock while a million keys are loaded, and while 20,000 changes follow:
