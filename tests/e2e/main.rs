@@ -8,6 +8,7 @@ mod grpc;
 mod headers;
 mod identity;
 mod methods;
+mod migration;
 mod native;
 mod observability;
 mod panics;
