@@ -1,7 +1,7 @@
 //! `cargo xtask build`: the wasm module and the `keyward` command, as they are shipped.
 
-use crate::{library, module, order, sbom, sh, workspace};
-use anyhow::{Context as _, Result, bail};
+use crate::{module, order, sbom, sh, workspace};
+use anyhow::{Context as _, Result, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -89,10 +89,21 @@ pub fn native() -> Result<PathBuf> {
     sh::run(sh::cargo().args(["build", "--package", "keyward-native", "--lib", "--profile", "native"]))?;
     let file = workspace::dist().join("libkeyward.so");
     let bytes = fs::read(workspace::target().join("native/libkeyward_native.so"))?;
-    library::check_no_failpoint(&bytes)?;
+    check_no_failpoint(&bytes)?;
     // In one step and as a new file: an Envoy that has the old one loaded would not survive its being overwritten.
     install(&bytes, &file)?;
     Ok(file)
+}
+
+/// Checks that a library has no failpoint, by the variable that the failpoint reads.
+///
+/// # Errors
+/// Returns an error if it has one.
+pub fn check_no_failpoint(library: &[u8]) -> Result<()> {
+    let variable = b"KEYWARD_FAILPOINTS";
+    let has_it = library.windows(variable.len()).any(|bytes| bytes == variable);
+    ensure!(!has_it, "it panics where tests ask it to: build it without the feature `failpoint`");
+    Ok(())
 }
 
 /// Builds `target/dist/libkeyward-failpoint.so`, which only tests use. It has a target folder of its own, so that the library

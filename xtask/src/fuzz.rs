@@ -24,7 +24,7 @@ const FLAGS: &[&str] = &[
     "-Zsanitizer=address",
 ];
 /// The longest input of a target, in bytes, where libFuzzer's own choice makes each input slow.
-const MAX_LENGTH_BYTES: &[(&str, u32)] = &[("manifest_sync", 512)];
+const MAX_LENGTH_BYTES: &[(&str, u32)] = &[("hooks", 400), ("manifest_sync", 512)];
 
 #[derive(clap::Args)]
 pub struct Arguments {

@@ -119,21 +119,10 @@ pub fn check(library: &[u8], architecture: Architecture) -> Result<()> {
         let name = format!("{PREFIX}{hook}");
         ensure!(facts.exports.contains(&name), "it does not export {name}");
     }
-    check_no_failpoint(library)?;
+    build::check_no_failpoint(library)?;
     // Two libraries in one process must not get into each other's way.
     let foreign = facts.exports.iter().find(|name| !name.starts_with(PREFIX));
     ensure!(foreign.is_none(), "it exports {}", foreign.map_or("", String::as_str));
-    Ok(())
-}
-
-/// Checks that a library has no failpoint, by the variable that the failpoint reads.
-///
-/// # Errors
-/// Returns an error if it has one.
-pub fn check_no_failpoint(library: &[u8]) -> Result<()> {
-    let variable = b"KEYWARD_FAILPOINTS";
-    let has_it = library.windows(variable.len()).any(|bytes| bytes == variable);
-    ensure!(!has_it, "it panics where tests ask it to: build it without the feature `failpoint`");
     Ok(())
 }
 
@@ -227,8 +216,8 @@ mod tests {
     #[test]
     fn a_library_that_panics_for_tests_is_not_shipped() {
         let read = |file| fs::read(file).unwrap();
-        assert!(check_no_failpoint(&read(keyward_testbed::artifacts::native())).is_ok());
-        let refused = check_no_failpoint(&read(keyward_testbed::artifacts::failpoint_library()));
+        assert!(build::check_no_failpoint(&read(keyward_testbed::artifacts::native())).is_ok());
+        let refused = build::check_no_failpoint(&read(keyward_testbed::artifacts::failpoint_library()));
         assert!(refused.unwrap_err().to_string().contains("failpoint"));
     }
 

@@ -56,7 +56,7 @@ enum Command {
     Sim(sim::Arguments),
     /// Send requests while keys, configuration and service change and fail, and compare each decision
     Soak(soak::Arguments),
-    /// Fuzz the policy core with libFuzzer and the address sanitizer
+    /// Fuzz the policy core and the native edition's hooks with libFuzzer and the address sanitizer
     Fuzz(fuzz::Arguments),
     /// Compare decisions with a reference that was written from the documentation alone
     Oracle(oracle::Arguments),

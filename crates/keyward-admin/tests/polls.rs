@@ -2,10 +2,15 @@
 
 mod support;
 
+use keyward_testbed::{wait, workspace};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::ops::Range;
 use std::time::Duration;
-use support::{EDGE, PATIENCE, Service, service};
+use support::{EDGE, PATIENCE, Service, Start, service};
+
+/// The memory that a waiting filter VM may cost the service, in KiB.
+const MAX_KIB_A_VM: u64 = 12;
 
 /// What a client sends; `TOKEN` stands for the header with the token.
 const POLL: &str = "GET /v1/manifest?since=0&base=0 HTTP/1.1\r\nhost: a\r\nTOKEN\r\n\r\n";
@@ -115,4 +120,71 @@ fn a_poll_is_answered_as_the_library_would() {
         assert_eq!(everything, library, "{what}, and more right behind it");
         assert!(library.contains("HTTP/1."), "{what}: nothing was answered");
     }
+}
+
+/// One answer's body.
+fn body(stream: &mut TcpStream) -> serde_json::Value {
+    let mut pending = Vec::new();
+    loop {
+        let mut bytes = [0; 4_096];
+        let count = stream.read(&mut bytes).unwrap();
+        assert_ne!(count, 0, "{}", String::from_utf8_lossy(&pending));
+        pending.extend(&bytes[..count]);
+        let Some(end) = pending.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+        let head = String::from_utf8_lossy(&pending[..end]).into_owned();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        if pending.len() == end + 4 + length.parse::<usize>().unwrap() {
+            return serde_json::from_slice(&pending[end + 4..]).unwrap();
+        }
+    }
+}
+
+/// Connections of VMs that have loaded all keys and wait for changes, as today's filter asks.
+fn waiting(service: &Service, vms: Range<usize>) -> Vec<TcpStream> {
+    let one = |vm: usize| {
+        let mut stream = TcpStream::connect(service.url.trim_start_matches("http://")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let ask = |stream: &mut TcpStream, query: &str| {
+            // In one piece, as Envoy sends it.
+            let poll = format!(
+                "GET /v1/manifest?{query} HTTP/1.1\r\nhost: keyward\r\nauthorization: Bearer {EDGE}\r\n\
+                 x-keyward-node: edge-{:05}\r\nx-keyward-vm: vm_{vm:016x}\r\nx-keyward-table: {vm:032x}\r\n\
+                 x-keyward-filter: 0.1.0\r\nx-keyward-max-staleness: 15m\r\nx-keyward-mode: enforce\r\n\
+                 x-keyward-inline-keys: none\r\n\r\n",
+                vm / 3
+            );
+            stream.write_all(poll.as_bytes()).unwrap();
+        };
+        ask(&mut stream, "since=0&base=0");
+        let page = body(&mut stream);
+        let (revision, mark) = (page["revision"].as_u64().unwrap(), page["mark"].as_str().unwrap());
+        ask(&mut stream, &format!("since={revision}&base={revision}&mark={mark}&wait=60s"));
+        stream
+    };
+    vms.map(one).collect()
+}
+
+/// Waits until so many VMs are in contact. The list of them would take memory of its own.
+fn wait_for_contact(service: &Service, vms: usize) {
+    let line = format!("keyward_vms_in_contact {vms}");
+    wait::until(&line, PATIENCE, || {
+        let metrics = service.admin().get("/metrics").text;
+        metrics.lines().any(|known| known == line).then_some(())
+    });
+}
+
+#[test]
+fn a_poll_that_waits_costs_little_memory() {
+    let folder = workspace::scratch("admin");
+    let service = Start::new(folder.path()).with("KEYWARD_LOG", "info").serve();
+    service.admin().make("a");
+    let first = waiting(&service, 0..64);
+    wait_for_contact(&service, 64);
+    let before = service.memory_kib("RssAnon");
+    let others = waiting(&service, 64..1_064);
+    wait_for_contact(&service, 1_064);
+    let grown = service.memory_kib("RssAnon").saturating_sub(before);
+    assert!(grown < 1_000 * MAX_KIB_A_VM, "{grown} KiB for 1,000 VMs");
+    drop((first, others));
 }

@@ -103,8 +103,8 @@ macro_rules! functions {
         /// Envoy's functions. Each is called `envoy_dynamic_module_callback_` and its name here.
         #[derive(Debug, Clone, Copy)]
         pub struct Abi {
-            $(pub $name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
-            $(pub $maybe: Option<unsafe extern "C" fn($($other),*) $(-> $value)?>,)*
+            $(#[doc = concat!("`envoy_dynamic_module_callback_", stringify!($name), "`.")] pub $name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
+            $(#[doc = concat!("`envoy_dynamic_module_callback_", stringify!($maybe), "`.")] pub $maybe: Option<unsafe extern "C" fn($($other),*) $(-> $value)?>,)*
         }
 
         impl Abi {

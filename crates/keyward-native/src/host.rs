@@ -15,6 +15,11 @@ pub fn abi() -> Option<&'static Abi> {
     ABI.get()
 }
 
+/// Takes these functions for Envoy's, for tests with a stand-in. It has an effect before the library is initialized alone.
+pub fn install(abi: Abi) {
+    let _ = ABI.set(abi);
+}
+
 /// Looks up Envoy's functions, and returns the version of the ABI that this Envoy expects.
 ///
 /// # Errors

@@ -5,12 +5,12 @@
 //! it takes the locks, moves committed changes to their places a few at a time, and frees old tables afterwards.
 
 use crate::guard;
-use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard};
+use crate::primitives::{Mutex, ShardedLock, ShardedLockReadGuard};
 use keyward_policy::sync::{Event, ManifestSync, Outcome, Received, RequestId};
 use keyward_policy::table::KeyTable;
 use keyward_policy::timestamp::Timestamp;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 /// The number of committed changes that are moved while workers wait.
@@ -64,15 +64,26 @@ impl Keys {
         wall: Timestamp,
         events: &mut Vec<Event>,
     ) {
+        self.take(id, outcome, Received::collect, |sync, received| sync.apply(received, outcome, now, wall, events));
+    }
+
+    /// Takes the outcome of a request: `collect` runs beside the workers, and `apply` while they wait.
+    pub fn take<'a>(
+        &self,
+        id: RequestId,
+        outcome: &Outcome<'a>,
+        collect: impl FnOnce(&mut Received<'a>, Option<&KeyTable>),
+        apply: impl FnOnce(&mut ManifestSync, &mut Received<'a>),
+    ) {
         let Some(since) = self.read().and_then(|sync| sync.since(id)) else { return };
         let mut received = Received::read(id, since, outcome);
         self.change(|sync| sync.lend(&mut received));
         if let Some(sync) = self.read() {
-            received.collect(sync.last_table());
+            collect(&mut received, sync.last_table());
         }
         guard::planted("collected");
         self.change(|sync| {
-            sync.apply(&mut received, outcome, now, wall, events);
+            apply(sync, &mut received);
             guard::planted("applied");
         });
     }
@@ -96,6 +107,3 @@ impl Keys {
         busy || !retired.is_empty()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -16,7 +16,7 @@
 //! library has one thread of its own (`ticks`), because Envoy has no timer for filters.
 
 #[allow(unsafe_code, reason = "the declarations of the foreign function interface")]
-mod abi;
+pub mod abi;
 #[allow(unsafe_code, reason = "the functions that Envoy calls")]
 mod exports;
 #[cfg(feature = "failpoint")]
@@ -29,9 +29,14 @@ mod host;
 mod keys;
 mod logger;
 mod node;
+mod primitives;
 mod secret;
 mod source;
 #[allow(unsafe_code, reason = "the calls of Envoy's functions for one request")]
 mod stream;
+#[cfg(test)]
+mod tests;
 mod ticks;
 mod usage;
+
+pub use host::install;

@@ -6,9 +6,9 @@
 
 use crate::guard;
 use crate::host::Scheduler;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use crate::primitives::{self, AtomicBool, AtomicU64, Builder, Condvar, JoinHandle, LazyLock, Mutex, MutexGuard};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The pause of the thread after a panic, so that one that comes again and again costs little.
@@ -38,8 +38,8 @@ struct State {
     asked: AtomicBool,
 }
 
-static CLOCK: Mutex<Clock> = Mutex::new(Clock { ticking: Vec::new(), thread: None });
-static CHANGED: Condvar = Condvar::new();
+static CLOCK: LazyLock<Mutex<Clock>> = LazyLock::new(|| Mutex::new(Clock { ticking: Vec::new(), thread: None }));
+static CHANGED: LazyLock<Condvar> = LazyLock::new(Condvar::new);
 
 fn lock() -> MutexGuard<'static, Clock> {
     // Nothing in here is left half done by a panic.
@@ -54,11 +54,11 @@ impl Ticks {
     pub fn start(scheduler: Scheduler, period: Duration) -> Self {
         let state = Arc::new(State { period_ns: AtomicU64::new(nanos(period)), asked: AtomicBool::new(false) });
         let mut clock = lock();
-        clock.ticking.push(Ticking { state: Arc::clone(&state), scheduler, due: Instant::now() + period });
+        clock.ticking.push(Ticking { state: Arc::clone(&state), scheduler, due: primitives::now() + period });
         if clock.thread.is_none() {
             let stop = Arc::new(AtomicBool::new(false));
             let for_thread = Arc::clone(&stop);
-            let thread = std::thread::Builder::new().name("keyward-ticks".to_owned()).stack_size(128 << 10);
+            let thread = Builder::new().name("keyward-ticks".to_owned()).stack_size(128 << 10);
             match thread.spawn(move || run(&for_thread)) {
                 Ok(handle) => clock.thread = Some(Thread { stop, handle }),
                 Err(error) => log::error!(
@@ -75,7 +75,7 @@ impl Ticks {
         let period = nanos(period);
         if self.0.period_ns.swap(period, Ordering::Relaxed) != period {
             if let Some(ticking) = lock().ticking.iter_mut().find(|ticking| Arc::ptr_eq(&ticking.state, &self.0)) {
-                ticking.due = ticking.due.min(Instant::now() + Duration::from_nanos(period));
+                ticking.due = ticking.due.min(primitives::now() + Duration::from_nanos(period));
             }
             CHANGED.notify_all();
         }
@@ -125,7 +125,7 @@ fn make_ticks(stop: &AtomicBool) {
     let mut clock = lock();
     while !stop.load(Ordering::Acquire) {
         guard::planted("ticks_round");
-        let now = Instant::now();
+        let now = primitives::now();
         for ticking in clock.ticking.iter_mut().filter(|ticking| ticking.due <= now) {
             ticking.due = now + Duration::from_nanos(ticking.state.period_ns.load(Ordering::Relaxed));
             if !ticking.state.asked.swap(true, Ordering::AcqRel) {
@@ -133,7 +133,7 @@ fn make_ticks(stop: &AtomicBool) {
             }
         }
         let next = clock.ticking.iter().map(|ticking| ticking.due).min();
-        let pause = next.map_or(Duration::from_secs(1), |next| next.saturating_duration_since(Instant::now()));
+        let pause = next.map_or(Duration::from_secs(1), |next| next.saturating_duration_since(primitives::now()));
         clock = CHANGED.wait_timeout(clock, pause).map_or_else(|poisoned| poisoned.into_inner().0, |(clock, _)| clock);
     }
 }

@@ -116,7 +116,8 @@ impl Service {
                 Step::Ready => return Ok(()),
                 Step::Record => {
                     if let Some(guard) = guard {
-                        self.record(guard).await?;
+                        // The future is boxed, so that polls that wait do not reserve memory for a transaction.
+                        Box::pin(self.record(guard)).await?;
                     }
                     continue;
                 }

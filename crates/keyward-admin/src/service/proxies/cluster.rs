@@ -30,8 +30,9 @@ impl Proxies {
         if errands.hello {
             messages.push(Message { hello: true, is_new, ..Message::beat(me) }.encode());
         }
+        let unshared = std::mem::take(&mut replicas.unshared);
         let mut batch = Batch::new(me);
-        for id in std::mem::take(&mut state.unshared) {
+        for id in unshared {
             let Some(vm) = state.vms.get_mut(&id).filter(|vm| vm.may_serve()) else { continue };
             let in_contact = vm.in_contact_here(now);
             if !in_contact {
@@ -101,9 +102,9 @@ impl Proxies {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let ids = std::mem::take(&mut state.under_way);
-        state.unshared.extend(ids.into_iter().map(|(id, _)| id));
         let errands = std::mem::take(&mut state.errands_under_way);
         if let Some(replicas) = &mut state.replicas {
+            replicas.unshared.extend(ids.into_iter().map(|(id, _)| id));
             replicas.errands.add(errands);
         }
     }
@@ -156,10 +157,10 @@ impl Proxies {
         if message.hello || message.asks.contains(me) {
             replicas.errands.introduces.insert(Arc::clone(&message.from));
             // Tables out of contact are included, because a replica that did not listen has never heard of them.
-            let replicas = Some(&*replicas);
-            let known =
-                state.vms.iter().filter(|(_, vm)| vm.may_serve() && vm.state(now, replicas) != ContactState::Gone);
-            state.unshared.extend(known.map(|(id, _)| id.clone()));
+            let all = Some(&*replicas);
+            let known = state.vms.iter().filter(|(_, vm)| vm.may_serve() && vm.state(now, all) != ContactState::Gone);
+            let known: Vec<_> = known.map(|(id, _)| id.clone()).collect();
+            replicas.unshared.extend(known);
         }
         if let Some(name) = message.forgotten {
             state.forget(&name);

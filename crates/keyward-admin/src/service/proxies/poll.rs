@@ -75,7 +75,7 @@ impl Proxies {
             state.unsaved.insert(id.clone());
         }
         if news {
-            state.unshared.insert(id.clone());
+            state.share(&id);
         }
         drop(guard);
         if news {
@@ -89,7 +89,7 @@ impl Proxies {
         let state = &mut *guard;
         let Some(vm) = state.vms.get_mut(id) else { return };
         if vm.ends(poll, answered, Instant::now()) {
-            state.unshared.insert(id.clone());
+            state.share(id);
             drop(guard);
             self.changed.notify_waiters();
         }
@@ -135,7 +135,7 @@ impl PollGuard {
             state.unsaved.insert(self.id.clone());
         }
         if news {
-            state.unshared.insert(self.id.clone());
+            state.share(&self.id);
         }
     }
 

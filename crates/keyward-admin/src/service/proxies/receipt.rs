@@ -1,6 +1,7 @@
 //! The receipt of a change: how many instances have applied it, and by when all others refuse.
 
 use super::registry::Proxies;
+use super::told::TableId;
 use super::vm::{ContactState, shown};
 use keyward_policy::timeline::{Enforcement, InlineKeys};
 use keyward_policy::timestamp::Timestamp;
@@ -85,19 +86,20 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 impl Proxies {
     /// Returns how far `revision` has spread by now.
     pub fn applied(&self, revision: u64) -> Applied {
-        self.applied_since(revision, Instant::now())
+        self.count(revision, Instant::now()).0
     }
 
-    /// Returns how far `revision` has spread, for a change that was committed no later than `committed`. The last
-    /// contact of an instance that has not applied it was earlier, because contact is a time at which its table was up
-    /// to date.
-    fn applied_since(&self, revision: u64, committed: Instant) -> Applied {
+    /// Returns how far `revision` has spread, for a change that was committed no later than `committed`, and a table in
+    /// contact that has not applied it. The last contact of an instance that has not applied it was earlier, because
+    /// contact is a time at which its table was up to date.
+    fn count(&self, revision: u64, committed: Instant) -> (Applied, Option<TableId>) {
         let state = self.state.lock();
         let now = Instant::now();
         let replicas = state.replicas.as_ref();
         let mut doubts = Doubts::default();
         let (mut vms, mut of, mut unreachable, mut by) = (0, 0, 0, now);
-        for vm in state.vms.values() {
+        let mut lacking = None;
+        for (id, vm) in &state.vms {
             let contact = vm.state(now, replicas);
             if !vm.counted {
                 // Envoy may have discarded this instance, or it may serve.
@@ -109,6 +111,9 @@ impl Proxies {
                 ContactState::InContact => {
                     of += 1;
                     vms += u64::from(has);
+                    if !has {
+                        lacking = lacking.or(Some(id));
+                    }
                 }
                 ContactState::Unreachable => unreachable += 1,
                 ContactState::Gone => continue,
@@ -133,7 +138,14 @@ impl Proxies {
         let is_certain = doubts == Doubts::default();
         let refused_everywhere_by = is_certain.then(|| shown(by, now, self.now()));
         let of = (!doubts.replicas_unseen).then_some(of);
-        Applied { vms, of, unreachable, refused_everywhere_by, doubts }
+        (Applied { vms, of, unreachable, refused_everywhere_by, doubts }, lacking.cloned())
+    }
+
+    /// Returns whether a table is in contact and has not applied `revision`, so that no receipt of it is complete.
+    fn lacks(&self, id: &TableId, revision: u64) -> bool {
+        let state = self.state.lock();
+        let Some(vm) = state.vms.get(id).filter(|vm| vm.counted && vm.applied < Some(revision)) else { return false };
+        vm.state(Instant::now(), state.replicas.as_ref()) == ContactState::InContact
     }
 
     /// Waits until every instance in contact has applied `revision`, for at most `wait`, and ends when the service
@@ -142,17 +154,23 @@ impl Proxies {
         let begun = Instant::now();
         let deadline = begun + wait;
         let moves = self.moves();
+        let mut lacking: Option<TableId> = None;
         loop {
             let changed = self.changed.notified();
-            let mut applied = self.applied_since(revision, begun);
-            if self.moves() != moves {
-                applied.doubts.store_went_back = true;
-                applied.refused_everywhere_by = None;
-                return applied;
-            }
-            let is_settled = applied.is_complete() && !applied.doubts.store_went_back;
-            if is_settled || Instant::now() >= deadline || self.is_closing() {
-                return applied;
+            let ends = Instant::now() >= deadline || self.is_closing() || self.moves() != moves;
+            // While one table lacks the change there is no need to count all: ten thousand acknowledge one by one.
+            if ends || !lacking.as_ref().is_some_and(|id| self.lacks(id, revision)) {
+                let mut applied;
+                (applied, lacking) = self.count(revision, begun);
+                if self.moves() != moves {
+                    applied.doubts.store_went_back = true;
+                    applied.refused_everywhere_by = None;
+                    return applied;
+                }
+                let is_settled = applied.is_complete() && !applied.doubts.store_went_back;
+                if is_settled || ends {
+                    return applied;
+                }
             }
             let look_again = (Instant::now() + LOOK_AGAIN).min(deadline);
             if tokio::time::timeout_at(look_again, changed).await.is_ok() {

@@ -69,8 +69,10 @@ impl Proxies {
         state.timeline.advance(head);
         let timeline = &state.timeline;
         for (id, vm) in state.vms.iter_mut().filter(|(_, vm)| vm.pending.is_some()) {
-            if vm.judge_again(timeline) {
-                state.unshared.insert(id.clone());
+            if vm.judge_again(timeline)
+                && let Some(replicas) = &mut state.replicas
+            {
+                replicas.unshared.insert(id.clone());
             }
         }
         drop(guard);
@@ -182,7 +184,9 @@ impl Proxies {
             if here != vm.was_in_contact_here {
                 vm.was_in_contact_here = here;
                 if vm.may_serve() {
-                    state.unshared.insert(id.clone());
+                    if let Some(replicas) = &mut state.replicas {
+                        replicas.unshared.insert(id.clone());
+                    }
                     news = true;
                 }
             }
@@ -236,7 +240,7 @@ impl Proxies {
             } else if let Some(vm) = state.vms.get_mut(&id) {
                 vm.recorded = written.recorded;
                 // The others may have received the row after a later message.
-                state.unshared.insert(id);
+                state.share(&id);
             }
         }
         drop(state);

@@ -1,7 +1,8 @@
 //! The other replicas that share the store.
 
 use super::contact::Contact;
-use std::collections::{BTreeSet, HashMap};
+use super::told::TableId;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -56,6 +57,8 @@ impl Errands {
 pub(super) struct Replicas {
     pub contact: Contact,
     pub errands: Errands,
+    /// Tables whose changes have to be sent.
+    pub unshared: HashSet<TableId>,
     /// Whether this replica has sent a message yet.
     pub has_told: bool,
     heard: HashMap<Arc<str>, Heard>,

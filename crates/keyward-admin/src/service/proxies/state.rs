@@ -26,8 +26,6 @@ pub(super) struct State {
     /// Whether the store names the server that it is on.
     pub has_lineage: bool,
     pub polls: u64,
-    /// Tables whose changes have to be sent to the other replicas.
-    pub unshared: HashSet<TableId>,
     /// Tables whose changes are being sent, each with whether it is in contact here.
     pub under_way: Vec<(TableId, bool)>,
     /// The other contents of the messages that are being sent.
@@ -54,7 +52,6 @@ impl State {
             missing_since: None,
             has_lineage: true,
             polls: 0,
-            unshared: HashSet::new(),
             under_way: Vec::new(),
             errands_under_way: Errands::default(),
             unsaved: HashSet::new(),
@@ -71,6 +68,13 @@ impl State {
             *self.per_node.entry(Arc::clone(&id.node)).or_default() += 1;
         }
         self.vms.entry(id.clone()).or_insert_with(|| Vm::new(now))
+    }
+
+    /// Notes that the other replicas have to be informed about a table.
+    pub fn share(&mut self, id: &TableId) {
+        if let Some(replicas) = &mut self.replicas {
+            replicas.unshared.insert(id.clone());
+        }
     }
 
     /// Adds a table that is not known yet.
@@ -113,7 +117,9 @@ impl State {
             vm.told_at = None;
             if vm.may_serve() {
                 self.unsaved.insert(id.clone());
-                self.unshared.insert(id.clone());
+                if let Some(replicas) = &mut self.replicas {
+                    replicas.unshared.insert(id.clone());
+                }
             }
         }
     }

@@ -1,82 +1,17 @@
 //! What workers see while pages are applied, and how long they wait.
 
-use super::*;
-use keyward_policy::checksum::{Checksum, contribution};
-use keyward_policy::digest::Digest;
-use keyward_policy::manifest::LiveKey;
+#[allow(dead_code, reason = "`tests/model` uses the rest")]
+mod service;
+
+use self::service::{Service, attach, digest};
+use crate::keys::Keys;
 use keyward_policy::policy::Unavailable;
-use keyward_policy::sync::{Answer, Request, RootId, Settings};
-use keyward_policy::timeline::{Enforcement, InlineKeys};
+use keyward_policy::sync::{Answer, Outcome, Received, RequestId, RootId};
+use keyward_policy::table::KeyTable;
+use keyward_policy::timestamp::Timestamp;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
-
-fn digest(number: u64) -> Digest {
-    Digest::of_key(&number.to_le_bytes())
-}
-
-fn key(number: u64) -> LiveKey<'static> {
-    LiveKey {
-        revision: number,
-        id: format!("key_{number}").into(),
-        name: format!("name {number}").into(),
-        sha256: digest(number).to_hex().into(),
-        permissions: vec!["records:read".into(), "records:write".into()],
-        expires_at: None,
-        disabled: false,
-        must: Vec::new(),
-    }
-}
-
-/// A service with the keys 1 to `head`, each from the revision of its number.
-struct Service {
-    head: u64,
-    checksum: Checksum,
-}
-
-impl Service {
-    fn new(head: u64) -> Self {
-        let mut checksum = Checksum::default();
-        (1..=head).for_each(|number| checksum.add(contribution(&key(number))));
-        Self { head, checksum }
-    }
-
-    fn grow(&mut self, head: u64) {
-        (self.head + 1..=head).for_each(|number| self.checksum.add(contribution(&key(number))));
-        self.head = head;
-    }
-
-    fn page(&self, request: &Request) -> String {
-        let (since, head) = (request.since, self.head);
-        let last = head.min(since + u64::from(request.limit));
-        let records: Vec<String> = (since + 1..=last)
-            .map(|number| {
-                let key = key(number);
-                format!(
-                    r#"{{"revision":{number},"id":"{}","name":"{}","sha256":"{}","permissions":["records:read","records:write"],"expires_at":null}}"#,
-                    key.id, key.name, key.sha256
-                )
-            })
-            .collect();
-        format!(
-            r#"{{"format":1,"store":"st_1","since":{since},"revision":{last},"head":{head},"more":{},"keys":[{}],"live":{{"count":{head},"checksum":"{}"}}}}"#,
-            last < head,
-            records.join(","),
-            self.checksum
-        )
-    }
-}
-
-fn attach(keys: &Keys) -> RootId {
-    let settings = Settings {
-        realm: "default".into(),
-        token: None,
-        store: None,
-        max_staleness: None,
-        mode: Enforcement::Enforce,
-        inline_keys: InlineKeys::None,
-    };
-    keys.change(|sync| sync.attach(settings, Duration::ZERO))
-}
+use std::time::{Duration, Instant};
 
 /// Asks until the keys are those of the service. `apply` gets each answer.
 fn follow(keys: &Keys, root: RootId, service: &Service, mut apply: impl FnMut(RequestId, &Outcome<'_>, Duration)) {
