@@ -5,12 +5,18 @@ use crate::programs::Module;
 use keyward_testbed::{fixture, workspace};
 use serde_json::{Value, json};
 
-/// Writes a fixture, which holds what Envoy says of its configuration. `files` are those that were applied, `replaced` what
+/// The releases of which fixtures are kept: the newest ones.
+const KEPT: [&str; 2] = ["istio-1.31", "envoy-gateway-1.9"];
+
+/// Writes a fixture, unless the release is none of [`KEPT`]. It holds what Envoy says of its configuration. `files` are those that were applied, `replaced` what
 /// belongs to this run, such as ports, and what is recorded in its place.
 ///
 /// # Panics
 /// Panics when the fixture that is there says something else, and the environment is one that checks (`CI`).
 pub fn keep(module: &Module, case: &str, dump: &Value, files: &[&str], replaced: &[(String, String)]) {
+    if !KEPT.contains(&module.name()) {
+        return;
+    }
     let files: Vec<String> = files.iter().map(|file| format!("deploy/{file}")).collect();
     write(module, case, &fixture::from_dump(dump, &files, replaced));
 }

@@ -9,7 +9,7 @@ pub struct Report {
     of: String,
     version: Option<Version>,
     passed: usize,
-    failed: Vec<&'static str>,
+    failed: Vec<String>,
     inapplicable: usize,
 }
 
@@ -33,21 +33,26 @@ impl Report {
     pub fn holds_since(&mut self, since: Version, what: &str, reason: &str) -> bool {
         let version = self.version.expect("a report of a release");
         if version < since {
-            println!("  --     {what}: not in {version}: {reason}");
-            self.inapplicable += 1;
+            self.leave_out(what, reason);
         }
         version >= since
     }
 
+    /// Prints and counts that the checks of `what` do not apply to this release.
+    pub fn leave_out(&mut self, what: &str, reason: &str) {
+        println!("  --     {what}: not for this release: {reason}");
+        self.inapplicable += 1;
+    }
+
     /// Runs a check, which panics where something is wrong.
-    pub fn check(&mut self, what: &'static str, run: impl FnOnce()) {
+    pub fn check(&mut self, what: &str, run: impl FnOnce()) {
         let began = Instant::now();
         let passed = catch_unwind(AssertUnwindSafe(run)).is_ok();
         println!("  {} {what} ({} s)", if passed { "ok    " } else { "FAILED" }, began.elapsed().as_secs());
         if passed {
             self.passed += 1;
         } else {
-            self.failed.push(what);
+            self.failed.push(what.to_owned());
         }
     }
 

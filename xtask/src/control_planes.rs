@@ -78,13 +78,18 @@ const CONTROL_PLANES: &[ControlPlane] = &[
         "schema_checks::the_istio_files_fit_the_crds",
         "KEYWARD_ISTIO_CRDS",
     ),
-    ControlPlane::schemas(
-        "envoy-gateway-1.7",
-        &["github.com/envoyproxy/gateway"],
-        &["deploy/envoy-gateway"],
-        "schema_checks::the_envoy_gateway_files_fit_the_crds",
-        "KEYWARD_ENVOY_GATEWAY_CRDS",
-    ),
+    ControlPlane {
+        module: Module {
+            folder: "envoy-gateway-1.7",
+            programs: &["github.com/envoyproxy/gateway/cmd/envoy-gateway"],
+            variables: &[],
+            sources: &[],
+        },
+        files: &["deploy/envoy-gateway"],
+        test: "envoy_gateway_checks::the_envoy_gateway_files_do_what_they_say",
+        variable: "KEYWARD_ENVOY_GATEWAY",
+        envoy: Some("1.37.0"),
+    },
     ControlPlane::schemas(
         "envoy-gateway-1.8",
         &["github.com/envoyproxy/gateway"],
