@@ -26,7 +26,7 @@ pub struct Group {
     /// Heading.
     #[schema(example = "Records")]
     pub label: String,
-    /// What stands below the heading.
+    /// The text below the heading.
     #[serde(default)]
     pub description: String,
     /// In the order they are shown.

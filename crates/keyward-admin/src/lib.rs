@@ -1,12 +1,13 @@
 //! Keyward's admin service and the `keyward` command.
 //!
 //! `store` keeps keys, tokens and usage in a database, and `service` has the use cases. `api`, `web` and `cli` are three
-//! interfaces to them that never import one another; what two of them share is in `app`, `explain` and `plugin_config`.
+//! interfaces to them that never import one another; what two of them share is in `app`, `audit_words`, `explain` and `plugin_config`.
 //! `server` accepts connections.
 
 pub mod address;
 pub mod api;
 pub mod app;
+pub mod audit_words;
 pub mod catalogue;
 pub mod cli;
 pub mod clock;

@@ -25,26 +25,28 @@ const MOST: u64 = 2_000;
 const MOST_REVISION: u64 = 1_000_000_000_000_000;
 const LONGEST_HEADER: usize = 256;
 
-/// A page of changes, in the shape that [`keyward_policy::manifest::Page`] reads.
+// The policy core reads it as `keyward_policy::manifest::Page`.
+/// A page of changes of the set of keys.
 #[derive(utoipa::ToSchema)]
 #[schema(as = ManifestPage)]
 #[allow(dead_code, reason = "describes what the policy core writes")]
 pub(super) struct PageView {
-    /// 1. A filter that meets another takes the poll for failed.
+    /// The number of the format: 1. A filter treats a page with another number as a failed poll.
     format: u32,
-    /// Identity of the store; another one means another set of keys.
+    /// Identity of the store. Another identity means another set of keys.
     store: String,
+    /// The revision that was asked from.
     since: u64,
-    /// Ask from there next.
+    /// The revision to ask from next.
     revision: u64,
-    /// The mark of `revision`; only where `more` is false.
+    /// The mark of `revision`. Present only if `more` is false.
     #[schema(required = false, pattern = "^[0-9a-f]{16}$")]
     mark: String,
     /// The newest revision of the store.
     head: u64,
     /// Whether there is more to fetch.
     more: bool,
-    /// In rising order of revision.
+    /// The changes, in rising order of revision.
     keys: Vec<ChangeView>,
     live: LiveView,
 }
@@ -60,15 +62,15 @@ pub(super) struct ChangeView {
     deleted: bool,
     #[schema(required = false)]
     name: String,
-    /// Of the key, in hex.
+    /// SHA-256 of the key, in hex.
     #[schema(required = false, pattern = "^[0-9a-f]{64}$")]
     sha256: String,
     #[schema(required = false)]
     permissions: Vec<String>,
-    /// Null: never.
+    /// When the key expires. Null means never.
     #[schema(required = false, format = DateTime)]
     expires_at: Option<String>,
-    /// Missing: false.
+    /// Whether the key is refused until it is enabled. Missing means false.
     #[schema(required = false)]
     disabled: bool,
 }
@@ -78,9 +80,9 @@ pub(super) struct ChangeView {
 #[schema(as = ManifestLive)]
 #[allow(dead_code, reason = "describes what the policy core writes")]
 pub(super) struct LiveView {
-    /// How many keys are live.
+    /// The number of live keys.
     count: u64,
-    /// Over the live set at `revision`; only where `more` is false.
+    /// The checksum of the live set at `revision`. Present only if `more` is false.
     #[schema(required = false, pattern = "^[0-9a-f]{16}$")]
     checksum: String,
 }

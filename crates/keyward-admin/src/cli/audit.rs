@@ -4,7 +4,8 @@ use super::client::{Client, encode};
 use super::error::{CommandError, end};
 use super::exit::Exit;
 use super::output::{self, Format};
-use crate::store::audit::ACTIONS;
+use crate::audit_words::details;
+use crate::store::audit::{ACTIONS, ends_before_it_begins};
 use clap::Args;
 use keyward_policy::timestamp::{DAY_MS, Timestamp};
 use serde_json::{Value, json};
@@ -61,9 +62,7 @@ pub fn run(args: &AuditArgs) -> Exit {
 }
 
 fn show(args: &AuditArgs) -> Result<(), CommandError> {
-    if let (Some(since), Some(until)) = (&args.since, &args.until)
-        && until <= since
-    {
+    if ends_before_it_begins(args.since, args.until) {
         return Err(CommandError::invalid("`--until` is before `--since`: give the same day or a later one"));
     }
     let client = Client::admin()?;
@@ -98,21 +97,37 @@ fn show(args: &AuditArgs) -> Result<(), CommandError> {
         output::json(&json!({ "entries": entries, "next_cursor": cursor }))?;
         return Ok(());
     }
-    let text = |entry: &Value, name: &str| entry[name].as_str().unwrap_or_default().to_owned();
-    let row = |entry: &Value| {
-        let names = ["at", "actor", "action", "subject_name", "subject_id"];
-        let mut cells: Vec<String> = names.iter().map(|name| text(entry, name)).collect();
-        cells.push(entry["detail"].to_string());
-        (cells, None)
-    };
-    let headings = ["at (UTC)", "by", "action", "name", "id", "detail"];
+    let headings = ["at (UTC)", "by", "action", "name", "id", "details"];
     if entries.is_empty() {
         output::line(if filter.is_empty() { "Nothing has been done yet." } else { "No entry was found." })?;
         return Ok(());
     }
-    output::table(&headings, entries.iter().map(row).collect())?;
+    output::table(&headings, entries.iter().map(|entry| (cells(entry), None)).collect())?;
     if !cursor.is_null() {
         eprintln!("There are more: `--limit` shows more of them.");
     }
     Ok(())
+}
+
+/// Returns an entry as a row of the table. The details are in words, with the ids of permissions, as the command takes them.
+fn cells(entry: &Value) -> Vec<String> {
+    let names = ["at", "actor", "action", "subject_name", "subject_id"];
+    let mut cells: Vec<String> = names.map(|name| entry[name].as_str().unwrap_or_default().to_owned()).into();
+    cells.push(details(&entry["detail"], str::to_owned).join("; "));
+    cells
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_words() {
+        let detail =
+            json!({"disabled": {"before": false, "after": true}, "permissions": {"before": ["a"], "after": ["b"]}});
+        let entry = json!({"at": "2026-11-01T12:00:00Z", "actor": "admin", "action": "key.update", "subject_name": "CI Bot",
+            "subject_id": "key_1", "detail": detail});
+        let last = "Disabled; Granted: b. Removed: a";
+        assert_eq!(cells(&entry), ["2026-11-01T12:00:00Z", "admin", "key.update", "CI Bot", "key_1", last]);
+    }
 }

@@ -56,6 +56,11 @@ pub struct AuditFilter {
     pub until: Option<Timestamp>,
 }
 
+/// Says whether a range of time ends before anything can be in it. A range that is open on one side never does.
+pub fn ends_before_it_begins(since: Option<Timestamp>, until: Option<Timestamp>) -> bool {
+    since.zip(until).is_some_and(|(since, until)| until <= since)
+}
+
 /// Makes the statement that selects up to `$2` entries, newest first. The subject is `$3`, the actor `$4`, the action `$5`.
 macro_rules! select {
     ($where:expr, $order:literal) => {

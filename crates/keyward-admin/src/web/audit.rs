@@ -1,11 +1,12 @@
 //! The view of the audit log.
 
 use super::chrome::{Chrome, Section, render};
-use super::entry::{EntryRow, label};
+use super::entry::EntryRow;
 use super::failure::Failure;
 use super::form::FormFields;
 use super::user::User;
-use crate::store::audit::{ACTIONS, AuditFilter};
+use crate::audit_words::label;
+use crate::store::audit::{ACTIONS, AuditFilter, ends_before_it_begins};
 use askama::Template;
 use axum::extract::RawQuery;
 use axum::http::StatusCode;
@@ -75,7 +76,7 @@ fn filter_of(fields: &FormFields) -> (AuditFilter, WrongDays) {
         // Days are those of UTC. The last one is within the range.
         until: day("until", &mut wrong.until).map(|day| Timestamp::from_unix_ms(day.unix_ms() + DAY_MS)),
     };
-    if filter.since.zip(filter.until).is_some_and(|(since, until)| until <= since) {
+    if ends_before_it_begins(filter.since, filter.until) {
         wrong.until = Some("This day is before the first one. Choose the same day or a later one.");
     }
     (filter, wrong)

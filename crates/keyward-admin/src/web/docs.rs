@@ -1,6 +1,7 @@
 //! `/docs`: the description of the API as a view, made from the same document as `/openapi.json`.
 
 use super::assets::{ASSETS, Assets};
+use super::markup::{escaped, marked};
 use askama::Template;
 use serde_json::Value;
 
@@ -70,12 +71,12 @@ pub(super) fn render(document: &Value) -> String {
     let groups = document["tags"].as_array().into_iter().flatten().map(|tag| Group {
         calls: calls(document, tag["name"].as_str().unwrap_or_default()),
         name: text(&tag["name"]),
-        about: marked(&tag["description"]),
+        about: described(&tag["description"]),
     });
     let schemas = document["components"]["schemas"].as_object().into_iter().flatten();
     let view = DocsView {
         assets: &ASSETS,
-        about: marked(&document["info"]["description"]),
+        about: described(&document["info"]["description"]),
         groups: groups.collect(),
         shapes: schemas.map(|(name, schema)| Shape::new(name, schema)).collect(),
     };
@@ -105,11 +106,11 @@ impl Call {
             place: parameter["in"].as_str().unwrap_or_default().to_owned(),
             required: parameter["required"] == true,
             kind: kind(&parameter["schema"]),
-            about: marked(&parameter["description"]),
+            about: described(&parameter["description"]),
         };
         let answer = |(status, answer): (&String, &Value)| Answer {
             status: status.clone(),
-            about: marked(&answer["description"]),
+            about: described(&answer["description"]),
             kind: content(answer),
         };
         let id: String = path.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
@@ -118,7 +119,7 @@ impl Call {
             method: method.to_uppercase(),
             path: path.to_owned(),
             summary: call["summary"].as_str().unwrap_or(path).to_owned(),
-            about: marked(&call["description"]),
+            about: described(&call["description"]),
             token: roles.join(" or "),
             parameters: call["parameters"].as_array().into_iter().flatten().map(parameter).collect(),
             body: content(&call["requestBody"]),
@@ -141,13 +142,13 @@ impl Shape {
                 place: String::new(),
                 required: required.iter().any(|field| field == name),
                 kind: kind(schema),
-                about: marked(&schema["description"]),
+                about: described(&schema["description"]),
             }));
         }
         if fields.is_empty() {
             kinds.push(kind(schema));
         }
-        Self { name: name.to_owned(), about: marked(&schema["description"]), fields, kind: kinds.join(" ") }
+        Self { name: name.to_owned(), about: described(&schema["description"]), fields, kind: kinds.join(" ") }
     }
 }
 
@@ -209,19 +210,18 @@ fn limits(schema: &Value) -> String {
         parts.push(escaped(format));
     }
     let ranges = [
-        ("minimum", "at least"),
-        ("maximum", "at most"),
-        ("minLength", "at least this many characters:"),
-        ("maxLength", "at most this many characters:"),
-        ("minItems", "at least this many:"),
-        ("maxItems", "at most this many:"),
+        ("minimum", "at least", ""),
+        ("maximum", "at most", ""),
+        ("minLength", "at least", " characters"),
+        ("maxLength", "at most", " characters"),
+        ("minItems", "at least", " items"),
+        ("maxItems", "at most", " items"),
     ];
-    parts.extend(
-        ranges
-            .iter()
-            .filter(|(name, _)| schema[name].is_number())
-            .map(|(name, words)| format!("{words} {}", schema[name])),
-    );
+    let given = ranges.iter().filter(|(name, ..)| schema[name].is_number());
+    parts.extend(given.map(|(name, words, unit)| {
+        let unit = if schema[name] == 1 { unit.trim_end_matches('s') } else { unit };
+        format!("{words} {}{unit}", schema[name])
+    }));
     if let Some(pattern) = schema["pattern"].as_str().filter(|pattern| pattern.len() <= MAX_PATTERN_BYTES) {
         parts.push(format!("<code>{}</code>", escaped(pattern)));
     }
@@ -231,30 +231,9 @@ fn limits(schema: &Value) -> String {
     if parts.is_empty() { String::new() } else { format!(" <span class=\"muted\">({})</span>", parts.join("; ")) }
 }
 
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
-}
-
-/// Returns a description as markup: what is between backticks is code.
-fn marked(text: &Value) -> String {
-    let text = text.as_str().unwrap_or_default();
-    let parts = text.split('`').enumerate();
-    let part = |(place, part): (usize, &str)| match place % 2 {
-        1 => format!("<code>{}</code>", escaped(part)),
-        _ => escaped(part),
-    };
-    parts.map(part).collect()
+/// Returns a description as markup.
+fn described(text: &Value) -> String {
+    marked(text.as_str().unwrap_or_default())
 }
 
 #[cfg(test)]

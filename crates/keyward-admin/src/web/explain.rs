@@ -4,6 +4,7 @@ use super::chrome::{Chrome, Section, render};
 use super::example;
 use super::failure::Failure;
 use super::form::FormFields;
+use super::markup;
 use super::submission::Submission;
 use super::user::User;
 use crate::explain::{Explainer, Request};
@@ -31,6 +32,14 @@ struct ExplainView {
     configured: bool,
     known: Vec<KnownKey>,
     result: Option<Explanation>,
+}
+
+impl ExplainView {
+    /// Returns a finding or an error as markup. The command shows the same texts.
+    #[expect(clippy::unused_self, reason = "the template calls it")]
+    fn marked(&self, text: impl AsRef<str>) -> String {
+        markup::marked(text.as_ref())
+    }
 }
 
 struct KnownKey {

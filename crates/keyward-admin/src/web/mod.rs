@@ -22,6 +22,7 @@ mod form;
 mod guard;
 mod home;
 mod keys;
+mod markup;
 mod may;
 mod moment;
 mod nonce;

@@ -12,9 +12,9 @@ const WRONG: &str = "
       && !(e.closest('thead') && getComputedStyle(e.closest('thead')).position === 'absolute');
     const wrong = [];
     const note = (what, e) => wrong.push(`${what}: ${e.outerHTML.slice(0, 160)}`);
-    for (const e of document.querySelectorAll('main, main *, nav a')) {
+    for (const e of document.querySelectorAll('main, main *, nav, nav *')) {
       if (!shown(e)) continue;
-      if (e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('nav')) note('right of the window', e);
+      if (e.getBoundingClientRect().right > innerWidth + 1) note('right of the window', e);
       if (getComputedStyle(e).display !== 'inline' && e.clientWidth && e.scrollWidth > e.clientWidth + 1) note('spills over', e);
     }
     if (document.documentElement.scrollWidth > innerWidth) wrong.push('the page scrolls sideways');

@@ -196,6 +196,9 @@ fn explain_decides_as_the_filter_does(place: Place) {
     browser.wait_text("#result", "Allowed allowed");
     assert!(browser.text_of("#result").contains("require records:read"));
     assert!(browser.text_of("#result .checks").contains("rules[12] matches"), "as the configuration counts");
+    // What a terminal shows between backticks is code here.
+    assert!(!browser.text_of("#result").contains('`'), "{}", browser.text_of("#result"));
+    assert_eq!(browser.text_of("#result .checks code"), "/api/collections/posts/records");
     browser.fill("#method", "POST");
     browser.fill("#content_type", "multipart/form-data");
     browser.click("main button.primary");

@@ -28,6 +28,7 @@ impl Pictures<'_> {
         let most = if self.width < 500 { 1500.0 } else { 1000.0 };
         let least = if self.width < 500 { 640.0 } else { 560.0 };
         browser.resize(self.width, height.as_f64().unwrap_or(800.0).clamp(least, most) as u32);
+        browser.eval("scrollTo(0, 0)");
         std::thread::sleep(std::time::Duration::from_millis(200));
         let png = base64::engine::general_purpose::STANDARD.decode(browser.screenshot()).expect("Base64");
         let file = self.folder.join(format!("{name}-{}.png", self.suffix));
@@ -177,7 +178,6 @@ fn pictures() {
     all(&|pictures| pictures.take("proxies-lost"));
     page.goto("/docs");
     browser.click("[id='patch-v1-keys--id-'] summary");
-    browser.eval("scrollTo(0, 0)");
     all(&|pictures| pictures.take("docs"));
 }
 
