@@ -55,7 +55,7 @@ fn line(permission: &impl Fn(&str) -> String, name: &str, value: &Value) -> Stri
             if parts.is_empty() { "Permissions in another order".to_owned() } else { parts.join(". ") }
         }
         ("permissions", None) => {
-            let labels: Vec<String> = ids(value).into_iter().map(|id| permission(id)).collect();
+            let labels: Vec<String> = ids(value).into_iter().map(permission).collect();
             format!("Granted: {}", labels.join(", "))
         }
         ("disabled", Some((_, after))) => {

@@ -184,7 +184,7 @@ fn the_example_is_explained_behind_the_envoy_that_it_is_from() {
         reply.text
     };
     let page = explained("");
-    assert!(page.contains("normalises the path to `/api/collections/posts/records`"), "{page}");
+    assert!(page.contains("normalises the path to <code>/api/collections/posts/records</code>"), "{page}");
     assert!(page.contains("<code>key_missing</code>"), "{page}");
     let page = explained("manifest: {keys: []}%0Arules: [{path: /**, require: [records:read]}]");
     assert!(page.contains("<code>path_ambiguous</code>"), "{page}");

@@ -61,8 +61,9 @@ pub fn log_panics() {
         let due = last == 0 || now.saturating_sub(last) >= QUIET_NS;
         if due && LOGGED_NS.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
-            let line =
-                format!("keyward: a bug: panic at {place}; what was going on is denied (panics so far: {count})");
+            let line = format!(
+                "keyward: a bug: panic at {place}; what was going on is denied, and keys that were being changed are loaded again (panics so far: {count})"
+            );
             match host::abi() {
                 Some(_) => host::log(abi::LOG_ERROR, &line),
                 None => host::log_without_abi(&line),

@@ -200,10 +200,8 @@ impl ManifestSync {
         self.roots.seen(root, now);
         self.tell_staleness(root, now, events);
         if std::mem::take(&mut self.abandoned) {
+            // Whoever gave the keys up has said so.
             self.pause_between_loads(now);
-            let line =
-                "all keys are loaded again, because a change of them failed: fetched keys are refused until then";
-            events.push(Event::Log(Level::Warn, line.to_owned()));
         }
         if self.outstanding.as_ref().is_some_and(|outstanding| now >= outstanding.deadline) {
             self.outstanding = None;
