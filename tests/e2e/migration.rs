@@ -200,7 +200,7 @@ fn the_keys_of_consumers_become_entries() {
         "_format_version": "3.0",
         "consumers": [
             {"username": "billing", "id": "1e2f8a1c-9d0d-4a59-a7cd-0a9a3d6e4f10",
-             "keyauth_credentials": [{"key": OLD}, {"key": "second", "ttl": 3600}]},
+             "keyauth_credentials": [{"key": OLD}, {"key": "second", "ttl": 3600}, {"key": "fourth", "ttl": null}]},
             {"custom_id": "partner 7", "keyauth_credentials": [{"key": "third"}]},
             {"username": "nobody"},
         ],
@@ -213,7 +213,8 @@ fn the_keys_of_consumers_become_entries() {
         keys,
         json!([
             entry("billing-1", "billing", OLD),
-            entry("billing-2", "billing", "second"),
+            // A key that ends there does not become one that works for good.
+            entry("billing-3", "billing", "fourth"),
             entry("partner 7-1", "partner 7", "third"),
         ])
     );
