@@ -292,6 +292,17 @@ fn the_check_of_health_ends_as_the_service_is() {
     refused(&cli.run(&["health"]), 1, "/readyz: ");
 }
 
+/// In a pod whose Secret does not exist yet the service ends, and is started again until it does.
+#[test]
+fn a_secret_that_is_missing_is_named_and_nothing_is_served() {
+    let folder = workspace::scratch("admin");
+    for name in ["KEYWARD_DATABASE_URL", "KEYWARD_ADMIN_TOKEN", "KEYWARD_EDGE_TOKEN"] {
+        let (variable, file) = (format!("{name}_FILE"), "/etc/keyward/not-there/key");
+        let output = Start::new(folder.path()).without(name).with(&variable, file).run(&["serve"]);
+        refused(&output, 3, &format!("{variable}: `{file}` cannot be read"));
+    }
+}
+
 #[test]
 fn a_secret_that_cannot_be_written_is_a_failure_that_names_its_owner() {
     let (folder, service) = service();

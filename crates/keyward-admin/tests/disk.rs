@@ -110,8 +110,13 @@ fn nobody_needs_to_write_for_a_full_disk_to_be_noticed() {
     let service = start(folder.path(), &disk.path().join("keyward.db")).serve();
     let filler = disk.fill();
     wait::until("the service is not ready", PATIENCE, || (service.admin().get("/readyz").status == 503).then_some(()));
+    // A container's check ends as the store is.
+    let (_, address) = service.url.split_once("://").unwrap();
+    let health = || Start::new(folder.path()).with("KEYWARD_LISTEN", address).run(&["health"]).status.code();
+    assert_eq!(health(), Some(1));
     std::fs::remove_file(filler).unwrap();
     wait::until("the service is ready", PATIENCE, || (service.admin().get("/readyz").status == 200).then_some(()));
+    assert_eq!(health(), Some(0));
 }
 
 #[test]
