@@ -23,7 +23,6 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How long another service on the same file may take to end.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -171,8 +170,10 @@ fn start_log() -> Result<(), CommandError> {
     let filter = Targets::new().with_default(LevelFilter::WARN.min(level)).with_target("keyward_admin", level);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let layer = if json { layer.json().boxed() } else { layer.with_ansi(terminal).with_target(false).boxed() };
-    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
-    Ok(())
+    // The filter is of all layers, and lines of the crate `log` are not taken: with a filter of one layer, each of them that is
+    // only asked about would cost the next line of ours.
+    let subscriber = tracing_subscriber::registry().with(filter).with(layer);
+    tracing::subscriber::set_global_default(subscriber).map_err(CommandError::failed)
 }
 
 /// Waits until no other service works on a SQLite file: the receipts of two would not know of each other's filters.
