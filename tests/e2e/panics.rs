@@ -148,6 +148,8 @@ fn a_panic_in_any_hook_of_a_request_denies_it_or_leaves_it_as_it_was_decided() {
         assert!(envoy.is_running(), "{place}: {}", envoy.log());
         assert_eq!((ask(address, KEY).status, ask(address, "kw_nobody").status), (200, 401), "{place}");
     }
+    // Each was counted: at once, or at the next tick.
+    wait::until("the panics are counted", PATIENCE, || (envoy.stat("wasmcustom.keyward_panics") == 7).then_some(()));
     // A request without a valid key never passes, wherever the panic is.
     for place in ["request_headers", "request_body", "local_reply", "response_headers", "stream_complete"] {
         planted.upstream.take();
