@@ -6,6 +6,9 @@
 mod service;
 #[path = "stand_in.rs"]
 mod stand_in;
+#[cfg(test)]
+#[path = "threads.rs"]
+mod threads;
 
 use keyward_native::abi::{self, Buffer, ConfigPtr, FilterPtr, Header};
 use keyward_native::failpoint;
@@ -13,8 +16,8 @@ use keyward_policy::digest::Digest;
 use service::{KEYS, Service, State, secret};
 use stand_in::{Config, Namespace, PANICS, RECORDED, Request, SCHEDULERS, VALIDATES, WOKEN, lend, respond};
 use std::ffi::{c_char, c_void};
-use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 unsafe extern "C" {
     fn envoy_dynamic_module_on_program_init() -> *const c_char;
@@ -168,19 +171,7 @@ struct World {
 /// No request passes without a key that was ever good, or with one whose end a filter has acknowledged; none passes after it was
 /// answered, none is left without an answer, and nothing that leaves the library holds a key.
 pub fn hooks(data: &[u8]) {
-    static READY: Once = Once::new();
-    READY.call_once(|| {
-        keyward_native::install(stand_in::abi());
-        assert!(!unsafe { envoy_dynamic_module_on_program_init() }.is_null());
-        // The library's hook for panics is the one of the process, and says little of a check that fails.
-        let of_library = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if !panic.payload_as_str().is_some_and(|message| message.starts_with("kw_planted")) {
-                eprintln!("{panic}");
-            }
-            of_library(panic);
-        }));
-    });
+    let _turn = load();
     RECORDED.lock().unwrap().clear();
     failpoint::plant(None);
     failpoint::set_ahead_ns(0);
@@ -194,9 +185,33 @@ pub fn hooks(data: &[u8]) {
     }
     failpoint::plant(None);
     world.finish();
-    assert_eq!(SCHEDULERS.load(Ordering::SeqCst), 0, "a scheduler is left");
     let happened = HAPPENED.fetch_add(panics, Ordering::SeqCst) + panics;
     assert!(PANICS.load(Ordering::SeqCst) <= happened, "more panics are counted than were planted");
+    check_what_is_left(panics);
+}
+
+/// Loads the library, once. Tests of one process take turns, because they share it.
+fn load() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    static READY: Once = Once::new();
+    READY.call_once(|| {
+        keyward_native::install(stand_in::abi());
+        assert!(!unsafe { envoy_dynamic_module_on_program_init() }.is_null());
+        // The library's hook for panics is the one of the process, and says little of a check that fails.
+        let of_library = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !panic.payload_as_str().is_some_and(|message| message.starts_with("kw_planted")) {
+                eprintln!("{panic}");
+            }
+            of_library(panic);
+        }));
+    });
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Checks what has left the library, once all configurations are gone.
+fn check_what_is_left(panics: u64) {
+    assert_eq!(SCHEDULERS.load(Ordering::SeqCst), 0, "a scheduler is left");
     let recorded = String::from_utf8_lossy(&RECORDED.lock().unwrap()).into_owned();
     assert!(panics > 0 || !recorded.contains("keyward: a bug"), "a hook has panicked");
     for number in 0..=KEYS {
@@ -216,15 +231,7 @@ impl World {
                 self.services[usize::from(which >> 3 & 1)].change(key, state);
             }
             3 => self.pick(which, |filter, services, _| filter.tick(services)),
-            4 | 5 => self.pick(which, |filter, services, rest| {
-                let Some((number, path)) = filter.host.calls.pop_front() else { return };
-                let body = match (since(&path), filter.wanted.service) {
-                    (Some(since), Some(service)) => services[service].page(since),
-                    _ => Vec::new(),
-                };
-                filter.answer(number, rest, &body);
-                filter.note_polls(services);
-            }),
+            4 | 5 => self.pick(which, |filter, services, rest| filter.answer_next(rest, services)),
             6 => {
                 let mood = self.mood;
                 self.pick(which, |filter, _, rest| filter.ask(rest, mood));
@@ -331,6 +338,17 @@ impl Filter {
         }
     }
 
+    /// Answers the oldest call.
+    fn answer_next(&mut self, how: u8, services: &mut [Service; 2]) {
+        let Some((number, path)) = self.host.calls.pop_front() else { return };
+        let body = match (since(&path), self.wanted.service) {
+            (Some(since), Some(service)) => services[service].page(since),
+            _ => Vec::new(),
+        };
+        self.answer(number, how, &body);
+        self.note_polls(services);
+    }
+
     fn answer(&mut self, number: u64, how: u8, body: &[u8]) {
         let status: &[u8] = [&b"200"[..], b"200", b"200", b"503", b"410", b"401", b"20x", b""][usize::from(how % 8)];
         let mut headers = vec![(b":status".to_vec(), status.to_vec()), (b"date".to_vec(), b"never".to_vec())];
@@ -359,50 +377,15 @@ impl Filter {
         }
     }
 
-    /// Begins a request. `how` says what it shows and asks for, and `mood` what is wrong with it.
     fn ask(&mut self, how: u8, mood: u8) {
         if self.requests.len() < 4 {
-            self.requests.extend(self.begin(how, mood));
+            self.requests.extend(Asked::begin(self.plugin, self.wanted, how, mood));
         }
-    }
-
-    fn begin(&self, how: u8, mood: u8) -> Option<Asked> {
-        let key = (how % 8 <= KEYS).then_some(how % 8);
-        let path: &[u8] = [&b"/a"[..], b"/public", b"/b", b"/ready"][usize::from(how >> 3 & 3)];
-        let (metadata, is_public_route) = metadata(mood / 8);
-        let mut host = Box::new(Request {
-            metadata,
-            lacks_scheduler: mood % 8 == 1,
-            hides_headers: mood % 8 == 2,
-            ..Request::default()
-        });
-        for (name, value) in
-            [(&b":method"[..], &b"GET"[..]), (b":path", path), (b":authority", b"a"), (b"x-api-key-id", b"x")]
-        {
-            host.headers.push((name.to_vec(), value.to_vec()));
-        }
-        if mood % 8 == 3 {
-            host.headers.push((b"content-type".to_vec(), b"application/grpc".to_vec()));
-        }
-        host.headers.extend(key.map(|number| (b"x-api-key".to_vec(), secret(number).into_bytes())));
-        host.trailers = vec![(b"x-api-key".to_vec(), secret(1).into_bytes()), (b"t".to_vec(), b"1".to_vec())];
-        let filter: FilterPtr = std::ptr::from_mut(&mut *host).cast();
-        let planted = failpoint::is_planted();
-        let module = unsafe { envoy_dynamic_module_on_http_filter_new(self.plugin, filter) };
-        // Envoy answers itself then.
-        assert_eq!(module.is_null(), planted && !failpoint::is_planted());
-        if module.is_null() {
-            return None;
-        }
-        host.module = Some(module);
-        let may_be_public = path == b"/public" || (self.wanted.route_metadata && is_public_route);
-        let wanted = self.wanted;
-        Some(Asked { host, module, wanted, key, may_be_public, began: false, passed: false, lost: false })
     }
 
     /// Returns whether a request that comes now has to wait for the first keys.
     fn holds_a_new_request(&self, services: &[Service; 2]) -> bool {
-        let Some(mut asked) = self.begin(1, 0) else { return true };
+        let Some(mut asked) = Asked::begin(self.plugin, self.wanted, 1, 0) else { return true };
         asked.go_on(0, services);
         let waits = asked.waits();
         asked.end();
@@ -426,21 +409,58 @@ impl Filter {
 
     /// Delivers what was asked for by schedulers.
     fn deliver(&mut self, services: &[Service; 2]) {
-        for asked in &mut self.requests {
-            let filter = asked.filter();
-            let woken = WOKEN.lock().unwrap().extract_if(.., |woken| *woken == filter.addr()).count();
-            for _ in 0..woken {
-                asked.call(services, |filter, module| {
-                    unsafe { envoy_dynamic_module_on_http_filter_scheduled(filter, module, 0) };
-                });
-            }
-        }
+        self.requests.iter_mut().for_each(|asked| asked.deliver(services));
     }
 }
 
 impl Asked {
+    /// Begins a request. `how` says what it shows and asks for, and `mood` what is wrong with it.
+    fn begin(plugin: *const c_void, wanted: Wanted, how: u8, mood: u8) -> Option<Self> {
+        let key = (how % 8 <= KEYS).then_some(how % 8);
+        let path: &[u8] = [&b"/a"[..], b"/public", b"/b", b"/ready"][usize::from(how >> 3 & 3)];
+        let (metadata, is_public_route) = metadata(mood / 8);
+        let mut host = Box::new(Request {
+            metadata,
+            lacks_scheduler: mood % 8 == 1,
+            hides_headers: mood % 8 == 2,
+            ..Request::default()
+        });
+        for (name, value) in
+            [(&b":method"[..], &b"GET"[..]), (b":path", path), (b":authority", b"a"), (b"x-api-key-id", b"x")]
+        {
+            host.headers.push((name.to_vec(), value.to_vec()));
+        }
+        if mood % 8 == 3 {
+            host.headers.push((b"content-type".to_vec(), b"application/grpc".to_vec()));
+        }
+        host.headers.extend(key.map(|number| (b"x-api-key".to_vec(), secret(number).into_bytes())));
+        host.trailers = vec![(b"x-api-key".to_vec(), secret(1).into_bytes()), (b"t".to_vec(), b"1".to_vec())];
+        let filter: FilterPtr = std::ptr::from_mut(&mut *host).cast();
+        let planted = failpoint::is_planted();
+        let module = unsafe { envoy_dynamic_module_on_http_filter_new(plugin, filter) };
+        // Envoy answers itself then.
+        assert_eq!(module.is_null(), planted && !failpoint::is_planted());
+        if module.is_null() {
+            return None;
+        }
+        host.module = Some(module);
+        let may_be_public = path == b"/public" || (wanted.route_metadata && is_public_route);
+        Some(Self { host, module, wanted, key, may_be_public, began: false, passed: false, lost: false })
+    }
+
     fn filter(&mut self) -> FilterPtr {
         std::ptr::from_mut(&mut *self.host).cast()
+    }
+
+    /// Delivers what its schedulers were asked for.
+    fn deliver(&mut self, services: &[Service; 2]) {
+        let filter = self.filter();
+        let woken = WOKEN.lock().unwrap().extract_if(.., |woken| *woken == filter.addr()).count();
+        for _ in 0..woken {
+            self.call(services, |filter, module| {
+                unsafe { envoy_dynamic_module_on_http_filter_scheduled(filter, module, 0) };
+            });
+        }
     }
 
     fn has_passed(&self) -> bool {

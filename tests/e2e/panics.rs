@@ -127,9 +127,10 @@ fn a_panic_in_any_hook_of_a_request_denies_it_or_leaves_it_as_it_was_decided() {
         client.send(text.as_bytes()).unwrap();
         client.receive("POST")
     };
-    // What is denied gets an answer at once. A panic after the decision changes nothing.
+    // What is denied gets an answer at once. A panic after the decision changes nothing. Where the library makes no request,
+    // Envoy 1.40 answers itself, and 1.39 calls the library's hooks all the same.
     for (place, status) in [
-        ("new", 500),
+        ("new", if envoy::version() < (1, 40) { 503 } else { 500 }),
         ("request_headers", 503),
         ("request_body", 503),
         ("request_trailers", 503),
