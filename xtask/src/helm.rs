@@ -221,6 +221,17 @@ The claim of the SQLite variant stays when the release is uninstalled, because d
 
 A Secret that is missing keeps the pod from becoming ready: its log names the file, whose folder has the Secret's name.
 
+## Upgrade
+
+`helm upgrade` keeps the claim, the Secrets, the Service, the ServiceAccount and the selectors of every earlier release.
+What changed for values and pods:
+
+- 0.2.0: the values are checked in full. Names that Kubernetes does not know in `resources`, `affinity`, security contexts and the
+  like, values of a wrong type, and defaults that are removed with `null` are refused by their name. To remove a default of
+  `resources`, `podSecurityContext` or `securityContext`, `null` is still the way.
+- 0.1.1: certificates are mounted at `/etc/keyward/tls/SECRET` and `/etc/keyward/client-ca/SECRET`, where the folder has the name
+  of the Secret. They were at `/etc/keyward/tls` and `/etc/keyward/client-ca`: adapt variables in `extraEnv` that name these files.
+
 ## Values
 
 | value | default | meaning |

@@ -1,0 +1,6 @@
+//! The Helm chart, rendered by a real Helm without a cluster: what an upgrade from an earlier release must not change, and
+//! values that are wrong.
+
+mod render;
+mod upgrades;
+mod wrong_values;
