@@ -5,6 +5,7 @@
 #[path = "../../../../fuzz/hooks.rs"]
 mod hooks;
 
+pub use hooks::{load as turn, note_panics};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
