@@ -73,7 +73,7 @@ fn a_library_that_cannot_be_loaded_keeps_envoy_from_starting() {
     if !runs_here() {
         let log = refusal(listener(&plugin(), &Upstream::start()));
         // Envoy 1.37 names a setting that it does not know; later ones, a function that the library needs.
-        assert!(log.contains("Failed to") || log.contains("no such field: 'metrics_namespace'"), "{log}");
+        assert!(log.contains("Failed to") || log.contains("metrics_namespace"), "{log}");
         return;
     }
     let (upstream, folder) = (Upstream::start(), workspace::scratch("library"));

