@@ -1,5 +1,6 @@
 //! The Helm chart, given to a real Helm and a real API server: installed, upgraded, rolled back and removed, with each file
-//! of values in its folder `ci`. No pod runs: the API server is asked whether it would take the pods.
+//! of values in its folder `ci`; and upgraded from each release that is recorded. No pod runs: the API server is asked whether
+//! it would take the pods.
 
 use crate::cluster::{Cluster, succeed};
 use crate::programs::Module;
@@ -7,10 +8,13 @@ use crate::record;
 use crate::report::Report;
 use keyward_testbed::workspace;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const CHART: &str = "deploy/helm/keyward";
+/// The packages of earlier releases.
+const RELEASES: &str = "tests/chart/releases";
 const RELEASE: &str = "keyward";
 const NAMESPACE: &str = "keyward";
 /// The CRDs of the resources that the chart can make besides Kubernetes' own.
@@ -62,15 +66,13 @@ metadata: {{name: default, namespace: {NAMESPACE}}}
             try_pod(&cluster, folder.path(), &json!({"containers": [{"name": "a", "image": "a"}]}), &json!({}));
         assert!(refused.unwrap_err().contains("violates PodSecurity"));
     });
-    let mut files: Vec<PathBuf> = std::fs::read_dir(workspace::root().join(CHART).join("ci"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    files.sort();
-    assert!(!files.is_empty());
-    for values in files {
-        println!("  {}", values.file_name().unwrap().to_string_lossy());
-        Chart { cluster: &cluster, helm: helm(), values }.check(&mut report, folder.path());
+    for values in files(&format!("{CHART}/ci")) {
+        println!("  {}", shown(&values));
+        let chart = Chart { cluster: &cluster, helm: helm(), values };
+        chart.check(&mut report, folder.path());
+        for release in files(RELEASES) {
+            chart.check_upgrade(&mut report, &release);
+        }
     }
     report.finish();
     let folders = ["helm/keyward", "helm/keyward/ci", "helm/keyward/files", "helm/keyward/templates"];
@@ -121,6 +123,31 @@ impl Chart<'_> {
         });
     }
 
+    /// Checks that the API server takes the chart in the place of an earlier release, and that nothing is made anew that must
+    /// not be: the claim with the keys, and what finds the pods.
+    fn check_upgrade(&self, report: &mut Report, release: &Path) {
+        let package = release.to_str().unwrap();
+        let made = || {
+            let kinds = "deployments,services,serviceaccounts,persistentvolumeclaims";
+            let items = self.cluster.get(&[kinds, "--namespace", NAMESPACE])["items"].as_array().unwrap().clone();
+            let name = |item: &Value| (item["kind"].to_string(), item["metadata"]["name"].to_string());
+            items.iter().map(|item| (name(item), item["metadata"]["uid"].to_string())).collect::<BTreeMap<_, _>>()
+        };
+        report.check(&format!("it is upgraded from {}, and back", shown(release)), || {
+            // The claim of the installation before stays, and Helm leaves what it did not make alone unless it is asked.
+            self.helm("install", &[package, "--take-ownership"]);
+            let (first, before) = (self.deployment(), made());
+            self.helm("upgrade", &[CHART]);
+            let after = made();
+            for (resource, uid) in &before {
+                assert_eq!(after.get(resource), Some(uid), "{resource:?} is gone or was replaced");
+            }
+            self.helm("rollback", &["1"]);
+            assert_eq!(self.deployment()["spec"]["template"], first["spec"]["template"]);
+            self.helm("uninstall", &[]);
+        });
+    }
+
     fn deployment(&self) -> Value {
         self.cluster.get(&["deployment", RELEASE, "--namespace", NAMESPACE])
     }
@@ -151,6 +178,19 @@ fn try_pod(cluster: &Cluster, folder: &Path, spec: &Value, labels: &Value) -> Re
 
 fn container(deployment: &Value) -> &Value {
     &deployment["spec"]["template"]["spec"]["containers"][0]
+}
+
+/// Returns the files of a folder, in the order of their names.
+fn files(folder: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(workspace::root().join(folder)).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "{folder} is empty");
+    files
+}
+
+fn shown(file: &Path) -> String {
+    file.file_name().unwrap().to_string_lossy().into_owned()
 }
 
 /// What a command wrote, whatever its exit code.

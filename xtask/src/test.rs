@@ -153,6 +153,7 @@ impl Built {
             .args(suites)
             .args(filter)
             .env("ENVOY_BIN", envoy)
+            .env("HELM_BIN", helm::find_or_install()?)
             .env("KEYWARD_EDITION", edition.name())
             .env("KEYWARD_WASM", &self.module)
             .env("KEYWARD_FAILPOINT_WASM", &self.failpoint)

@@ -8,6 +8,8 @@ mod cases;
 mod concurrency;
 #[path = "store/days.rs"]
 mod days;
+#[path = "store/earlier.rs"]
+mod earlier;
 #[path = "store/lists.rs"]
 mod lists;
 
@@ -20,8 +22,8 @@ use std::sync::Arc;
 /// A database that a case runs on, kept until the case is over.
 pub(crate) struct Place {
     pub(crate) url: String,
-    _server: Option<Postgres>,
-    _folder: Option<tempfile::TempDir>,
+    server: Option<Postgres>,
+    folder: Option<tempfile::TempDir>,
 }
 
 #[derive(Clone, Copy)]
@@ -35,16 +37,28 @@ impl Place {
     /// A new, empty database; none where it cannot be had here.
     fn new(kind: Kind) -> Option<Self> {
         match kind {
-            Kind::Memory => Some(Self { url: "sqlite::memory:".to_owned(), _server: None, _folder: None }),
+            Kind::Memory => Some(Self { url: "sqlite::memory:".to_owned(), server: None, folder: None }),
             Kind::File => {
                 let folder = workspace::scratch("store");
                 let url = format!("sqlite://{}", folder.path().join("keyward.db").display());
-                Some(Self { url, _server: None, _folder: Some(folder) })
+                Some(Self { url, server: None, folder: Some(folder) })
             }
             Kind::Postgres => {
                 let server = Postgres::start()?;
-                Some(Self { url: server.database(), _server: Some(server), _folder: None })
+                Some(Self { url: server.database(), server: Some(server), folder: None })
             }
+        }
+    }
+
+    /// Returns the URL of another database, which is new and empty. SQLite has one in a file alone.
+    pub(crate) fn another(&self) -> String {
+        match (&self.server, &self.folder) {
+            (Some(server), _) => server.database(),
+            (None, Some(folder)) => {
+                let name = format!("{}.db", std::fs::read_dir(folder.path()).unwrap().count());
+                format!("sqlite://{}", folder.path().join(name).display())
+            }
+            (None, None) => panic!("a database in memory has no URL"),
         }
     }
 
@@ -129,6 +143,7 @@ on_every_store!(
     lists::every_filter_in_every_order_and_direction,
     lists::a_page_before_keys_that_are_gone_is_the_first_one,
     lists::an_older_database_gets_the_indexes,
+    earlier::a_database_of_any_earlier_version_is_opened_with_all_that_is_in_it,
 );
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

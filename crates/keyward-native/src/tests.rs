@@ -1,5 +1,6 @@
-//! What workers see while pages are applied, and how long they wait.
+//! What workers see while pages are applied, and how long they wait; and what every order of the hooks keeps (`orders`).
 
+mod orders;
 #[allow(dead_code, reason = "`tests/model` uses the rest")]
 mod service;
 

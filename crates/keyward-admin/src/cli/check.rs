@@ -10,6 +10,7 @@ use crate::plugin_config::finding::Finding;
 use crate::plugin_config::report::{Options, Report, check};
 use crate::plugin_config::versions::{Version, Versions};
 use clap::Args;
+use keyward_policy::count::counted;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -110,7 +111,7 @@ fn to_text(args: &CheckArgs, report: &Report) -> String {
             lines.push(format!("  {kind}: {at}{}\n    help: {}", finding.message, finding.help));
         }
     }
-    let count = |number: usize, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
+    let count = |number: usize, noun| counted(number as u64, noun);
     let warnings = count(report.warnings.len(), "warning");
     lines.push(match (report.errors.len(), report.refused) {
         (0, _) => format!("  ok: {}, {}, {warnings}", count(report.rules, "rule"), count(report.keys, "key")),
