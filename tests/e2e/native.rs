@@ -72,7 +72,8 @@ fn the_file_differs_from_envoy_yaml_in_the_filter_alone() {
 fn a_library_that_cannot_be_loaded_keeps_envoy_from_starting() {
     if !runs_here() {
         let log = refusal(listener(&plugin(), &Upstream::start()));
-        assert!(log.contains("Failed to"), "{log}");
+        // Envoy 1.37 names a setting that it does not know; later ones, a function that the library needs.
+        assert!(log.contains("Failed to") || log.contains("metrics_namespace"), "{log}");
         return;
     }
     let (upstream, folder) = (Upstream::start(), workspace::scratch("library"));
