@@ -1,17 +1,48 @@
-//! A stand-in of Envoy for the native edition: the functions that the library calls, which record what they are asked.
+//! A stand-in of Envoy for the native edition: the functions that the library calls, which record what they are asked. Each
+//! may also refuse, as Envoy does where it is short of something.
 
-use keyward_native::abi::{Abi, Buffer, ConfigPtr, FilterPtr, Header, SchedulerPtr};
+use keyward_native::abi::{self, Abi, Buffer, ConfigPtr, FilterPtr, Header, SchedulerPtr};
 use std::collections::{BTreeMap, VecDeque};
+use std::ffi::c_void;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 
 pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+unsafe extern "C" {
+    fn envoy_dynamic_module_on_http_filter_local_reply(
+        filter: FilterPtr,
+        request: *const c_void,
+        status: u32,
+        details: Buffer,
+        is_reset: bool,
+    ) -> u32;
+    fn envoy_dynamic_module_on_http_filter_response_headers(
+        filter: FilterPtr,
+        request: *const c_void,
+        end: bool,
+    ) -> u32;
+    fn envoy_dynamic_module_on_http_filter_response_body(filter: FilterPtr, request: *const c_void, end: bool) -> u32;
+    fn envoy_dynamic_module_on_http_filter_response_trailers(filter: FilterPtr, request: *const c_void) -> u32;
+    fn envoy_dynamic_module_on_http_filter_stream_complete(filter: FilterPtr, request: *const c_void);
+}
+
+/// A namespace of a route's metadata, with its fields. A field without a value is no string.
+pub type Namespace = (Vec<u8>, Vec<(Vec<u8>, Option<Vec<u8>>)>);
 
 /// Envoy's side of a request.
 #[derive(Default)]
 pub struct Request {
     pub headers: Pairs,
     pub trailers: Pairs,
+    /// The metadata of the route.
+    pub metadata: Vec<Namespace>,
+    /// The library's pointer of the request.
+    pub module: Option<*const c_void>,
+    /// Whether Envoy has no headers to hand over.
+    pub hides_headers: bool,
+    /// Whether Envoy makes no scheduler.
+    pub lacks_scheduler: bool,
     pub states: BTreeMap<Vec<u8>, Vec<u8>>,
     pub answers: usize,
     pub continued: usize,
@@ -22,7 +53,15 @@ pub struct Request {
 pub struct Config {
     /// The calls under way: their numbers and their `:path`.
     pub calls: VecDeque<(u64, String)>,
-    last_call: u64,
+    pub last_call: u64,
+    /// Whether calls do not begin.
+    pub refuses_calls: bool,
+    /// Whether Envoy defines no metrics.
+    pub lacks_metrics: bool,
+    /// Whether Envoy makes no scheduler.
+    pub lacks_scheduler: bool,
+    /// What the secret holds. `None` means that Envoy hands over no secret.
+    pub secret: Option<Vec<u8>>,
 }
 
 struct Scheduler {
@@ -36,6 +75,12 @@ pub static RECORDED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 pub static WOKEN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 /// The number of schedulers that were made and not deleted.
 pub static SCHEDULERS: AtomicIsize = AtomicIsize::new(0);
+/// Whether Envoy only validates a configuration.
+pub static VALIDATES: AtomicBool = AtomicBool::new(false);
+/// What the counters of panics have counted.
+pub static PANICS: AtomicU64 = AtomicU64::new(0);
+/// The metrics that count panics.
+static PANIC_COUNTERS: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 static METRICS: AtomicUsize = AtomicUsize::new(1);
 
 fn record(bytes: &[u8]) {
@@ -64,6 +109,10 @@ unsafe fn request<'a>(filter: FilterPtr) -> &'a mut Request {
     unsafe { &mut *filter.cast() }
 }
 
+unsafe fn configuration<'a>(config: ConfigPtr) -> &'a mut Config {
+    unsafe { &mut *config.cast() }
+}
+
 unsafe fn map<'a>(filter: FilterPtr, kind: u32) -> &'a mut Pairs {
     let request = unsafe { request(filter) };
     if kind == 0 { &mut request.headers } else { &mut request.trailers }
@@ -75,16 +124,11 @@ pub fn lend(pairs: &Pairs) -> Vec<Header> {
 }
 
 extern "C" fn log(_: u32, line: Buffer) {
-    let line = unsafe { bytes(line) };
-    record(&line);
-    // Also a check of the caller that fails, since the library's hook for panics is the one of the process.
-    if line.starts_with(b"keyward: a bug") {
-        eprintln!("{}", String::from_utf8_lossy(&line));
-    }
+    record(&unsafe { bytes(line) });
 }
 
 extern "C" fn is_validation_mode() -> bool {
-    false
+    VALIDATES.load(Ordering::SeqCst)
 }
 
 extern "C" fn get_headers_size(filter: FilterPtr, kind: u32) -> usize {
@@ -92,6 +136,9 @@ extern "C" fn get_headers_size(filter: FilterPtr, kind: u32) -> usize {
 }
 
 extern "C" fn get_headers(filter: FilterPtr, kind: u32, out: *mut Header) -> bool {
+    if unsafe { request(filter) }.hides_headers {
+        return false;
+    }
     for (at, header) in lend(unsafe { map(filter, kind) }).into_iter().enumerate() {
         unsafe { out.add(at).write(header) };
     }
@@ -119,7 +166,7 @@ extern "C" fn set_filter_state(filter: FilterPtr, name: Buffer, value: Buffer) -
 
 extern "C" fn send_response(
     filter: FilterPtr,
-    _: u32,
+    status: u32,
     first: *mut Header,
     count: usize,
     body: Buffer,
@@ -131,32 +178,73 @@ extern "C" fn send_response(
     }
     record(&unsafe { bytes(body) });
     record(&unsafe { bytes(details) });
-    unsafe { request(filter) }.answers += 1;
+    let request = unsafe { request(filter) };
+    request.answers += 1;
+    if let Some(module) = request.module {
+        unsafe { envoy_dynamic_module_on_http_filter_local_reply(filter, module, status, details, false) };
+        unsafe { respond(filter, module) };
+    }
+}
+
+/// Calls the hooks of a response: those of an answer of the library are called before the answer is sent.
+///
+/// # Safety
+/// The request is live.
+pub unsafe fn respond(filter: FilterPtr, module: *const c_void) {
+    let flows = unsafe {
+        [
+            envoy_dynamic_module_on_http_filter_response_headers(filter, module, false),
+            envoy_dynamic_module_on_http_filter_response_body(filter, module, false),
+            envoy_dynamic_module_on_http_filter_response_trailers(filter, module),
+        ]
+    };
+    assert_eq!(flows, [abi::CONTINUE; 3]);
+    unsafe { envoy_dynamic_module_on_http_filter_stream_complete(filter, module) };
 }
 
 extern "C" fn clear_route_cache(_: FilterPtr) {}
 
-extern "C" fn metadata_count(_: FilterPtr, _: u32, _: Buffer) -> usize {
-    0
+/// Returns the fields of a namespace of the route's metadata.
+unsafe fn fields<'a>(filter: FilterPtr, namespace: Buffer) -> &'a [(Vec<u8>, Option<Vec<u8>>)] {
+    let namespace = unsafe { bytes(namespace) };
+    let found = unsafe { request(filter) }.metadata.iter().find(|(name, _)| *name == namespace);
+    found.map_or(&[], |(_, fields)| fields)
 }
 
-extern "C" fn metadata_keys(_: FilterPtr, _: u32, _: Buffer, _: *mut Buffer) -> bool {
-    false
+extern "C" fn metadata_count(filter: FilterPtr, _: u32, namespace: Buffer) -> usize {
+    unsafe { fields(filter, namespace) }.len()
 }
 
-extern "C" fn metadata_string(_: FilterPtr, _: u32, _: Buffer, _: Buffer, _: *mut Buffer) -> bool {
-    false
+extern "C" fn metadata_keys(filter: FilterPtr, _: u32, namespace: Buffer, out: *mut Buffer) -> bool {
+    for (at, (name, _)) in unsafe { fields(filter, namespace) }.iter().enumerate() {
+        unsafe { out.add(at).write(Buffer::lend(name)) };
+    }
+    true
 }
 
-extern "C" fn namespaces_count(_: FilterPtr, _: u32) -> usize {
-    0
+extern "C" fn metadata_string(filter: FilterPtr, _: u32, namespace: Buffer, name: Buffer, out: *mut Buffer) -> bool {
+    let name = unsafe { bytes(name) };
+    let value = unsafe { fields(filter, namespace) }.iter().find(|(have, _)| *have == name);
+    let Some((_, Some(value))) = value else { return false };
+    unsafe { out.write(Buffer::lend(value)) };
+    true
 }
 
-extern "C" fn namespaces(_: FilterPtr, _: u32, _: *mut Buffer) -> bool {
-    false
+extern "C" fn namespaces_count(filter: FilterPtr, _: u32) -> usize {
+    unsafe { request(filter) }.metadata.len()
 }
 
-extern "C" fn count(_: FilterPtr, _: usize, _: *mut Buffer, _: usize, _: u64) -> u32 {
+extern "C" fn namespaces(filter: FilterPtr, _: u32, out: *mut Buffer) -> bool {
+    for (at, (name, _)) in unsafe { request(filter) }.metadata.iter().enumerate() {
+        unsafe { out.add(at).write(Buffer::lend(name)) };
+    }
+    true
+}
+
+extern "C" fn count(_: *mut c_void, metric: usize, _: *mut Buffer, _: usize, count: u64) -> u32 {
+    if PANIC_COUNTERS.lock().unwrap().contains(&metric) {
+        PANICS.fetch_add(count, Ordering::SeqCst);
+    }
     0
 }
 
@@ -170,11 +258,11 @@ fn scheduler(request: usize) -> SchedulerPtr {
 }
 
 extern "C" fn request_scheduler(filter: FilterPtr) -> SchedulerPtr {
-    scheduler(filter.addr())
+    if unsafe { request(filter) }.lacks_scheduler { std::ptr::null_mut() } else { scheduler(filter.addr()) }
 }
 
-extern "C" fn config_scheduler(_: ConfigPtr) -> SchedulerPtr {
-    scheduler(0)
+extern "C" fn config_scheduler(config: ConfigPtr) -> SchedulerPtr {
+    if unsafe { configuration(config) }.lacks_scheduler { std::ptr::null_mut() } else { scheduler(0) }
 }
 
 extern "C" fn commit(scheduler: SchedulerPtr, _: u64) {
@@ -189,10 +277,32 @@ extern "C" fn delete(scheduler: SchedulerPtr) {
     SCHEDULERS.fetch_sub(1, Ordering::SeqCst);
 }
 
-extern "C" fn define(_: ConfigPtr, name: Buffer, _: *mut Buffer, _: usize, id: *mut usize) -> u32 {
-    record(&unsafe { bytes(name) });
-    unsafe { *id = METRICS.fetch_add(1, Ordering::SeqCst) };
+extern "C" fn define(config: ConfigPtr, name: Buffer, _: *mut Buffer, _: usize, id: *mut usize) -> u32 {
+    let name = unsafe { bytes(name) };
+    record(&name);
+    if unsafe { configuration(config) }.lacks_metrics {
+        return 1;
+    }
+    let number = METRICS.fetch_add(1, Ordering::SeqCst);
+    if name == b"keyward_panics" {
+        PANIC_COUNTERS.lock().unwrap().push(number);
+    }
+    unsafe { *id = number };
     0
+}
+
+extern "C" fn subscribe(config: ConfigPtr, name: Buffer, _: Buffer) -> usize {
+    record(&unsafe { bytes(name) });
+    usize::from(unsafe { configuration(config) }.secret.is_some())
+}
+
+extern "C" fn get_secret(config: ConfigPtr, number: usize, out: *mut Buffer) -> bool {
+    assert_eq!(number, 1);
+    let Some(secret) = unsafe { configuration(config) }.secret.as_ref().filter(|secret| !secret.is_empty()) else {
+        return false;
+    };
+    unsafe { out.write(Buffer::lend(secret)) };
+    true
 }
 
 extern "C" fn http_callout(
@@ -207,7 +317,10 @@ extern "C" fn http_callout(
     let headers = unsafe { pairs(first, count) };
     record(&unsafe { bytes(body) });
     let path = headers.iter().find(|(name, _)| name == b":path").map(|(_, path)| path.clone()).unwrap_or_default();
-    let config = unsafe { &mut *config.cast::<Config>() };
+    let config = unsafe { configuration(config) };
+    if config.refuses_calls {
+        return 1;
+    }
     config.last_call += 1;
     config.calls.push_back((config.last_call, String::from_utf8(path).unwrap()));
     unsafe { *id = config.last_call };
@@ -242,7 +355,7 @@ pub fn abi() -> Abi {
         http_filter_config_scheduler_commit: commit,
         http_filter_config_scheduler_delete: delete,
         http_filter_config_http_callout: http_callout,
-        http_filter_config_generic_secret_subscribe: None,
-        http_filter_config_get_generic_secret: None,
+        http_filter_config_generic_secret_subscribe: Some(subscribe),
+        http_filter_config_get_generic_secret: Some(get_secret),
     }
 }

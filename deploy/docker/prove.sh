@@ -30,14 +30,23 @@ trap 'exit 130' INT TERM
 compose build
 compose up --detach
 deploy/docker/try.sh
-# Nobody is root, but PostgreSQL's own start and the one that makes the secrets. The images of Keyward have no shell, so
-# the engine is asked.
+# Nobody is root, but PostgreSQL's own start and the one that makes the secrets. The images have no shell, so the engine is asked.
 for service in keyward records-api envoy; do
     user=$(docker top "$(compose ps -q $service)" -eo pid,uid | awk 'NR == 2 { print $2 }')
     [ "$user" != 0 ] || { echo "failed: $service runs as root" >&2; exit 1; }
     echo "ok: $service runs as $user"
 done
-for image in keyward records-api; do
+# The health checks of the images, which need no shell either.
+for service in keyward records-api envoy; do
+    tries=0
+    until [ "$(docker inspect --format '{{.State.Health.Status}}' "$(compose ps -q $service)")" = healthy ]; do
+        tries=$((tries + 1))
+        [ $tries -le 60 ] || { echo "failed: $service is not healthy after a minute" >&2; exit 1; }
+        sleep 1
+    done
+    echo "ok: $service is healthy"
+done
+for image in keyward records-api envoy; do
     if compose run --rm --no-deps --entrypoint sh $image -c true >/dev/null 2>&1; then
         echo "failed: the image of $image has a shell" >&2
         exit 1

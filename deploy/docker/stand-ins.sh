@@ -43,15 +43,14 @@ if ! have rust:1.95-slim-bookworm; then
     rm -rf "$folder/rust"
 fi
 
-if ! have envoyproxy/envoy:v1.40.0; then
-    mkdir -p "$folder/envoy"
-    cp "$envoy" "$folder/envoy/envoy"
-    cat >"$folder/envoy/Dockerfile" <<'END'
-FROM debian:bookworm-slim
-RUN groupadd --system --gid 101 envoy && useradd --system --uid 101 --gid 101 envoy
-COPY envoy /usr/local/bin/envoy
-END
-    build envoyproxy/envoy:v1.40.0 "$folder/envoy"
+if ! have envoyproxy/envoy:distroless-v1.40.0; then
+    rm -rf "$folder/envoy"
+    mkdir -p "$folder/envoy/root/usr/local/bin"
+    cp "$envoy" "$folder/envoy/root/usr/local/bin/envoy"
+    # The libraries that it is linked with, and nothing else, as in the public image.
+    ldd "$envoy" | grep -o '/[^ ]*' | sort -u | xargs cp --parents --dereference --target-directory "$folder/envoy/root"
+    printf 'FROM scratch\nCOPY root/ /\n' >"$folder/envoy/Dockerfile"
+    build envoyproxy/envoy:distroless-v1.40.0 "$folder/envoy"
 fi
 
 if ! have postgres:17-bookworm; then

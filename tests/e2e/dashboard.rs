@@ -1,5 +1,6 @@
 //! The dashboard and the alerts of `deploy/observability`, asked of a real Prometheus that scrapes a real service and the
-//! shipped Envoy configuration: every panel shows something, and no expression names a metric that does not exist.
+//! shipped Envoy configuration: every expression of every panel shows something, and no expression names a metric that does
+//! not exist. And the files of `deploy/observability` fit together and to docker-compose.yml.
 
 use keyward_testbed::envoy::Envoy;
 use keyward_testbed::envoy_config::{Shipped, parse_yaml};
@@ -17,8 +18,16 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const LISTENER: &str = "databases_api";
-/// What Grafana puts in place of `$__rate_interval`: four times the interval of scraping, which is a second here.
+/// What Grafana puts in place of `$__rate_interval` at least: four times the interval of scraping, which is a second here.
 const RATE_INTERVAL: &str = "15s";
+/// What a run of the shipped `prometheus.yaml` has in its own way: the two addresses, and an interval that a test can wait for.
+const SERVICE_TARGET: &str = "keyward:8081";
+const ENVOY_TARGET: &str = "127.0.0.1:9901";
+const SCRAPE_INTERVAL: &str = "scrape_interval: 15s";
+/// The fields that Grafana reads in its provisioning files. It ignores others without a word.
+const DATA_SOURCE_FIELDS: &[&str] = &["name", "type", "uid", "access", "url", "isDefault", "jsonData", "editable"];
+const PROVIDER_FIELDS: &[&str] =
+    &["name", "type", "folder", "folderUid", "disableDeletion", "updateIntervalSeconds", "allowUiUpdates", "options"];
 
 struct Prometheus {
     process: Child,
@@ -28,17 +37,19 @@ struct Prometheus {
 impl Prometheus {
     fn start(folder: &Path, service: SocketAddr, envoy: SocketAddr) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        // What docker-compose.yml starts Prometheus with, with the addresses of this run and without a wait.
-        let mut config = parse_yaml(&read("prometheus.yaml")).unwrap();
-        config["global"]["scrape_interval"] = json!("1s");
-        config["rule_files"] = json!([workspace::root().join("deploy/observability/alerts.yaml")]);
-        for (number, (name, target)) in [("keyward", service), ("envoy", envoy)].into_iter().enumerate() {
-            let job = &mut config["scrape_configs"][number];
-            assert_eq!(job["job_name"], name);
-            job["static_configs"] = json!([{"targets": [target.to_string()]}]);
+        // The file that docker-compose.yml starts Prometheus with, beside the alerts as there.
+        let mut config = read("prometheus.yaml");
+        for (shipped, here) in [
+            (SERVICE_TARGET, service.to_string()),
+            (ENVOY_TARGET, envoy.to_string()),
+            (SCRAPE_INTERVAL, "scrape_interval: 1s".to_owned()),
+        ] {
+            assert_eq!(config.matches(shipped).count(), 1, "{shipped}");
+            config = config.replace(shipped, &here);
         }
         let file = folder.join("prometheus.yaml");
-        fs::write(&file, config.to_string()).unwrap();
+        fs::write(&file, config).unwrap();
+        fs::write(folder.join("alerts.yaml"), read("alerts.yaml")).unwrap();
         let log = File::create(folder.join("prometheus.log")).unwrap();
         let process = Command::new("prometheus")
             .arg(format!("--config.file={}", file.display()))
@@ -63,6 +74,22 @@ impl Prometheus {
         assert_eq!(answer["status"], "success", "{expression}: {answer}");
         let results = answer["data"]["result"].as_array().cloned().unwrap_or_default();
         results.into_iter().filter(|result| result["value"][1] != "NaN").collect()
+    }
+
+    /// Returns the states of the targets by the name of their job.
+    fn targets(&self) -> Vec<(String, String)> {
+        let answer = http1::get(self.address, "/api/v1/targets", &[]).unwrap().json();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let targets = answer["data"]["activeTargets"].as_array().unwrap();
+        targets.iter().map(|target| (text(&target["labels"]["job"]), text(&target["health"]))).collect()
+    }
+
+    /// Returns the names of the alerts that it evaluates.
+    fn alerts(&self) -> BTreeSet<String> {
+        let answer = http1::get(self.address, "/api/v1/rules?type=alert", &[]).unwrap().json();
+        let groups = answer["data"]["groups"].as_array().unwrap();
+        let rules = groups.iter().flat_map(|group| group["rules"].as_array().unwrap());
+        rules.map(|rule| rule["name"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Returns the names of all metrics.
@@ -154,8 +181,101 @@ fn compose_starts_prometheus_and_grafana_only_when_asked_and_with_these_files() 
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// What Prometheus scrapes in compose is there under these names: the service's port on a network that both are in, and Envoy's
+/// admin interface, whose network Prometheus shares.
 #[test]
-fn every_panel_shows_something_and_every_metric_exists() {
+fn compose_has_what_prometheus_and_grafana_ask_for() {
+    let root = workspace::root();
+    let compose = parse_yaml(&fs::read_to_string(root.join("docker-compose.yml")).unwrap()).unwrap();
+    let services = &compose["services"];
+    let networks = |name: &str| -> BTreeSet<String> {
+        let shared = services[name]["network_mode"].as_str().and_then(|mode| mode.strip_prefix("service:"));
+        serde_json::from_value(services[shared.unwrap_or(name)]["networks"].clone()).unwrap()
+    };
+    let reach =
+        |from: &str, to: &str| assert!(!networks(from).is_disjoint(&networks(to)), "{from} does not reach {to}");
+    let config = parse_yaml(&read("prometheus.yaml")).unwrap();
+    let targets: Vec<&str> = config["scrape_configs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|job| job["static_configs"][0]["targets"][0].as_str().unwrap())
+        .collect();
+    assert_eq!(targets, [SERVICE_TARGET, ENVOY_TARGET]);
+    let (host, port) = SERVICE_TARGET.split_once(':').unwrap();
+    reach("prometheus", host);
+    assert_eq!(services[host]["environment"]["KEYWARD_LISTEN"], format!("0.0.0.0:{port}"));
+    assert_eq!(services["prometheus"]["network_mode"], "service:envoy");
+    let envoy = parse_yaml(&fs::read_to_string(root.join("envoy.yaml")).unwrap()).unwrap();
+    let admin = &envoy["admin"]["address"]["socket_address"];
+    assert_eq!(ENVOY_TARGET, format!("{}:{}", admin["address"].as_str().unwrap(), admin["port_value"]));
+    // Prometheus has no name of its own in the networks: it is reached by that of the container whose network it shares.
+    let source = &parse_yaml(&read("grafana/datasources.yaml")).unwrap()["datasources"][0];
+    assert_eq!(source["url"], "http://envoy:9090");
+    reach("grafana", "envoy");
+    // Grafana computes the time over which rates are taken from it.
+    assert_eq!(source["jsonData"]["timeInterval"], config["global"]["scrape_interval"]);
+    for (file, folder) in [("datasources", "datasources"), ("dashboards", "dashboards")] {
+        let mount = format!("./deploy/observability/grafana/{file}.yaml:/etc/grafana/provisioning/{folder}/");
+        let mounts = services["grafana"]["volumes"].as_array().unwrap();
+        assert!(mounts.iter().any(|volume| volume.as_str().unwrap().starts_with(&mount)), "{mount} in {mounts:?}");
+    }
+}
+
+#[test]
+fn grafana_finds_the_dashboard_and_its_data() {
+    let source = parse_yaml(&read("grafana/datasources.yaml")).unwrap();
+    let providers = parse_yaml(&read("grafana/dashboards.yaml")).unwrap();
+    let known = |entries: &Value, fields: &[&str]| {
+        let entries = entries.as_array().unwrap();
+        assert_eq!(entries.len(), 1);
+        for name in entries[0].as_object().unwrap().keys() {
+            assert!(fields.contains(&name.as_str()), "Grafana reads no field `{name}`");
+        }
+    };
+    known(&source["datasources"], DATA_SOURCE_FIELDS);
+    known(&providers["providers"], PROVIDER_FIELDS);
+    assert_eq!((&source["apiVersion"], &providers["apiVersion"]), (&json!(1), &json!(1)));
+    let (source, provider) = (&source["datasources"][0], &providers["providers"][0]);
+    assert_eq!(
+        (&source["access"], &source["isDefault"], &source["uid"]),
+        (&json!("proxy"), &json!(true), &json!("prometheus"))
+    );
+    assert_eq!(provider["type"], "file");
+    assert_eq!(provider["options"].as_object().unwrap().keys().collect::<Vec<_>>(), ["path"]);
+
+    // Panels ask the data source that is chosen above them, and the choice is among sources of the type that is there.
+    let dashboard: Value = serde_json::from_str(&read("dashboard.json")).unwrap();
+    let variables = dashboard["templating"]["list"].as_array().unwrap();
+    let variable = variables.iter().find(|variable| variable["type"] == "datasource").unwrap();
+    assert_eq!(variable["query"], source["type"]);
+    let asked = json!({"type": source["type"], "uid": format!("${{{}}}", variable["name"].as_str().unwrap())});
+    let (mut ids, mut cells) = (BTreeSet::new(), BTreeSet::new());
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let title = &panel["title"];
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{title}: its id is there twice");
+        let place = |field: &str| panel["gridPos"][field].as_u64().unwrap();
+        let (left, top) = (place("x"), place("y"));
+        assert!(left + place("w") <= 24, "{title} is wider than the page");
+        for cell in (left..left + place("w")).flat_map(|x| (top..top + place("h")).map(move |y| (x, y))) {
+            assert!(cells.insert(cell), "{title} covers another panel at {cell:?}");
+        }
+        if panel["type"] != "row" {
+            assert_eq!(panel["datasource"], asked, "{title}");
+            let targets = panel["targets"].as_array().unwrap();
+            assert!(!targets.is_empty(), "{title}");
+            let names: BTreeSet<&str> = targets.iter().map(|target| target["refId"].as_str().unwrap()).collect();
+            assert_eq!(names.len(), targets.len(), "{title}: two queries have one name");
+            assert!(targets.iter().all(|target| target["datasource"] == asked), "{title}");
+        }
+    }
+    // The address that docker-compose.yml and the documentation name.
+    let compose = fs::read_to_string(workspace::root().join("docker-compose.yml")).unwrap();
+    assert!(compose.contains(&format!("http://127.0.0.1:3000/d/{}:\n", dashboard["uid"].as_str().unwrap())));
+}
+
+#[test]
+fn every_expression_of_every_panel_shows_something_and_every_metric_exists() {
     let (mut service, upstream) = (Restartable::new(), Upstream::start());
     service.start();
     let folder = workspace::scratch("dashboard");
@@ -171,9 +291,14 @@ fn every_panel_shows_something_and_every_metric_exists() {
     wait::until("a poll fails", PATIENCE, || envoy.prometheus().contains("keyward_sync_failures{").then_some(()));
     service.start();
 
+    // A key that is known and not allowed is told to the service, which names it.
+    let body = json!({"name": "denied", "permissions": ["files:read"], "expires_in": "7d"});
+    let (_, made) = service.service().admin().unwrap().send("POST", "/v1/keys", &body.to_string()).unwrap();
+    let denied = made["key"].as_str().unwrap();
     let shown =
         |expression: &String| !prometheus.query(&expression.replace("$__rate_interval", RATE_INTERVAL)).is_empty();
-    let deadline = Instant::now() + PATIENCE;
+    // Filters report uses from time to time, and the service counts what they report every half minute.
+    let deadline = Instant::now() + 3 * PATIENCE;
     // Rates need two scrapes between which something happens.
     for number in 0.. {
         let mut admin = service.service().admin().unwrap();
@@ -181,20 +306,30 @@ fn every_panel_shows_something_and_every_metric_exists() {
         for _ in 0..8 {
             http1::get(address, "/api/collections/posts/records", &[("x-api-key", &key)]).unwrap();
             http1::get(address, "/api/collections/posts/records", &[]).unwrap();
+            http1::get(address, "/api/collections/posts/records", &[("x-api-key", denied)]).unwrap();
         }
         admin.delete(&id, "5s").unwrap();
-        let empty: Vec<&String> =
-            panels.iter().filter(|(_, asked)| !asked.iter().any(shown)).map(|(title, _)| title).collect();
+        let asked = panels.iter().flat_map(|(title, asked)| asked.iter().map(move |expression| (title, expression)));
+        let empty: Vec<_> = asked.filter(|(_, expression)| !shown(expression)).collect();
         if empty.is_empty() {
             break;
         }
-        assert!(Instant::now() < deadline, "these panels stay empty: {empty:?}");
+        assert!(Instant::now() < deadline, "these expressions stay empty: {empty:#?}");
     }
 
+    let up = |name: &str| (name.to_owned(), "up".to_owned());
+    let mut targets = prometheus.targets();
+    targets.sort();
+    assert_eq!(targets, [up("envoy"), up("keyward")]);
+    assert_eq!(prometheus.alerts(), alerts().into_iter().map(|(name, _)| name).collect::<BTreeSet<_>>());
     let known = prometheus.names();
     // The one that the pattern of the alert about the backstop is for.
     assert!(known.contains("envoy_http_rbac_denied"), "{known:?}");
     for (title, asked) in panels.iter().chain(&alerts()) {
+        for expression in asked {
+            // Prometheus takes it, or this fails: an alert whose expression is an error never fires.
+            let _: bool = shown(expression);
+        }
         for metric in asked.iter().flat_map(|expression| metrics(expression)) {
             assert!(known.contains(&metric), "{title}: nothing exports {metric}");
         }

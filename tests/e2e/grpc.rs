@@ -36,6 +36,9 @@ fn denials_have_the_grpc_status_that_fits() {
             assert_eq!(response.header("grpc-status"), Some(status), "{code}: {response:?}");
             let message = response.header("grpc-message").unwrap();
             assert!(message.starts_with(&format!("{code}: ")) && !message.contains('{'), "{message}");
+            if code == "permission_missing" {
+                assert!(message.ends_with("The API key needs a:write for this route."), "{message}");
+            }
             assert!(!response.headers.iter().any(|(_, value)| value.windows(3).any(|part| part == b"kw_")));
         }
     }

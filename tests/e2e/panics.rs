@@ -127,9 +127,10 @@ fn a_panic_in_any_hook_of_a_request_denies_it_or_leaves_it_as_it_was_decided() {
         client.send(text.as_bytes()).unwrap();
         client.receive("POST")
     };
-    // What is denied gets an answer at once. A panic after the decision changes nothing.
+    // What is denied gets an answer at once. A panic after the decision changes nothing. Where the library makes no request,
+    // Envoy 1.40 answers itself, and 1.39 calls the library's hooks all the same.
     for (place, status) in [
-        ("new", 500),
+        ("new", if envoy::version() < (1, 40) { 503 } else { 500 }),
         ("request_headers", 503),
         ("request_body", 503),
         ("request_trailers", 503),
@@ -148,6 +149,8 @@ fn a_panic_in_any_hook_of_a_request_denies_it_or_leaves_it_as_it_was_decided() {
         assert!(envoy.is_running(), "{place}: {}", envoy.log());
         assert_eq!((ask(address, KEY).status, ask(address, "kw_nobody").status), (200, 401), "{place}");
     }
+    // Each was counted: at once, or at the next tick.
+    wait::until("the panics are counted", PATIENCE, || (envoy.stat("wasmcustom.keyward_panics") == 7).then_some(()));
     // A request without a valid key never passes, wherever the panic is.
     for place in ["request_headers", "request_body", "local_reply", "response_headers", "stream_complete"] {
         planted.upstream.take();

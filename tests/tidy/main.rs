@@ -1,5 +1,6 @@
 //! That the repository is what its documents say: files exist, codes and counters are described, limits are kept.
 
+mod counts;
 mod documents;
 mod imports;
 mod reference;

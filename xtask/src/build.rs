@@ -181,7 +181,20 @@ pub fn without_paths() -> Result<Vec<String>> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cargo")));
     let home = home.context("neither CARGO_HOME nor a home folder is known")?;
     let registries = fs::read_dir(home.join("registry/src")).into_iter().flatten().flatten();
-    Ok(registries.map(|folder| format!("--remap-path-prefix={}=", folder.path().display())).collect())
+    let registries = registries.map(|folder| format!("--remap-path-prefix={}=", folder.path().display()));
+    Ok(registries.chain(standard_library()?).collect())
+}
+
+/// Returns the flag that gives the files of the standard library the names that they have where their source is not
+/// installed: with the component `rust-src` the compiler would name them by their place on this machine.
+fn standard_library() -> Result<Option<String>> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let version = sh::read(sh::command(&rustc).arg("-vV"))?;
+    let root = sh::read(sh::command(&rustc).args(["--print", "sysroot"]))?;
+    let commit = version.lines().find_map(|line| line.strip_prefix("commit-hash: "));
+    // A compiler that a distribution built may not know its commit.
+    let flag = |commit| format!("--remap-path-prefix={}/lib/rustlib/src/rust=/rustc/{commit}", root.trim());
+    Ok(commit.filter(|commit| *commit != "unknown").map(flag))
 }
 
 /// Replaces a file in one step, so that a running Envoy or command keeps the version that it has open.

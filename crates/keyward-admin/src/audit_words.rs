@@ -1,6 +1,7 @@
 //! Entries of the audit log in words, for the page and the command.
 
 use crate::lifetime::Lifetime;
+use keyward_policy::count::counted;
 use serde_json::Value;
 
 /// Returns an action of the audit log in words. An action that is not known keeps its name.
@@ -69,7 +70,7 @@ fn line(permission: &impl Fn(&str) -> String, name: &str, value: &Value) -> Stri
         ("expires_in", None) => {
             let lifetime = value.as_str().and_then(|text| text.parse::<Lifetime>().ok());
             lifetime.map_or_else(String::new, |lifetime| match lifetime.days() {
-                Some(days) => format!("For {days} days"),
+                Some(days) => format!("For {}", counted(days.unsigned_abs(), "day")),
                 None => "Without expiration".to_owned(),
             })
         }

@@ -1,5 +1,6 @@
 //! The permission catalogue: the permissions that a key can be granted, in groups, with labels for people.
 
+use keyward_policy::count::counted;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
@@ -119,7 +120,7 @@ impl Catalogue {
                     )));
                 }
                 if !seen.insert(id) {
-                    return Err(InvalidCatalogue(format!("the permission `{id}` stands there twice")));
+                    return Err(InvalidCatalogue(format!("the permission `{id}` is given twice")));
                 }
                 if permission.label.trim().is_empty() {
                     return Err(InvalidCatalogue(format!("the permission `{id}` needs a label")));
@@ -128,9 +129,10 @@ impl Catalogue {
         }
         match seen.len() {
             0 => Err(InvalidCatalogue("there is no permission in it".to_owned())),
-            count if count > MAX_PERMISSIONS => {
-                Err(InvalidCatalogue(format!("{count} permissions are more than {MAX_PERMISSIONS}")))
-            }
+            count if count > MAX_PERMISSIONS => Err(InvalidCatalogue(format!(
+                "{}, and at most {MAX_PERMISSIONS} are allowed",
+                counted(count as u64, "permission")
+            ))),
             _ => Ok(()),
         }
     }

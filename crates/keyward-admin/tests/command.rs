@@ -454,3 +454,84 @@ fn what_is_no_gateway_is_told_from_one() {
     refused(&cli.run(&["verify", &tls, "--config", config]), 1, "speaks plain http");
     refused(&cli.with("KEYWARD_URL", &tls).run(&["key", "list"]), 1, "speaks plain http");
 }
+
+#[test]
+fn counts_and_nouns_agree() {
+    let folder = workspace::scratch("counts");
+    let cli = Start::new(folder.path());
+    let config = folder.path().join("plugin.yaml");
+    let config = config.to_str().unwrap();
+    for (rules, says) in [
+        ("path: '/a', access: public}", "ok: 1 rule, 0 keys, 0 warnings"),
+        ("path: '/a', access: public}, {path: '/b', access: public}", "ok: 2 rules, 0 keys, 0 warnings"),
+        ("path: '/a', acces: public}", "invalid: 2 errors"),
+        ("path: 'a', access: public}", "invalid: 1 error;"),
+    ] {
+        std::fs::write(config, format!("manifest: {{keys: []}}\nrules: [{{{rules}]\n")).unwrap();
+        let output = cli.run(&["check", config]);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains(says), "{text}");
+    }
+}
+
+/// What bash offers for a command line whose last word is begun.
+fn completed(script: &std::path::Path, words: &[&str]) -> Vec<String> {
+    let line = "source \"$1\"; shift; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); COMP_LINE=\"$*\"; COMP_POINT=${#COMP_LINE}
+        _keyward keyward \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD-1]}\"; printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let output = std::process::Command::new("bash")
+        .args(["--norc", "-c", line, "bash"])
+        .arg(script)
+        .args(words)
+        .output()
+        .expect("bash can be run");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{words:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_the_command() {
+    let folder = workspace::scratch("completions");
+    let cli = Start::new(folder.path());
+    let script = cli.run(&["completions", "bash"]);
+    assert!(script.status.success());
+    let file = folder.path().join("keyward.bash");
+    std::fs::write(&file, &script.stdout).unwrap();
+    let checked = std::process::Command::new("bash").arg("-n").arg(&file).output().expect("bash can be run");
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    assert_eq!(completed(&file, &["keyward", "key", "cre"]), ["create"]);
+    assert_eq!(completed(&file, &["keyward", "key", "create", "--expires"]), ["--expires-in"]);
+    assert_eq!(completed(&file, &["keyward", "key", "list", "--status", "d"]), ["disabled"]);
+    let groups = completed(&file, &["keyward", ""]);
+    for group in ["audit", "check", "explain", "key", "proxies", "serve", "store", "token", "usage", "verify"] {
+        assert!(groups.iter().any(|word| word == group), "{group}: {groups:?}");
+    }
+    refused(&cli.run(&["completions", "tcsh"]), 3, "bash");
+}
+
+#[test]
+fn manual_pages_are_sound() {
+    let folder = workspace::scratch("manual");
+    let cli = Start::new(folder.path());
+    assert!(cli.run(&["man", "pages"]).status.success());
+    let pages: Vec<_> =
+        std::fs::read_dir(folder.path().join("pages")).unwrap().map(|file| file.unwrap().path()).collect();
+    let name = |name: &str| pages.iter().any(|page| page.ends_with(name));
+    assert!(name("keyward.1") && name("keyward-key-create.1"), "{pages:?}");
+    for page in &pages {
+        let text = std::fs::read_to_string(page).unwrap();
+        let macros = text.lines().filter_map(|line| line.strip_prefix(".S")).filter_map(|line| line.split_once("H "));
+        let sections: Vec<&str> = macros.map(|(_, section)| section).collect();
+        assert!(
+            text.contains(".TH keyward") && sections.starts_with(&["NAME", "SYNOPSIS", "DESCRIPTION"]),
+            "{page:?}: {sections:?}"
+        );
+    }
+    // Every warning of what shows the pages.
+    match std::process::Command::new("groff").args(["-Kutf8", "-ww", "-z", "-man", "-Tutf8"]).args(&pages).output() {
+        Ok(shown) => {
+            assert!(shown.status.success() && shown.stderr.is_empty(), "{}", String::from_utf8_lossy(&shown.stderr))
+        }
+        Err(error) => eprintln!("SKIPPED: groff: {error}"),
+    }
+}

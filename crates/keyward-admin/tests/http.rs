@@ -102,6 +102,8 @@ fn metrics_tell_of_keys_that_expire_and_of_receipts_and_prometheus_reads_them() 
     // The change that did not wait is not among them.
     assert_eq!(value("keyward_receipt_seconds_count"), "1");
     assert_eq!(value("keyward_receipt_seconds_bucket{le=\"+Inf\"}"), "1");
+    assert!(value("keyward_store_writes_total{result=\"committed\"}").parse::<u64>().unwrap() >= 7);
+    assert_eq!(value("keyward_store_writes_total{result=\"failed\"}"), "0");
     assert!(value("process_resident_memory_bytes").parse::<u64>().unwrap() > 1 << 20);
 
     let mut promtool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).spawn().unwrap();
@@ -486,6 +488,9 @@ fn usage_is_told_by_day_and_code() {
     // Invented codes and days.
     let metrics = admin.get("/metrics").text;
     assert!(metrics.contains("\nkeyward_usage_discarded_total 23\n"), "{metrics}");
+    let denials: Vec<&str> = metrics.lines().filter(|line| line.starts_with("keyward_key_denials_today{")).collect();
+    let line = |key: &Value, count: u64| format!("keyward_key_denials_today{{key={}}} {count}", key["id"]);
+    assert_eq!(denials, [line(&one, 4), line(&two, 2)]);
     for wrong in ["days=0", "days=91", "days=x", "day=1"] {
         admin.get(&format!("/v1/usage?{wrong}")).problem(422, "validation_failed");
     }

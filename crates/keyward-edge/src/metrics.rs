@@ -56,6 +56,9 @@ pub const LOADS: &str = "keyward_manifest_loads";
 /// Counts uses of keys that were not reported, because the log was full or because the service refused the report.
 pub const USAGE_DROPPED: &str = "keyward_usage_dropped";
 
+/// Counts panics that the native edition has caught. A trap of the WebAssembly edition ends its VM, which Envoy counts.
+pub const PANICS: &str = "keyward_panics";
+
 /// The revision of a VM's keys.
 pub const MANIFEST_REVISION: &str = "keyward_manifest_revision";
 

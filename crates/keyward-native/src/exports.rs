@@ -95,13 +95,17 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(plugin: *const 
 /// A configuration's tick.
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_config_scheduled(
-    _config: ConfigPtr,
+    config: ConfigPtr,
     plugin: *const c_void,
     _event: u64,
 ) {
+    let Some(abi) = functions() else { return };
+    // SAFETY: Envoy passes a live configuration, on the main thread.
+    let configuration = unsafe { Configuration::new(abi, config) };
     // SAFETY: the pointer comes from `config_new` and was not destroyed.
     if let Some(plugin) = unsafe { plugin.cast::<Plugin>().as_ref() } {
-        guard::hook("config_scheduled", || hooks::on_tick(plugin), || hooks::after_lost_tick(plugin), ());
+        let tick = || hooks::on_tick(configuration, plugin);
+        guard::hook("config_scheduled", tick, || hooks::after_lost_tick(plugin), ());
     }
 }
 
@@ -181,7 +185,9 @@ extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(
             }
         }
     };
-    match guard::hook("request_headers", decide, || hooks::refuse(stream), Flow::Answered) {
+    // SAFETY: as above.
+    let owed = || unsafe { after_panic(stream, pointer) };
+    match guard::hook("request_headers", decide, owed, Flow::Answered) {
         Flow::Continue => abi::CONTINUE,
         // Also for a request that was answered: where an answer is not sent, its body must not carry the headers on.
         Flow::Answered | Flow::Wait => abi::STOP_ALL,
@@ -202,7 +208,8 @@ extern "C" fn envoy_dynamic_module_on_http_filter_request_body(
         // SAFETY: the pointer comes from `filter_new` and was not destroyed.
         if unsafe { may_pass(pointer) } { abi::CONTINUE } else { abi::STOP_BODY }
     };
-    guard::hook("request_body", pass, || hooks::refuse(stream), abi::STOP_BODY)
+    // SAFETY: as above.
+    guard::hook("request_body", pass, || unsafe { after_panic(stream, pointer) }, abi::STOP_BODY)
 }
 
 /// The trailers of a request whose headers have passed.
@@ -221,7 +228,22 @@ extern "C" fn envoy_dynamic_module_on_http_filter_request_trailers(stream: Filte
         abi::CONTINUE
     };
     // Trailers that could not be cleaned go nowhere, and the request gets an answer instead of waiting for its time limit.
-    guard::hook("request_trailers", clean, || hooks::refuse(stream), abi::STOP)
+    // SAFETY: as above.
+    guard::hook("request_trailers", clean, || unsafe { after_panic(stream, pointer) }, abi::STOP)
+}
+
+/// Does what is owed to a request whose hook has panicked.
+///
+/// # Safety
+/// As for [`filter`], and the stream is that of the request.
+unsafe fn after_panic(stream: Stream, pointer: *const c_void) {
+    // SAFETY: by the caller's word.
+    let filter = unsafe { filter(pointer) };
+    let plugin = filter.map(|filter| match filter {
+        Filter::Ordinary(plugin) => plugin,
+        Filter::Early(early) => early.deny(),
+    });
+    hooks::after_panic(stream, plugin);
 }
 
 /// Returns whether the rest of a request may follow its headers. Of an ordinary one it may: Envoy asks for the rest of those
@@ -248,8 +270,9 @@ extern "C" fn envoy_dynamic_module_on_http_filter_scheduled(stream: FilterPtr, p
     let Some(Filter::Early(early)) = (unsafe { filter(pointer) }) else { return };
     // A request that has passed or was denied before stays as it was decided.
     if early.waits() {
-        let passes = guard::hook("scheduled", || hooks::on_scheduled(stream, early), || hooks::refuse(stream), false);
-        if passes {
+        // SAFETY: as above. Nothing uses `early` any more when it runs.
+        let owed = || unsafe { after_panic(stream, pointer) };
+        if guard::hook("scheduled", || hooks::on_scheduled(stream, early), owed, false) {
             stream.continue_decoding();
         }
     }

@@ -6,7 +6,7 @@
 //! are given up by `keys` where a change of them panics.
 
 use crate::abi;
-#[cfg(feature = "failpoint")]
+#[cfg(any(test, feature = "failpoint"))]
 use crate::failpoint;
 use crate::host;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,6 +17,8 @@ const QUIET_NS: u64 = 1_000_000_000;
 
 /// The number of panics since the library was loaded.
 static PANICS: AtomicU64 = AtomicU64::new(0);
+/// The number of panics that no counter of Envoy has yet.
+static UNCOUNTED: AtomicU64 = AtomicU64::new(0);
 /// When a panic was logged last. Zero means never.
 static LOGGED_NS: AtomicU64 = AtomicU64::new(0);
 
@@ -42,13 +44,19 @@ pub fn catch<R>(name: &'static str, body: impl FnOnce() -> R) -> Option<R> {
 }
 
 /// Panics where a test has asked for it. Nothing in the library that is shipped.
-#[cfg(not(feature = "failpoint"))]
+#[cfg(not(any(test, feature = "failpoint")))]
 pub fn planted(_: &'static str) {}
 
 /// Panics where a test has asked for it.
-#[cfg(feature = "failpoint")]
+#[cfg(any(test, feature = "failpoint"))]
 pub fn planted(name: &'static str) {
     failpoint::at(name);
+}
+
+/// Returns the number of panics since the last call, for a counter of Envoy. A panic may be where none can be reached: on the
+/// thread that makes ticks, or while a request ends.
+pub fn take_uncounted() -> u64 {
+    if UNCOUNTED.load(Ordering::Relaxed) == 0 { 0 } else { UNCOUNTED.swap(0, Ordering::Relaxed) }
 }
 
 /// Lets panics write to Envoy's log. They say where they were and nothing else: a message may quote a request. The hook of
@@ -56,6 +64,7 @@ pub fn planted(name: &'static str) {
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let count = PANICS.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        UNCOUNTED.fetch_add(1, Ordering::Relaxed);
         let now = host::monotonic_ns().max(1);
         let last = LOGGED_NS.load(Ordering::Relaxed);
         let due = last == 0 || now.saturating_sub(last) >= QUIET_NS;

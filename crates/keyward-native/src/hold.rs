@@ -3,6 +3,7 @@
 //! A worker holds a request by stopping it and leaving a scheduler here. The main thread asks each waiting request to be
 //! decided again when keys have arrived or when its time is over; that happens on the request's own worker.
 
+use crate::guard;
 use crate::host::Scheduler;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -71,7 +72,9 @@ pub fn wake(now_ns: u64, arrived: bool) {
         return;
     }
     for waiting in lock().iter_mut().filter(|waiting| !waiting.asked && (arrived || now_ns >= waiting.deadline_ns)) {
-        waiting.asked = true;
+        guard::planted("waking");
+        // In this order: a request that counts as asked is asked for certain, and does not wait for ever.
         waiting.scheduler.commit();
+        waiting.asked = true;
     }
 }

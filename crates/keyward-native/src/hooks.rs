@@ -2,19 +2,32 @@
 
 use crate::guard;
 use crate::hold::{self, Place};
-use crate::host::{self, Configuration, Scheduler};
+use crate::host::{self, Configuration, Metric, Scheduler};
 use crate::source::Source;
 use crate::stream::Stream;
-use keyward_edge::host::{Host as _, Source as _};
+use keyward_edge::host::{Host as _, Meter as _, Source as _};
 use keyward_edge::http::{self, Outcome};
 use keyward_edge::plugin::{self, Compiled, Counters};
-use keyward_edge::{forward, hold as limits};
+use keyward_edge::{forward, hold as limits, metrics};
 use keyward_policy::config::Config;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// A filter configuration of this edition.
-pub type Plugin = plugin::Plugin<Stream>;
+pub struct Plugin {
+    shared: plugin::Plugin<Stream>,
+    /// Counts [`metrics::PANICS`].
+    panics: Metric,
+}
+
+impl Deref for Plugin {
+    type Target = plugin::Plugin<Stream>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.shared
+    }
+}
 
 /// A request that began before the first keys were there. It may have to wait.
 pub struct Early {
@@ -42,6 +55,12 @@ impl Early {
     /// Returns whether the request may go on.
     pub fn has_passed(&self) -> bool {
         matches!(self.state, State::Passed)
+    }
+
+    /// Denies the request, whatever it was before. Returns its configuration.
+    pub fn deny(&mut self) -> &Plugin {
+        self.state = State::Denied;
+        &self.plugin
     }
 
     /// Returns whether the request waits.
@@ -83,7 +102,8 @@ pub fn configure(configuration: Configuration, bytes: &[u8]) -> Option<Plugin> {
             return None;
         }
     };
-    Some(Plugin { counters, source, complained: AtomicBool::new(false), compiled })
+    let panics = configuration.counter(metrics::PANICS);
+    Some(Plugin { shared: plugin::Plugin { counters, source, complained: AtomicBool::new(false), compiled }, panics })
 }
 
 /// Ends a configuration.
@@ -170,7 +190,8 @@ pub fn on_trailers(stream: Stream, plugin: &Plugin) {
 }
 
 /// A configuration's tick.
-pub fn on_tick(plugin: &Plugin) {
+pub fn on_tick(configuration: Configuration, plugin: &Plugin) {
+    count_panics(plugin, |metric, count| configuration.add(metric, count));
     if let Some(source) = &plugin.source {
         source.on_tick();
         wake(plugin);
@@ -209,9 +230,25 @@ pub fn wake(plugin: &Plugin) {
     }
 }
 
-/// Refuses a request whose hook has panicked.
+/// Refuses a request.
 pub fn refuse(stream: Stream) {
     let detail = b"manifest_unavailable";
     stream.set_filter_state(&keyward_edge::host::DECISION, detail);
     stream.send_local_response(503, "keyward_panic", &[0; 4], detail, 14);
+}
+
+/// Does what is owed after a hook of a request that panicked: the request is refused, and the panic counted.
+pub fn after_panic(stream: Stream, plugin: Option<&Plugin>) {
+    refuse(stream);
+    if let Some(plugin) = plugin {
+        count_panics(plugin, |metric, count| stream.count(metric, count));
+    }
+}
+
+/// Counts the panics that were not counted yet. Those beside requests are counted at the next tick.
+fn count_panics(plugin: &Plugin, add: impl FnOnce(Metric, u64)) {
+    match guard::take_uncounted() {
+        0 => {}
+        count => add(plugin.panics, count),
+    }
 }

@@ -70,7 +70,10 @@ pub fn monotonic_ns() -> u64 {
     if failed {
         return u64::MAX;
     }
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+    let ns = u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0);
+    #[cfg(any(test, feature = "failpoint"))]
+    let ns = ns + crate::failpoint::ahead_ns();
+    ns
 }
 
 /// Returns a clock that never goes back.
@@ -161,7 +164,8 @@ impl Configuration {
         let scheduler = unsafe { (self.abi.http_filter_config_scheduler_new)(self.config) };
         let commit = self.abi.http_filter_config_scheduler_commit;
         let delete = self.abi.http_filter_config_scheduler_delete;
-        (!scheduler.is_null()).then_some(Scheduler { scheduler, commit, delete })
+        // SAFETY: Envoy has just made it, or has made none, and both functions are for this kind.
+        unsafe { Scheduler::own(scheduler, commit, delete) }
     }
 
     /// Asks Envoy for a generic secret, from the `ConfigSource` that `sds_config` is as JSON, or from Envoy's static
@@ -273,9 +277,9 @@ impl Secret {
 /// Calls back on the thread of a configuration or of a request. Dropped, it is deleted.
 #[derive(Debug)]
 pub struct Scheduler {
-    pub(crate) scheduler: SchedulerPtr,
-    pub(crate) commit: unsafe extern "C" fn(SchedulerPtr, u64),
-    pub(crate) delete: unsafe extern "C" fn(SchedulerPtr),
+    scheduler: SchedulerPtr,
+    commit: unsafe extern "C" fn(SchedulerPtr, u64),
+    delete: unsafe extern "C" fn(SchedulerPtr),
 }
 
 // SAFETY: Envoy's schedulers may be used on any thread; a value of this type is used by one thread at a time, because it
@@ -283,6 +287,18 @@ pub struct Scheduler {
 unsafe impl Send for Scheduler {}
 
 impl Scheduler {
+    /// Takes over a scheduler. `None` means that Envoy made none: a value would delete what is not there.
+    ///
+    /// # Safety
+    /// The pointer is null or that of a scheduler that belongs to nobody else, and the functions are those for it.
+    pub unsafe fn own(
+        scheduler: SchedulerPtr,
+        commit: unsafe extern "C" fn(SchedulerPtr, u64),
+        delete: unsafe extern "C" fn(SchedulerPtr),
+    ) -> Option<Self> {
+        if scheduler.is_null() { None } else { Some(Self { scheduler, commit, delete }) }
+    }
+
     /// Asks for one call of the hook. Nothing happens where the configuration or the request is gone.
     pub fn commit(&self) {
         // SAFETY: the scheduler is live: it is deleted with this value.

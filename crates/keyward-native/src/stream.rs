@@ -56,7 +56,8 @@ impl Stream {
         // SAFETY: the filter is live.
         let scheduler = unsafe { (self.abi.http_filter_scheduler_new)(self.filter) };
         let (commit, delete) = (self.abi.http_filter_scheduler_commit, self.abi.http_filter_scheduler_delete);
-        (!scheduler.is_null()).then_some(Scheduler { scheduler, commit, delete })
+        // SAFETY: Envoy has just made it, or has made none, and both functions are for this kind.
+        unsafe { Scheduler::own(scheduler, commit, delete) }
     }
 
     /// Returns the keys of the namespace in the metadata of the route.

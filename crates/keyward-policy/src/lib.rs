@@ -6,6 +6,7 @@
 
 pub mod checksum;
 pub mod config;
+pub mod count;
 pub mod credential;
 pub mod decide;
 pub mod decision;

@@ -18,7 +18,10 @@ const WITHIN: [(&str, Duration); 3] = [
     ("30d", Duration::from_secs(30 * 86_400)),
 ];
 
-/// How long a count of keys that expire is shown: anybody may ask for metrics, and counting takes the store some time.
+/// How many of the keys are named whose requests are denied most: each is a series in Prometheus.
+const MAX_NAMED_KEYS: u32 = 10;
+
+/// How long counts of keys are shown: anybody may ask for metrics, and counting takes the store some time.
 const COUNTED_FOR: Duration = Duration::from_secs(30);
 
 /// How long changes waited for their receipts.
@@ -31,12 +34,22 @@ struct Receipts {
     sum: f64,
 }
 
+/// What the store has counted of keys.
+#[derive(Debug, Clone)]
+struct KeyCounts {
+    at: Instant,
+    /// How many expire within each of [`WITHIN`].
+    expiring: [u64; WITHIN.len()],
+    /// The ids of the keys of which the most requests were denied today, with the number of these requests.
+    denied: Vec<(String, u64)>,
+}
+
 /// What is counted of requests, receipts and keys.
 #[derive(Debug, Default)]
 pub struct Metrics {
     receipts: Mutex<Receipts>,
-    /// When keys that expire were last counted, and how many there were.
-    expiring: tokio::sync::Mutex<Option<(Instant, [u64; WITHIN.len()])>>,
+    /// What was last counted of keys.
+    keys: tokio::sync::Mutex<Option<KeyCounts>>,
     /// Requests answered, by method, route and status.
     requests: Mutex<BTreeMap<(&'static str, String, u16), u64>>,
     /// Requests that are being served, waiting polls included.
@@ -91,17 +104,16 @@ impl Metrics {
         }
     }
 
-    /// Returns how many keys expire within each of [`WITHIN`], as counted less than [`COUNTED_FOR`] ago. `None` means that
-    /// the store cannot be read.
-    async fn expiring(&self, service: &Service) -> Option<[u64; WITHIN.len()]> {
-        let mut counted = self.expiring.lock().await;
-        if let Some((at, counts)) = *counted
-            && at.elapsed() < COUNTED_FOR
-        {
-            return Some(counts);
+    /// Returns what was counted of keys less than [`COUNTED_FOR`] ago. `None` means that the store cannot be read.
+    async fn keys(&self, service: &Service) -> Option<KeyCounts> {
+        let mut counted = self.keys.lock().await;
+        if let Some(counts) = counted.as_ref().filter(|counts| counts.at.elapsed() < COUNTED_FOR) {
+            return Some(counts.clone());
         }
-        let counts = service.count_expiring(WITHIN.map(|(_, time)| time)).await.ok()?;
-        *counted = Some((Instant::now(), counts));
+        let expiring = service.count_expiring(WITHIN.map(|(_, time)| time)).await.ok()?;
+        let denied = service.most_denied_today(MAX_NAMED_KEYS).await.ok()?;
+        let counts = KeyCounts { at: Instant::now(), expiring, denied };
+        *counted = Some(counts.clone());
         Some(counts)
     }
 
@@ -118,11 +130,17 @@ impl Metrics {
             let name = "process_resident_memory_bytes";
             let _ = writeln!(out, "# HELP {name} Resident memory of the process.\n# TYPE {name} gauge\n{name} {bytes}");
         }
-        if let Some(counts) = self.expiring(service).await {
+        if let Some(counts) = self.keys(service).await {
             let name = "keyward_keys_expiring";
             let _ = writeln!(out, "# HELP {name} Accepted keys that expire within the time.\n# TYPE {name} gauge");
-            for ((within, _), count) in WITHIN.into_iter().zip(counts) {
+            for ((within, _), count) in WITHIN.into_iter().zip(counts.expiring) {
                 let _ = writeln!(out, "{name}{{within=\"{within}\"}} {count}");
+            }
+            let name = "keyward_key_denials_today";
+            let help = "Requests of a key that were denied on this day (UTC), for the keys with the most of them.";
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge");
+            for (id, count) in counts.denied {
+                let _ = writeln!(out, "{name}{{key=\"{id}\"}} {count}");
             }
         }
         self.render_receipts(&mut out);
@@ -162,6 +180,14 @@ impl Metrics {
         for (name, help, value) in gauges {
             let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
         }
+        let (name, writes) = ("keyward_store_writes_total", service.store.write_counts());
+        let _ = writeln!(
+            out,
+            "# HELP {name} Writes to the store: transactions that were committed, and writes that the store failed.\n\
+             # TYPE {name} counter\n\
+             {name}{{result=\"committed\"}} {}\n{name}{{result=\"failed\"}} {}",
+            writes.committed, writes.failed
+        );
         let (name, discarded) = ("keyward_usage_discarded_total", self.usage_discarded.load(Ordering::Relaxed));
         let _ = writeln!(
             out,

@@ -10,6 +10,7 @@ use crate::plugin_config::finding::Finding;
 use crate::plugin_config::report::{Options, Report, check};
 use crate::plugin_config::versions::{Version, Versions};
 use clap::Args;
+use keyward_policy::count::counted;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -27,10 +28,10 @@ pub struct CheckArgs {
     /// The permission catalogue, TOML or JSON; without it, the built-in one is used if the rules use it
     #[arg(long, value_name = "FILE", env = "KEYWARD_PERMISSIONS")]
     catalogue: Option<PathBuf>,
-    /// The version of Istio that the files are for, such as 1.27
+    /// The version of Istio that the files are for, such as 1.27 or 1.27.3
     #[arg(long, value_name = "VERSION")]
     istio: Option<Version>,
-    /// The version of Envoy Gateway that the files are for, such as 1.8
+    /// The version of Envoy Gateway that the files are for, such as 1.8 or 1.8.2
     #[arg(long, value_name = "VERSION")]
     envoy_gateway: Option<Version>,
     /// Print a JSON object
@@ -110,7 +111,7 @@ fn to_text(args: &CheckArgs, report: &Report) -> String {
             lines.push(format!("  {kind}: {at}{}\n    help: {}", finding.message, finding.help));
         }
     }
-    let count = |number: usize, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
+    let count = |number: usize, noun| counted(number as u64, noun);
     let warnings = count(report.warnings.len(), "warning");
     lines.push(match (report.errors.len(), report.refused) {
         (0, _) => format!("  ok: {}, {}, {warnings}", count(report.rules, "rule"), count(report.keys, "key")),

@@ -9,6 +9,7 @@ use super::usage;
 use crate::suggest::did_you_mean;
 use anstyle::AnsiColor;
 use clap::Subcommand;
+use keyward_policy::count::counted;
 use serde_json::{Value, json};
 use std::io::IsTerminal as _;
 use std::time::Instant;
@@ -382,7 +383,8 @@ fn show(key: &Value) -> Result<(), CommandError> {
         let granted = if usage["granted"] == true { "" } else { " (no longer granted)" };
         let last = text(&usage["last_used_at"], "never");
         let name = text(&usage["permission"], "");
-        output::line(&format!("  {name}{granted}: {} requests, last {last}", usage["count"]))?;
+        let requests = counted(usage["count"].as_u64().unwrap_or_default(), "request");
+        output::line(&format!("  {name}{granted}: {requests}, last {last}"))?;
     }
     output::line("")?;
     usage::write(&key["usage"]["by_day"])
@@ -418,11 +420,12 @@ fn receipt(what: &str, verb: &str, applied: &Value, begun: Instant) -> String {
     let away = number("unreachable").unwrap_or_default();
     let mut text = match number("of") {
         None => {
-            format!("{what} {verb} by at least {vms} filter instances; those of other replicas cannot be seen now.")
+            let known = counted(vms, "filter instance");
+            format!("{what} {verb} by at least {known}; those of other replicas cannot be seen now.")
         }
         Some(0) if away > 0 => "No filter instance is in contact.".to_owned(),
         Some(0) => "No filter instance is in contact, and none was lately.".to_owned(),
-        Some(of) => format!("{what} {verb} by {vms} of {of} filter instances after {ms} ms."),
+        Some(of) => format!("{what} {verb} by {vms} of {} after {ms} ms.", counted(of, "filter instance")),
     };
     let left = number("of").unwrap_or(vms).saturating_sub(vms);
     if away > 0 {
@@ -460,5 +463,24 @@ fn doubt(reason: &str) -> &str {
         }
         "replicas_unseen" => "this replica does not hear the others",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::receipt;
+    use serde_json::json;
+    use std::time::Instant;
+
+    #[test]
+    fn a_receipt_agrees_with_its_numbers() {
+        let words = |vms: u64, of: Option<u64>| {
+            let text = receipt("Changed:", "applied", &json!({"vms": vms, "of": of, "unreachable": 0}), Instant::now());
+            text.split(" after ").next().unwrap_or_default().to_owned()
+        };
+        assert_eq!(words(0, Some(1)), "Changed: applied by 0 of 1 filter instance");
+        assert_eq!(words(1, Some(2)), "Changed: applied by 1 of 2 filter instances");
+        assert!(words(1, None).starts_with("Changed: applied by at least 1 filter instance;"));
+        assert!(words(2, None).starts_with("Changed: applied by at least 2 filter instances;"));
     }
 }

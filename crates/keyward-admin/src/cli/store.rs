@@ -11,6 +11,7 @@ use crate::store::check::Depth;
 use crate::store::keys::By;
 use crate::store::{Head, Store};
 use clap::Subcommand;
+use keyward_policy::count::counted;
 use serde_json::json;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -126,7 +127,7 @@ pub fn run(command: StoreCommand) -> Exit {
 }
 
 fn contents(head: &Head) -> String {
-    format!("{} keys at revision {} of the store {}", head.live_count, head.revision, head.identity)
+    format!("{} at revision {} of the store {}", counted(head.live_count, "key"), head.revision, head.identity)
 }
 
 /// The lists of what a restore changed, with a heading for each.

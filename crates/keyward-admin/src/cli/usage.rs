@@ -48,8 +48,8 @@ pub(super) fn of_key(client: &Client, id: &str, days: u16) -> Result<Value, Comm
 /// Writes the sums, and below them the days that have requests, newest first.
 pub(super) fn write(usage: &Value) -> Result<(), CommandError> {
     let days: Vec<&Value> = usage["days"].as_array().into_iter().flatten().rev().collect();
-    let number = days.len();
-    output::line(&format!("Last {number} days: {} allowed, {}", usage["allowed"], denied(&usage["denied"])))?;
+    let period = period(days.len());
+    output::line(&format!("{period}: {} allowed, {}", usage["allowed"], denied(&usage["denied"])))?;
     let has_requests =
         |day: &&&Value| day["allowed"] != 0 || day["denied"].as_object().is_some_and(|all| !all.is_empty());
     let row = |day: &&Value| -> Row {
@@ -70,4 +70,20 @@ fn denied(codes: &Value) -> String {
     let sum = codes.iter().fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
     let parts: Vec<String> = codes.iter().map(|(code, count)| format!("{code} {count}")).collect();
     if parts.is_empty() { "0 denied".to_owned() } else { format!("{sum} denied ({})", parts.join(", ")) }
+}
+
+/// Returns a number of days up to today in words.
+fn period(days: usize) -> String {
+    match days {
+        1 => "Today".to_owned(),
+        days => format!("Last {days} days"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_period_of_one_day_is_today() {
+        assert_eq!([1, 2, 30].map(super::period), ["Today", "Last 2 days", "Last 30 days"]);
+    }
 }

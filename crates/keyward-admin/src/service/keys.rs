@@ -185,6 +185,14 @@ impl Service {
         Ok(self.store.count_expiring(self.clock().now(), within).await?)
     }
 
+    /// Returns the keys of which the most requests were denied today, `limit` at most, with the number of these requests.
+    ///
+    /// # Errors
+    /// Returns an error when the store cannot be read.
+    pub async fn most_denied_today(&self, limit: u32) -> Result<Vec<(String, u64)>> {
+        Ok(self.store.most_denied(self.clock().now().day(), limit).await?)
+    }
+
     /// Waits until every instance in contact has applied `revision`, for `wait` at most, and returns the receipt.
     pub async fn receipt(&self, revision: u64, wait: Duration) -> Applied {
         self.proxies.receipt(revision, wait).await

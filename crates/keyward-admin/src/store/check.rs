@@ -6,6 +6,7 @@ use super::head::{Head, read_head, unsigned};
 use super::record::{KeyRecord, read_key, select_keys};
 use super::sql::{Arg, Database};
 use keyward_policy::checksum::{Checksum, contribution};
+use keyward_policy::count::counted;
 use keyward_policy::timeline::Point;
 use std::time::Duration;
 
@@ -71,7 +72,7 @@ impl Store {
         let buried = buried.map_or(Ok(None), |row| row.opt_int("newest"))?.map_or(Ok(0), unsigned)?;
         tx.commit().await?;
         if count != head.live_count {
-            problems.push(format!("there are {count} keys, and the store counts {}", head.live_count));
+            problems.push(format!("the table has {}, and the store counts {}", counted(count, "key"), head.live_count));
         }
         if checksum != head.checksum {
             problems.push(format!("the checksum of the keys is {checksum}, and the store says {}", head.checksum));

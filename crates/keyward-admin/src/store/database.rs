@@ -5,6 +5,7 @@ use super::head::{Head, HeadSql, read_head, signed};
 use super::migrations;
 use super::sql::{Arg, Database, PATIENCE, Pool, Priority};
 use super::sqlite_file::{SqliteFile, create_private, sqlite_path};
+use super::writes::WriteCounts;
 use keyward_policy::timeline::Point;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -155,6 +156,11 @@ impl Store {
     /// Returns why the store cannot be written. `None` means that the last write succeeded.
     pub fn write_failure(&self) -> Option<String> {
         self.pool.writes.failure()
+    }
+
+    /// Returns how many writes this process has made.
+    pub fn write_counts(&self) -> WriteCounts {
+        self.pool.writes.counts()
     }
 
     /// Writes something for the sake of writing, unless a write succeeded lately. The outcome is in

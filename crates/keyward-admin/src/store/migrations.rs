@@ -15,6 +15,7 @@ const SQLITE: &[(i64, &str, &str)] = &[
     (6, "usage_days", include_str!("../../migrations/sqlite/0006_usage_days.sql")),
     (7, "folded_names", include_str!("../../migrations/sqlite/0007_folded_names.sql")),
     (8, "audit_by_time", include_str!("../../migrations/sqlite/0008_audit_by_time.sql")),
+    (9, "denials", include_str!("../../migrations/sqlite/0009_denials.sql")),
 ];
 const POSTGRES: &[(i64, &str, &str)] = &[
     (1, "store", include_str!("../../migrations/postgres/0001_store.sql")),
@@ -25,6 +26,7 @@ const POSTGRES: &[(i64, &str, &str)] = &[
     (6, "usage_days", include_str!("../../migrations/postgres/0006_usage_days.sql")),
     (7, "folded_names", include_str!("../../migrations/postgres/0007_folded_names.sql")),
     (8, "audit_by_time", include_str!("../../migrations/postgres/0008_audit_by_time.sql")),
+    (9, "denials", include_str!("../../migrations/postgres/0009_denials.sql")),
 ];
 
 /// Brings the schema of the database to this version's. Replicas that start together wait for each other.

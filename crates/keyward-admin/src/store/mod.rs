@@ -34,3 +34,4 @@ pub use database::{CHANGES, Listener, Notification, RECEIPTS, Store};
 pub use error::{Error, Result};
 pub use head::Head;
 pub use record::{KeyRecord, Status};
+pub use writes::WriteCounts;

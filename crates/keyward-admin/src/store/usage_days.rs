@@ -120,6 +120,20 @@ impl Store {
         rows.iter().map(count).collect()
     }
 
+    /// Returns the keys of which the most requests were denied on a day, `limit` at most, with the number of these requests.
+    ///
+    /// # Errors
+    /// Returns an error when the database cannot be read.
+    pub async fn most_denied(&self, day: i64, limit: u32) -> Result<Vec<(String, u64)>> {
+        const SQLITE: &str = "SELECT key_id, min(sum(count), 9000000000000000) AS count FROM usage_days \
+            WHERE day = $1 AND code <> '' GROUP BY key_id ORDER BY 2 DESC, key_id LIMIT $2";
+        const POSTGRES: &str = "SELECT key_id, least(sum(count), 9000000000000000)::bigint AS count FROM usage_days \
+            WHERE day = $1 AND code <> '' GROUP BY key_id ORDER BY 2 DESC, key_id LIMIT $2";
+        let sql = if self.pool.is_postgres() { POSTGRES } else { SQLITE };
+        let rows = self.pool.rows(sql, &[Arg::Int(day), Arg::Int(limit.into())]).await?;
+        rows.iter().map(|row| Ok((row.text("key_id")?, unsigned(row.int("count")?)?))).collect()
+    }
+
     /// Deletes the requests of days that are not kept any more.
     ///
     /// # Errors

@@ -14,11 +14,21 @@ struct State {
     /// Why the last write failed. `None` means that it succeeded.
     failure: Option<String>,
     last_success: Instant,
+    counts: WriteCounts,
+}
+
+/// How many writes there were since the process started.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct WriteCounts {
+    /// Transactions that were committed.
+    pub committed: u64,
+    /// Writes that failed because of the store, not because of what was to be written.
+    pub failed: u64,
 }
 
 impl Default for Writes {
     fn default() -> Self {
-        Self(Mutex::new(State { failure: None, last_success: Instant::now() }))
+        Self(Mutex::new(State { failure: None, last_success: Instant::now(), counts: WriteCounts::default() }))
     }
 }
 
@@ -28,6 +38,7 @@ impl Writes {
         let mut state = self.0.lock();
         let failure = state.failure.take();
         state.last_success = Instant::now();
+        state.counts.committed += 1;
         drop(state);
         if failure.is_some() {
             tracing::info!("the store can be written again");
@@ -41,6 +52,7 @@ impl Writes {
         }
         let failure = error.to_string();
         let mut state = self.0.lock();
+        state.counts.failed += 1;
         if state.failure.replace(failure.clone()).is_none() {
             drop(state);
             tracing::error!(error = failure, "the store cannot be written: no key can be created, changed or deleted");
@@ -50,6 +62,11 @@ impl Writes {
     /// Returns why the last write failed. `None` means that it succeeded.
     pub fn failure(&self) -> Option<String> {
         self.0.lock().failure.clone()
+    }
+
+    /// Returns how many writes there were.
+    pub fn counts(&self) -> WriteCounts {
+        self.0.lock().counts
     }
 
     /// Returns whether the last write succeeded less than `age` ago.

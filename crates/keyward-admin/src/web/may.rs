@@ -3,6 +3,7 @@
 use crate::catalogue::Catalogue;
 use crate::plugin_config::document::read_one;
 use crate::web::view::permission_label;
+use keyward_policy::count::counted;
 use keyward_policy::rule::{Access, Rule};
 
 /// The rules, as a view shows them.
@@ -55,7 +56,7 @@ fn row(rule: &Rule, catalogue: &Catalogue, granted: &[String]) -> MayRow {
     let list = |items: &Option<Box<[Box<str>]>>| items.as_ref().map(|items| items.join(", "));
     let mut conditions = Vec::new();
     if let Some(hosts) = &rule.hosts {
-        conditions.push(format!("{} host{}", hosts.len(), if hosts.len() == 1 { "" } else { "s" }));
+        conditions.push(counted(hosts.len() as u64, "host").to_string());
     }
     if rule.content_type.is_some() {
         conditions.push("some content types".to_owned());

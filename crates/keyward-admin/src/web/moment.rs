@@ -3,6 +3,7 @@
 //! A list shows the latter, because it is short whatever the time zone is. The moment itself is in the title.
 
 use super::tag::Tag;
+use keyward_policy::count::counted;
 use keyward_policy::timestamp::Timestamp;
 
 const MINUTE: i64 = 60_000;
@@ -49,7 +50,7 @@ pub(super) fn relative(at: Timestamp, now: Timestamp) -> String {
     let fitting = units.into_iter().find(|(unit, _, below)| whole(*unit) < *below);
     let (unit, name) = fitting.map_or((YEAR, "year"), |(unit, name, _)| (unit, name));
     let number = whole(unit);
-    let words = format!("{number} {name}{}", if number == 1 { "" } else { "s" });
+    let words = counted(number.unsigned_abs(), name);
     if future { format!("in {words}") } else { format!("{words} ago") }
 }
 

@@ -15,6 +15,7 @@ use askama::Template;
 use axum::extract::RawQuery;
 use axum::http::StatusCode;
 use axum::response::Response;
+use keyward_policy::count::counted;
 use keyward_policy::duration;
 use std::sync::Arc;
 
@@ -92,8 +93,7 @@ impl VmRow {
         };
         let lag = match head.saturating_sub(vm.applied) {
             0 => "Up to date".to_owned(),
-            1 => "1 revision".to_owned(),
-            behind => format!("{behind} revisions"),
+            behind => counted(behind, "revision").to_string(),
         };
         let without_contact = match (vm.state, vm.max_staleness, vm.refuses_by) {
             (ContactState::Unreachable, Some(_), Some(by)) => format!("refuses everything by {}", time_inline(by)),
@@ -150,8 +150,7 @@ pub(super) async fn list(user: User) -> Result<Response, Failure> {
         }
     }
     for node in &mut nodes {
-        let count = node.vms.len();
-        node.count = format!("{count} {}", if count == 1 { "instance" } else { "instances" });
+        node.count = counted(node.vms.len() as u64, "instance").to_string();
     }
     let page = user.chrome(Section::Proxies, Some("proxies"));
     render(StatusCode::OK, &ProxiesView { page, head, in_contact, unreachable, nodes, list: listed.name, left_out })

@@ -9,6 +9,7 @@ use askama::Template;
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::Response;
+use keyward_policy::count::counted;
 use keyward_policy::timestamp::Timestamp;
 use std::time::Duration;
 
@@ -74,7 +75,7 @@ impl ReceiptView {
             Some(0) => "No proxy is in contact.".to_owned(),
             Some(1) if complete => format!("{does} the only filter instance in contact{took}."),
             Some(of) if complete => format!("{does} all {of} filter instances in contact{took}."),
-            Some(of) => format!("{does} {} of {of} filter instances so far.", applied.vms),
+            Some(of) => format!("{does} {} of {} so far.", applied.vms, counted(of, "filter instance")),
         };
         let (rest, by) = Self::rest(verb, applied, now);
         let refuses = matches!(verb, Verb::Refused | Verb::Replaced);

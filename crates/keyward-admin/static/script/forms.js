@@ -5,10 +5,13 @@
   let sending = 0;
   const fields = (form) => all("input:not([type=hidden], [data-filter]), select, textarea", form);
   /** Whether somebody has filled in something that would be lost. Where a form only asks, nothing would be. */
-  const edited = (form) =>
-    form.matches("[data-submit], #edit") &&
-    ("refilled" in form.dataset ||
-      fields(form).some((field) => field.checked !== field.defaultChecked || field.value !== field.defaultValue));
+  const edited = (form) => form.matches("[data-submit], #edit, #request") && changed(form).length > 0;
+  /** The fields that hold something else than the service knows. */
+  const changed = (form) =>
+    fields(form).filter(
+      (field) =>
+        "refilled" in form.dataset || field.checked !== field.defaultChecked || field.value !== field.defaultValue,
+    );
   function fail(place, words) {
     one(":scope > [data-failure]", place)?.remove();
     const notice = document.createElement("div");
@@ -161,7 +164,10 @@
     if (!fresh) return void location.assign(answer.url);
     const scroll = scrollY;
     const kept = taken(fresh);
+    // What is filled in elsewhere on the page was not sent with this form.
+    const unsent = all("main form").filter((other) => other !== form && edited(other)).flatMap(changed);
     one("main").replaceWith(kept);
+    for (const field of unsent) put(field, document.getElementById(field.id));
     document.title = answer.page.title;
     if (answer.url !== location.href) history.replaceState(null, "", answer.url);
     prepare(kept);
@@ -175,6 +181,33 @@
       (one("[aria-invalid=true]", kept) ?? kept).focus();
     }
     listen();
+  }
+
+  /** Fills in a field of a newer page as it was filled in on an older one. */
+  function put(field, fresh) {
+    if (!fresh) return;
+    if (field.matches("[type=checkbox], [type=radio]")) fresh.checked = field.checked;
+    else fresh.value = field.value;
+  }
+  /** Sends a form that leads to another page, if the service answers. Otherwise this page stays, with what is filled in. */
+  async function leave(form, submitter) {
+    if (form.hasAttribute("aria-busy")) return;
+    const place = form.closest("main, .card") ?? one("main");
+    one(":scope > [data-failure]", place)?.remove();
+    form.setAttribute("aria-busy", "true");
+    try {
+      const answer = await request("GET", location.href, null, live);
+      if (answer.status === 401 && !form.closest("[data-sign-in-card]")) return void signIn(answer.page);
+      if (answer.status >= 500) return void fail(place, trouble(answer));
+      // Who signs in has a new cookie by now, and the form's nonce belongs to it.
+      renewForm(form, [answer.page]);
+    } catch {
+      return void fail(place, "The service could not be reached. What you filled in is still here: try again in a moment.");
+    } finally {
+      form.removeAttribute("aria-busy");
+    }
+    form.dataset.sure = "";
+    form.requestSubmit(submitter);
   }
 
   // --- The session has ended: sign in again, and nothing that was filled in is lost ---------------------------------------
@@ -213,6 +246,7 @@
       asking.remove();
       asking = null;
       listen();
+      refresh();
     });
     asking.showModal();
     show(card);
@@ -221,18 +255,20 @@
   async function renew(page) {
     const pages = [page];
     if (dialog?.open && source) pages.push((await request("GET", source)).page);
-    for (const form of all("form")) {
-      const nonce = one("[name=nonce]", form);
-      const action = form.getAttribute("action");
-      if (!nonce || form.closest("[data-sign-in-card]")) continue;
-      for (const from of pages) {
-        const same = all("form", from).find(
-          (other) =>
-            other.getAttribute("action") === action &&
-            one("[name=permission]", other)?.value === one("[name=permission]", form)?.value,
-        );
-        const fresh = same && one("[name=nonce]", same);
-        if (fresh) nonce.value = fresh.value;
-      }
+    for (const form of all("form")) if (!form.closest("[data-sign-in-card]")) renewForm(form, pages);
+  }
+  /** Gives a form the nonce that it has on one of these pages. */
+  function renewForm(form, pages) {
+    const nonce = one("[name=nonce]", form);
+    const permission = one("[name=permission]", form)?.value;
+    if (!nonce) return;
+    for (const from of pages) {
+      const same = all("form", from).find(
+        (other) =>
+          other.getAttribute("action") === form.getAttribute("action") &&
+          one("[name=permission]", other)?.value === permission,
+      );
+      const fresh = same && one("[name=nonce]", same);
+      if (fresh) nonce.value = fresh.value;
     }
   }

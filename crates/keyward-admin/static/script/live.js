@@ -34,6 +34,7 @@
     document.title = page.title;
     one("h1", kept)?.focus();
   }
+  /** Brings the page up to date. Resolves with what went wrong, in words. */
   function refresh() {
     // What changed after the page was asked for is not in its answer.
     again = refreshing !== null;
@@ -44,7 +45,8 @@
         const answer = await request("GET", location.href, null, live);
         if (answer.status === 401) return void signIn(answer.page);
         if (answer.status === 404) return void gone(answer.page);
-        if (answer.status !== 200) return;
+        if (answer.status !== 200) return trouble(answer);
+        one("main > [data-failure]")?.remove();
         document.title = answer.page.title;
         for (const region of regions) {
           const fresh = answer.page.getElementById(region.id);
@@ -52,6 +54,7 @@
         }
       } catch {
         // The event source comes back when the service does, and asks again.
+        return "The service could not be reached. What is shown here may be out of date.";
       } finally {
         refreshing = null;
         if (again) refresh();
@@ -70,6 +73,19 @@
       }
     }
   }
+  const OUTDATED = "The connection to the service is lost. What is shown here may be out of date.";
+  /** Whether the service did not answer, and the time until the page says so: a restart takes less. */
+  let lost = false;
+  let outdated = 0;
+  const away = document.createElement("p");
+  away.className = "away";
+  away.setAttribute("role", "status");
+  document.body.append(away);
+  async function tryAgain() {
+    await refresh();
+    // Signing in begins to listen by itself.
+    if (!asking) listen();
+  }
   function listen() {
     const topic = one("main")?.dataset.events;
     const receipt = all("[data-receipt]").map((region) => region.dataset.receipt).at(-1) ?? "";
@@ -79,15 +95,19 @@
     listening = url;
     events = url ? new EventSource(url) : null;
     if (!events) return;
-    let lost = false;
     events.addEventListener("open", () => {
       delete document.documentElement.dataset.away;
+      clearTimeout(outdated);
+      away.textContent = "";
       if (lost) refresh();
       lost = false;
     });
-    events.addEventListener("error", () => {
+    events.addEventListener("error", ({ target }) => {
+      if (!lost) outdated = setTimeout(() => (away.textContent = OUTDATED), 3000);
       lost = true;
       document.documentElement.dataset.away = "";
+      // Where something else answered in the place of the service, the browser does not try again.
+      if (target.readyState === EventSource.CLOSED) setTimeout(() => target === events && tryAgain(), 3000);
     });
     events.addEventListener("changed", () => refresh());
     events.addEventListener("receipt", () => receipts());
@@ -119,7 +139,8 @@
     for (const [name, value] of new FormData(form)) if (value.trim()) url.searchParams.set(name, value);
     history.replaceState(null, "", url);
     await refreshing;
-    await refresh();
+    const words = await refresh();
+    if (words) fail(one("main"), words);
   }
 
   // --- What is clicked and sent ------------------------------------------------------------------------------------------------
@@ -145,7 +166,7 @@
       if (holder) holder.dataset.copied = "1";
       if (target.closest("dialog")) close({ force: true });
       else location.assign(one("[data-close]").href);
-    } else if ("away" in document.documentElement.dataset && leads(target, event)) {
+    } else if (("away" in document.documentElement.dataset || !events) && leads(target, event)) {
       event.preventDefault();
       follow(target);
     }
@@ -174,6 +195,11 @@
       event.preventDefault();
       clearTimeout(typing);
       search(form);
+    } else if ("sure" in form.dataset) {
+      delete form.dataset.sure;
+    } else {
+      event.preventDefault();
+      leave(form, event.submitter);
     }
   });
 

@@ -285,3 +285,36 @@ fn a_frame_that_scrolls_can_be_scrolled_by_keyboard(place: Place) {
         assert!(tables != json!(0) || !path.ends_with("audit"), "{path}: {tables}");
     }
 }
+
+everywhere!(borders_of_what_is_filled_in_can_be_seen);
+fn borders_of_what_is_filled_in_can_be_seen(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    page.make("Reader", &["records:read"]);
+    // WCAG 1.4.11: 3 to 1 against what is beside it.
+    let faint = "
+        const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
+        const luminance = (colour) => channels(colour).slice(0, 3)
+          .map((c) => c / 255).map((c) => c <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
+          .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
+        const ground = (e) => {
+          const colour = getComputedStyle(e).backgroundColor;
+          return (channels(colour)[3] ?? 1) === 1 || !e.parentElement ? colour : ground(e.parentElement);
+        };
+        const fields = document.querySelectorAll('.choice label, main select, main textarea, main input:not([type=hidden], [type=checkbox], [type=radio])');
+        return [...fields].filter((e) => e.getBoundingClientRect().width > 1).map((e) => {
+          const [a, b] = [luminance(getComputedStyle(e).borderTopColor), luminance(ground(e.parentElement))];
+          return [e.outerHTML.slice(0, 100), (Math.max(a, b) + .05) / (Math.min(a, b) + .05)];
+        })";
+    for dark in [false, true] {
+        page.browser.set_dark(dark);
+        for path in ["keys?status=active", "keys/new", "audit", "explain"] {
+            page.goto(&format!("/settings/{path}"));
+            let found = page.browser.eval(faint);
+            let found = found.as_array().expect("a list");
+            assert!(!found.is_empty(), "{path} has no field");
+            for field in found {
+                assert!(field[1].as_f64().is_some_and(|ratio| ratio >= 3.0), "{path}, dark: {dark}: {field}");
+            }
+        }
+    }
+}

@@ -18,6 +18,7 @@ mod slow;
 #[path = "../support/mod.rs"]
 mod support;
 mod tabs;
+mod unsent;
 mod without_script;
 mod words;
 

@@ -156,3 +156,68 @@ fn the_list_folds_permissions_in_the_order_of_the_catalogue(place: Place) {
         json!([["Read records", "Create & update records", "Delete records", folded], ["Read records", "Read files"]])
     );
 }
+
+everywhere!(who_sees_the_name_of_a_key_is_said);
+fn who_sees_the_name_of_a_key_is_said(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    page.goto("/settings/keys/new");
+    assert_eq!(
+        page.browser.text_of("#name-help"),
+        "Say which application uses the key, in up to 100 characters. Your API and the access logs see the name, too."
+    );
+}
+
+everywhere!(a_key_that_never_was_is_not_said_to_have_been_deleted);
+fn a_key_that_never_was_is_not_said_to_have_been_deleted(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let id = page.make("Short", &["records:read"]);
+    page.service.admin().delete(&format!("/v1/keys/{id}")).ok(200);
+    let says = |id: &str| {
+        page.goto(&format!("/settings/keys/{id}"));
+        assert_eq!(page.browser.text_of("h1"), "This key does not exist");
+        page.browser.text_of("main p")
+    };
+    let unknown = says("key_aaaaaaaaaaaaaaaa");
+    assert!(unknown.starts_with("There is no key with this id. If there was one, the audit log says"), "{unknown}");
+    // The page does not know more of a deleted one, and its words lead to where that is known.
+    assert_eq!(says(&id), unknown);
+}
+
+everywhere!(the_command_of_the_sign_in_page_makes_a_token_that_signs_in);
+fn the_command_of_the_sign_in_page_makes_a_token_that_signs_in(place: Place) {
+    let Some(page) = Page::signed_out(place, crate::Options::default()) else { return };
+    page.goto("/sign-in");
+    let command = page.browser.text_of("#token-help code").replace("NAME", "Anna");
+    let mut words = command.split(' ');
+    assert_eq!(words.next(), Some("keyward"), "{command}");
+    let made = page.start.run(&words.chain(["--json"]).collect::<Vec<_>>());
+    assert!(made.status.success(), "{command}: {}", String::from_utf8_lossy(&made.stderr));
+    let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+    let token = made["token"].as_str().expect("the token");
+    // The service sees a token that the command made within half a second.
+    keyward_testbed::wait::until("the token is known", crate::driver::PATIENCE, || {
+        (page.service.client(token).get("/v1/keys").status == 200).then_some(())
+    });
+    page.browser.fill("#token", token);
+    page.browser.click("button[type=submit]");
+    page.browser.wait_text(".who", "Anna");
+}
+
+everywhere!(a_count_of_one_is_in_the_singular);
+fn a_count_of_one_is_in_the_singular(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let id = page.make("Only", &["records:read", "files:read"]);
+    let _filter = page.service.vm("a").follow();
+    wait_for_states(&page.service.admin(), (1, 0));
+    page.use_key(&id, &[("records:read", 1)]);
+    let plural = "(keys|instances|requests|permissions|revisions|rules|days|hours|minutes)";
+    for path in ["keys", &format!("keys/{id}"), "usage", "proxies", "audit", "proxies/confirm"] {
+        page.goto(&format!("/settings/{path}"));
+        let found = page.browser.eval(&format!(
+            "return document.querySelector('main').innerText.match(/(?<![0-9.,–] ?)\\b1 (filter |further |more )?{plural}\\b/g) ?? []"
+        ));
+        assert_eq!(found, json!([]), "{path}");
+    }
+    page.goto(&format!("/settings/keys/{id}"));
+    page.browser.wait_text("#known", "Applied by 1 of 1 instance\n");
+}

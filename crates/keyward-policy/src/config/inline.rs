@@ -128,7 +128,7 @@ impl Reading {
 fn digest(entry: &mut ObjectReader<'_, '_>) -> Option<Digest> {
     let text = entry.string("sha256")?;
     let Ok(digest) = Digest::from_hex(text) else {
-        let message = format!("not 64 hex digits ({} characters)", text.chars().count());
+        let message = format!("not 64 hex digits (length {})", text.chars().count());
         entry.problem("sha256", message, "write what `keyward hash` prints for the key, never the key itself");
         return None;
     };

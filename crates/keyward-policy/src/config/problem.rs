@@ -94,7 +94,7 @@ impl ConfigErrors {
         if problems.more > 0 {
             sorted.push(Problem {
                 path: String::new(),
-                message: format!("{} more mistakes are not listed", problems.more),
+                message: format!("mistakes that are not listed: {}", problems.more),
                 help: "mend these first".into(),
             });
         }

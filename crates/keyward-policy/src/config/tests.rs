@@ -126,10 +126,10 @@ fn every_mistake_is_named_at_once() {
             "manifest":{"keys":[{"id":"a","name":"n","sha256":"zz"},{"id":"a","name":"n","sha256":"zz","extra":1}]},"hide_key":"yes"}"#,
         &[
             "hide_key: expected true or false, found a string",
-            "manifest.keys[0].sha256: not 64 hex digits (2 characters)",
+            "manifest.keys[0].sha256: not 64 hex digits (length 2)",
             "manifest.keys[1].extra: unknown field",
             "manifest.keys[1].id: `a` is given twice",
-            "manifest.keys[1].sha256: not 64 hex digits (2 characters)",
+            "manifest.keys[1].sha256: not 64 hex digits (length 2)",
             "mode: unknown value `strict`",
             "rules[0].require: the list is empty",
             "rules[1].path: `b`: the path pattern has no leading slash",
@@ -276,7 +276,7 @@ fn what_is_wrong_throughout_is_reported_in_part() {
     let rule = r#"{"path":"a","access":"deny"}"#;
     let got = problems(&format!(r#"{{{KEYS},"rules":[{}]}}"#, vec![rule; 9_000].join(",")));
     assert_eq!(got.lines().count(), MAX_PROBLEMS + 1);
-    assert!(got.ends_with(": 8900 more mistakes are not listed\n"), "{got}");
+    assert!(got.ends_with(": mistakes that are not listed: 8900\n"), "{got}");
     let long = "x".repeat(1 << 20);
     for text in
         [format!(r#"{{{KEYS},"{long}":1}}"#), format!(r#"{{{KEYS},"mode":"{long}","rules":[{{"path":"{long}"}}]}}"#)]

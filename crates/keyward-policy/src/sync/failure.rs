@@ -174,7 +174,7 @@ impl fmt::Display for Failure {
             Self::StoreChanged => f.write_str("the store changed while its keys were loaded"),
             Self::SuspiciousStore { store, keys, held } => write!(
                 f,
-                "store `{}` has {keys} keys where {held} are held: it stays out until it has another identity that \
+                "the keys of store `{}` are {keys} in place of {held}: it stays out until it has another identity that \
                  `admin.store` names, or until `max_staleness` has passed",
                 store.escape_default()
             ),

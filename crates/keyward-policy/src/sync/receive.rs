@@ -9,6 +9,7 @@ use super::request::{Outcome, RequestId};
 use super::roots::RootId;
 use super::{BURST, BURST_REFILL, IDLE_PAUSE, InUse, ManifestSync, Outstanding, is_stale};
 use crate::checksum::Checksum;
+use crate::count::ending;
 use crate::manifest::Page;
 use crate::table::Staged;
 use crate::timestamp::Timestamp;
@@ -127,7 +128,7 @@ impl ManifestSync {
             self.next_at = now.max(self.paid_until);
         }
         let (keys, revision) = self.in_use().map_or((0, 0), |position| (position.keys, position.revision));
-        self.journal.well(events, || format!("keys are up to date again: {keys} keys at revision {revision}"));
+        self.journal.well(events, || format!("keys are up to date again: {keys} at revision {revision}"));
     }
 
     fn take_page(
@@ -216,8 +217,8 @@ impl ManifestSync {
             self.retire(before.table);
         }
         events.push(Event::Loaded { keys, revision: page.revision });
-        let line =
-            format!("loaded {keys} keys of store `{}` at revision {}", page.store.escape_default(), page.revision);
+        let (s, store) = (ending(keys as u64), page.store.escape_default());
+        let line = format!("loaded {keys} key{s} of store `{store}` at revision {}", page.revision);
         events.push(Event::Log(Level::Info, line));
         Ok(Taken::UpToDate { changed: true })
     }
@@ -300,7 +301,7 @@ fn compare((count, checksum): (usize, Checksum), page: &Page<'_>) -> Result<(), 
     if count as u64 == page.live.count && Checksum::parse(stated) == Some(checksum) {
         return Ok(());
     }
-    let here = format!("{count} keys, {checksum}");
-    let there = format!("{} keys, {}", page.live.count, stated.chars().take(16).collect::<String>().escape_default());
+    let here = format!("{count} ({checksum})");
+    let there = format!("{} ({})", page.live.count, stated.chars().take(16).collect::<String>().escape_default());
     Err(Failure::Checksum { here, there })
 }

@@ -20,6 +20,7 @@ use askama::Template;
 use axum::extract::{Path, RawQuery};
 use axum::http::StatusCode;
 use axum::response::Response;
+use keyward_policy::count::counted;
 use keyward_policy::timestamp::Timestamp;
 
 /// How long a permission was granted before the view advises to remove it if it was never used: 7 days.
@@ -165,7 +166,7 @@ fn nodes(user: &User, revision: u64) -> Vec<NodeRow> {
         let name = if name.is_empty() { "(without a name)".to_owned() } else { name };
         let out = if lost > 0 { format!(", {lost} cut off") } else { String::new() };
         let kind = if know == of && lost == 0 { "good" } else { "warn" };
-        NodeRow { name, kind, text: format!("Applied by {know} of {of} instances{out}") }
+        NodeRow { name, kind, text: format!("Applied by {know} of {}{out}", counted(of, "instance")) }
     };
     nodes.into_iter().map(view).collect()
 }

@@ -14,6 +14,7 @@ use askama::Template;
 use axum::extract::RawQuery;
 use axum::http::StatusCode;
 use axum::response::Response;
+use keyward_policy::count::ending;
 use keyward_policy::timestamp::{DAY_MS, Timestamp};
 
 /// Keys that the view shows at once.
@@ -179,7 +180,7 @@ pub(in crate::web) async fn list(user: User, RawQuery(query): RawQuery) -> Resul
 /// Says how many keys the list holds. `is_whole` means that the first page is the last one.
 fn count_in_words(filter: &Filter, counted: Option<u64>, shown: u64, is_whole: bool) -> String {
     match counted {
-        Some(count) if filter.is_empty() => format!("{} {}", grouped(count), if count == 1 { "key" } else { "keys" }),
+        Some(count) if filter.is_empty() => format!("{} key{}", grouped(count), ending(count)),
         _ if shown == 0 && is_whole => "No match".to_owned(),
         Some(count) if count <= MAX_COUNT => format!("{} found", grouped(count)),
         Some(_) => format!("More than {} found", grouped(MAX_COUNT)),

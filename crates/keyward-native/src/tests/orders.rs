@@ -1,11 +1,11 @@
 //! The hooks in many orders through a stand-in of Envoy: what the fuzz target `hooks` checks, with its corpus and with rows of
 //! steps from a fixed seed.
 
-#![allow(unsafe_code, reason = "it calls the library as Envoy does")]
-
-#[path = "../../../fuzz/hooks.rs"]
+#[allow(unsafe_code, reason = "it calls the library as Envoy does")]
+#[path = "../../../../fuzz/hooks.rs"]
 mod hooks;
 
+pub use hooks::{load as turn, note_panics};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -16,10 +16,15 @@ fn no_order_of_hooks_opens_a_door_or_shows_a_key() {
     files.sort();
     assert!(!files.is_empty());
     files.into_iter().for_each(|file| hooks::hooks(&std::fs::read(file).unwrap()));
-    let settings =
-        ProptestConfig { rng_seed: proptest::test_runner::RngSeed::Fixed(1), ..ProptestConfig::with_cases(500) };
+    // What is left of an input that fails is in the way of the next one, so a smaller one says nothing.
+    let settings = ProptestConfig {
+        rng_seed: proptest::test_runner::RngSeed::Fixed(1),
+        max_shrink_iters: 0,
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(500)
+    };
     // Begins with a configuration that fetches keys.
-    let steps = vec((0..10_u8, any::<u8>()), 1..120);
+    let steps = vec((0..16_u8, any::<u8>()), 1..120);
     let outcome = proptest::test_runner::TestRunner::new(settings).run(&steps, |steps| {
         let bytes: Vec<u8> = [(0, 0)].into_iter().chain(steps).flat_map(|(what, which)| [what, which]).collect();
         hooks::hooks(&bytes);

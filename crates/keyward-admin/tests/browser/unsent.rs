@@ -1,0 +1,157 @@
+//! What is filled in and not yet sent is never lost: when the service is away, the session has ended, another form of the
+//! page is sent, or the page is left.
+
+use crate::Page;
+use crate::place::{Place, everywhere};
+use crate::support::ADMIN;
+use keyward_testbed::wait;
+use serde_json::json;
+
+/// Whether the page may be left without a question.
+fn leaves(page: &Page) -> bool {
+    page.browser.eval(
+        "const event = new Event('beforeunload', {cancelable: true}); dispatchEvent(event); return !event.defaultPrevented",
+    ) == true
+}
+
+fn sign_in_again(page: &Page) {
+    page.browser.wait_text("#sign-in-title", "Your session has ended");
+    page.browser.fill("#token", ADMIN);
+    page.browser.click("[data-sign-in-card] button");
+    page.browser.wait_gone("#sign-in-title");
+}
+
+everywhere!(another_form_of_the_page_takes_nothing_away);
+fn another_form_of_the_page_takes_nothing_away(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let browser = &page.browser;
+    let id = page.make("Before", &["records:read", "files:read"]);
+    page.goto(&format!("/settings/keys/{id}"));
+    browser.fill("#name", "After");
+    browser.click("[for='permission-files:write']");
+    browser.click("#toggle");
+    browser.wait_text("#enabled h2", "Disabled");
+    assert_eq!(browser.property("#name", "value"), "After");
+    assert_eq!(browser.property("[id='permission-files:write']", "checked"), true);
+    assert_eq!(browser.text_of("h1"), "Before Disabled", "nothing was saved");
+    assert!(!leaves(&page));
+    // A permission that is removed stays so, and the rest stays filled in.
+    assert_eq!(browser.name_of("#usage td.actions button"), "Remove Read records");
+    browser.click("#usage td.actions button");
+    browser.wait_gone("#usage td.actions button");
+    assert_eq!(browser.property("[id='permission-records:read']", "checked"), false);
+    assert_eq!(browser.property("#name", "value"), "After");
+    browser.click("#edit button");
+    browser.wait_text("h1", "After");
+    let key = &page.keys()[0];
+    assert_eq!((&key["permissions"], &key["status"]), (&json!(["files:read", "files:write"]), &json!("disabled")));
+    assert!(leaves(&page));
+    page.assert_no_complaints();
+}
+
+everywhere!(a_request_to_explain_stays);
+fn a_request_to_explain_stays(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let browser = &page.browser;
+    page.goto("/settings/explain");
+    assert!(leaves(&page));
+    browser.fill("#path", "/typed");
+    browser.fill("#config", "{manifest: {keys: []}, rules: [{path: '/typed', access: public}]}");
+    assert!(!leaves(&page), "leaving asks first");
+    browser.offline(true);
+    browser.click("#request button.primary");
+    browser.wait_text("#request [data-failure]", "could not be reached");
+    browser.click("nav a[href$=audit]");
+    browser.wait_text("main > [data-failure]", "could not be reached");
+    browser.offline(false);
+    browser.delete_cookies();
+    browser.click("#request button.primary");
+    sign_in_again(&page);
+    assert_eq!(browser.property("#path", "value"), "/typed");
+    browser.click("#request button.primary");
+    browser.wait_text("#result", "Allowed");
+    assert_eq!(browser.property("#path", "value"), "/typed");
+}
+
+everywhere!(a_change_of_a_key_stays_when_the_session_ends);
+fn a_change_of_a_key_stays_when_the_session_ends(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let browser = &page.browser;
+    let id = page.make("Before", &["records:read"]);
+    page.goto(&format!("/settings/keys/{id}"));
+    browser.fill("#name", "After");
+    browser.delete_cookies();
+    browser.click("#edit button");
+    sign_in_again(&page);
+    assert_eq!(browser.property("#name", "value"), "After");
+    browser.click("#edit button");
+    browser.wait_text("h1", "After");
+    assert_eq!(page.keys()[0]["name"], "After");
+}
+
+everywhere!(filters_of_the_audit_log_stay);
+fn filters_of_the_audit_log_stay(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let browser = &page.browser;
+    page.make("Made", &["records:read"]);
+    page.goto("/settings/audit");
+    browser.fill("#actor", "nobody");
+    browser.eval("document.querySelector('#since').value = '2026-01-02'");
+    browser.offline(true);
+    browser.click(".filters button");
+    browser.wait_text("main > [data-failure]", "What you filled in is still here");
+    assert_eq!(browser.property("#actor", "value"), "nobody");
+    browser.offline(false);
+    browser.delete_cookies();
+    browser.click(".filters button");
+    sign_in_again(&page);
+    assert_eq!(browser.property("#since", "value"), "2026-01-02");
+    browser.click(".filters button");
+    browser.wait_text("#entries", "Nothing matches");
+    assert_eq!(page.path(), "/settings/audit?action=&actor=nobody&subject=&since=2026-01-02&until=");
+}
+
+everywhere!(a_token_stays_when_the_service_is_away);
+fn a_token_stays_when_the_service_is_away(place: Place) {
+    let Some(page) = Page::signed_out(place, crate::Options::default()) else { return };
+    let browser = &page.browser;
+    page.goto("/sign-in?next=/settings/audit");
+    browser.fill("#token", ADMIN);
+    browser.offline(true);
+    browser.click("button[type=submit]");
+    browser.wait_text(".card > [data-failure]", "could not be reached");
+    assert_eq!(browser.property("#token", "value"), ADMIN);
+    browser.offline(false);
+    browser.click("button[type=submit]");
+    browser.wait_text("h1", "Audit log");
+    // Signing out is told to have failed, too.
+    browser.offline(true);
+    browser.click(".who button");
+    browser.wait_text("main > [data-failure]", "could not be reached");
+    browser.offline(false);
+    browser.click(".who button");
+    browser.wait_text(".notice", "You have signed out.");
+}
+
+everywhere!(a_search_that_could_not_be_made_is_told_and_made_later);
+fn a_search_that_could_not_be_made_is_told_and_made_later(place: Place) {
+    let Some(mut page) = Page::open(place) else { return };
+    page.make("Apple", &["records:read"]);
+    page.make("Pear", &["records:read"]);
+    page.goto("/settings/keys");
+    let address = page.service.url.trim_start_matches("http://").to_owned();
+    page.service.kill();
+    page.browser.fill("#q", "pear");
+    page.browser.wait_text("main > [data-failure]", "may be out of date");
+    page.browser.wait_text(".away", "may be out of date");
+    assert_eq!(page.browser.property("#q", "value"), "pear");
+    page.start = page.start.clone().with("KEYWARD_LISTEN", &address);
+    page.service = page.start.serve();
+    sign_in_again(&page);
+    page.browser.wait_gone("main > [data-failure]");
+    page.browser.wait_text("#count", "1 found");
+    assert_eq!(page.browser.property("#q", "value"), "pear");
+    wait::until("nothing is out of date", crate::driver::PATIENCE, || {
+        (page.browser.eval("return document.querySelector('.away').textContent") == "").then_some(())
+    });
+}
