@@ -2,6 +2,11 @@
 //! bytes: configurations come and go, the keys of two services change and their answers arrive, requests go through their
 //! hooks, time passes, Envoy refuses what it may refuse, and hooks panic.
 
+#[cfg(test)]
+#[path = "cases.rs"]
+mod cases;
+#[path = "configurations.rs"]
+mod configurations;
 #[path = "service.rs"]
 mod service;
 #[path = "stand_in.rs"]
@@ -10,11 +15,12 @@ mod stand_in;
 #[path = "threads.rs"]
 mod threads;
 
+use configurations::{Wanted, configuration, metadata};
 use keyward_native::abi::{self, Buffer, ConfigPtr, FilterPtr, Header};
 use keyward_native::failpoint;
 use keyward_policy::digest::Digest;
 use service::{KEYS, Service, State, secret};
-use stand_in::{Config, Namespace, PANICS, RECORDED, Request, SCHEDULERS, VALIDATES, WOKEN, lend, respond};
+use stand_in::{Config, PANICS, RECORDED, Request, SCHEDULERS, VALIDATES, WOKEN, lend, respond};
 use std::ffi::{c_char, c_void};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
@@ -44,100 +50,38 @@ unsafe extern "C" {
 }
 
 /// Where a panic is planted: in each hook that does something, and halfway through what they do.
-const PLACES: &[&str] = &[
-    "config_new",
-    "config_destroy",
-    "config_free",
-    "config_scheduled",
-    "config_http_callout_done",
-    "answer",
-    "collected",
-    "applied",
-    "new",
-    "request_headers",
-    "request_body",
-    "request_trailers",
-    "request_held",
-    "scheduled",
-    "waking",
-    "destroy",
-    "local_reply",
-    "response_headers",
-    "stream_complete",
+const PLACES: &[&[&str]] = &[
+    &["config_new"],
+    &["config_destroy"],
+    &["config_free"],
+    &["config_scheduled"],
+    &["config_http_callout_done"],
+    &["answer"],
+    &["collected"],
+    &["applied"],
+    &["new"],
+    &["request_headers"],
+    &["request_body"],
+    &["request_trailers"],
+    &["request_held"],
+    &["scheduled"],
+    &["waking"],
+    &["destroy"],
+    &["local_reply"],
+    &["response_headers"],
+    &["stream_complete"],
+    // The second panic is in what is owed after the first.
+    &["config_scheduled", "waking"],
+    &["config_http_callout_done", "waking"],
+    &["request_headers", "local_reply"],
+    &["applied", "giving_up"],
+    &["collected", "giving_up"],
 ];
 
 /// The number of panics that were planted and have happened.
 static HAPPENED: AtomicU64 = AtomicU64::new(0);
 
-const RULES: &str = r#""rules":[{"path":"/public","access":"public"},{"path":"/a","access":"authenticated"},
-    {"path":"/b","require":["b:write"]}],"readiness_path":"/ready""#;
 const SECOND: u64 = 1_000_000_000;
-
-/// What a configuration asks for.
-#[derive(Debug, Clone, Copy, Default)]
-struct Wanted {
-    service: Option<usize>,
-    has_inline_keys: bool,
-    shadow: bool,
-    route_metadata: bool,
-    hides_key: bool,
-    has_secret: bool,
-}
-
-/// Returns a configuration as text. Without [`Wanted`] it is one that is refused.
-fn configuration(kind: u8) -> (String, Option<Wanted>) {
-    let digest = Digest::of_key(secret(0).as_bytes()).to_hex();
-    let inline = |when: &str| {
-        format!(r#""manifest":{{"use":"{when}","keys":[{{"id":"own","sha256":"{digest}","permissions":[]}}]}},"#)
-    };
-    let admin = |number: usize, wait: &str| {
-        let token = r#""token":"kwt_edge","max_staleness":"1h""#;
-        format!(r#""admin":{{"cluster":"c{number}",{token}}},"startup_wait":"{wait}","#)
-    };
-    let by_secret =
-        r#""admin":{"cluster":"c0","token_secret":{"name":"edge","sds_config":{"ads":{}}}},"startup_wait":"1s","#;
-    let fetching = |number| Wanted { service: Some(number), hides_key: true, ..Wanted::default() };
-    let (text, wanted) = match kind % 10 {
-        0 => (admin(0, "30s"), fetching(0)),
-        1 => (admin(0, "30s") + &inline("always"), Wanted { has_inline_keys: true, ..fetching(0) }),
-        2 => (inline("always"), Wanted { has_inline_keys: true, hides_key: true, ..Wanted::default() }),
-        4 => (admin(1, "0s"), fetching(1)),
-        5 => (by_secret.to_owned(), Wanted { has_secret: true, ..fetching(0) }),
-        6 => (
-            admin(0, "1s") + &inline("fallback") + r#""mode":"shadow","#,
-            Wanted { has_inline_keys: true, shadow: true, ..fetching(0) },
-        ),
-        7 => (
-            admin(1, "30s") + &inline("fallback") + r#""route_metadata":true,"#,
-            Wanted { has_inline_keys: true, route_metadata: true, ..fetching(1) },
-        ),
-        8 => (
-            admin(1, "1ms") + r#""route_metadata":true,"hide_key":false,"#,
-            Wanted { route_metadata: true, hides_key: false, ..fetching(1) },
-        ),
-        _ => return (format!("{{{RULES}"), None),
-    };
-    (format!("{{{text}{RULES}}}"), Some(wanted))
-}
-
-/// The metadata of a route, and whether it makes the route public.
-fn metadata(variant: u8) -> (Vec<Namespace>, bool) {
-    let text = |text: &str| text.as_bytes().to_vec();
-    let field = |name, value| vec![(text(name), Some(text(value)))];
-    let fields = match variant % 10 {
-        0 => return (Vec::new(), false),
-        1 => return (vec![(text("other"), field("access", "public"))], false),
-        2 => field("access", "public"),
-        3 => field("require", "a:read"),
-        4 => field("require", "b:write"),
-        5 => Vec::new(),
-        6 => [field("access", "public"), field("require", "a:read")].concat(),
-        7 => vec![(text("access"), None)],
-        8 => vec![(text("access"), Some(vec![0xff]))],
-        _ => field("access", "everybody"),
-    };
-    (vec![(text("keyward"), fields)], variant % 10 == 2)
-}
 
 /// One configuration, whose address Envoy and the library hold.
 struct Filter {
@@ -172,18 +116,15 @@ struct World {
 /// answered, none is left without an answer, and nothing that leaves the library holds a key.
 pub fn hooks(data: &[u8]) {
     let _turn = load();
-    RECORDED.lock().unwrap().clear();
-    failpoint::plant(None);
-    failpoint::set_ahead_ns(0);
     let services = [Service::new(0), Service::new(1)];
     let mut world = World { filters: Vec::new(), services, ahead_ns: 0, mood: 0 };
     let mut panics = 0;
     for step in data.chunks_exact(2).take(200) {
-        let planted = failpoint::is_planted();
+        let planted = failpoint::to_come();
         world.step(step[0], step[1]);
-        panics += u64::from(planted && !failpoint::is_planted());
+        panics += planted.saturating_sub(failpoint::to_come()) as u64;
     }
-    failpoint::plant(None);
+    failpoint::plant(&[]);
     world.finish();
     let happened = HAPPENED.fetch_add(panics, Ordering::SeqCst) + panics;
     assert!(PANICS.load(Ordering::SeqCst) <= happened, "more panics are counted than were planted");
@@ -191,7 +132,7 @@ pub fn hooks(data: &[u8]) {
 }
 
 /// Loads the library, once. Tests of one process take turns, because they share it.
-fn load() -> MutexGuard<'static, ()> {
+pub fn load() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     static READY: Once = Once::new();
     READY.call_once(|| {
@@ -206,7 +147,17 @@ fn load() -> MutexGuard<'static, ()> {
             of_library(panic);
         }));
     });
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    RECORDED.lock().unwrap().clear();
+    failpoint::plant(&[]);
+    failpoint::set_ahead_ns(0);
+    turn
+}
+
+/// Notes that panics which were planted have happened, so that they may be counted.
+#[cfg(test)]
+pub fn note_panics(count: u64) {
+    HAPPENED.fetch_add(count, Ordering::SeqCst);
 }
 
 /// Checks what has left the library, once all configurations are gone.
@@ -249,7 +200,7 @@ impl World {
                     [1_000_000, SECOND / 10, SECOND, 6 * SECOND, 61 * SECOND, 4_000 * SECOND][usize::from(which % 6)];
                 failpoint::set_ahead_ns(self.ahead_ns);
             }
-            12 => failpoint::plant(Some(PLACES[usize::from(which) % PLACES.len()])),
+            12 => failpoint::plant(PLACES[usize::from(which) % PLACES.len()]),
             13 => self.pick(which, |filter, _, rest| {
                 if filter.host.secret.is_some() {
                     let value: &[u8] = [&b"kwt_edge"[..], b"", b" kwt_other\n", b"two words"][usize::from(rest % 4)];
@@ -304,12 +255,12 @@ impl Filter {
             ..Config::default()
         });
         VALIDATES.store(limits % 8 == 5, Ordering::SeqCst);
-        let planted = failpoint::is_planted();
+        let planted = failpoint::to_come();
         let config: ConfigPtr = std::ptr::from_mut(&mut *host).cast();
         let (name, bytes) = (Buffer::lend(b"keyward"), Buffer::lend(text.as_bytes()));
         let plugin = unsafe { envoy_dynamic_module_on_http_filter_config_new(config, name, bytes) };
-        let wanted = wanted.filter(|wanted| !wanted.has_secret || host.secret.is_some());
-        let has_panicked = planted && !failpoint::is_planted();
+        let wanted = wanted.filter(|wanted| !wanted.lacks_token || host.secret.is_some());
+        let has_panicked = failpoint::to_come() < planted;
         assert_eq!(plugin.is_null(), wanted.is_none() || has_panicked, "{text}");
         let wanted = wanted.filter(|_| !plugin.is_null())?;
         Some(Self { host, plugin, wanted, requests: Vec::new() })
@@ -326,6 +277,10 @@ impl Filter {
     }
 
     fn tick(&mut self, services: &mut [Service; 2]) {
+        if self.host.secret.as_ref().is_some_and(|secret| !secret.trim_ascii().is_empty()) {
+            self.wanted.lacks_token = false;
+            self.requests.iter_mut().for_each(|asked| asked.wanted.lacks_token = false);
+        }
         unsafe { envoy_dynamic_module_on_http_filter_config_scheduled(self.config(), self.plugin, 0) };
         self.note_polls(services);
     }
@@ -436,10 +391,10 @@ impl Asked {
         host.headers.extend(key.map(|number| (b"x-api-key".to_vec(), secret(number).into_bytes())));
         host.trailers = vec![(b"x-api-key".to_vec(), secret(1).into_bytes()), (b"t".to_vec(), b"1".to_vec())];
         let filter: FilterPtr = std::ptr::from_mut(&mut *host).cast();
-        let planted = failpoint::is_planted();
+        let planted = failpoint::to_come();
         let module = unsafe { envoy_dynamic_module_on_http_filter_new(plugin, filter) };
         // Envoy answers itself then.
-        assert_eq!(module.is_null(), planted && !failpoint::is_planted());
+        assert_eq!(module.is_null(), failpoint::to_come() < planted);
         if module.is_null() {
             return None;
         }
@@ -473,9 +428,9 @@ impl Asked {
 
     /// Calls a hook, and checks what has become of the request.
     fn call<R>(&mut self, services: &[Service; 2], hook: impl FnOnce(FilterPtr, *const c_void) -> R) -> R {
-        let (planted, had_passed, answers) = (failpoint::is_planted(), self.has_passed(), self.host.answers);
+        let (planted, had_passed, answers) = (failpoint::to_come(), self.has_passed(), self.host.answers);
         let result = hook(self.filter(), self.module);
-        if planted && !failpoint::is_planted() {
+        if failpoint::to_come() < planted {
             self.lost |= had_passed;
             // Envoy sends no second answer.
             self.host.answers = self.host.answers.min(answers.max(1));
@@ -560,7 +515,7 @@ impl Asked {
         let by_key = decision == b"allowed"
             && self.key.is_some_and(|key| match (key, wanted.service) {
                 (0, _) => wanted.has_inline_keys,
-                (_, Some(service)) => services[service].may_allow(key),
+                (_, Some(service)) => !wanted.lacks_token && services[service].may_allow(key),
                 (_, None) => false,
             });
         let by_route = decision == b"public" && self.may_be_public;

@@ -20,6 +20,8 @@ use std::time::Duration;
 const IDLE_LIMIT: &str = "2s";
 /// Longer than that limit, and shorter than that of `realtime.yaml`.
 const SILENCE: Duration = Duration::from_secs(5);
+/// How many listeners the Gateway has.
+const LISTENERS: usize = 2;
 /// The application in the shipped files, and the same where only a name may lead to loopback.
 const SERVICE: &str = "{name: records, port: 8090}";
 const BACKEND: &str = "{group: gateway.envoyproxy.io, kind: Backend, name: records}";
@@ -142,7 +144,7 @@ impl Checks {
             report.check("gateway: every VM polls, the main thread's too", || stage.assert_every_vm_polls());
             report.check("gateway: each listener has the backstop right before the router, and FAIL_RELOAD", || {
                 let dump = proxy.config_dump();
-                assert_eq!((backstops(&dump), reloading(&dump)), (2, 2));
+                assert_eq!((backstops(&dump), reloading(&dump)), (LISTENERS, LISTENERS));
             });
             report.check("gateway: the policies of both listeners are programmed", || {
                 assert_eq!(status(cluster, "keyward-admin"), "True");
@@ -178,8 +180,18 @@ impl Checks {
         let crashing = self.filter("envoy-gateway/gateway.yaml", &stage::failpoint_digest());
         let missing = self.filter("envoy-gateway/gateway.yaml", &"f".repeat(64));
         let (id, key) = self.stage.create_key("survivor");
-        self.with_files(&[crashing.text(), backstop.text()], |checks| {
-            let Self { stage, http, cluster, .. } = checks;
+        // In one step, so that the check below begins before they have arrived.
+        let both = format!("{}---\n{}", crashing.text(), backstop.text());
+        self.with_files(&[&both], |checks| {
+            let Self { stage, http, cluster, proxy, .. } = checks;
+            report.check("gateway: while the files arrive, a request passes only where no backstop is", || {
+                wait::until("the filter answers", PATIENCE, || {
+                    let covered = backstops(&proxy.config_dump()) == LISTENERS;
+                    let status = ask(*http, HOST, RECORDS, &[])?.status;
+                    assert!(!covered || status != 200, "a request passed a listener with its backstop");
+                    (covered && status == 401).then_some(())
+                });
+            });
             stage.assert_key_passes(*http, &id, &key);
             report.check("gateway: a VM that traps refuses, and the next one serves", || {
                 let crash = [("x-api-key", key.as_str()), ("x-keyward-failpoint", "1")];

@@ -11,18 +11,27 @@ use crate::stage::{Door, HOST};
 use keyward_testbed::{envoy, wait};
 use serde_json::json;
 
+/// The address of the Service's endpoint. An API server takes none on loopback, and nothing is sent to this one.
+const ENDPOINT: &str = "198.51.100.1";
+
 impl Istio {
     /// Gives Istio `gateway-api.yaml` and its backstop.
     pub fn check_gateway_api(&mut self, report: &mut Report) {
         let (first, second) = (Door::plain(free_port()), Door::plain(free_port()));
-        let surroundings = surroundings(first, second);
-        self.cluster.apply(&surroundings);
+        let (service, gateway) = (service(first, second), gateway(first, second));
+        self.cluster.apply(&service);
         let labels = json!({"gateway.networking.k8s.io/gateway-name": "databases"});
         let proxy = self.istiod.start_proxy("gateway-api", "router", NAMESPACE, &labels, &envoy::binary());
         let plugin = self.filter("istio/gateway-api.yaml");
         let backstop = File::read("istio/gateway-api-backstop.yaml");
         let (id, key) = self.stage.create_key("by Gateway API");
         let Self { stage, cluster, .. } = self;
+        // Releases older than 1.31 give a Gateway no listeners while they know no endpoint of its Service, and an endpoint that
+        // comes later does not count as a change.
+        wait::until("istiod knows the endpoint", PATIENCE, || {
+            proxy.config_dump().to_string().contains(ENDPOINT).then_some(())
+        });
+        cluster.apply(&gateway);
         for door in [first, second] {
             stage.wait_for_status(door, None, 200);
         }
@@ -54,12 +63,13 @@ impl Istio {
             stage.wait_for_status(second, None, 403);
         });
         cluster.delete(backstop.text());
-        cluster.delete(&surroundings);
+        cluster.delete(&gateway);
+        cluster.delete(&service);
     }
 }
 
-/// A Gateway with two listeners, the Service of its pods, and the protected host's route.
-fn surroundings(first: Door, second: Door) -> String {
+/// The Service of the Gateway's pods, with an endpoint.
+fn service(first: Door, second: Door) -> String {
     let (first, second) = (first.port, second.port);
     format!(
         "apiVersion: v1
@@ -71,7 +81,21 @@ spec:
   - {{name: first, port: {first}}}
   - {{name: second, port: {second}}}
 ---
-apiVersion: gateway.networking.k8s.io/v1
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: databases-istio, namespace: {NAMESPACE}, labels: {{kubernetes.io/service-name: databases-istio}}}}
+addressType: IPv4
+endpoints: [{{addresses: [{ENDPOINT}]}}]
+ports: [{{name: first, port: {first}}}, {{name: second, port: {second}}}]
+"
+    )
+}
+
+/// A Gateway with two listeners, and the protected host's route.
+fn gateway(first: Door, second: Door) -> String {
+    let (first, second) = (first.port, second.port);
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
 metadata: {{name: istio}}
 spec: {{controllerName: istio.io/gateway-controller}}

@@ -72,7 +72,10 @@ impl Stage {
     }
 
     /// A key passes in every worker; the application is told whose it is and does not see it.
+    ///
+    /// The filter has to answer first: until the files have arrived at the proxy, a request passes as it is.
     pub fn assert_key_passes(&self, gateway: Door, id: &str, key: &str) {
+        self.assert_keyless_is_refused(gateway);
         wait_for_all("200 from every worker", || {
             self.records.take();
             let spoofed = [("x-api-key", key), ("x-api-key-id", "somebody-else")];

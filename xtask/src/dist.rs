@@ -46,13 +46,6 @@ pub struct Arguments {
     output: Option<PathBuf>,
 }
 
-impl Arguments {
-    /// Returns the arguments for all files but those of the native edition.
-    pub fn without_native() -> Self {
-        Self { repository: REPOSITORY.to_owned(), module: None, command: None, no_native: true, output: None }
-    }
-}
-
 /// Writes the module, its image, the libraries of the native edition, bills of materials, the completions and manual pages of the command, and the checksums
 /// of all files.
 ///
@@ -80,6 +73,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     write(&dist.join(CHECKSUMS), checksums(&dist, others)?.as_bytes())?;
     println!("{}", announcement(arguments, &dist, version, &oci::sha256(&bytes), &image));
+    Ok(())
+}
+
+/// Builds the module and writes its image: all that a gateway needs.
+///
+/// # Errors
+/// Returns an error when the module cannot be built or a file cannot be written.
+pub fn module_and_image() -> Result<()> {
+    let module = build::shipped_module()?;
+    let bytes = fs::read(&module).with_context(|| format!("cannot read {}", workspace::shown(&module)))?;
+    oci::write_layout(&workspace::dist().join(IMAGE), &bytes, env!("CARGO_PKG_VERSION"))?;
     Ok(())
 }
 

@@ -270,8 +270,8 @@ extern "C" fn envoy_dynamic_module_on_http_filter_scheduled(stream: FilterPtr, p
     let Some(Filter::Early(early)) = (unsafe { filter(pointer) }) else { return };
     // A request that has passed or was denied before stays as it was decided.
     if early.waits() {
-        let plugin = Arc::clone(&early.plugin);
-        let owed = || hooks::after_panic(stream, Some(&plugin));
+        // SAFETY: as above. Nothing uses `early` any more when it runs.
+        let owed = || unsafe { after_panic(stream, pointer) };
         if guard::hook("scheduled", || hooks::on_scheduled(stream, early), owed, false) {
             stream.continue_decoding();
         }

@@ -8,18 +8,18 @@ use std::path::Path;
 const VARIABLE: &str = "KEYWARD_FAILPOINTS";
 
 thread_local! {
-    static PLANTED: Cell<Option<&'static str>> = const { Cell::new(None) };
+    static PLANTED: Cell<&'static [&'static str]> = const { Cell::new(&[]) };
     static AHEAD_NS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Asks for one panic of this thread at this place. `None` takes back what was asked for.
-pub fn plant(name: Option<&'static str>) {
-    PLANTED.set(name);
+/// Asks for a panic of this thread at each of these places, one after the other, in place of what was asked for before.
+pub fn plant(places: &'static [&'static str]) {
+    PLANTED.set(places);
 }
 
-/// Returns whether the panic that this thread has asked for is still to come.
-pub fn is_planted() -> bool {
-    PLANTED.get().is_some()
+/// Returns how many of the panics that this thread has asked for are still to come.
+pub fn to_come() -> usize {
+    PLANTED.get().len()
 }
 
 /// Sets how far the clock is ahead for this thread.
@@ -35,8 +35,10 @@ pub fn ahead_ns() -> u64 {
 /// Panics once if this thread has asked for it, or if the test's folder has a file of this name, and removes the file.
 pub fn at(name: &str) {
     // A message that must never be logged, as a value of a request in a real one.
-    if PLANTED.get() == Some(name) {
-        PLANTED.set(None);
+    if let Some((first, rest)) = PLANTED.get().split_first()
+        && *first == name
+    {
+        PLANTED.set(rest);
         panic!("kw_planted at {name}");
     }
     let Some(folder) = std::env::var_os(VARIABLE) else { return };

@@ -48,6 +48,7 @@ impl Keys {
     pub fn change<R>(&self, change: impl FnOnce(&mut ManifestSync) -> R) -> R {
         let mut sync = self.sync.write().unwrap_or_else(PoisonError::into_inner);
         catch_unwind(AssertUnwindSafe(|| change(&mut sync))).unwrap_or_else(|panic| {
+            guard::planted("giving_up");
             let table = sync.abandon();
             drop(sync);
             drop(table);

@@ -28,10 +28,10 @@ pub struct CheckArgs {
     /// The permission catalogue, TOML or JSON; without it, the built-in one is used if the rules use it
     #[arg(long, value_name = "FILE", env = "KEYWARD_PERMISSIONS")]
     catalogue: Option<PathBuf>,
-    /// The version of Istio that the files are for, such as 1.27
+    /// The version of Istio that the files are for, such as 1.27 or 1.27.3
     #[arg(long, value_name = "VERSION")]
     istio: Option<Version>,
-    /// The version of Envoy Gateway that the files are for, such as 1.8
+    /// The version of Envoy Gateway that the files are for, such as 1.8 or 1.8.2
     #[arg(long, value_name = "VERSION")]
     envoy_gateway: Option<Version>,
     /// Print a JSON object

@@ -10,13 +10,17 @@ use keyward_policy::config::Mode;
 use serde_json::Value;
 
 /// The first version with `timeout.http.streamIdleTimeout` of ClientTrafficPolicy.
-const STREAM_IDLE_TIMEOUT_SINCE: Version = Version(1, 5);
+const STREAM_IDLE_TIMEOUT_SINCE: Version = Version::new(1, 5);
 /// The first version with the same of BackendTrafficPolicy.
-const ROUTE_IDLE_TIMEOUT_SINCE: Version = Version(1, 8);
+const ROUTE_IDLE_TIMEOUT_SINCE: Version = Version::new(1, 8);
 /// The first version with `mergeType` of EnvoyExtensionPolicy.
-const MERGE_TYPE_SINCE: Version = Version(1, 9);
+const MERGE_TYPE_SINCE: Version = Version::new(1, 9);
 /// The first version with `dynamicModule` of EnvoyExtensionPolicy.
-const DYNAMIC_MODULE_SINCE: Version = Version(1, 8);
+const DYNAMIC_MODULE_SINCE: Version = Version::new(1, 8);
+/// The releases whose CRD gives a rate limit's `requests` a largest number that its own type does not hold.
+const RATE_LIMITS_REFUSED: [Version; 2] = [Version::patch(1, 8, 0), Version::patch(1, 8, 1)];
+/// The first release after them.
+const RATE_LIMITS_MENDED: Version = Version::patch(1, 8, 2);
 /// Fields of EnvoyExtensionPolicy with plugins, and what Envoy's names of their filters are made of.
 const PLUGINS: [(&str, &str, &str); 2] = [
     ("wasm", "envoy.filters.http.wasm", "wasm"),
@@ -240,6 +244,18 @@ impl Lint<'_> {
     pub(super) fn backend_traffic_policy(&mut self, spec: &Value, path: &str) {
         let place = join(path, "timeout.http.streamIdleTimeout");
         self.exists_since(&spec["timeout"]["http"]["streamIdleTimeout"], place, ROUTE_IDLE_TIMEOUT_SINCE);
+        if let Some(version) = self.versions.envoy_gateway.filter(|version| RATE_LIMITS_REFUSED.contains(version))
+            && !spec["rateLimit"].is_null()
+        {
+            self.findings.warn(
+                join(path, "rateLimit"),
+                format!(
+                    "on Kubernetes 1.36 and later, the API server refuses every rate limit with the CRD of Envoy Gateway \
+                     {version}"
+                ),
+                format!("use Envoy Gateway {RATE_LIMITS_MENDED} or later, or 1.7"),
+            );
+        }
     }
 
     /// Checks that the stated version has a field, if the field is given.

@@ -6,12 +6,16 @@ use super::find::looks_like_ours;
 use super::finding::{is_placeholder, is_placeholder_digest, join, list, text};
 use super::versions::Version;
 use keyward_policy::config::{CorsPreflight, Mode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The first version whose `failStrategy` can be `FAIL_RELOAD`.
-const FAIL_RELOAD_SINCE: Version = Version(1, 27);
+const FAIL_RELOAD_SINCE: Version = Version::new(1, 27);
+/// The first version in which `targetRefs` of an EnvoyFilter choose its gateways (istio/istio#56417).
+const ENVOY_FILTER_TARGETS_SINCE: Version = Version::new(1, 27);
+/// The label that the pods of a Gateway API's gateway have. Istio finds the pods of `targetRefs` by it, too.
+const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 /// The first version with TrafficExtension.
-const TRAFFIC_EXTENSION_SINCE: Version = Version(1, 30);
+const TRAFFIC_EXTENSION_SINCE: Version = Version::new(1, 30);
 
 impl Lint<'_> {
     /// Checks a WasmPlugin.
@@ -87,9 +91,11 @@ impl Lint<'_> {
         }
         let same = |other: &Value| {
             let namespace = |resource: &Value| text(&resource["metadata"]["namespace"]).to_owned();
-            let selector = (&spec["selector"]["matchLabels"], &other["spec"]["workloadSelector"]["labels"]);
-            let targets = (&spec["targetRefs"], &other["spec"]["targetRefs"]);
-            namespace(resource) == namespace(other) && selector.0 == selector.1 && targets.0 == targets.1
+            let other_spec = &other["spec"];
+            let selector = (&spec["selector"]["matchLabels"], &other_spec["workloadSelector"]["labels"]);
+            let targets = (&spec["targetRefs"], &other_spec["targetRefs"]);
+            let same = selector.0 == selector.1 && targets.0 == targets.1;
+            namespace(resource) == namespace(other) && (same || has_label_of(targets.0, selector.1))
         };
         if !backstops.iter().any(|(document, _)| same(document)) {
             self.findings.warn(
@@ -185,8 +191,20 @@ impl Lint<'_> {
         }
     }
 
-    /// Checks an EnvoyFilter that adds the backstop.
+    /// Checks an EnvoyFilter: which gateways it is for, and the backstop that it adds.
     pub(super) fn envoy_filter(&mut self, spec: &Value, path: &str) {
+        if let Some(version) = self.versions.istio.filter(|version| *version < ENVOY_FILTER_TARGETS_SINCE)
+            && let Some(target) = list(&spec["targetRefs"]).first()
+        {
+            self.findings.warn(
+                join(path, "targetRefs"),
+                format!(
+                    "Istio {version} does not look at this field: the EnvoyFilter is in force in every pod of its \
+                     namespace, and a backstop refuses the requests of other gateways"
+                ),
+                format!("use `workloadSelector: {{labels: {{{GATEWAY_NAME}: {}}}}}`", text(&target["name"])),
+            );
+        }
         for (index, patch) in list(&spec["configPatches"]).iter().enumerate() {
             let place = join(path, &format!("configPatches[{index}]"));
             let value = &patch["patch"]["value"];
@@ -278,4 +296,11 @@ impl Lint<'_> {
             document["kind"] == "EnvoyFilter" && any(document, &|value| value["match"]["context"] == *context)
         })
     }
+}
+
+/// Returns whether labels choose the pods of the one Gateway that `targetRefs` name.
+fn has_label_of(targets: &Value, labels: &Value) -> bool {
+    let [target] = list(targets) else { return false };
+    let names_gateway = target["kind"] == "Gateway" && target["group"] == "gateway.networking.k8s.io";
+    names_gateway && *labels == json!({GATEWAY_NAME: target["name"]})
 }

@@ -2,6 +2,7 @@
 
 mod faults;
 mod native;
+mod releases;
 
 use super::document::{ReadError, Source};
 use super::report::{self, Options, Report};

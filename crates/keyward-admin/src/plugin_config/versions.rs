@@ -11,25 +11,77 @@ pub struct Versions {
     pub envoy_gateway: Option<Version>,
 }
 
-/// A version without its patch level, such as `1.27`.
+/// A version such as `1.27`, or `1.27.3`.
+///
+/// Versions are ordered as releases are. A version without a patch level comes before all of its patch releases, so one that
+/// marks where a feature begins is not later than any release that has the feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version(pub u32, pub u32);
+pub struct Version {
+    /// The first number.
+    pub major: u32,
+    /// The second number.
+    pub minor: u32,
+    /// The third number. `None` means that it is not stated.
+    pub patch: Option<u32>,
+}
+
+impl Version {
+    /// Returns the version of these two numbers, without a patch level.
+    pub const fn new(major: u32, minor: u32) -> Self {
+        Self { major, minor, patch: None }
+    }
+
+    /// Returns a patch release.
+    pub const fn patch(major: u32, minor: u32, patch: u32) -> Self {
+        Self { major, minor, patch: Some(patch) }
+    }
+}
 
 impl FromStr for Version {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut parts = text.trim_start_matches('v').split('.');
-        let mut number = || parts.next()?.parse().ok();
-        number()
-            .zip(number())
-            .map(|(major, minor)| Self(major, minor))
-            .ok_or_else(|| "expected a version like 1.27".into())
+        // What follows a hyphen or a plus sign names a release candidate or a build.
+        let numbers = text.trim_start_matches('v').split(['-', '+']).next().unwrap_or_default();
+        let numbers: Option<Vec<u32>> = numbers.split('.').map(|number| number.parse().ok()).collect();
+        match numbers.as_deref() {
+            Some([major, minor]) => Ok(Self::new(*major, *minor)),
+            Some([major, minor, patch]) => Ok(Self::patch(*major, *minor, *patch)),
+            _ => Err("expected a version like 1.27 or 1.27.3".into()),
+        }
     }
 }
 
 impl std::fmt::Display for Version {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.0, self.1)
+        write!(f, "{}.{}", self.major, self.minor)?;
+        self.patch.map_or(Ok(()), |patch| write!(f, ".{patch}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_read_with_and_without_its_patch_level() {
+        for (text, version, shown) in [
+            ("1.27", Version::new(1, 27), "1.27"),
+            ("v1.8.0", Version::patch(1, 8, 0), "1.8.0"),
+            ("1.31.0-rc.0", Version::patch(1, 31, 0), "1.31.0"),
+        ] {
+            assert_eq!(text.parse(), Ok(version), "{text}");
+            assert_eq!(version.to_string(), shown);
+        }
+        for text in ["", "1", "1.x", "1.27.", "1.27.x", "1.2.3.4", "latest"] {
+            assert!(text.parse::<Version>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn patch_releases_follow_the_version_that_they_belong_to() {
+        let since = Version::new(1, 8);
+        assert!(Version::patch(1, 7, 9) < since && since < Version::patch(1, 8, 0));
+        assert!(Version::patch(1, 8, 9) < Version::patch(1, 8, 10) && Version::patch(1, 8, 10) < Version::new(1, 9));
     }
 }

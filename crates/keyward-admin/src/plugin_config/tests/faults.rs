@@ -354,15 +354,15 @@ fn what_istio_does_to_a_file_is_known() {
         ),
     ]);
     let versions = |istio| Options { versions: Versions { istio, ..Versions::default() }, ..Options::default() };
-    let old = versions(Some(Version(1, 26)));
+    let old = versions(Some(Version::new(1, 26)));
     let text = plugin("keyward", "keyward");
     expect_with("1.26", &text, &old, true, "spec.failStrategy", "does not know `FAIL_RELOAD`", "1.27");
-    assert_eq!(check_with(&text, &versions(Some(Version(1, 27)))).unwrap()[0].errors, []);
+    assert_eq!(check_with(&text, &versions(Some(Version::new(1, 27)))).unwrap()[0].errors, []);
     let extension = format!(
         "kind: TrafficExtension\nspec:\n  phase: AUTHN\n  wasm: {{pluginName: keyward, failStrategy: FAIL_RELOAD, pluginConfig: {CONFIG}}}\n{PATCH}"
     );
     assert_eq!(warnings(&extension), Vec::<String>::new());
-    let old = versions(Some(Version(1, 29)));
+    let old = versions(Some(Version::new(1, 29)));
     expect_with("1.29", &extension, &old, true, "kind", "does not have TrafficExtension", "1.30");
     // In a sidecar it is the other way round.
     let sidecar = add("match: [{mode: SERVER}]").replace("context: GATEWAY", "context: SIDECAR_INBOUND");
@@ -489,16 +489,16 @@ fn what_envoy_gateway_does_to_a_file_is_known() {
     let sound = format!("{named}{}{}", reload("l", filter), patch("l"));
     assert_eq!(errors(&sound), Vec::<String>::new());
     for (kind, field, since) in [
-        ("ClientTrafficPolicy", "timeout: {http: {streamIdleTimeout: 30s}}", Version(1, 5)),
-        ("BackendTrafficPolicy", "timeout: {http: {streamIdleTimeout: 30s}}", Version(1, 8)),
-        ("EnvoyExtensionPolicy", "mergeType: StrategicMerge", Version(1, 9)),
+        ("ClientTrafficPolicy", "timeout: {http: {streamIdleTimeout: 30s}}", Version::new(1, 5)),
+        ("BackendTrafficPolicy", "timeout: {http: {streamIdleTimeout: 30s}}", Version::new(1, 8)),
+        ("EnvoyExtensionPolicy", "mergeType: StrategicMerge", Version::new(1, 9)),
     ] {
         let text = format!("{sound}---\nkind: {kind}\nspec: {{{field}}}\n");
         let of = |version| Options {
             versions: Versions { envoy_gateway: Some(version), ..Versions::default() },
             ..Options::default()
         };
-        let before = of(Version(1, since.1 - 1));
+        let before = of(Version::new(1, since.minor - 1));
         expect_with(kind, &text, &before, true, "", "does not have this field", &format!("Envoy Gateway {since}"));
         assert_eq!(check_with(&text, &of(since)).unwrap()[0].errors, []);
     }

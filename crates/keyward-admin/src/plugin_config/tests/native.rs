@@ -276,7 +276,7 @@ fn a_policy_of_envoy_gateway_with_a_dynamic_module_is_checked() {
     let open = format!("{}{nack}", gateway(&remote, "")).replace(PATCH, "");
     assert!(errors(&open)[0].contains("without a word, and every request passes"), "{:?}", errors(&open));
     let old = Options {
-        versions: Versions { envoy_gateway: Some(Version(1, 7)), ..Versions::default() },
+        versions: Versions { envoy_gateway: Some(Version::new(1, 7)), ..Versions::default() },
         ..Options::default()
     };
     expect_with("old", &text, &old, true, "spec.dynamicModule", "does not have this field", "1.8");
