@@ -180,9 +180,7 @@ impl Checks {
         let crashing = self.filter("envoy-gateway/gateway.yaml", &stage::failpoint_digest());
         let missing = self.filter("envoy-gateway/gateway.yaml", &"f".repeat(64));
         let (id, key) = self.stage.create_key("survivor");
-        // In one step, so that the check below begins before they have arrived.
-        let both = format!("{}---\n{}", crashing.text(), backstop.text());
-        self.with_files(&[&both], |checks| {
+        self.with_files(&[crashing.text(), backstop.text()], |checks| {
             let Self { stage, http, cluster, proxy, .. } = checks;
             report.check("gateway: while the files arrive, a request passes only where no backstop is", || {
                 wait::until("the filter answers", PATIENCE, || {
