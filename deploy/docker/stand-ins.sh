@@ -45,11 +45,11 @@ fi
 
 if ! have envoyproxy/envoy:distroless-v1.40.0; then
     rm -rf "$folder/envoy"
-    mkdir -p "$folder/envoy/root/usr/local/bin"
-    cp "$envoy" "$folder/envoy/root/usr/local/bin/envoy"
+    mkdir -p "$folder/envoy/files/usr/local/bin"
+    cp "$envoy" "$folder/envoy/files/usr/local/bin/envoy"
     # The libraries that it is linked with, and nothing else, as in the public image.
-    ldd "$envoy" | grep -o '/[^ ]*' | sort -u | xargs cp --parents --dereference --target-directory "$folder/envoy/root"
-    printf 'FROM scratch\nCOPY root/ /\n' >"$folder/envoy/Dockerfile"
+    ldd "$envoy" | grep -o '/[^ ]*' | sort -u | xargs cp --parents --dereference --target-directory "$folder/envoy/files"
+    printf 'FROM scratch\nCOPY files/ /\n' >"$folder/envoy/Dockerfile"
     build envoyproxy/envoy:distroless-v1.40.0 "$folder/envoy"
 fi
 
