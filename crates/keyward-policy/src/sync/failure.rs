@@ -1,5 +1,6 @@
 //! The ways in which a poll can fail.
 
+use crate::count::ending;
 use crate::table::InvalidRecord;
 use std::fmt;
 
@@ -174,9 +175,10 @@ impl fmt::Display for Failure {
             Self::StoreChanged => f.write_str("the store changed while its keys were loaded"),
             Self::SuspiciousStore { store, keys, held } => write!(
                 f,
-                "the keys of store `{}` are {keys} in place of {held}: it stays out until it has another identity that \
-                 `admin.store` names, or until `max_staleness` has passed",
-                store.escape_default()
+                "store `{}` has {keys} key{} instead of {held}: it stays out until it has a new identity that \
+                 `admin.store` names, or `max_staleness` is over",
+                store.escape_default(),
+                ending(*keys as u64),
             ),
             Self::OtherThanPinned { store } => {
                 write!(f, "store `{}` is not the one that `admin.store` names", store.escape_default())
