@@ -178,7 +178,7 @@ impl fmt::Display for Failure {
                 "store `{}` has {keys} key{} instead of {held}: it stays out until it has a new identity that \
                  `admin.store` names, or `max_staleness` is over",
                 store.escape_default(),
-                ending(*keys as u64),
+                ending(*keys),
             ),
             Self::OtherThanPinned { store } => {
                 write!(f, "store `{}` is not the one that `admin.store` names", store.escape_default())
