@@ -12,6 +12,8 @@ use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConf
 const DEFAULT_URL: &str = "http://127.0.0.1:8081";
 /// How long an answer may take. The service waits for a receipt for up to half a minute.
 const MAX_ANSWER_TIME: Duration = Duration::from_secs(60);
+/// How long it may take until the service accepts a connection.
+const MAX_CONNECT_TIME: Duration = Duration::from_secs(15);
 /// Largest answer that is read.
 const MAX_ANSWER_BYTES: u64 = 64 << 20;
 
@@ -55,6 +57,7 @@ impl Client {
         let mut config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(MAX_ANSWER_TIME))
+            .timeout_connect(Some(MAX_CONNECT_TIME))
             .max_redirects(0)
             // Not `HTTPS_PROXY` and the like: whatever they name would see the admin token.
             .proxy(proxy_for(&url, proxy.as_deref())?)
@@ -105,6 +108,7 @@ impl Client {
     }
 
     fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Vec<u8>, CommandError> {
+        let only_reads = method == Method::GET;
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
@@ -123,6 +127,10 @@ impl Client {
                 let url = self.base.replacen("https://", "http://", 1);
                 return CommandError::failed(format!("{} speaks plain http: use `KEYWARD_URL={url}`", self.base));
             }
+            // The request may have arrived: a connection was there, and only the answer is missing.
+            if let ureq::Error::Timeout(ureq::Timeout::Global) = error {
+                return CommandError::failed(no_answer(&self.base, only_reads));
+            }
             CommandError::failed(format!(
                 "{} cannot be reached: {error}\n  KEYWARD_URL says where the service is",
                 self.base
@@ -135,6 +143,18 @@ impl Client {
         }
         Err(explain(response.status().as_u16(), &serde_json::from_slice(&bytes).unwrap_or_default()))
     }
+}
+
+/// Says that the service has accepted a connection and has not answered in time.
+fn no_answer(base: &str, only_reads: bool) -> String {
+    let mut words = format!("{base} has not answered for {} seconds", MAX_ANSWER_TIME.as_secs());
+    if !only_reads {
+        words.push_str(
+            ", so it is not known whether it has done what you asked for\n  `keyward audit` says what was done: look before \
+             you try again",
+        );
+    }
+    words
 }
 
 /// Returns the proxy to use. `None` means that the service is asked directly, as it always is on this machine.
@@ -192,6 +212,21 @@ pub(super) fn encode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_service_that_accepts_and_never_answers_may_have_done_the_change() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let limit = Some(Duration::from_millis(50));
+        let agent = ureq::Agent::config_builder().timeout_global(limit).build().new_agent();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let client = Client { agent, base: base.clone(), token: "token".to_owned(), edge: false };
+        let change = client.call(Method::POST, "/v1/keys", Some(&Value::Null)).unwrap_err();
+        assert_eq!(change.exit, crate::cli::exit::Exit::Failure);
+        assert!(change.message.starts_with(&format!("{base} has not answered for 60 seconds")), "{}", change.message);
+        assert!(change.message.contains("`keyward audit` says what was done"), "{}", change.message);
+        let look = client.get("/v1/keys").unwrap_err();
+        assert_eq!(look.message, format!("{base} has not answered for 60 seconds"));
+    }
 
     #[test]
     fn a_proxy_is_never_used_for_this_machine() {

@@ -4,18 +4,24 @@
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
   // --- Requests -------------------------------------------------------------------------------------------------
-  /** Resolves with {status, url, page}; page is a Document. Rejects where the service cannot be reached. */
+  /** How long an answer may take: the service gives up its own database after 10 s. What only looks can look again sooner. */
+  const MAX_ANSWER_SECONDS = 30;
+  const MAX_LOOK_SECONDS = 15;
+  /** Resolves with {status, url, page}; page is a Document. Rejects, with a sentence that says why, if there is no answer. */
   const request = (method, url, body, headers = {}) =>
     new Promise((resolve, reject) => {
       const xhr = new XMLHttpRequest();
       xhr.open(method, url);
       xhr.responseType = "document";
-      xhr.timeout = 30000;
+      const seconds = headers === live ? MAX_LOOK_SECONDS : MAX_ANSWER_SECONDS;
+      xhr.timeout = seconds * 1000;
       xhr.setRequestHeader("Keyward-Script", "1");
       for (const [name, value] of Object.entries(headers)) xhr.setRequestHeader(name, value);
+      const unreachable = () => reject(new Error("The service could not be reached."));
       xhr.onload = () =>
-        xhr.response ? resolve({ status: xhr.status, url: xhr.responseURL, page: xhr.response }) : reject(new Error());
-      xhr.onerror = xhr.ontimeout = () => reject(new Error());
+        xhr.response ? resolve({ status: xhr.status, url: xhr.responseURL, page: xhr.response }) : unreachable();
+      xhr.onerror = unreachable;
+      xhr.ontimeout = () => reject(new Error(`The service has not answered for ${seconds} seconds.`));
       xhr.send(body);
     });
   /** Marks a request that only looks: notices stay for the next page, and it does not keep the session alive. */

@@ -51,8 +51,8 @@
     let answer;
     try {
       answer = await request("GET", link.href, null, live);
-    } catch {
-      return void fail(one("main"), "The service could not be reached. Nothing was done: try again in a moment.");
+    } catch (error) {
+      return void fail(one("main"), `${error.message} Nothing was done: try again in a moment.`);
     } finally {
       link.removeAttribute("aria-busy");
     }

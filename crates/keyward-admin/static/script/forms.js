@@ -12,11 +12,11 @@
       (field) =>
         "refilled" in form.dataset || field.checked !== field.defaultChecked || field.value !== field.defaultValue,
     );
-  function fail(place, words) {
+  function fail(place, words, { kind = "bad", role = "alert" } = {}) {
     one(":scope > [data-failure]", place)?.remove();
     const notice = document.createElement("div");
-    notice.className = "notice bad";
-    notice.setAttribute("role", "alert");
+    notice.className = `notice ${kind}`;
+    notice.setAttribute("role", role);
     notice.dataset.failure = "";
     const text = document.createElement("p");
     text.textContent = words;
@@ -118,6 +118,12 @@
     if (event.target.matches("[name=permissions]") && place && !place.hidden) checkPermissions(form);
     count(form);
   });
+  /** How long nothing is said of a form that is under way, beyond the words on its button. */
+  const SLOW_MS = 5000;
+  function wait(form) {
+    const words = `The service has not answered yet. This waits for up to ${MAX_ANSWER_SECONDS} seconds, and keeps what you filled in.`;
+    fail(form, words, { kind: "warn", role: "status" });
+  }
   async function submit(form) {
     const button = one("button[type=submit]", form);
     if (button.getAttribute("aria-disabled") === "true") return;
@@ -131,8 +137,10 @@
     button.setAttribute("aria-disabled", "true");
     if (button.dataset.busy) button.replaceChildren(button.dataset.busy);
     sending += 1;
+    const waiting = setTimeout(wait, SLOW_MS, form);
     try {
       const answer = await post(form);
+      one(":scope > [data-failure]", form)?.remove();
       if (answer.status === 401) return void signIn(answer.page);
       // The form stays, with what was filled in: nothing was done with it.
       if (answer.status >= 500) return void fail(form, trouble(answer));
@@ -151,9 +159,15 @@
         (one("[aria-invalid=true]", fresh) ?? one("h1", fresh)).focus();
         listen();
       }
-    } catch {
-      fail(form, "The service could not be reached. What you filled in is still here: try again. A form takes effect only once.");
+    } catch (error) {
+      // The request may have arrived, and only its answer be lost.
+      fail(
+        form,
+        `${error.message} It is not known whether it has done what you asked for. What you filled in is still here: try ` +
+          "again. A form takes effect only once.",
+      );
     } finally {
+      clearTimeout(waiting);
       sending -= 1;
       button.replaceChildren(...words);
       button.removeAttribute("aria-disabled");
@@ -201,8 +215,8 @@
       if (answer.status >= 500) return void fail(place, trouble(answer));
       // Who signs in has a new cookie by now, and the form's nonce belongs to it.
       renewForm(form, [answer.page]);
-    } catch {
-      return void fail(place, "The service could not be reached. What you filled in is still here: try again in a moment.");
+    } catch (error) {
+      return void fail(place, `${error.message} What you filled in is still here: try again in a moment.`);
     } finally {
       form.removeAttribute("aria-busy");
     }
@@ -229,14 +243,19 @@
       form.addEventListener("submit", async (event) => {
         event.preventDefault();
         event.stopPropagation();
+        const button = one("button[type=submit]", form);
+        if (button.getAttribute("aria-disabled") === "true") return;
+        button.setAttribute("aria-disabled", "true");
         try {
           const answer = await post(form);
           const again = one("[data-sign-in-card]", answer.page);
           if (again) return void show(again);
           await renew(answer.page);
           asking.close();
-        } catch {
-          fail(form, "The service could not be reached. Try again.");
+        } catch (error) {
+          fail(form, `${error.message} Try again.`);
+        } finally {
+          button.removeAttribute("aria-disabled");
         }
       });
       asking.replaceChildren(fresh);

@@ -52,9 +52,9 @@
           const fresh = answer.page.getElementById(region.id);
           if (fresh && region.isConnected) renewRegion(region, fresh);
         }
-      } catch {
+      } catch (error) {
         // The event source comes back when the service does, and asks again.
-        return "The service could not be reached. What is shown here may be out of date.";
+        return `${error.message} What is shown here may be out of date.`;
       } finally {
         refreshing = null;
         if (again) refresh();
@@ -181,8 +181,8 @@
     try {
       const answer = await request("GET", link.href, null, live);
       if (answer.status >= 500) return void fail(one("main"), trouble(answer));
-    } catch {
-      return void fail(one("main"), "The service could not be reached. Try again in a moment.");
+    } catch (error) {
+      return void fail(one("main"), `${error.message} Try again in a moment.`);
     }
     location.assign(link.href);
   }

@@ -3,6 +3,7 @@
 use crate::Page;
 use crate::driver::ESCAPE;
 use crate::place::{Place, everywhere};
+use keyward_testbed::link::Link;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::thread;
@@ -89,6 +90,63 @@ fn what_was_typed_stays_when_the_service_is_away(place: Place) {
     browser.click(".head a.primary");
     browser.wait_focus("dialog #name");
     assert!(!browser.is_there("main [data-failure]"));
+}
+
+/// Makes requests of the page wait a quarter of their time, or all of it.
+fn hurry(page: &Page, hurry: bool) {
+    page.browser.eval(&format!(
+        "if (!('hurry' in window)) {{
+           const {{set}} = Object.getOwnPropertyDescriptor(XMLHttpRequest.prototype, 'timeout');
+           Object.defineProperty(XMLHttpRequest.prototype, 'timeout', {{
+             set(ms) {{ set.call(this, window.hurry ? ms / 4 : ms); }},
+           }});
+         }}
+         window.hurry = {hurry};"
+    ));
+}
+
+everywhere!(a_network_that_hangs_loses_nothing_and_a_form_is_done_once);
+fn a_network_that_hangs_loses_nothing_and_a_form_is_done_once(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let browser = &page.browser;
+    let address = page.service.url.trim_start_matches("http://").parse().expect("an address");
+    let link = Link::to(address);
+    let through = |path: &str| browser.goto(&format!("http://{}{path}", link.address()));
+    // The request arrives, and no answer does.
+    let sent_into_nothing = |button: &str, failure: &str| {
+        hurry(&page, true);
+        link.delay_answers(Duration::from_secs(3600));
+        browser.click(button);
+        browser.wait_text(failure, "has not answered yet");
+        browser.wait_text(
+            failure,
+            "has not answered for 30 seconds. It is not known whether it has done what you asked for.",
+        );
+        hurry(&page, false);
+        link.delay_answers(Duration::ZERO);
+        assert_eq!(browser.property("#name", "value"), "Once");
+    };
+
+    through("/settings/keys");
+    browser.click(".head a.primary");
+    browser.fill("#name", "Once");
+    browser.click("[for='permission-records:read']");
+    sent_into_nothing("dialog button[type=submit]", "dialog [data-failure]");
+    assert_eq!(browser.text_of("dialog button[type=submit]"), "Create");
+    browser.click("dialog button[type=submit]");
+    browser.wait_text("#dialog-title", "This was done already");
+    browser.wait_text("dialog", "Keys are shown only once: if it was not copied then, regenerate it.");
+    assert_eq!(page.keys().len(), 1);
+
+    let id = page.keys()[0]["id"].as_str().expect("an id").to_owned();
+    page.service.admin().patch(&format!("/v1/keys/{id}"), &serde_json::json!({"name": "Before"})).ok(200);
+    through(&format!("/settings/keys/{id}"));
+    browser.fill("#name", "Once");
+    sent_into_nothing("#edit button[type=submit]", "#edit > [data-failure]");
+    let revision = page.keys()[0]["revision"].clone();
+    browser.click("#edit button[type=submit]");
+    browser.wait_text("main h1", "This was done already");
+    assert_eq!((&page.keys()[0]["name"], &page.keys()[0]["revision"]), (&serde_json::json!("Once"), &revision));
 }
 
 /// Answers every request at the address of the service, which has ended, with 503 and a text.
