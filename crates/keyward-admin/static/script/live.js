@@ -27,7 +27,16 @@
   /** What the page is about is gone: its place is taken by a message. */
   function gone(page) {
     const message = one("[data-dialog-body]", page);
-    if (!message || dialog?.open) return;
+    if (!message || dialog?.open || shown()) return;
+    // What is filled in stays, and the service says who deleted the key when it is sent.
+    const unsent = all("main form").filter(edited);
+    if (unsent.some((form) => form.id === "edit") && !one("main > [data-failure]")) {
+      fail(
+        one("main"),
+        "This key does not exist any more: it was deleted. What you filled in is still here: Save offers to create a new key with it.",
+      );
+    }
+    if (unsent.length) return;
     const kept = taken(message);
     kept.removeAttribute("data-dialog-body");
     one("main").replaceChildren(kept);

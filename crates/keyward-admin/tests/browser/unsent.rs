@@ -155,3 +155,33 @@ fn a_search_that_could_not_be_made_is_told_and_made_later(place: Place) {
         (page.browser.eval("return document.querySelector('.away').textContent") == "").then_some(())
     });
 }
+
+everywhere!(a_change_of_a_key_that_somebody_deletes_becomes_a_new_key);
+fn a_change_of_a_key_that_somebody_deletes_becomes_a_new_key(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let browser = &page.browser;
+    let id = page.make("Before", &["records:read"]);
+    page.goto(&format!("/settings/keys/{id}"));
+    browser.fill("#name", "After");
+    browser.click("[for='permission-files:write']");
+    page.service.admin().delete(&format!("/v1/keys/{id}")).ok(200);
+    // The page says so before the form is sent, and keeps it.
+    browser.wait_text("main > [data-failure]", "This key does not exist any more: it was deleted.");
+    assert_eq!(browser.property("#name", "value"), "After");
+    browser.click("#edit button[type=submit]");
+    let notice = browser.wait_text("main .notice.bad", "“Before” was deleted by admin (environment), ");
+    assert!(notice.contains("so nothing was saved. What you filled in is below"), "{notice}");
+    assert_eq!(browser.text_of("h1"), "Create API key");
+    assert_eq!(browser.property("#name", "value"), "After");
+    assert_eq!(browser.property("[id='permission-files:write']", "checked"), true);
+    assert!(!leaves(&page), "leaving asks first");
+    // A reload asks for the same form.
+    browser.reload();
+    browser.wait_text("main .notice.bad", "“Before” was deleted by");
+    assert_eq!(browser.property("#name", "value"), "After");
+    browser.click("main form[data-submit] button[type=submit]");
+    browser.wait_text("#dialog-title", "API key created");
+    let key = &page.keys()[0];
+    assert_eq!((&key["name"], &key["permissions"]), (&json!("After"), &json!(["records:read", "files:write"])));
+    page.assert_no_complaints();
+}

@@ -5,12 +5,14 @@ use super::fields::KeyFields;
 use crate::lifetime::{InvalidLifetime, Lifetime};
 use crate::service::keys::CreateKey;
 use crate::service::{Error, FieldError};
+use crate::store::audit::AuditFilter;
 use crate::web::chrome::{Chrome, Section, render};
 use crate::web::claim::Finished;
 use crate::web::example::snippets;
 use crate::web::failure::Failure;
 use crate::web::form::FormFields;
 use crate::web::may::{self, MayView};
+use crate::web::moment::time_inline;
 use crate::web::once::Done;
 use crate::web::receipt::{Verb, WAIT};
 use crate::web::submission::Submission;
@@ -19,7 +21,7 @@ use crate::web::view::lifetime_label;
 use askama::Template;
 use axum::extract::RawQuery;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse, Redirect, Response};
 
 #[derive(Template)]
 #[template(path = "key_new.html")]
@@ -34,6 +36,30 @@ struct CreateView {
     may: Option<MayView>,
     /// Whether the fields hold what somebody has filled in.
     refilled: bool,
+    /// The key for which the fields were filled in, if it was deleted meanwhile.
+    deleted: Option<DeletedKey>,
+}
+
+/// A key that was deleted while somebody filled in a change of it.
+struct DeletedKey {
+    name: String,
+    actor: String,
+    /// Markup.
+    at: String,
+}
+
+/// Leads to the form for a new key, with what was filled in for a key that does not exist, or no longer.
+pub(super) fn after_delete(id: &str, sent: &FormFields) -> Response {
+    let id: String = form_urlencoded::byte_serialize(id.as_bytes()).collect();
+    Redirect::to(&format!("/settings/keys/new?{}&deleted={id}", sent.refill())).into_response()
+}
+
+/// Finds out who deleted a key, and when. `None` means that there is no record of it.
+async fn deleted_key(user: &User, id: &str) -> Result<Option<DeletedKey>, Failure> {
+    let filter = AuditFilter { subject_id: Some(id.to_owned()), ..AuditFilter::default() };
+    let newest = user.web.service().audit(&filter, None, 1).await?.into_iter().next();
+    let deleted = newest.filter(|entry| ["key.delete", "key.purge"].contains(&entry.action.as_str()));
+    Ok(deleted.map(|entry| DeletedKey { name: entry.subject_name, actor: entry.actor, at: time_inline(entry.at) }))
 }
 
 struct Choice {
@@ -55,12 +81,18 @@ fn view(user: &User, sent: &FormFields) -> CreateView {
         expires_in_error: None,
         may: may::view(user.web.service().settings.explain_config.as_deref(), catalogue, &sent.all("permissions")),
         refilled: sent.has("name"),
+        deleted: None,
     }
 }
 
 /// Shows the form, filled in with what the query says.
 pub(in crate::web) async fn form(user: User, RawQuery(query): RawQuery) -> Result<Response, Failure> {
-    render(StatusCode::OK, &view(&user, &FormFields::of_query(query.as_deref())))
+    let sent = FormFields::of_query(query.as_deref());
+    let mut view = view(&user, &sent);
+    if sent.has("deleted") {
+        view.deleted = deleted_key(&user, sent.text("deleted")).await?;
+    }
+    render(StatusCode::OK, &view)
 }
 
 pub(in crate::web) async fn create(submission: Submission) -> Result<Response, Failure> {

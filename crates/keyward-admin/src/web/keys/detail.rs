@@ -1,5 +1,6 @@
 //! The view of one key.
 
+use super::create;
 use super::fields::KeyFields;
 use crate::service::proxies::ContactState;
 use crate::service::usage::KeyDetail;
@@ -178,5 +179,9 @@ pub(in crate::web) async fn detail(
 ) -> Result<Response, Failure> {
     let sent = FormFields::of_query(query.as_deref());
     let refilled = sent.has("name").then_some(&sent);
-    render(StatusCode::OK, &view(&user, &id, refilled).await?)
+    match view(&user, &id, refilled).await {
+        Ok(view) => render(StatusCode::OK, &view),
+        Err(Failure::NotFound) if refilled.is_some() => Ok(create::after_delete(&id, &sent)),
+        Err(failure) => Err(failure),
+    }
 }

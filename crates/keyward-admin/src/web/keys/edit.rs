@@ -1,6 +1,6 @@
 //! Changing a key: its name, its permissions, and whether it is disabled.
 
-use super::detail;
+use super::{create, detail};
 use crate::service::Error;
 use crate::service::keys::EditKey;
 use crate::web::chrome::render;
@@ -81,6 +81,8 @@ async fn change(
             user.session.notices.lock().push(notice);
             Ok(Redirect::to(&href).into_response())
         }
+        // What was filled in is offered for a new key.
+        Err(Error::NotFound) if fields.has("name") => Ok(create::after_delete(id, &fields)),
         Err(error) => refuse(&user, id, &fields, error).await,
     }
 }
