@@ -7,8 +7,50 @@
   let source = "";
   /** Where the focus may go after the dialog: ids, best first. What opened it may be gone by then. */
   let returns = [];
-  /** What was filled in when a form was closed by Escape or by a click beside it, by the form's address. */
-  const drafts = new Map();
+  /**
+   * What was filled in when a form was closed by Escape or by a click beside it, or when its page was left. It comes back when
+   * the form is opened again in this tab, until it is sent or discarded. Only these fields are kept, none of which is secret.
+   */
+  const DRAFT_FIELDS = ["name", "permissions", "expires_in"];
+  const draftOf = (address) => `keyward-draft:${new URL(address, location.href).pathname}`;
+  const drafts = {
+    keep(address, form) {
+      const filled = [...new FormData(form)].filter(([name]) => DRAFT_FIELDS.includes(name));
+      try {
+        if (filled.length) sessionStorage.setItem(draftOf(address), new URLSearchParams(filled));
+      } catch {
+        // The browser keeps nothing: then nothing comes back.
+      }
+    },
+    take(address) {
+      try {
+        const kept = sessionStorage.getItem(draftOf(address));
+        drafts.discard(address);
+        return kept && new URLSearchParams(kept);
+      } catch {
+        return null;
+      }
+    },
+    discard(address) {
+      try {
+        sessionStorage.removeItem(draftOf(address));
+      } catch {
+        // As above.
+      }
+    },
+    /** Discards all: whoever signs in next in this tab may be somebody else. */
+    clear() {
+      try {
+        for (const name of Object.keys(sessionStorage)) if (name.startsWith("keyward-draft:")) sessionStorage.removeItem(name);
+      } catch {
+        // As above.
+      }
+    },
+  };
+  addEventListener("pagehide", () => {
+    const form = dialog?.open && one("form", dialog);
+    if (form && edited(form)) drafts.keep(source, form);
+  });
   function makeDialog() {
     dialog = document.createElement("dialog");
     dialog.setAttribute("aria-labelledby", "dialog-title");
@@ -65,15 +107,14 @@
     source = link.href;
     if (!dialog) makeDialog();
     fill(taken(content));
-    restore(drafts.get(source));
+    restore(drafts.take(source));
     if (!dialog.open) dialog.showModal();
     (one("input[type=text]", dialog) ?? one("[data-close]", dialog) ?? dialog).focus();
   }
   /** Puts back what was filled in before. */
   function restore(draft) {
     const form = one("form", dialog);
-    if (!draft || !form) return;
-    drafts.delete(source);
+    if (!draft || !form || "refilled" in form.dataset) return;
     for (const field of fields(form)) {
       if (field.matches("[type=checkbox], [type=radio]")) field.checked = draft.getAll(field.name).includes(field.value);
       else field.value = draft.get(field.name) ?? "";
@@ -83,7 +124,7 @@
   function close({ force = false, keep = false } = {}) {
     if (!dialog?.open || (!force && (one("[aria-disabled=true]", dialog) || !mayClose(dialog)))) return;
     const form = one("form", dialog);
-    if (keep && form && edited(form)) drafts.set(source, new FormData(form));
+    if (keep && form && edited(form)) drafts.keep(source, form);
     const leave = one("[data-leave]", dialog)?.href;
     forget();
     dialog.close();

@@ -220,6 +220,7 @@
     } finally {
       form.removeAttribute("aria-busy");
     }
+    if (form.matches(".who form")) drafts.clear();
     form.dataset.sure = "";
     form.requestSubmit(submitter);
   }

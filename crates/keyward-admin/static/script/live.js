@@ -163,7 +163,7 @@
     } else if (target.matches("[data-close]")) {
       if (target.closest("dialog")) {
         event.preventDefault();
-        drafts.delete(source);
+        drafts.discard(source);
         close();
       } else if (!mayClose(document)) event.preventDefault();
     } else if (target.matches("[data-copy]")) copy(target);

@@ -2,6 +2,7 @@
 //! page is sent, or the page is left.
 
 use crate::Page;
+use crate::driver::ESCAPE;
 use crate::place::{Place, everywhere};
 use crate::support::ADMIN;
 use keyward_testbed::wait;
@@ -184,4 +185,62 @@ fn a_change_of_a_key_that_somebody_deletes_becomes_a_new_key(place: Place) {
     let key = &page.keys()[0];
     assert_eq!((&key["name"], &key["permissions"]), (&json!("After"), &json!(["records:read", "files:write"])));
     page.assert_no_complaints();
+}
+
+everywhere!(a_new_key_that_was_not_sent_comes_back_in_its_tab);
+fn a_new_key_that_was_not_sent_comes_back_in_its_tab(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let browser = &page.browser;
+    let kept = || browser.eval("return JSON.stringify({...sessionStorage})");
+    let open = |path: &str| {
+        page.goto(path);
+        browser.click(".head a.primary");
+        browser.wait_focus("dialog #name");
+    };
+    let fill = || {
+        browser.fill("#name", "Later");
+        browser.click("[for='permission-files:read']");
+        browser.click("[for='expires-7d']");
+    };
+    let is_back = || {
+        assert_eq!(browser.property("#name", "value"), "Later");
+        assert_eq!(browser.property("[id='permission-files:read']", "checked"), true);
+        assert_eq!(browser.property("#expires-7d", "checked"), true);
+    };
+    open("/settings/keys");
+    fill();
+    browser.press(ESCAPE);
+    browser.wait_gone("dialog[open]");
+    let draft = r#"{"keyward-draft:/settings/keys/new":"name=Later&permissions=files%3Aread&expires_in=7d"}"#;
+    assert_eq!(kept(), draft, "no nonce, and nothing else");
+    page.goto("/settings/audit");
+    open("/settings/keys");
+    is_back();
+    // The page is left while the form is open.
+    page.goto("/settings/audit");
+    open("/settings/keys");
+    is_back();
+    // It is discarded by its button,
+    browser.click("dialog [data-close]");
+    browser.wait_gone("dialog[open]");
+    assert_eq!(kept(), "{}");
+    open("/settings/keys");
+    assert_eq!(browser.property("#name", "value"), "");
+    // by signing out,
+    fill();
+    browser.press(ESCAPE);
+    browser.wait_gone("dialog[open]");
+    browser.click(".who button");
+    browser.wait_text(".notice", "You have signed out.");
+    assert_eq!(kept(), "{}");
+    page.sign_in();
+    // and when it is sent.
+    open("/settings/keys");
+    fill();
+    browser.press(ESCAPE);
+    browser.wait_gone("dialog[open]");
+    open("/settings/keys");
+    browser.click("dialog button[type=submit]");
+    browser.wait_text("#dialog-title", "API key created");
+    assert_eq!(kept(), "{}");
 }
