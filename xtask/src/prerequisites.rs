@@ -1,5 +1,5 @@
 //! The programs that the tests need besides Rust: a browser, fonts, a clock that can be moved, PostgreSQL, what
-//! shows manual pages, a load generator.
+//! shows manual pages, what reads JSON in a shell, a load generator.
 
 use crate::sh;
 use anyhow::{Result, bail};
@@ -34,6 +34,7 @@ const NEEDS: &[Need] = &[
         present: || sh::which("promtool").is_some(),
         why: "it holds promtool, for the alerts",
     },
+    Need { package: "jq", present: || sh::which("jq").is_some(), why: "a command of the recipes needs it" },
     Need { package: "groff-base", present: || sh::which("groff").is_some(), why: "it shows the manual pages" },
     Need { package: "wrk", present: || sh::which("wrk").is_some(), why: "the benchmarks load Envoy with it" },
 ];

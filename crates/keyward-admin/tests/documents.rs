@@ -1,8 +1,9 @@
-//! The commands of docs/admin.md, as they are written there, on a service and its database.
+//! The commands of docs/admin.md, docs/recipes.md and docs/configuration.md, and the example of the last, as they are written
+//! there, on a service and its database.
 
 mod support;
 
-use keyward_testbed::workspace;
+use keyward_testbed::{wait, workspace};
 use std::process::Output;
 use support::{Start, service};
 
@@ -50,4 +51,63 @@ fn the_commands_of_the_document_run_as_they_are_written() {
         }
     }
     assert!(count >= 20, "{count} commands");
+}
+
+fn document(name: &str) -> String {
+    std::fs::read_to_string(workspace::root().join("docs").join(name)).unwrap()
+}
+
+#[track_caller]
+fn succeeds(start: &Start, line: &str) -> String {
+    let output = run(start, line);
+    assert!(output.status.success(), "`{line}`: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn the_edge_token_is_replaced_as_the_recipe_says() {
+    let text = document("recipes.md");
+    let (folder, service) = service();
+    let start = Start::new(folder.path()).with("KEYWARD_URL", &service.url);
+    std::fs::create_dir_all(folder.path().join("target/up")).unwrap();
+    // The token that the recipe revokes.
+    succeeds(&start, "keyward token create edge-2025 --role edge --json");
+    let block =
+        blocks(&text).into_iter().find(|lines| lines[0].contains("token create edge-2026")).expect("the recipe");
+    assert_eq!(block.len(), 4, "{block:?}");
+    for line in block {
+        let said = succeeds(&start, line);
+        if line == "keyward token list" {
+            assert!(said.contains("edge-2025") && said.contains("edge-2026"), "{said}");
+        }
+    }
+    // The file holds the token and no end of line: Envoy sends it as it is.
+    let token = std::fs::read_to_string(folder.path().join("target/up/edge-token")).unwrap();
+    assert_eq!(token, token.trim());
+    wait::until("the new token is known", support::PATIENCE, || {
+        (service.client(&token).get("/v1/manifest").status == 200).then_some(())
+    });
+}
+
+#[test]
+fn the_example_of_a_configuration_is_one() {
+    let text = document("configuration.md");
+    let example = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let (folder, service) = service();
+    std::fs::write(folder.path().join("FILE"), example).unwrap();
+    let start = Start::new(folder.path()).with("KEYWARD_URL", &service.url);
+    succeeds(&start, "keyward check FILE");
+    // The commands that the text names beside it.
+    let commands: Vec<&str> = text.split('`').filter(|code| code.starts_with("keyward ")).collect();
+    for named in ["keyward hash", "keyward manifest", "keyward check FILE"] {
+        assert!(commands.contains(&named), "{commands:?}");
+    }
+    assert!(succeeds(&start, "printf test | keyward hash").contains("9f86d081884c7d65"));
+    service.admin().make("a");
+    let block = succeeds(&start, "keyward manifest");
+    std::fs::write(folder.path().join("manifest.yaml"), format!("{block}\nrules: []\n")).unwrap();
+    succeeds(&start, "keyward check manifest.yaml");
+    let explain = commands.iter().find(|code| code.starts_with("keyward explain")).expect("it is named");
+    let line = explain.replace("/api/…", "/api/health");
+    assert!(succeeds(&start, &line).contains("public"), "{line}");
 }
