@@ -38,11 +38,16 @@ impl FormFields {
     async fn read_from(headers: &HeaderMap, body: Body, limit: usize, sender: Sender) -> Result<Self, Failure> {
         let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         if !kind.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded") {
-            return Err(Failure::BadForm("It was not sent as a form."));
+            return Err(Failure::BadForm(
+                "It was not sent as a form, and nothing was done. Open the page again and send its form.",
+            ));
         }
         let read = body::read(body, limit, sender).await.map_err(|error| match error {
-            BodyError::TooSlow => Failure::BadForm("It did not arrive in time."),
-            BodyError::TooLarge | BodyError::Broken => Failure::BadForm("It is too long, or was cut off on its way."),
+            BodyError::TooSlow => Failure::BadForm("It did not arrive in time, and nothing was done. Send it again."),
+            BodyError::TooLarge | BodyError::Broken => Failure::BadForm(
+                "It is too long, or was cut off on its way, and nothing was done. Make it shorter if it is long, and send \
+                 it again.",
+            ),
             BodyError::Busy => Failure::Unavailable,
         })?;
         Ok(Self(form_urlencoded::parse(read.bytes()).into_owned().collect()))

@@ -143,7 +143,7 @@
       one(":scope > [data-failure]", form)?.remove();
       if (answer.status === 401) return void signIn(answer.page);
       // The form stays, with what was filled in: nothing was done with it.
-      if (answer.status >= 500) return void fail(form, trouble(answer));
+      if (answer.status >= 500 || answer.status === 400) return void fail(form, trouble(answer));
       if ("swap" in form.dataset) swapMain(answer, form);
       else {
         const content = one("[data-dialog-body]", answer.page);

@@ -244,3 +244,18 @@ fn a_new_key_that_was_not_sent_comes_back_in_its_tab(place: Place) {
     browser.wait_text("#dialog-title", "API key created");
     assert_eq!(kept(), "{}");
 }
+
+everywhere!(a_form_that_is_too_long_stays);
+fn a_form_that_is_too_long_stays(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let browser = &page.browser;
+    page.goto("/settings/explain");
+    browser.fill("#path", "/typed");
+    browser.eval("document.querySelector('#config').value = '#'.repeat(2 << 20)");
+    browser.click("#request button.primary");
+    browser.wait_text(
+        "#request > [data-failure]",
+        "too long, or was cut off on its way, and nothing was done. Make it shorter",
+    );
+    assert_eq!(browser.property("#path", "value"), "/typed");
+}
