@@ -3,7 +3,7 @@
 # pulled: from Debian's packages, this machine's Rust toolchain with what Cargo has downloaded, and its Envoy.
 # For trying the files out; never for production. Images that are there already stay as they are.
 #
-# Needs root, debootstrap, docker, cargo; ENVOY_BIN or what `cargo xtask up` installed.
+# Needs root, debootstrap, docker, cargo, prometheus; ENVOY_BIN or what `cargo xtask up` installed.
 set -eu
 cd "$(dirname "$0")/../.."
 top=$PWD
@@ -49,7 +49,7 @@ if ! have envoyproxy/envoy:distroless-v1.40.0; then
     cp "$envoy" "$folder/envoy/files/usr/local/bin/envoy"
     # The libraries that it is linked with, and nothing else, as in the public image.
     ldd "$envoy" | grep -o '/[^ ]*' | sort -u | xargs cp --parents --dereference --target-directory "$folder/envoy/files"
-    printf 'FROM scratch\nCOPY files/ /\n' >"$folder/envoy/Dockerfile"
+    printf 'FROM scratch\nCOPY files/ /\nUSER 65532:65532\nENTRYPOINT ["/usr/local/bin/envoy"]\n' >"$folder/envoy/Dockerfile"
     build envoyproxy/envoy:distroless-v1.40.0 "$folder/envoy"
 fi
 
@@ -81,4 +81,25 @@ END
     mkdir -p "$folder/postgres/var/lib/postgresql/data"
     tar -C "$folder/postgres" -c . | docker import --change 'CMD ["start"]' - postgres:17-bookworm >/dev/null
     rm -rf "$folder/postgres"
+fi
+
+if ! have prom/prometheus:v3.5.0; then
+    rm -rf "$folder/prometheus"
+    mkdir -p "$folder/prometheus/files/bin" "$folder/prometheus/data"
+    for program in prometheus promtool; do
+        file=$(command -v $program) || { echo "no $program: install Debian's package prometheus" >&2; exit 1; }
+        cp "$file" "$folder/prometheus/files/bin/"
+        ldd "$file" | grep -o '/[^ ]*' | sort -u | xargs cp --parents --dereference --target-directory "$folder/prometheus/files"
+    done
+    # A volume takes its owner from the folder of the image.
+    cat >"$folder/prometheus/Dockerfile" <<'END'
+FROM scratch
+COPY files/ /
+COPY --chown=65534:65534 data /prometheus
+USER 65534:65534
+WORKDIR /prometheus
+ENV PATH=/bin
+ENTRYPOINT ["/bin/prometheus"]
+END
+    build prom/prometheus:v3.5.0 "$folder/prometheus"
 fi
