@@ -29,9 +29,9 @@ enum Needs {
     EmptyFilters,
     /// The module, and the native edition.
     Library,
-    /// The admin service.
+    /// The admin service, and the native edition.
     Service,
-    /// The admin service, and a module that measures its callbacks.
+    /// The same, and a module that measures its callbacks.
     ServiceAndTimes,
 }
 
@@ -106,6 +106,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Needs::Service | Needs::ServiceAndTimes => {
             // The measured programs are optimized as they are shipped, since a debug build is several times slower.
             command.env("KEYWARD_BIN", build::command()?);
+            command.env("KEYWARD_NATIVE", build::native()?);
         }
     }
     if measurement.needs == Needs::ServiceAndTimes {

@@ -2,6 +2,7 @@
 
 use crate::server;
 use anyhow::{Context as _, Result, bail};
+use keyward_testbed::artifacts::Edition;
 use keyward_testbed::envoy::Envoy;
 use keyward_testbed::envoy_config::Shipped;
 use keyward_testbed::service::{Caller, EDGE_TOKEN};
@@ -13,8 +14,6 @@ use std::time::{Duration, Instant};
 
 /// A path that the shipped rules allow to every measured key.
 pub const PATH: &str = "/api/collections/posts/records";
-/// The number of VMs in the Envoy: two workers and the main thread.
-pub const VMS: usize = 3;
 const WORKERS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -23,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub struct Edge {
     pub envoy: Envoy,
     pub address: SocketAddr,
+    edition: Edition,
     _folder: tempfile::TempDir,
 }
 
@@ -38,25 +38,30 @@ impl Edge {
     ///
     /// # Errors
     /// Returns an error when Envoy does not take the configuration.
-    pub fn start(admin: SocketAddr) -> Result<Self> {
-        Self::with(admin, None, |_| {})
+    pub fn start(admin: SocketAddr, edition: Edition) -> Result<Self> {
+        Self::with(admin, edition, None)
     }
 
-    /// Starts Envoy with another module, or with changes to the configuration.
+    /// Starts Envoy with another module in place of the edition's own.
     ///
     /// # Errors
     /// Returns an error when Envoy does not take the configuration.
-    pub fn with(admin: SocketAddr, module: Option<&Path>, change: impl FnOnce(&mut Shipped)) -> Result<Self> {
+    pub fn with(admin: SocketAddr, edition: Edition, module: Option<&Path>) -> Result<Self> {
         let folder = workspace::scratch("bench-edge");
-        let mut shipped = Shipped::new(server::start(server::UPSTREAM)?).with_admin(admin, EDGE_TOKEN, folder.path());
+        let shipped = Shipped::of(edition, server::start(server::UPSTREAM)?);
+        let mut shipped = shipped.with_admin(admin, EDGE_TOKEN, folder.path());
         if let Some(module) = module {
             shipped.set_module(module);
         }
-        change(&mut shipped);
         let envoy = Envoy::try_start(&shipped.build(), WORKERS)
             .map_err(|refused| anyhow::anyhow!("Envoy does not take the configuration:\n{}", refused.log))?;
         let address = envoy.listener("databases_api");
-        Ok(Self { envoy, address, _folder: folder })
+        Ok(Self { envoy, address, edition, _folder: folder })
+    }
+
+    /// Returns how many instances of the filter in this Envoy fetch keys.
+    pub fn instances(&self) -> u64 {
+        self.edition.instances()
     }
 
     /// Opens `count` connections to each worker. The kernel chooses a worker by the ports, so more connections are opened

@@ -8,13 +8,14 @@
 //! While latencies and callbacks are measured, Envoy and the clients run at a real-time priority if the system allows it.
 //! The service uses the same two cores, and waiting for a core is not what is to be measured.
 
-use crate::edge::{self, Edge, VMS};
+use crate::edge::{self, Edge};
 use crate::paced::{Paced, Sample};
 use crate::report::{self, Table};
 use crate::service::{Database, Home};
 use crate::stats::quantile;
 use crate::wrk::Load;
 use anyhow::{Context as _, Result};
+use keyward_testbed::artifacts::Edition;
 use keyward_testbed::{wait, workspace};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -32,7 +33,10 @@ pub struct Arguments {
     /// Database of the service
     #[arg(long, value_enum, default_value = "sqlite")]
     database: Database,
-    /// Leave out the times of callbacks
+    /// Edition of the filter: `wasm` or `native`
+    #[arg(long, default_value = "wasm")]
+    edition: Edition,
+    /// Leave out the times of callbacks. They are measured of the WebAssembly edition alone
     #[arg(long)]
     no_callbacks: bool,
 }
@@ -56,12 +60,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     ]);
     let mut callbacks =
         Table::new(&["keys", "load", "callbacks", "p50, µs", "p99", "99.9 %", "longest", "over 0.5 ms", "over 5 ms"]);
+    let callbacks_too = arguments.edition == Edition::Wasm && !arguments.no_callbacks;
     let mut figures = Vec::new();
     for keys in &arguments.keys {
         let home = Home::new(arguments.database)?;
         eprintln!("making {keys} keys");
         let plain = home.seed(*keys)?;
-        let shipped = once(&home, &plain, arguments.rate, None)?;
+        let shipped = once(&home, &plain, arguments, None)?;
         let [idle, meanwhile] = [&shipped.idle, &shipped.meanwhile]
             .map(|samples| [0.99, 0.999].map(|share| quantile(samples, share) / 1e3));
         times.row([
@@ -80,8 +85,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             "requests_per_second": arguments.rate, "requests_meanwhile": shipped.meanwhile.len(),
             "idle_ms": {"p99": idle[0], "p999": idle[1]}, "meanwhile_ms": {"p99": meanwhile[0], "p999": meanwhile[1]},
         });
-        if !arguments.no_callbacks {
-            let timed = once(&home, &plain, arguments.rate, Some(&timed_module()?))?;
+        if callbacks_too {
+            let timed = once(&home, &plain, arguments, Some(&timed_module()?))?;
             figure["real_time"] = json!(timed.real_time);
             for (name, took) in [("first", &timed.first_callbacks), ("again", &timed.again_callbacks)] {
                 figure[name] = tell_callbacks(*keys, name, took, &mut callbacks);
@@ -89,13 +94,21 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         figures.push(figure);
     }
-    println!("\n{}; {:.0} requests a second\n", arguments.database.name(), arguments.rate);
+    println!(
+        "\n{} edition, {}; {:.0} requests a second\n",
+        arguments.edition.name(),
+        arguments.database.name(),
+        arguments.rate
+    );
     times.print();
-    if !arguments.no_callbacks {
+    if callbacks_too {
         println!();
         callbacks.print();
     }
-    report::write("load", json!({"database": arguments.database.name(), "sizes": figures}))
+    report::write(
+        "load",
+        json!({"edition": arguments.edition.name(), "database": arguments.database.name(), "sizes": figures}),
+    )
 }
 
 struct Measured {
@@ -109,32 +122,32 @@ struct Measured {
     real_time: bool,
 }
 
-fn once(home: &Home, plain: &[String], rate: f64, timed: Option<&PathBuf>) -> Result<Measured> {
+fn once(home: &Home, plain: &[String], arguments: &Arguments, timed: Option<&PathBuf>) -> Result<Measured> {
     let service = home.serve();
     let begin = Instant::now();
-    let edge = Edge::with(home.address(), timed.map(PathBuf::as_path), |_| {})?;
+    let edge = Edge::with(home.address(), arguments.edition, timed.map(PathBuf::as_path))?;
     let real_time = timed.is_some() && at_real_time_priority(edge.envoy.pid());
     edge.wait_until_ready()?;
     let first = begin.elapsed();
-    wait_for_loads(&edge, VMS as u64);
+    wait_for_loads(&edge, edge.instances());
     settle();
     let first_callbacks = callbacks(&edge, 0)?;
 
     // Their wait for a core would otherwise count as the proxy's latency. The service keeps its normal priority.
     let real_time = (real_time || at_real_time_priority(edge.envoy.pid())) && at_real_time_priority(std::process::id());
     let load = load(plain);
-    let paced = Paced::start(edge.address, &load, rate);
+    let paced = Paced::start(edge.address, &load, arguments.rate);
     std::thread::sleep(IDLE);
     let idle: Vec<f64> = paced.stop()?.iter().map(Sample::us).collect();
 
-    let paced = Paced::start(edge.address, &load, rate);
+    let paced = Paced::start(edge.address, &load, arguments.rate);
     std::thread::sleep(Duration::from_millis(200));
     home.new_identity()?;
     let log = edge.envoy.log().len();
     // A change makes the service read its store.
     let begin = Instant::now();
     let (id, _) = service.admin()?.create("the first key of another store")?;
-    wait_for_loads(&edge, 2 * VMS as u64);
+    wait_for_loads(&edge, 2 * edge.instances());
     let again = begin.elapsed();
     let samples = paced.stop()?;
     let within = |sample: &&Sample| sample.due >= begin && sample.due <= begin + again;
@@ -148,7 +161,7 @@ fn once(home: &Home, plain: &[String], rate: f64, timed: Option<&PathBuf>) -> Re
 }
 
 fn wait_for_loads(edge: &Edge, loads: u64) {
-    wait::until("every VM holds all keys", PATIENCE, || {
+    wait::until("every instance holds all keys", PATIENCE, || {
         // Printing all statistics costs Envoy more than a page of keys does.
         std::thread::sleep(Duration::from_millis(100));
         (edge.envoy.stat(LOADS) >= loads).then_some(())

@@ -6,13 +6,14 @@
 //! runs from the sending of the DELETE, so that the commit is part of it, to the first refusal by the worker that refuses
 //! last. After the receipt every connection sends four more requests, none of which may pass.
 
-use crate::edge::{self, Connection, Edge, VMS};
+use crate::edge::{self, Connection, Edge};
 use crate::paced::{Paced, Sample};
 use crate::report::{self, Table};
 use crate::service::{self, Database, Home};
 use crate::stats::quantile;
 use crate::wrk::{Load, Script};
 use anyhow::{Context as _, Result, bail};
+use keyward_testbed::artifacts::Edition;
 use keyward_testbed::service::Caller;
 use keyward_testbed::workspace;
 use serde_json::{Value, json};
@@ -30,6 +31,9 @@ pub struct Arguments {
     /// Database of the service
     #[arg(long, value_enum, default_value = "sqlite")]
     database: Database,
+    /// Edition of the filter: `wasm` or `native`
+    #[arg(long, default_value = "wasm")]
+    edition: Edition,
 }
 
 /// The number of connections that send requests to each worker.
@@ -44,7 +48,7 @@ struct Deletion {
     refused: Duration,
     /// The time from sending the DELETE to the receipt.
     receipt: Duration,
-    /// Whether the receipt counts every VM.
+    /// Whether the receipt counts every instance of the filter.
     complete: bool,
     /// The number of requests that were sent after the receipt and passed.
     passed_after: usize,
@@ -54,28 +58,30 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let home = Home::new(arguments.database)?;
     let plain = home.seed(arguments.keys + 2 * arguments.deletions as u32)?;
     let service = home.serve();
-    let edge = Edge::start(home.address())?;
+    let edge = Edge::start(home.address(), arguments.edition)?;
     edge.wait_until_ready()?;
-    service::wait_for_vms(&service, VMS);
+    service::wait_for_vms(&service, edge.instances() as usize);
     let mut caller = service.admin()?;
     let ids = edge::seeded_ids(&mut caller, plain.len())?;
     let mut doomed = plain.iter().zip(&ids).skip(arguments.keys as usize);
     let mut asking = edge.connections(ASKING)?;
 
-    let idle = series(&mut asking, &mut caller, doomed.by_ref().take(arguments.deletions))?;
+    let instances = edge.instances();
+    let idle = series(&mut asking, &mut caller, instances, doomed.by_ref().take(arguments.deletions))?;
     let load = load(&plain, arguments.keys as usize);
     let scripts = workspace::scratch("bench-wrk");
     let most = Script::new(scripts.path(), "load", &load)?.run(edge.address, 3)?.rate;
     let paced = Paced::start(edge.address, &load, most / 2.0);
     std::thread::sleep(Duration::from_secs(1));
-    let busy = series(&mut asking, &mut caller, doomed.by_ref().take(arguments.deletions))?;
+    let busy = series(&mut asking, &mut caller, instances, doomed.by_ref().take(arguments.deletions))?;
     let samples = paced.stop()?;
     let took: Vec<f64> = samples.iter().map(Sample::us).collect();
 
     let refused = edge.envoy.stat("wasmcustom.keyward_decisions.outcome.deny.reason.key_unknown");
     println!(
-        "\n{} with {} keys; load: {:.0} requests a second, half of what this machine manages, p99 {:.1} ms; \
+        "\n{} edition, {} with {} keys; load: {:.0} requests a second, half of what this machine manages, p99 {:.1} ms; \
          {refused} refusals in all\n",
+        arguments.edition.name(),
         arguments.database.name(),
         arguments.keys,
         most / 2.0,
@@ -90,7 +96,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         "receipt: p50, ms",
         "p99",
         "longest",
-        "receipts of all VMs",
+        "receipts of all instances",
         "passed after the receipt",
     ]);
     let figures = [("idle", &idle), ("under load", &busy)].map(|(name, series)| tell(name, series, &mut table));
@@ -98,7 +104,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     report::write(
         "revoke",
         json!({
-            "database": arguments.database.name(), "keys": arguments.keys, "load_per_second": most / 2.0,
+            "edition": arguments.edition.name(), "database": arguments.database.name(), "keys": arguments.keys, "load_per_second": most / 2.0,
             "load_p99_us": quantile(&took, 0.99), "series": figures,
         }),
     )
@@ -108,12 +114,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn series<'a>(
     asking: &mut [Connection],
     caller: &mut Caller,
+    instances: u64,
     doomed: impl Iterator<Item = (&'a String, &'a String)>,
 ) -> Result<Vec<Deletion>> {
-    doomed.map(|(key, id)| one(asking, caller, key, id)).collect()
+    doomed.map(|(key, id)| one(asking, caller, instances, key, id)).collect()
 }
 
-fn one(asking: &mut [Connection], caller: &mut Caller, key: &str, id: &str) -> Result<Deletion> {
+fn one(asking: &mut [Connection], caller: &mut Caller, instances: u64, key: &str, id: &str) -> Result<Deletion> {
     let (receipt_is_there, passing) = (AtomicBool::new(false), AtomicUsize::new(0));
     let wanted = asking.len();
     let (first_refusals, sent, receipt_at, applied) = std::thread::scope(|scope| {
@@ -143,7 +150,7 @@ fn one(asking: &mut [Connection], caller: &mut Caller, key: &str, id: &str) -> R
     Ok(Deletion {
         refused: last.saturating_duration_since(sent),
         receipt: receipt_at - sent,
-        complete: (count("vms"), count("of"), count("unreachable")) == (Some(VMS as u64), Some(VMS as u64), Some(0)),
+        complete: (count("vms"), count("of"), count("unreachable")) == (Some(instances), Some(instances), Some(0)),
         passed_after: first_refusals.iter().map(|asked| asked.passed_after).sum(),
     })
 }
@@ -217,6 +224,6 @@ fn tell(name: &str, series: &[Deletion], table: &mut Table) -> Value {
     };
     json!({
         "series": name, "deletions": series.len(), "refused_ms": json(&refused), "receipt_ms": json(&receipt),
-        "receipts_of_all_vms": complete, "passed_after_the_receipt": passed,
+        "receipts_of_all_instances": complete, "passed_after_the_receipt": passed,
     })
 }

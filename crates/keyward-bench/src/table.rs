@@ -9,7 +9,7 @@
 //! same keys in its configuration. The native edition has one table for the process, and is measured with one worker, two
 //! and four.
 
-use crate::edge::{Edge, VMS};
+use crate::edge::Edge;
 use crate::keys;
 use crate::process;
 use crate::report::{self, Table};
@@ -19,6 +19,7 @@ use crate::server;
 use anyhow::{Result, bail};
 use keyward_policy::timestamp::Timestamp;
 use keyward_testbed::admin_stand_in::AdminStandIn;
+use keyward_testbed::artifacts::Edition;
 use keyward_testbed::envoy::Envoy;
 use keyward_testbed::envoy_config::Shipped;
 use keyward_testbed::service::EDGE_TOKEN;
@@ -179,7 +180,7 @@ fn waits(call: &HttpCall) -> bool {
 /// Returns the resident memory of Envoy with all keys, and after it has loaded them again.
 fn in_envoy(keys: u32) -> Result<(u64, u64)> {
     let store = keys::serve(keys);
-    let edge = Edge::start(store.address())?;
+    let edge = Edge::start(store.address(), Edition::Wasm)?;
     let loaded = |loads: u64| {
         wait::until("every VM holds all keys", PATIENCE, || {
             let have = edge.envoy.stat("wasmcustom.keyward_manifest_loads");
@@ -189,9 +190,9 @@ fn in_envoy(keys: u32) -> Result<(u64, u64)> {
         std::thread::sleep(Duration::from_secs(3));
         process::resident(edge.envoy.pid())
     };
-    let first = loaded(VMS as u64)?;
+    let first = loaded(edge.instances())?;
     store.start_over();
-    Ok((first, loaded(2 * VMS as u64)?))
+    Ok((first, loaded(2 * edge.instances())?))
 }
 
 /// The memory of Envoy with the native edition.

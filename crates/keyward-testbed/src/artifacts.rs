@@ -6,6 +6,7 @@
 use crate::workspace;
 use std::path::PathBuf;
 use std::process::Command;
+use std::str::FromStr;
 use std::sync::OnceLock;
 
 /// `keyward.wasm` as it is shipped. `KEYWARD_WASM` names another.
@@ -29,15 +30,19 @@ pub enum Edition {
 impl Edition {
     /// Returns the edition that tests with a real Envoy use where they name none: `KEYWARD_EDITION`, `wasm` without it.
     pub fn of_this_run() -> Self {
-        if std::env::var_os("KEYWARD_EDITION").is_some_and(|edition| edition == "native") {
-            Self::Native
-        } else {
-            Self::Wasm
-        }
+        std::env::var("KEYWARD_EDITION").ok().and_then(|name| name.parse().ok()).unwrap_or(Self::Wasm)
     }
 }
 
 impl Edition {
+    /// Returns its name, as `KEYWARD_EDITION` and the option `--edition` have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wasm => "wasm",
+            Self::Native => "native",
+        }
+    }
+
     /// Returns how many instances of a proxy with two workers fetch keys: a VM for each worker and one for the main
     /// thread, or the process.
     pub fn instances(self) -> u64 {
@@ -45,6 +50,16 @@ impl Edition {
             Self::Wasm => 3,
             Self::Native => 1,
         }
+    }
+}
+
+impl FromStr for Edition {
+    type Err = String;
+
+    /// Reads the [name](Self::name) of an edition.
+    fn from_str(name: &str) -> Result<Self, String> {
+        let editions = [Self::Wasm, Self::Native];
+        editions.into_iter().find(|edition| edition.name() == name).ok_or_else(|| "`wasm` or `native`".to_owned())
     }
 }
 

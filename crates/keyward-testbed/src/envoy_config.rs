@@ -75,8 +75,13 @@ pub struct Shipped {
 impl Shipped {
     /// With the upstream at `upstream`, and keys from `plugin` in place of the admin service's where given.
     pub fn new(upstream: SocketAddr) -> Self {
-        match Edition::of_this_run() {
-            Edition::Wasm => Self::from_config(Edition::Wasm, shipped(), upstream),
+        Self::of(Edition::of_this_run(), upstream)
+    }
+
+    /// The same with an edition that the run does not choose.
+    pub fn of(edition: Edition, upstream: SocketAddr) -> Self {
+        match edition {
+            Edition::Wasm => Self::from_config(edition, shipped(), upstream),
             Edition::Native => Self::native(upstream),
         }
     }
