@@ -1,5 +1,5 @@
-//! The files of a gateway that the Kubernetes Gateway API describes, under traffic. Its pods are those of a manual
-//! deployment: a Service stands for them, and an agent with their label runs here.
+//! The files of a gateway that the Kubernetes Gateway API describes, under traffic. It is a manual deployment: a Service, and a
+//! pod that no kubelet runs, whose agent runs here.
 
 use crate::deploy::File;
 use crate::dump::backstops;
@@ -13,6 +13,8 @@ use serde_json::json;
 
 /// The address of the Service's endpoint. An API server takes none on loopback, and nothing is sent to this one.
 const ENDPOINT: &str = "198.51.100.1";
+/// The name of the Gateway's pod.
+const POD: &str = "gateway-api";
 
 impl Istio {
     /// Gives Istio `gateway-api.yaml` and its backstop.
@@ -21,7 +23,7 @@ impl Istio {
         let (service, gateway) = (service(first, second), gateway(first, second));
         self.cluster.apply(&service);
         let labels = json!({"gateway.networking.k8s.io/gateway-name": "databases"});
-        let proxy = self.istiod.start_proxy("gateway-api", "router", NAMESPACE, &labels, &envoy::binary());
+        let proxy = self.istiod.start_proxy(POD, "router", NAMESPACE, &labels, &envoy::binary());
         let plugin = self.filter("istio/gateway-api.yaml");
         let backstop = File::read("istio/gateway-api-backstop.yaml");
         let (id, key) = self.stage.create_key("by Gateway API");
@@ -68,11 +70,22 @@ impl Istio {
     }
 }
 
-/// The Service of the Gateway's pods, with an endpoint.
+/// The Service of the Gateway's pods with an endpoint, and the pod. Without the pod, istiod takes its labels from the agent, and
+/// at a commit before 1.31 (b01690e6db7d, `computeProxyState` in pilot/pkg/xds/ads.go) it looks for the agent's Services
+/// before it has read them: the Gateway then has no listeners until one of these Services changes.
 fn service(first: Door, second: Door) -> String {
     let (first, second) = (first.port, second.port);
     format!(
         "apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: default, namespace: {NAMESPACE}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {POD}, namespace: {NAMESPACE}, labels: {{gateway.networking.k8s.io/gateway-name: databases}}}}
+spec: {{automountServiceAccountToken: false, containers: [{{name: istio-proxy, image: auto}}]}}
+---
+apiVersion: v1
 kind: Service
 metadata: {{name: databases-istio, namespace: {NAMESPACE}}}
 spec:

