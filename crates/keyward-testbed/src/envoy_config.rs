@@ -80,15 +80,16 @@ impl Shipped {
 
     /// The same with an edition that the run does not choose.
     pub fn of(edition: Edition, upstream: SocketAddr) -> Self {
-        match edition {
-            Edition::Wasm => Self::from_config(edition, shipped(), upstream),
-            Edition::Native => Self::native(upstream),
-        }
+        let config = match edition {
+            Edition::Wasm => shipped(),
+            Edition::Native => shipped_native(),
+        };
+        Self::from_config(edition, config, upstream)
     }
 
     /// The same of `deploy/envoy/native.yaml`.
     pub fn native(upstream: SocketAddr) -> Self {
-        Self::from_config(Edition::Native, shipped_native(), upstream)
+        Self::of(Edition::Native, upstream)
     }
 
     /// The same of `deploy/envoy/shadow.yaml`.
