@@ -1,10 +1,13 @@
 //! Continuous traffic in which every request has an expected answer.
 
-use keyward_testbed::http1;
+use keyward_testbed::{http1, wait};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A path, a key, and the expected status.
 pub type Expected = (&'static str, Option<&'static str>, u16);
@@ -43,6 +46,17 @@ impl Traffic {
             })
             .collect();
         Self { over, asked, threads }
+    }
+
+    /// Waits until so many requests more have been asked, however slow the machine is.
+    ///
+    /// # Panics
+    /// Panics when they are not asked within 30 seconds.
+    #[track_caller]
+    pub fn wait_for(&self, requests: usize) {
+        let asked = || self.asked.load(Ordering::Relaxed);
+        let wanted = asked() + requests;
+        wait::until(&format!("{requests} requests more"), PATIENCE, || (asked() >= wanted).then_some(()));
     }
 
     /// Stops the traffic and returns the number of requests.
