@@ -15,12 +15,20 @@ const AXE: &str = "axe-core@4.14.1";
 /// axe-core, fetched once by npm under `target/`.
 fn axe() -> String {
     let folder = workspace::target().join("npm");
-    let file = folder.join("node_modules/axe-core/axe.min.js");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    // Tests run at the same time, in processes of their own: one of them fetches, and the others wait. While npm works its
+    // folder may have any part of the file, or none, so what a test reads is a file that npm does not know.
+    let lock = std::fs::File::create(folder.join("lock")).expect("a lock");
+    lock.lock().expect("a lock");
+    let file = folder.join(format!("{AXE}.min.js"));
     if !file.is_file() {
         let mut npm = Command::new("npm");
         npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(&folder).arg(AXE);
         let status = npm.status().expect("npm can be run");
         assert!(status.success(), "npm could not install axe-core");
+        let part = folder.join("part");
+        std::fs::copy(folder.join("node_modules/axe-core/axe.min.js"), &part).expect("axe.min.js");
+        std::fs::rename(part, &file).expect("axe.min.js");
     }
     std::fs::read_to_string(&file).expect("axe.min.js")
 }
