@@ -3,7 +3,7 @@
 mod support;
 
 use sqlx::Connection as _;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 use support::{ADMIN, Reply, Service, Start, service};
@@ -176,7 +176,7 @@ fn the_example_is_explained_behind_the_envoy_that_it_is_from() {
     let (_folder, service) = service();
     let browser = Browser::sign_in(&service);
     let explained = |config: &str| {
-        let nonce = hidden(&browser.get("/settings/explain").text, "action=\"/settings/explain\"", "nonce");
+        let nonce = hidden(&browser.get("/settings/explain").text, "action=\"/settings/explain#result\"", "nonce");
         let path = "//api/collections/x/../posts/records";
         let body = format!("nonce={nonce}&method=GET&host=localhost&path={path}&config={config}");
         let reply = browser.post("/settings/explain", &body);
@@ -213,10 +213,10 @@ fn who_is_not_signed_in_is_led_to_the_form_and_back() {
 }
 
 /// Opens an event stream, and returns its status line. The stream ends with the connection.
-fn follow(service: &Service, cookie: &str) -> (TcpStream, String) {
+fn follow(service: &Service, cookie: &str, topic: &str) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(service.url.trim_start_matches("http://")).unwrap();
     stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
-    write!(stream, "GET /settings/events?topic=proxies HTTP/1.1\r\nhost: a\r\ncookie: {cookie}\r\n\r\n").unwrap();
+    write!(stream, "GET /settings/events?topic={topic} HTTP/1.1\r\nhost: a\r\ncookie: {cookie}\r\n\r\n").unwrap();
     let mut status = [0; 12];
     stream.read_exact(&mut status).unwrap();
     (stream, String::from_utf8_lossy(&status).into_owned())
@@ -227,16 +227,39 @@ fn one_session_cannot_take_the_event_streams_of_others() {
     const MAX_OF_A_SESSION: usize = 16;
     let (_folder, service) = service();
     let (greedy, other) = (Browser::sign_in(&service), Browser::sign_in(&service));
-    let mut open: Vec<_> = (0..MAX_OF_A_SESSION).map(|_| follow(&service, &greedy.cookie)).collect();
+    let mut open: Vec<_> = (0..MAX_OF_A_SESSION).map(|_| follow(&service, &greedy.cookie, "proxies")).collect();
     assert!(open.iter().all(|(_, status)| status == "HTTP/1.1 200"), "{open:?}");
-    assert_eq!(follow(&service, &greedy.cookie).1, "HTTP/1.1 503");
-    assert_eq!(follow(&service, &other.cookie).1, "HTTP/1.1 200");
+    assert_eq!(follow(&service, &greedy.cookie, "proxies").1, "HTTP/1.1 503");
+    assert_eq!(follow(&service, &other.cookie, "proxies").1, "HTTP/1.1 200");
     // The page itself works on, and a stream that ends makes room for another.
     assert_eq!(greedy.get("/settings/proxies").status, 200);
     open.truncate(MAX_OF_A_SESSION - 1);
     keyward_testbed::wait::until("there is room again", support::PATIENCE, || {
-        (follow(&service, &greedy.cookie).1 == "HTTP/1.1 200").then_some(())
+        (follow(&service, &greedy.cookie, "proxies").1 == "HTTP/1.1 200").then_some(())
     });
+}
+
+/// Returns the first event of a stream.
+fn first_event(stream: &TcpStream) -> String {
+    let lines = BufReader::new(stream).lines().map_while(Result::ok);
+    lines.filter_map(|line| line.strip_prefix("event: ").map(str::to_owned)).next().expect("an event")
+}
+
+#[test]
+fn a_stream_says_what_was_missed_before_it_began_and_that_it_is_alive() {
+    let (_folder, service) = service();
+    let browser = Browser::sign_in(&service);
+    let page = browser.get("/settings/audit").text;
+    let revision = |page: &str| page.split_once("data-revision=\"").unwrap().1.split('"').next().unwrap().to_owned();
+    let body = serde_json::json!({"name": "Made meanwhile", "permissions": ["records:read"]});
+    service.admin().post("/v1/keys", &body).ok(201);
+    let streams: Vec<TcpStream> = [revision(&page), revision(&browser.get("/settings/audit").text)]
+        .into_iter()
+        .map(|since| follow(&service, &browser.cookie, &format!("audit&since={since}")).0)
+        .collect();
+    assert_eq!(first_event(&streams[0]), "changed");
+    // Nothing happens, and the stream says so now and then, so that the script can tell it from one that hangs.
+    assert_eq!(first_event(&streams[1]), "alive");
 }
 
 /// The description of the API, as a view and as the document that it is made from.

@@ -38,6 +38,8 @@ pub(super) struct Chrome {
     pub notices: Vec<Notice>,
     /// The topic of the events that update the view. `None` means that the view does not update itself.
     pub live: Option<&'static str>,
+    /// The revision that the view holds at least.
+    pub revision: u64,
 }
 
 /// Renders a view.

@@ -9,7 +9,7 @@ use crate::service::feed::FeedState;
 use crate::service::proxies::Applied;
 use axum::extract::RawQuery;
 use axum::http::StatusCode;
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use std::convert::Infallible;
@@ -25,6 +25,9 @@ const GATHER: Duration = Duration::from_millis(30);
 const LOOK: Duration = Duration::from_secs(1);
 /// The number of looks after which views with usage are updated: usage changes without a revision.
 const USAGE_LOOKS: u32 = 15;
+/// The number of looks after which a stream says that it is alive. The script takes a stream that says nothing for three
+/// times as long for one that hangs.
+const ALIVE_LOOKS: u32 = 15;
 /// How long a receipt is followed.
 const MAX_FOLLOW_TIME: Duration = Duration::from_secs(20 * 60);
 
@@ -36,7 +39,9 @@ struct Follower {
     news: watch::Receiver<FeedState>,
     ticks: Interval,
     ticked: u32,
-    proxies: u64,
+    /// Whether something changed after the view was made and before the stream began.
+    missed: bool,
+    proxies: Option<u64>,
     receipt: Option<(u64, Option<Applied>)>,
     until: Instant,
     ended: bool,
@@ -54,9 +59,11 @@ pub(super) async fn events(user: User, RawQuery(query): RawQuery) -> Result<Resp
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut news = user.web.service().feed.subscribe();
-    news.mark_unchanged();
+    let head = news.borrow_and_update().head.revision;
     let follower = Follower {
-        proxies: state_of_proxies(&user.web),
+        missed: fields.text("since").parse().is_ok_and(|since: u64| since != head),
+        // The first look sends an event, because proxies have no revision that would say whether something was missed.
+        proxies: None,
         receipt: fields.text("receipt").parse().ok().map(|revision| (revision, None)),
         topic: fields.text("topic").to_owned(),
         session: user.session,
@@ -72,7 +79,7 @@ pub(super) async fn events(user: User, RawQuery(query): RawQuery) -> Result<Resp
         let event = follower.next().await?;
         Some((Ok::<_, Infallible>(event), follower))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))).into_response())
+    Ok(Sse::new(events).into_response())
 }
 
 /// Returns an event of a kind. Its name says all, but browsers do not dispatch events without data (HTML standard, 9.2.6).
@@ -84,6 +91,9 @@ impl Follower {
     async fn next(&mut self) -> Option<Event> {
         if self.ended {
             return None;
+        }
+        if std::mem::take(&mut self.missed) {
+            return Some(event("changed"));
         }
         loop {
             tokio::select! {
@@ -118,10 +128,13 @@ impl Follower {
             matches!(self.topic.as_str(), "keys" | "key" | "usage") && self.ticked.is_multiple_of(USAGE_LOOKS);
         let mut filters = false;
         if matches!(self.topic.as_str(), "proxies" | "key") {
-            let state = state_of_proxies(web);
+            let state = Some(state_of_proxies(web));
             filters = std::mem::replace(&mut self.proxies, state) != state;
         }
-        (figures || filters).then(|| event("changed"))
+        if figures || filters {
+            return Some(event("changed"));
+        }
+        self.ticked.is_multiple_of(ALIVE_LOOKS).then(|| event("alive"))
     }
 }
 

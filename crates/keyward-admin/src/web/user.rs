@@ -35,6 +35,8 @@ pub(super) struct User {
     pub web: Arc<Web>,
     /// The user's session.
     pub session: Arc<Session>,
+    /// The revision before the request was worked on. A view holds at least the changes up to it.
+    revision: u64,
     /// Whether the script sent the request to update a view.
     live: bool,
 }
@@ -50,7 +52,8 @@ impl User {
             web.sessions.end(&session.id);
             return None;
         }
-        Some(Self { web: Arc::clone(web), session, live })
+        let revision = web.service().feed.state().head.revision;
+        Some(Self { web: Arc::clone(web), session, revision, live })
     }
 
     /// Returns the frame of a view.
@@ -65,6 +68,7 @@ impl User {
             vms_may_be_missing: self.web.service().proxies.may_miss_tables(),
             notices,
             live,
+            revision: self.revision,
         }
     }
 

@@ -47,16 +47,18 @@
   function refresh() {
     // What changed after the page was asked for is not in its answer.
     again = refreshing !== null;
+    const regions = all("main [data-live][id]:not([data-src])");
+    if (!regions.length) return Promise.resolve();
     refreshing ??= (async () => {
       try {
-        const regions = all("main [data-live][id]:not([data-src])");
-        if (!regions.length) return;
         const answer = await request("GET", location.href, null, live);
         if (answer.status === 401) return void signIn(answer.page);
         if (answer.status === 404) return void gone(answer.page);
         if (answer.status !== 200) return trouble(answer);
         one("main > [data-failure]")?.remove();
         document.title = answer.page.title;
+        const { revision } = one("main", answer.page).dataset;
+        if (revision) one("main").dataset.revision = revision;
         for (const region of regions) {
           const fresh = answer.page.getElementById(region.id);
           if (fresh && region.isConnected) renewRegion(region, fresh);
@@ -90,6 +92,22 @@
   away.className = "away";
   away.setAttribute("role", "status");
   document.body.append(away);
+  /** A stream says something every 15 s at the latest. After such a silence it hangs, though nothing has closed it. */
+  const MAX_SILENCE_MS = 45000;
+  let silence = 0;
+  function heard() {
+    clearTimeout(silence);
+    silence = setTimeout(() => {
+      lose(0);
+      events?.close();
+      tryAgain();
+    }, MAX_SILENCE_MS);
+  }
+  function lose(ms) {
+    if (!lost) outdated = setTimeout(() => (away.textContent = OUTDATED), ms);
+    lost = true;
+    document.documentElement.dataset.away = "";
+  }
   async function tryAgain() {
     await refresh();
     // Signing in begins to listen by itself.
@@ -101,9 +119,13 @@
     const url = topic && !document.hidden ? `${base.pathname}settings/events?topic=${topic}&receipt=${receipt}` : "";
     if (url === listening && events?.readyState !== EventSource.CLOSED) return;
     events?.close();
+    clearTimeout(silence);
     listening = url;
-    events = url ? new EventSource(url) : null;
+    // The service says at once if something has changed since the page was made.
+    events = url ? new EventSource(`${url}&since=${one("main").dataset.revision ?? ""}`) : null;
     if (!events) return;
+    heard();
+    for (const kind of ["open", "alive", "changed", "receipt"]) events.addEventListener(kind, heard);
     events.addEventListener("open", () => {
       delete document.documentElement.dataset.away;
       clearTimeout(outdated);
@@ -112,9 +134,7 @@
       lost = false;
     });
     events.addEventListener("error", ({ target }) => {
-      if (!lost) outdated = setTimeout(() => (away.textContent = OUTDATED), 3000);
-      lost = true;
-      document.documentElement.dataset.away = "";
+      lose(3000);
       // Where something else answered in the place of the service, the browser does not try again.
       if (target.readyState === EventSource.CLOSED) setTimeout(() => target === events && tryAgain(), 3000);
     });
@@ -122,6 +142,7 @@
     events.addEventListener("receipt", () => receipts());
     events.addEventListener("ended", async () => {
       events.close();
+      clearTimeout(silence);
       try {
         const answer = await request("GET", location.href, null, live);
         if (answer.status === 401) signIn(answer.page);

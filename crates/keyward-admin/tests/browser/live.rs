@@ -127,3 +127,25 @@ fn times_are_local_with_utc_beside_them(place: Place) {
     let local = if berlin { "00:30" } else { "08:30" };
     assert_eq!(last_used(), format!("4 Jan 2026 {local} (2026-01-03 23:30 UTC)"));
 }
+
+everywhere!(the_list_behind_a_dialog_is_up_to_date);
+fn the_list_behind_a_dialog_is_up_to_date(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let (browser, service) = (&page.browser, &page.service);
+    let (stays, mut lost) = (service.vm("stays"), service.vm("lost"));
+    lost.max_staleness = "15m".to_owned();
+    let (_stays, lost) = (stays.follow(), lost.follow());
+    wait_for_states(&service.admin(), (2, 0));
+    drop(lost);
+    wait_for_states(&service.admin(), (1, 1));
+    page.make("Stays", &["records:read"]);
+    let id = page.make("Goes", &["records:read"]);
+    page.goto("/settings/keys");
+    browser.click(&format!("#delete-{id}"));
+    browser.wait_text("#dialog-title", "Delete");
+    browser.click("dialog button.danger");
+    browser.wait_text("#dialog-title", "Key deleted");
+    browser.wait_gone(&format!("#delete-{id}"));
+    assert!(browser.is_there("dialog[open]"));
+    page.assert_no_complaints();
+}

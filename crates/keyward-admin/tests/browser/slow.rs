@@ -4,6 +4,7 @@ use crate::Page;
 use crate::driver::ESCAPE;
 use crate::place::{Place, everywhere};
 use keyward_testbed::link::Link;
+use keyward_testbed::wait;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::thread;
@@ -209,4 +210,40 @@ fn a_link_says_when_the_service_is_away(place: Place) {
     browser.click("nav a[href$=audit]");
     browser.wait_text("main > [data-failure]", "could not be reached");
     assert_eq!(page.path(), "/settings/keys");
+}
+
+everywhere!(a_stream_that_hangs_is_noticed);
+fn a_stream_that_hangs_is_noticed(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let browser = &page.browser;
+    let link = Link::to(page.service.url.trim_start_matches("http://").parse().expect("an address"));
+    // The test decides when a stream has said nothing for too long, in place of the clock.
+    let source = "
+        const [start, stop] = [window.setTimeout, window.clearTimeout];
+        window.silent = new Map();
+        window.setTimeout = (act, ms, ...rest) => {
+          if (!(ms >= 40000)) return start(act, ms, ...rest);
+          const id = -1 - window.silent.size - Math.random();
+          window.silent.set(id, act);
+          return id;
+        };
+        window.clearTimeout = (id) => window.silent.delete(id) || stop(id);";
+    browser.devtools("Page.addScriptToEvaluateOnNewDocument", serde_json::json!({ "source": source }));
+    browser.goto(&format!("http://{}/settings/keys", link.address()));
+    page.make("Heard", &["records:read"]);
+    browser.wait_text("#keys", "Heard");
+    // From now on nothing comes, and nothing is closed.
+    link.delay_answers(Duration::from_secs(3600));
+    page.make("Not heard", &["records:read"]);
+    hurry(&page, true);
+    assert_eq!(browser.eval("return window.silent.size"), 1, "one stream, one clock");
+    browser.eval("for (const act of [...window.silent.values()]) act()");
+    browser.wait_text(".away", "What is shown here may be out of date.");
+    link.delay_answers(Duration::ZERO);
+    browser.wait_text("#keys", "Not heard");
+    wait::until("nothing is out of date", crate::driver::PATIENCE, || {
+        (browser.eval("return document.querySelector('.away').textContent") == "").then_some(())
+    });
+    page.make("Heard again", &["records:read"]);
+    browser.wait_text("#keys", "Heard again");
 }
