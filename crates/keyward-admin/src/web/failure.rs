@@ -1,6 +1,7 @@
 //! Why a view cannot be shown, as data. [`failure_view`](super::failure_view) turns it into a response.
 
 use super::claim::Finished;
+use super::keys::deleted::DeletedKey;
 use crate::service::Error;
 use axum::Extension;
 use axum::http::StatusCode;
@@ -12,6 +13,8 @@ use std::any::Any;
 pub(super) enum Failure {
     /// There is no key with this id, or no longer.
     NotFound,
+    /// The key was deleted.
+    Deleted(DeletedKey),
     /// There is no instance with this name, or no longer.
     NoSuchVm,
     /// The list of instances is not the one that was confirmed.

@@ -2,6 +2,7 @@
 
 use super::assets::{ASSETS, Assets};
 use super::failure::Failure;
+use super::keys::deleted::DeletedKey;
 use super::sign_in;
 use super::state::Web;
 use askama::Template;
@@ -14,6 +15,8 @@ use axum::response::{Html, IntoResponse, Response};
 struct FailureView {
     assets: &'static Assets,
     heading: &'static str,
+    /// The key that is gone, and who deleted it.
+    deleted: Option<DeletedKey>,
     text: String,
     href: String,
     link: &'static str,
@@ -22,6 +25,7 @@ struct FailureView {
 /// Renders a failure.
 pub(super) fn render(web: &Web, failure: Failure) -> Response {
     let keys = |text: &str| (text.to_owned(), "/settings/keys".to_owned(), "API Keys");
+    let mut deleted = None;
     let (status, heading, (text, href, link)) = match failure {
         Failure::SignIn { next } => return sign_in::redirect(&next),
         Failure::AskAgain { next } => return sign_in::ask_again(&next),
@@ -31,6 +35,10 @@ pub(super) fn render(web: &Web, failure: Failure) -> Response {
             "This key does not exist",
             keys("There is no key with this id. If there was one, the audit log says who deleted it and when."),
         ),
+        Failure::Deleted(key) => {
+            deleted = Some(key);
+            (StatusCode::NOT_FOUND, "This key does not exist any more", keys(""))
+        }
         Failure::NoSuchVm => (
             StatusCode::NOT_FOUND,
             "This instance is not in the list",
@@ -76,7 +84,7 @@ pub(super) fn render(web: &Web, failure: Failure) -> Response {
             keys("The service’s log has the reason. Look at the list of keys before you try again."),
         ),
     };
-    let view = FailureView { assets: &ASSETS, heading, text, href, link };
+    let view = FailureView { assets: &ASSETS, heading, deleted, text, href, link };
     match view.render() {
         Ok(text) => (status, Html(text)).into_response(),
         Err(_) => status.into_response(),

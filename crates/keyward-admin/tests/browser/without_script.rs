@@ -78,3 +78,34 @@ fn a_key_lives_without_script(place: Place) {
     assert_eq!(browser.property("#name", "value"), "Waiting");
     assert_eq!(browser.property("[id='permission-records:read']", "checked"), true);
 }
+
+everywhere!(an_edit_of_a_deleted_key_becomes_a_new_key);
+fn an_edit_of_a_deleted_key_becomes_a_new_key(place: Place) {
+    // Either Save finds that the key is gone, or the session has ended, and who signed in again finds it.
+    for session_ends in [false, true] {
+        let Some(page) = Page::with(place, Options { script: false, ..Options::default() }) else { return };
+        let browser = &page.browser;
+        let id = page.make("Before", &["records:read"]);
+        page.goto(&format!("/settings/keys/{id}"));
+        browser.fill("#name", "After");
+        browser.click("[for='permission-files:write']");
+        page.service.admin().delete(&format!("/v1/keys/{id}")).ok(200);
+        if session_ends {
+            browser.delete_cookies();
+        }
+        browser.click("#edit button[type=submit]");
+        if session_ends {
+            browser.wait_text(".notice", "nothing was changed");
+            browser.fill("#token", crate::ADMIN);
+            browser.click("button[type=submit]");
+        }
+        browser.wait_text("main .notice.bad", "“Before” was deleted by admin (environment), ");
+        assert_eq!(browser.title(), "Error: Create API key · Keyward");
+        assert_eq!(browser.property("#name", "value"), "After");
+        browser.click("main button.primary");
+        browser.wait_text("h1", "API key created");
+        let key = &page.keys()[0];
+        assert_eq!(key["name"], "After");
+        assert_eq!(key["permissions"], serde_json::json!(["records:read", "files:write"]));
+    }
+}

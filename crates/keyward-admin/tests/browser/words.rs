@@ -36,14 +36,17 @@ fn an_expiry_is_near_in_the_last_fifth_and_an_expired_key_says_when_it_is_delete
     let expires = |page: &Page| {
         page.goto("/settings/keys");
         let warns = page.browser.is_there("#keys td:nth-of-type(4) .tag");
-        (page.browser.text_of("#keys td:nth-of-type(4)"), warns)
+        (page.browser.text_of("#keys th[scope=row]"), page.browser.text_of("#keys td:nth-of-type(4)"), warns)
     };
-    assert_eq!(expires(&page), ("in 7 days".to_owned(), false));
+    let says = |name: &str, expires: &str, warns: bool| (name.to_owned(), expires.to_owned(), warns);
+    assert_eq!(expires(&page), says("Week", "in 7 days", false));
     page.travel_to("2026-11-30 12:00:00");
-    assert_eq!(expires(&page), ("Expires in 24 hours".to_owned(), true));
+    assert_eq!(expires(&page), says("Week", "Expires in 24 hours", true));
+    // That it has expired is said once, where the state of a key is.
     page.travel_to("2026-12-04 12:00:00");
-    assert_eq!(expires(&page), ("Expired 3 days ago".to_owned(), true));
+    assert_eq!(expires(&page), says("Week\nExpired", "3 days ago", false));
     page.goto(&format!("/settings/keys/{id}"));
+    assert!(!page.browser.is_there("#facts .tag.bad"));
     let expired = page.browser.wait_text("#enabled", "Expired");
     // It expired on the first of December, and is kept for 30 days.
     assert!(expired.contains("deleted for good on 31 Dec 2026, 12:"), "{expired}");
@@ -174,13 +177,63 @@ fn a_key_that_never_was_is_not_said_to_have_been_deleted(place: Place) {
     page.service.admin().delete(&format!("/v1/keys/{id}")).ok(200);
     let says = |id: &str| {
         page.goto(&format!("/settings/keys/{id}"));
-        assert_eq!(page.browser.text_of("h1"), "This key does not exist");
-        page.browser.text_of("main p")
+        (page.browser.text_of("h1"), page.browser.text_of("main p"))
     };
-    let unknown = says("key_aaaaaaaaaaaaaaaa");
+    let (title, unknown) = says("key_aaaaaaaaaaaaaaaa");
+    assert_eq!(title, "This key does not exist");
     assert!(unknown.starts_with("There is no key with this id. If there was one, the audit log says"), "{unknown}");
-    // The page does not know more of a deleted one, and its words lead to where that is known.
-    assert_eq!(says(&id), unknown);
+    let (title, deleted) = says(&id);
+    assert_eq!(title, "This key does not exist any more");
+    assert!(
+        deleted.starts_with("“Short” was deleted by admin (environment), ") && deleted.contains(" UTC)"),
+        "{deleted}"
+    );
+}
+
+everywhere!(whatever_is_done_with_a_deleted_key_says_who_deleted_it);
+fn whatever_is_done_with_a_deleted_key_says_who_deleted_it(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let (browser, admin) = (&page.browser, page.service.admin());
+    let says = |place: &str| {
+        let text = browser.wait_text(place, "“Gone” was deleted by admin (environment), ");
+        assert!(text.contains("This key does not exist any more") && text.contains(" UTC)."), "{text}");
+    };
+    let gone_before = |act: &dyn Fn(&str)| {
+        let id = page.make("Gone", &["records:read", "files:read"]);
+        page.goto(&format!("/settings/keys/{id}"));
+        act(&id);
+    };
+    // Somebody deletes the key while a dialog is open, or before the page has heard of it.
+    let deaf = "document.querySelectorAll('[data-live]').forEach((region) => region.removeAttribute('data-live'))";
+    let delete = |id: &str| admin.delete(&format!("/v1/keys/{id}")).ok(200);
+    for button in ["#delete", "#regenerate"] {
+        gone_before(&|id| {
+            browser.click(button);
+            browser.find("dialog button.danger");
+            delete(id);
+            browser.click("dialog button.danger");
+            says("dialog");
+            // What is behind the dialog is not the page of a key any more.
+            browser.click("dialog [data-close]");
+            browser.wait_gone("dialog[open]");
+            says("main");
+        });
+        gone_before(&|id| {
+            browser.eval(deaf);
+            delete(id);
+            browser.click(button);
+            says("dialog");
+        });
+    }
+    for button in ["#toggle", "#usage form button"] {
+        gone_before(&|id| {
+            browser.eval(deaf);
+            delete(id);
+            browser.click(button);
+            says("main");
+        });
+    }
+    page.assert_no_complaints();
 }
 
 everywhere!(the_command_of_the_sign_in_page_makes_a_token_that_signs_in);

@@ -1,18 +1,17 @@
 //! Creating a key, and showing its secret this once.
 
 use super::SecretView;
+use super::deleted::DeletedKey;
 use super::fields::KeyFields;
 use crate::lifetime::{InvalidLifetime, Lifetime};
 use crate::service::keys::CreateKey;
 use crate::service::{Error, FieldError};
-use crate::store::audit::AuditFilter;
 use crate::web::chrome::{Chrome, Section, render};
 use crate::web::claim::Finished;
 use crate::web::example::snippets;
 use crate::web::failure::Failure;
 use crate::web::form::FormFields;
 use crate::web::may::{self, MayView};
-use crate::web::moment::time_inline;
 use crate::web::once::Done;
 use crate::web::receipt::{Verb, WAIT};
 use crate::web::submission::Submission;
@@ -40,26 +39,10 @@ struct CreateView {
     deleted: Option<DeletedKey>,
 }
 
-/// A key that was deleted while somebody filled in a change of it.
-struct DeletedKey {
-    name: String,
-    actor: String,
-    /// Markup.
-    at: String,
-}
-
 /// Leads to the form for a new key, with what was filled in for a key that does not exist, or no longer.
 pub(super) fn after_delete(id: &str, sent: &FormFields) -> Response {
     let id: String = form_urlencoded::byte_serialize(id.as_bytes()).collect();
     Redirect::to(&format!("/settings/keys/new?{}&deleted={id}", sent.refill())).into_response()
-}
-
-/// Finds out who deleted a key, and when. `None` means that there is no record of it.
-async fn deleted_key(user: &User, id: &str) -> Result<Option<DeletedKey>, Failure> {
-    let filter = AuditFilter { subject_id: Some(id.to_owned()), ..AuditFilter::default() };
-    let newest = user.web.service().audit(&filter, None, 1).await?.into_iter().next();
-    let deleted = newest.filter(|entry| ["key.delete", "key.purge"].contains(&entry.action.as_str()));
-    Ok(deleted.map(|entry| DeletedKey { name: entry.subject_name, actor: entry.actor, at: time_inline(entry.at) }))
 }
 
 struct Choice {
@@ -90,7 +73,7 @@ pub(in crate::web) async fn form(user: User, RawQuery(query): RawQuery) -> Resul
     let sent = FormFields::of_query(query.as_deref());
     let mut view = view(&user, &sent);
     if sent.has("deleted") {
-        view.deleted = deleted_key(&user, sent.text("deleted")).await?;
+        view.deleted = DeletedKey::find(&user, sent.text("deleted")).await?;
     }
     render(StatusCode::OK, &view)
 }

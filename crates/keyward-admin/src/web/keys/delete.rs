@@ -1,5 +1,6 @@
 //! Deleting a key.
 
+use super::deleted::{failure, live_key};
 use super::{CHANGED, ConfirmView};
 use crate::service::Error;
 use crate::store::keys::KeyRecord;
@@ -43,7 +44,7 @@ fn view(user: &User, key: &KeyRecord, problem: Option<String>) -> ConfirmView {
 }
 
 pub(in crate::web) async fn confirm(user: User, Path(id): Path<String>) -> Result<Response, Failure> {
-    let key = user.web.service().key(&id).await?;
+    let key = live_key(&user, &id).await?;
     render(StatusCode::OK, &view(&user, &key, None))
 }
 
@@ -62,10 +63,10 @@ pub(in crate::web) async fn delete(Path(id): Path<String>, submission: Submissio
     let deleted = match deleted {
         Ok(deleted) => deleted,
         Err(Error::RevisionMismatch { .. }) => {
-            let key = user.web.service().key(&id).await?;
+            let key = live_key(&user, &id).await?;
             return render(StatusCode::CONFLICT, &view(&user, &key, Some(CHANGED.to_owned())));
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(failure(&user, &id, error).await),
     };
     let receipt = user.web.receipt(Verb::Refused, deleted.revision, WAIT).await?;
     let view = DeletedView { page: user.chrome(Section::Keys, Some("receipts")), name: deleted.name, receipt };

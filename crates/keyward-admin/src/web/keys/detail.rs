@@ -1,6 +1,7 @@
 //! The view of one key.
 
 use super::create;
+use super::deleted::failure;
 use super::fields::KeyFields;
 use crate::service::proxies::ContactState;
 use crate::service::usage::KeyDetail;
@@ -77,7 +78,10 @@ struct NodeRow {
 /// Returns the view of a key. `sent` is shown in the fields in place of the key's own name and permissions.
 pub(super) async fn view(user: &User, id: &str, sent: Option<&FormFields>) -> Result<KeyView, Failure> {
     let service = user.web.service();
-    let detail = service.key_detail(id).await?;
+    let detail = match service.key_detail(id).await {
+        Ok(detail) => detail,
+        Err(error) => return Err(failure(user, id, error).await),
+    };
     let filter = AuditFilter { subject_id: Some(id.to_owned()), ..AuditFilter::default() };
     let mut entries = service.audit(&filter, None, AUDIT_ENTRIES + 1).await?;
     let more_audit = entries.len() > AUDIT_ENTRIES as usize;
@@ -181,7 +185,7 @@ pub(in crate::web) async fn detail(
     let refilled = sent.has("name").then_some(&sent);
     match view(&user, &id, refilled).await {
         Ok(view) => render(StatusCode::OK, &view),
-        Err(Failure::NotFound) if refilled.is_some() => Ok(create::after_delete(&id, &sent)),
+        Err(Failure::NotFound | Failure::Deleted(_)) if refilled.is_some() => Ok(create::after_delete(&id, &sent)),
         Err(failure) => Err(failure),
     }
 }

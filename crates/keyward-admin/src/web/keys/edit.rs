@@ -1,5 +1,6 @@
 //! Changing a key: its name, its permissions, and whether it is disabled.
 
+use super::deleted::live_key;
 use super::{create, detail};
 use crate::service::Error;
 use crate::service::keys::EditKey;
@@ -36,10 +37,9 @@ pub(in crate::web) async fn drop_permission(
     submission: Submission,
 ) -> Result<Response, Failure> {
     let permission = submission.fields.text("permission").to_owned();
-    let service = submission.user.web.service();
-    let mut permissions = service.key(&id).await?.permissions;
+    let mut permissions = live_key(&submission.user, &id).await?.permissions;
     permissions.retain(|name| *name != permission);
-    let label = permission_label(&service.settings.catalogue, &permission);
+    let label = permission_label(&submission.user.web.service().settings.catalogue, &permission);
     let edit = EditKey { permissions: Some(permissions), ..EditKey::default() };
     let purpose = format!("drop:{id}:{permission}");
     change(submission, &purpose, &id, edit, Verb::Applied, &format!("“{label}” is no longer granted.")).await

@@ -1,5 +1,6 @@
 //! Regenerating a key: it gets a new secret, and the old one is refused.
 
+use super::deleted::{failure, live_key};
 use super::{CHANGED, ConfirmView, SecretView};
 use crate::service::Error;
 use crate::store::keys::KeyRecord;
@@ -37,7 +38,7 @@ fn view(user: &User, key: &KeyRecord, problem: Option<String>) -> ConfirmView {
 }
 
 pub(in crate::web) async fn confirm(user: User, Path(id): Path<String>) -> Result<Response, Failure> {
-    let key = user.web.service().key(&id).await?;
+    let key = live_key(&user, &id).await?;
     render(StatusCode::OK, &view(&user, &key, None))
 }
 
@@ -60,10 +61,10 @@ pub(in crate::web) async fn regenerate(Path(id): Path<String>, submission: Submi
     let regenerated = match regenerated {
         Ok(regenerated) => regenerated,
         Err(Error::RevisionMismatch { .. }) => {
-            let key = user.web.service().key(&id).await?;
+            let key = live_key(&user, &id).await?;
             return render(StatusCode::CONFLICT, &view(&user, &key, Some(CHANGED.to_owned())));
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(failure(&user, &id, error).await),
     };
     let receipt = user.web.receipt(Verb::Replaced, regenerated.key.revision, WAIT).await?;
     let snippets = snippets(&user.web.service().settings, regenerated.secret.reveal(), &regenerated.key.permissions);
