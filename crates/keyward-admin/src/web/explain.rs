@@ -35,11 +35,36 @@ struct ExplainView {
 }
 
 impl ExplainView {
-    /// Returns a finding or an error as markup. The command shows the same texts.
-    #[expect(clippy::unused_self, reason = "the template calls it")]
+    /// Returns a finding or an error as markup. The command shows the same texts. What the configuration and the list of
+    /// keys call something is code, wherever it is mentioned.
     fn marked(&self, text: impl AsRef<str>) -> String {
-        markup::marked(text.as_ref())
+        let mut text = text.as_ref().to_owned();
+        if let Some(result) = &self.result {
+            let matches = result.rule.iter().map(|rule| &rule.matches);
+            let id = result.key.iter().map(|key| &key.id);
+            for name in matches.chain(id).chain(&result.required) {
+                text = quoted(&text, name);
+            }
+        }
+        markup::marked(&text)
     }
+}
+
+/// Puts backticks around each mention of a name.
+fn quoted(text: &str, name: &str) -> String {
+    let is_part = |character: char| character.is_alphanumeric() || matches!(character, '_' | '-' | ':' | '.' | '`');
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(place) = rest.find(name).filter(|_| !name.is_empty()) {
+        let (before, after) = (&rest[..place], &rest[place + name.len()..]);
+        out.push_str(before);
+        // A longer name is another one.
+        let is_whole = !out.ends_with(is_part) && !after.starts_with(is_part);
+        let mark = if is_whole { "`" } else { "" };
+        out.extend([mark, name, mark]);
+        rest = after;
+    }
+    out + rest
 }
 
 struct KnownKey {
@@ -193,6 +218,19 @@ mod tests {
             let answer = explainer.explain(&form.request(), Timestamp::from_unix_ms(0));
             assert_eq!(answer.code, code, "{method} {path}");
         }
+    }
+
+    #[test]
+    fn a_name_is_quoted_wherever_it_is_mentioned_as_a_whole() {
+        for (text, quoted_text) in [
+            ("require a:read (by that rule)", "require `a:read` (by that rule)"),
+            ("granted aa:read, a:read:all, a:read", "granted aa:read, a:read:all, `a:read`"),
+            ("missing `a:read`", "missing `a:read`"),
+            ("a:reada:read", "a:reada:read"),
+        ] {
+            assert_eq!(quoted(text, "a:read"), quoted_text);
+        }
+        assert_eq!(quoted("nothing", ""), "nothing");
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Texts as markup.
 
+use super::moment::time_inline;
+use keyward_policy::timestamp::Timestamp;
+
 /// Returns a text as markup that shows it as it is.
 pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -16,19 +19,37 @@ pub(super) fn escaped(text: &str) -> String {
     out
 }
 
-/// Returns a message as markup: what is between backticks is code.
+/// Returns a message as markup: what is between backticks is code, and times are times.
 pub(super) fn marked(text: &str) -> String {
     let parts = text.split('`').enumerate();
     let part = |(place, part): (usize, &str)| match place % 2 {
         1 => format!("<code>{}</code>", escaped(part)),
-        _ => escaped(part),
+        _ => part.split_inclusive(' ').map(word).collect(),
     };
     parts.map(part).collect()
+}
+
+/// Returns a word, and what follows it, as markup.
+fn word(text: &str) -> String {
+    let word = text.trim_end_matches([' ', ',', '.']);
+    match Timestamp::parse(word) {
+        Ok(at) => format!("{}{}", time_inline(at), escaped(&text[word.len()..])),
+        Err(_) => escaped(text),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_in_a_message_is_one_that_the_script_can_show() {
+        assert_eq!(
+            marked("valid until 2026-12-24T11:15:09Z, and it is 2026-11-24T11:15:19.512Z"),
+            "valid until <time class=\"inline\" datetime=\"2026-12-24T11:15:09Z\">2026-12-24T11:15:09Z</time>, and it is \
+             <time class=\"inline\" datetime=\"2026-11-24T11:15:19Z\">2026-11-24T11:15:19Z</time>"
+        );
+    }
 
     #[test]
     fn no_text_is_markup() {

@@ -46,9 +46,11 @@
         time.title = `${day.format(at)}, ${second.format(at)} (${iso.slice(0, 19).replace("T", " ")} UTC)`;
       } else if (time.classList.contains("inline")) {
         const today = at.toDateString() === new Date().toDateString();
-        const local = today ? clock.format(at) : `${day.format(at)}, ${clock.format(at)}`;
-        utc.textContent = ` (${today ? "" : iso.slice(0, 10) + " "}${iso.slice(11, 16)} UTC)`;
-        time.replaceChildren(local, utc);
+        const date = document.createElement("span");
+        date.textContent = `${day.format(at)},`;
+        date.className = "pair";
+        utc.textContent = `(${today ? "" : iso.slice(0, 10) + " "}${iso.slice(11, 16)} UTC)`;
+        time.replaceChildren(...(today ? [] : [date, " "]), `${clock.format(at)} `, utc);
       } else {
         // The day in UTC is named where it is another one.
         const local = [at.getFullYear(), at.getMonth(), at.getDate()].join();

@@ -185,10 +185,10 @@
     document.title = answer.page.title;
     if (answer.url !== location.href) history.replaceState(null, "", answer.url);
     prepare(kept);
-    if (form.action.endsWith("/explain")) {
+    if (form.id === "request") {
       const invalid = one("[aria-invalid=true]", kept);
       (invalid ?? one("#result", kept)).focus({ preventScroll: !invalid });
-      if (!invalid && innerWidth < 1024) one("#result", kept).scrollIntoView();
+      if (!invalid && matchMedia("(max-width: 64rem)").matches) one("#result", kept).scrollIntoView();
       else if (!invalid) scrollTo(0, scroll);
     } else {
       scrollTo(0, 0);

@@ -184,6 +184,22 @@ fn filters_hold_together_and_pages_lead_both_ways(place: Place) {
     page.assert_no_complaints();
 }
 
+everywhere!(a_decision_is_seen_where_it_is_below_the_form);
+fn a_decision_is_seen_where_it_is_below_the_form(place: Place) {
+    for script in [true, false] {
+        let options = crate::Options { width: 360, height: 640, script, ..crate::Options::default() };
+        let Some(page) = Page::with(place, options) else { return };
+        let browser = &page.browser;
+        page.goto("/settings/explain");
+        browser.fill("#path", "/api/health");
+        browser.click("#request button.primary");
+        browser.wait_text("#result", "Allowed");
+        let top = browser.eval("return document.querySelector('#result').getBoundingClientRect().top");
+        let is_seen = top.as_f64().is_some_and(|top| (-1.0..100.0).contains(&top));
+        assert!(is_seen, "with the script: {script}: {top}");
+    }
+}
+
 everywhere!(explain_decides_as_the_filter_does);
 fn explain_decides_as_the_filter_does(place: Place) {
     let Some(page) = Page::open(place) else { return };
@@ -199,6 +215,12 @@ fn explain_decides_as_the_filter_does(place: Place) {
     // What a terminal shows between backticks is code here.
     assert!(!browser.text_of("#result").contains('`'), "{}", browser.text_of("#result"));
     assert_eq!(browser.text_of("#result .checks code"), "/api/collections/posts/records");
+    // Times are as on every page, and what has a name in the configuration looks the same wherever it is mentioned.
+    assert_eq!(browser.all("#result .checks time.inline .utc").len(), 2);
+    let named = browser.eval(
+        "return [...document.querySelectorAll('#result code')].map((e) => e.textContent).filter((text) => text === 'records:read').length",
+    );
+    assert_eq!(named, 3, "{}", browser.text_of("#result"));
     browser.fill("#method", "POST");
     browser.fill("#content_type", "multipart/form-data");
     browser.click("main button.primary");
