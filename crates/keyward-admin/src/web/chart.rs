@@ -102,7 +102,9 @@ impl Strip {
             label,
             kind,
             sum: grouped(days.iter().fold(0, |sum: u64, day| sum.saturating_add(count(day)))),
-            most: most.map(|day| format!("most on {}: {}", written(day), grouped(count(day)))).unwrap_or_default(),
+            most: most
+                .map(|day| format!("most on {}: {}", written(day).replace(' ', "\u{a0}"), grouped(count(day))))
+                .unwrap_or_default(),
             bars: days.iter().enumerate().filter_map(bar).collect(),
         }
     }
@@ -123,7 +125,7 @@ impl Chart {
             codes: day
                 .denied
                 .iter()
-                .map(|(code, count)| format!("{code} {}", grouped(*count)))
+                .map(|(code, count)| format!("{code}\u{a0}{}", grouped(*count)))
                 .collect::<Vec<_>>()
                 .join(", "),
         };
@@ -189,7 +191,7 @@ mod tests {
         assert_eq!(heights, ["100.00%", "5.00%"]);
         assert_eq!(refused.bars.len(), 1);
         assert_eq!((refused.bars[0].x.as_str(), refused.bars[0].width.as_str()), ("99.02%", "0.84%"));
-        assert_eq!(through.most.replace('\u{202f}', " "), "most on 4 Sep 2026: 1 000 000");
+        assert_eq!(through.most.replace(['\u{202f}', '\u{a0}'], " "), "most on 4 Sep 2026: 1 000 000");
         assert_eq!(refused.bars[0].title, "28 Nov 2026: 3 refused");
         let ticks: Vec<&str> = chart.ticks.iter().map(|tick| tick.text.as_str()).collect();
         assert_eq!(ticks, ["31 Aug", "1 Oct", "1 Nov", "Today"]);

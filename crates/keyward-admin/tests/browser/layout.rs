@@ -318,3 +318,186 @@ fn borders_of_what_is_filled_in_can_be_seen(place: Place) {
         }
     }
 }
+
+/// Returns numbers that a script measures.
+fn measured(page: &Page, script: &str) -> Vec<f64> {
+    let found = page.browser.eval(script);
+    found.as_array().into_iter().flatten().filter_map(Value::as_f64).collect()
+}
+
+#[track_caller]
+fn assert_equal(numbers: &[f64], what: &str) {
+    assert!(numbers.len() >= 2 && numbers.iter().all(|one| (one - numbers[0]).abs() < 0.6), "{what}: {numbers:?}");
+}
+
+everywhere!(what_belongs_in_one_line_is_in_one_line);
+fn what_belongs_in_one_line_is_in_one_line(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let id = page.make("Reader", &["records:read"]);
+    page.use_by_day(&id, &[(0, 2_433, 64), (31, 12, 14)]);
+    let mut vm = page.service.vm("vm_9f86d081884c7d65");
+    vm.node = "gateway-7d9f8c5b6d-x2x4k".to_owned();
+    let _follows = vm.follow();
+    wait_for_states(&page.service.admin(), (1, 0));
+    page.goto("/settings/audit");
+    page.browser.resize(1440, 900);
+    let fields = "[...document.querySelectorAll('.filters select, .filters input, .filters button')].map((e) => e.getBoundingClientRect())";
+    assert_equal(&measured(&page, &format!("return {fields}.map((box) => box.bottom)")), "the filters end");
+    assert_equal(&measured(&page, &format!("return {fields}.slice(0, 5).map((box) => box.top)")), "the fields begin");
+    page.browser.resize(360, 800);
+    for (path, css) in [
+        ("audit", "#entries time, #entries .id"),
+        ("usage", ".strip .muted, .pair, .pair code"),
+        ("proxies", ".node h2 .muted, .node th .id"),
+    ] {
+        page.goto(&format!("/settings/{path}"));
+        let lines = measured(
+            &page,
+            &format!(
+                "return [...document.querySelectorAll('{css}')].map((e) => {{
+                   const range = document.createRange();
+                   range.selectNodeContents(e);
+                   const boxes = [...range.getClientRects()];
+                   return Math.max(...boxes.map((b) => b.bottom)) - Math.min(...boxes.map((b) => b.top)) < 30 ? 1 : 2;
+                 }})"
+            ),
+        );
+        assert!(lines.len() >= 2 && lines.iter().all(|lines| *lines == 1.0), "{path}: {lines:?}");
+    }
+}
+
+everywhere!(what_is_one_below_the_other_begins_at_one_place);
+fn what_is_one_below_the_other_begins_at_one_place(place: Place) {
+    let Some(page) = Page::signed_out(place, Options::default()) else { return };
+    let lefts = |selectors: &[&str]| {
+        let script = format!(
+            "return {}.map((css) => {{
+               const range = document.createRange();
+               range.selectNodeContents(document.querySelector(css));
+               return range.getBoundingClientRect().left;
+             }})",
+            json!(selectors)
+        );
+        measured(&page, &script)
+    };
+    for width in [360, 1280] {
+        page.browser.resize(width, 800);
+        page.goto("/sign-in");
+        let shield = "return [document.querySelector('.logo-body'), document.querySelector('h1')].map((e) => e.getBoundingClientRect().left)";
+        assert_equal(&measured(&page, shield), "the shield and the heading");
+    }
+    page.sign_in();
+    let _follows = page.service.vm("vm_9f86d081884c7d65").follow();
+    wait_for_states(&page.service.admin(), (1, 0));
+    page.goto("/settings/proxies");
+    for width in [360, 900, 1440] {
+        page.browser.resize(width, 800);
+        assert_equal(
+            &lefts(&[".node h2 .mono", ".node tbody th code"]),
+            &format!("a proxy and its instances at {width}"),
+        );
+    }
+    // Further lines begin below the first one, not below what is before it.
+    page.browser.resize(360, 800);
+    page.goto("/docs");
+    let lines = "
+        return [...document.querySelectorAll('.call summary')].flatMap((e) => {
+          const range = document.createRange();
+          range.selectNodeContents(e.querySelector('.muted'));
+          const path = e.querySelector('code').getBoundingClientRect();
+          return [...range.getClientRects()].filter((box) => box.top > path.bottom - 2).map((box) => box.left - path.left);
+        })";
+    assert_equal(&measured(&page, lines), "the lines about a call");
+}
+
+everywhere!(a_row_of_the_list_is_no_higher_than_it_needs_to_be);
+fn a_row_of_the_list_is_no_higher_than_it_needs_to_be(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    page.make("Reader", &["records:read", "files:read"]);
+    for name in ["Old", "A key whose name needs more than one line of the first column"] {
+        let id = page.make(name, &["records:read"]);
+        page.service.admin().patch(&format!("/v1/keys/{id}"), &json!({"disabled": true})).ok(200);
+    }
+    page.browser.resize(1440, 900);
+    page.goto("/settings/keys");
+    let heights = measured(
+        &page,
+        "return [...document.querySelectorAll('#keys tbody tr')].map((e) => e.getBoundingClientRect().height)",
+    );
+    assert_eq!(heights.len(), 3);
+    assert!(heights[2] < 60.0, "{heights:?}");
+    // The state is below the name, however long that is.
+    for width in [360, 900, 1440] {
+        page.browser.resize(width, 900);
+        let gaps = measured(
+            &page,
+            "return [...document.querySelectorAll('.name + .tag')].map((e) => e.getBoundingClientRect().top - e.previousElementSibling.getBoundingClientRect().bottom)",
+        );
+        assert_equal(&gaps, "names and states");
+        assert!(gaps[0] >= 0.0, "{gaps:?}");
+    }
+}
+
+everywhere!(the_buttons_of_every_dialog_are_at_its_right);
+fn the_buttons_of_every_dialog_are_at_its_right(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let (ids, _works) = bad_day(&page);
+    let key = |verb: &str| format!("/settings/keys/{}/{verb}", ids[0]);
+    let confirm = "/settings/proxies/confirm".to_owned();
+    let forget = "/settings/proxies/forget?vm=vm_9f86d081884c7d65".to_owned();
+    let none = "/settings/keys/key_none".to_owned();
+    for path in [
+        key("delete"),
+        key("regenerate"),
+        "/settings/keys/new".to_owned(),
+        confirm,
+        forget,
+        none,
+        "/settings/x".to_owned(),
+    ] {
+        page.goto(&path);
+        let edges = measured(
+            &page,
+            "const sheet = document.querySelector('.sheet'), last = [...sheet.querySelectorAll('.buttons > *')].at(-1);
+             return [last.getBoundingClientRect().right, sheet.getBoundingClientRect().right - 1 - parseFloat(getComputedStyle(sheet).paddingRight)]",
+        );
+        assert_equal(&edges, &path);
+        // What goes on with it is the last one.
+        let last = "return [...document.querySelectorAll('.sheet .buttons > *')].at(-1).matches('.primary, .solid')";
+        assert_eq!(page.browser.eval(last), true, "{path}");
+    }
+    page.browser.click("a.primary");
+    page.browser.wait_text("h1", "API Keys");
+    page.browser.click(&format!("#delete-{}", ids[0]));
+    page.browser.click("dialog button.danger");
+    page.browser.wait_text("#dialog-title", "Key deleted");
+    let edges = "return [document.querySelector('dialog .buttons a'), document.querySelector('dialog .receipt')].map((e) => e.getBoundingClientRect().right)";
+    assert_equal(&measured(&page, edges), "deleted");
+}
+
+everywhere!(placeholders_are_not_cut_off);
+fn placeholders_are_not_cut_off(place: Place) {
+    let catalogue = crate::many::catalogue();
+    let settings = [("KEYWARD_PERMISSIONS", catalogue.path().to_str().expect("a path"))];
+    let Some(page) = Page::start(place, Options::default(), &settings) else { return };
+    page.sign_in();
+    page.make("Reader", &["orders:read"]);
+    page.browser.resize(360, 800);
+    let mut seen = 0;
+    for path in ["keys", "keys/new", "audit", "explain"] {
+        page.goto(&format!("/settings/{path}"));
+        let rooms = page.browser.eval(
+            "return [...document.querySelectorAll('main [placeholder]')].map((e) => {
+               const style = getComputedStyle(e), pen = document.createElement('canvas').getContext('2d');
+               pen.font = style.font;
+               const room = e.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+               return [e.placeholder, room - pen.measureText(e.placeholder).width];
+             })",
+        );
+        for room in rooms.as_array().into_iter().flatten() {
+            seen += 1;
+            assert!(room[1].as_f64().is_some_and(|room| room >= 0.0), "{path}: {room}");
+        }
+    }
+    assert!(seen >= 7, "{seen}");
+}

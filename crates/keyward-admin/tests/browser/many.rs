@@ -58,6 +58,18 @@ fn sixty_permissions_are_found_and_chosen_by_group(place: Place) {
     assert_eq!(browser.eval(footer), true, "what is done with the form stays in sight");
     browser.click("[data-read-only]");
     browser.wait_text("[data-chosen]", "8 of 60 chosen");
+    // The filter stays in sight, and it covers nothing that is scrolled to.
+    for (width, height) in [(1280, 900), (360, 640)] {
+        browser.resize(width, height);
+        let stays = browser.eval(
+            "const box = (css) => document.querySelector(css).getBoundingClientRect(), last = [...document.querySelectorAll('[name=permissions]')].at(-20);
+             last.scrollIntoView();
+             const [tools, row, frame] = [box('.tools'), last.getBoundingClientRect(), box('dialog')];
+             return [tools.top >= frame.top - 1, row.top >= tools.bottom - 1, row.bottom < innerHeight]",
+        );
+        assert_eq!(stays, serde_json::json!([true, true, true]), "at {width}");
+    }
+    browser.resize(1280, 900);
     browser.fill("[data-filter]", "shipments");
     let in_sight = "return document.querySelectorAll('.check:not([hidden])').length";
     assert_eq!(browser.eval(in_sight), 8);

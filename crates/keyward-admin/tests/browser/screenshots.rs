@@ -19,6 +19,11 @@ struct Pictures<'p> {
 
 impl Pictures<'_> {
     fn take(&self, name: &str) {
+        self.take_at(name, "body");
+    }
+
+    /// Takes a picture that begins at an element. On a wide window that is the top of the page.
+    fn take_at(&self, name: &str, css: &str) {
         let browser: &Browser = &self.page.browser;
         // As high as what it shows, within reason.
         let height = browser.eval(
@@ -29,6 +34,9 @@ impl Pictures<'_> {
         let least = if self.width < 500 { 640.0 } else { 560.0 };
         browser.resize(self.width, height.as_f64().unwrap_or(800.0).clamp(least, most) as u32);
         browser.eval("scrollTo(0, 0)");
+        if self.width < 500 {
+            browser.eval(&format!("document.querySelector('{css}').scrollIntoView()"));
+        }
         std::thread::sleep(std::time::Duration::from_millis(200));
         let png = base64::engine::general_purpose::STANDARD.decode(browser.screenshot()).expect("Base64");
         let file = self.folder.join(format!("{name}-{}.png", self.suffix));
@@ -86,13 +94,13 @@ fn pictures() {
     };
     let everything = ["records:read", "records:write", "records:delete", "files:read", "files:write"];
     let nightly = create("Nightly import", &["records:read", "records:write"], "180d");
-    create("Load test", &["records:read"], "7d");
-    create("Partner portal", &["records:read", "files:read"], "never");
-    let old = create("Old backend", &everything, "90d");
-    create("Mobile preview", &["records:read", "files:read"], "30d");
     let backend = create("Backend Production", &everything, "90d");
+    let old = create("Old backend", &everything, "90d");
+    create("Partner portal", &["records:read", "files:read"], "never");
     let bot = create("CI Bot", &["records:read", "records:write"], "60d");
+    create("Mobile preview", &["records:read", "files:read"], "30d");
     create("Status dashboard", &["records:read"], "30d");
+    create("Load test", &["records:read"], "7d");
     service.admin().patch(&format!("/v1/keys/{old}"), &serde_json::json!({"disabled": true})).ok(200);
     page.use_key(
         &backend,
@@ -101,15 +109,32 @@ fn pictures() {
     page.use_key(&bot, &[("records:read", 412), ("records:write", 96)]);
     page.use_by_day(&backend, &weeks(82, 2_400));
     page.use_by_day(&nightly, &weeks(80, 90));
+    // Each key becomes as old as it would be, its lifetime and its entry in the audit log with it. Nothing but these
+    // pictures may change that log.
+    page.alter(&["DROP TRIGGER audit_keeps_entries"]);
+    let ages = [
+        ("Nightly import", 83),
+        ("Backend Production", 82),
+        ("Old backend", 61),
+        ("Partner portal", 45),
+        ("CI Bot", 33),
+        ("Mobile preview", 27),
+        ("Status dashboard", 12),
+        ("Load test", 9),
+    ];
+    for (place, (name, days)) in ages.into_iter().enumerate() {
+        // Nobody makes all keys at the same time of day.
+        let ms = days * 86_400_000 - (place as i64 * 37 % 11) * 1_500_000;
+        page.alter(&[
+            &format!(
+                "UPDATE keys SET created_at = created_at - {ms}, expires_at = expires_at - {ms} WHERE name = '{name}'"
+            ),
+            &format!("UPDATE audit SET at = at - {ms} WHERE action = 'key.create' AND subject_name = '{name}'"),
+        ]);
+    }
     page.alter(&[
-        "UPDATE keys SET created_at = created_at - 86400000 * (12 - seq) * 3",
-        "UPDATE keys SET expires_at = expires_at - 86400000 * 27 WHERE name = 'Mobile preview'",
-        "UPDATE keys SET expires_at = expires_at - 86400000 * 8 WHERE name = 'Load test'",
-        "UPDATE keys SET created_at = created_at - 86400000 * 64, expires_at = expires_at - 86400000 * 82 \
-         WHERE name = 'Backend Production'",
-        "UPDATE keys SET created_at = created_at - 86400000 * 49, expires_at = expires_at - 86400000 * 82 \
-         WHERE name = 'Nightly import'",
         "UPDATE key_usage SET last_used_at = (SELECT MAX(at) FROM audit) - 60000 * LENGTH(permission)",
+        "UPDATE audit SET at = at - 86400000 * 2 WHERE action = 'key.update'",
     ]);
 
     for (path, name) in [
@@ -133,7 +158,7 @@ fn pictures() {
     browser.fill("#path", "/api/collections/posts/records");
     browser.click("main button.primary");
     browser.wait_text("#result", "Denied");
-    all(&|pictures| pictures.take("explain"));
+    all(&|pictures| pictures.take_at("explain", "#result"));
 
     page.goto("/settings/keys");
     browser.click(".head a.primary");
@@ -173,6 +198,7 @@ fn pictures() {
     browser.click("dialog button.danger");
     browser.wait_text("#dialog-title", "Key deleted");
     browser.wait_text("dialog .receipt", "2 that are cut off");
+    browser.wait_gone(&format!("#delete-{backend}"));
     all(&|pictures| pictures.take("deleted"));
     page.goto("/settings/proxies");
     all(&|pictures| pictures.take("proxies-lost"));
