@@ -1,7 +1,7 @@
 //! Why a view cannot be shown, as data. [`failure_view`](super::failure_view) turns it into a response.
 
 use super::claim::Finished;
-use super::keys::deleted::DeletedKey;
+use super::deleted_key::DeletedKey;
 use crate::service::Error;
 use axum::Extension;
 use axum::http::StatusCode;

@@ -1,8 +1,8 @@
 //! Failures as responses.
 
 use super::assets::{ASSETS, Assets};
+use super::deleted_key::DeletedKey;
 use super::failure::Failure;
-use super::keys::deleted::DeletedKey;
 use super::sign_in;
 use super::state::Web;
 use askama::Template;

@@ -2,7 +2,7 @@
 
 pub(super) mod create;
 pub(super) mod delete;
-pub(super) mod deleted;
+mod deleted;
 pub(super) mod detail;
 pub(super) mod edit;
 mod fields;

@@ -11,6 +11,7 @@ mod changes;
 mod chart;
 mod chrome;
 mod claim;
+mod deleted_key;
 mod docs;
 mod entry;
 mod events;

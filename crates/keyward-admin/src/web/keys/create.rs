@@ -1,13 +1,14 @@
 //! Creating a key, and showing its secret this once.
 
 use super::SecretView;
-use super::deleted::DeletedKey;
+use super::deleted;
 use super::fields::KeyFields;
 use crate::lifetime::{InvalidLifetime, Lifetime};
 use crate::service::keys::CreateKey;
 use crate::service::{Error, FieldError};
 use crate::web::chrome::{Chrome, Section, render};
 use crate::web::claim::Finished;
+use crate::web::deleted_key::DeletedKey;
 use crate::web::example::snippets;
 use crate::web::failure::Failure;
 use crate::web::form::FormFields;
@@ -73,7 +74,7 @@ pub(in crate::web) async fn form(user: User, RawQuery(query): RawQuery) -> Resul
     let sent = FormFields::of_query(query.as_deref());
     let mut view = view(&user, &sent);
     if sent.has("deleted") {
-        view.deleted = DeletedKey::find(&user, sent.text("deleted")).await?;
+        view.deleted = deleted::find(&user, sent.text("deleted")).await?;
     }
     render(StatusCode::OK, &view)
 }

@@ -1,36 +1,18 @@
-//! Keys that were deleted: who deleted them, and when.
+//! Finds out what became of a key that does not exist any more.
 
 use crate::service::Error;
 use crate::store::audit::AuditFilter;
 use crate::store::keys::KeyRecord;
+use crate::web::deleted_key::DeletedKey;
 use crate::web::failure::Failure;
-use crate::web::moment::time_inline;
 use crate::web::user::User;
-use keyward_policy::timestamp::Timestamp;
 
-/// A key that was deleted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::web) struct DeletedKey {
-    /// The name that the key had.
-    pub name: String,
-    /// The name of the token that deleted it, or `keyward` if the service did, because the key had expired long before.
-    pub actor: String,
-    at: Timestamp,
-}
-
-impl DeletedKey {
-    /// Finds out who deleted a key, and when. `None` means that there is no record of it.
-    pub(super) async fn find(user: &User, id: &str) -> Result<Option<Self>, Failure> {
-        let filter = AuditFilter { subject_id: Some(id.to_owned()), ..AuditFilter::default() };
-        let newest = user.web.service().audit(&filter, None, 1).await?.into_iter().next();
-        let deleted = newest.filter(|entry| ["key.delete", "key.purge"].contains(&entry.action.as_str()));
-        Ok(deleted.map(|entry| Self { name: entry.subject_name, actor: entry.actor, at: entry.at }))
-    }
-
-    /// When the key was deleted, as markup.
-    pub(in crate::web) fn at(&self) -> String {
-        time_inline(self.at)
-    }
+/// Finds out who deleted a key, and when. `None` means that there is no record of it.
+pub(super) async fn find(user: &User, id: &str) -> Result<Option<DeletedKey>, Failure> {
+    let filter = AuditFilter { subject_id: Some(id.to_owned()), ..AuditFilter::default() };
+    let newest = user.web.service().audit(&filter, None, 1).await?.into_iter().next();
+    let deleted = newest.filter(|entry| ["key.delete", "key.purge"].contains(&entry.action.as_str()));
+    Ok(deleted.map(|entry| DeletedKey { name: entry.subject_name, actor: entry.actor, deleted_at: entry.at }))
 }
 
 /// Returns a key. The failure says who deleted it.
@@ -46,7 +28,7 @@ pub(super) async fn failure(user: &User, id: &str, error: Error) -> Failure {
     if !matches!(error, Error::NotFound) {
         return error.into();
     }
-    match DeletedKey::find(user, id).await {
+    match find(user, id).await {
         Ok(Some(deleted)) => Failure::Deleted(deleted),
         Ok(None) => Failure::NotFound,
         Err(failure) => failure,
