@@ -301,15 +301,15 @@ async fn open_sqlite(url: &str, opening: Opening) -> Result<Database> {
         .create_if_missing(opening == Opening::Create)
         .busy_timeout(PATIENCE)
         .disable_statement_logging();
-    // A connection that is never given up keeps the write-ahead log in its place.
-    let one = || {
-        let options = SqlitePoolOptions::new().max_connections(1).min_connections(1);
-        options.acquire_timeout(PATIENCE).idle_timeout(None).max_lifetime(None)
+    // A connection that is never given up keeps the write-ahead log in its place. Testing it before each use takes a round
+    // trip to its thread, and closes it if the caller gives up meanwhile; there is no server that could have gone away.
+    let pool = |most| {
+        let options = SqlitePoolOptions::new().max_connections(most).min_connections(1);
+        options.acquire_timeout(PATIENCE).idle_timeout(None).max_lifetime(None).test_before_acquire(false)
     };
     let Some(path) = sqlite_path(url)? else {
-        // Another connection would be another database, and so would a connection opened anew. Testing the connection
-        // first would close it if the caller gives up meanwhile; there is no server that could have gone away.
-        let write = one().test_before_acquire(false).connect_with(options).await?;
+        // Another connection would be another database, and so would a connection opened anew.
+        let write = pool(1).connect_with(options).await?;
         return Ok(Database::Sqlite { read: write.clone(), write, file: None });
     };
     let options = options
@@ -324,9 +324,8 @@ async fn open_sqlite(url: &str, opening: Opening) -> Result<Database> {
         Opening::Create if is_missing => create_missing(&path)?,
         _ => {}
     }
-    let write = one().connect_with(options.clone()).await?;
-    let read = SqlitePoolOptions::new().max_connections(4).min_connections(1).acquire_timeout(PATIENCE);
-    let read = read.idle_timeout(None).max_lifetime(None).connect_lazy_with(options.read_only(true));
+    let write = pool(1).connect_with(options.clone()).await?;
+    let read = pool(4).connect_lazy_with(options.read_only(true));
     Ok(Database::Sqlite { read, write, file: None })
 }
 

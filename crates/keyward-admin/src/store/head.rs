@@ -39,6 +39,22 @@ impl Head {
     }
 }
 
+/// Makes the statement that selects the row, and further columns with it. `$1` is the revision of the state that the reader
+/// knows.
+macro_rules! select_head {
+    ($place:literal, $more:literal) => {
+        concat!(
+            "SELECT identity, head, live_count, live_checksum, compacted, version, mark, confirmed, \
+             (SELECT mark FROM timeline WHERE revision = $1) AS mark_then, ",
+            $place,
+            " AS place",
+            $more,
+            " FROM store WHERE one = 1"
+        )
+    };
+}
+pub(super) use select_head;
+
 /// How the row of the `store` table is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HeadSql {
@@ -51,12 +67,7 @@ pub(super) struct HeadSql {
 macro_rules! head_sql {
     ($place:literal) => {
         HeadSql {
-            select: concat!(
-                "SELECT identity, head, live_count, live_checksum, compacted, version, mark, confirmed, \
-                 (SELECT mark FROM timeline WHERE revision = $1) AS mark_then, ",
-                $place,
-                " AS place FROM store WHERE one = 1"
-            ),
+            select: select_head!($place, ""),
             // An update and not `SELECT … FOR UPDATE`, which SQLite does not know.
             lock: concat!(
                 "UPDATE store SET head = head WHERE one = 1 RETURNING identity, head, live_count, live_checksum, compacted, \
@@ -83,7 +94,7 @@ impl HeadSql {
 
 /// Reads the row of the `store` table; `None` is an error, since every open store has the row.
 pub(super) fn read_head(row: Option<&Row>, known: Point) -> Result<Head> {
-    let row = row.ok_or_else(|| Error::Corrupt("the row of the store is missing".into()))?;
+    let row = row.ok_or_else(missing_row)?;
     let mark = |bits: i64| Mark::from_bits(bits.cast_unsigned());
     let now = Point { revision: unsigned(row.int("head")?)?, mark: mark(row.int("mark")?) };
     let then = if known.revision == now.revision { Some(now.mark) } else { row.opt_int("mark_then")?.map(mark) };
@@ -101,6 +112,11 @@ pub(super) fn read_head(row: Option<&Row>, known: Point) -> Result<Head> {
         compacted: unsigned(row.int("compacted")?)?,
         version: unsigned(row.int("version")?)?,
     })
+}
+
+/// Every open store has its row.
+pub(super) fn missing_row() -> Error {
+    Error::Corrupt("the row of the store is missing".into())
 }
 
 /// Converts a column that never holds a number below zero.

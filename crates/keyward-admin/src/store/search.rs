@@ -247,9 +247,29 @@ pub(super) async fn add(tx: &mut Tx, key: &KeyRecord) -> Result<()> {
         let args = [Arg::Int(key.seq), Arg::Text(&text(key))];
         tx.execute("INSERT INTO key_search (rowid, text) VALUES ($1, $2)", &args).await?;
     }
-    for start in starts(key) {
-        let args = [Arg::Text(&start), Arg::Int(key.seq)];
-        tx.execute("INSERT INTO key_prefixes (prefix, seq) VALUES ($1, $2)", &args).await?;
+    add_starts(tx, key.seq, starts(key).iter()).await
+}
+
+/// All in one statement: each is a round trip to the database, and a key has a dozen of starts and more.
+async fn add_starts(tx: &mut Tx, seq: i64, starts: impl Iterator<Item = &String>) -> Result<()> {
+    const SQLITE: &str = "INSERT INTO key_prefixes (prefix, seq) SELECT value, $2 FROM json_each($1)";
+    const POSTGRES: &str =
+        "INSERT INTO key_prefixes (prefix, seq) SELECT e, $2 FROM jsonb_array_elements_text($1::jsonb) e";
+    change_starts(tx, if tx.is_postgres() { POSTGRES } else { SQLITE }, seq, starts).await
+}
+
+/// As [`add_starts`].
+async fn remove_starts(tx: &mut Tx, seq: i64, starts: impl Iterator<Item = &String>) -> Result<()> {
+    const SQLITE: &str = "DELETE FROM key_prefixes WHERE prefix IN (SELECT value FROM json_each($1)) AND seq = $2";
+    const POSTGRES: &str = "DELETE FROM key_prefixes WHERE prefix = ANY (ARRAY \
+        (SELECT jsonb_array_elements_text($1::jsonb))) AND seq = $2";
+    change_starts(tx, if tx.is_postgres() { POSTGRES } else { SQLITE }, seq, starts).await
+}
+
+async fn change_starts(tx: &mut Tx, sql: &'static str, seq: i64, starts: impl Iterator<Item = &String>) -> Result<()> {
+    let starts: Vec<&String> = starts.collect();
+    if !starts.is_empty() {
+        tx.execute(sql, &[Arg::Text(&json!(starts).to_string()), Arg::Int(seq)]).await?;
     }
     Ok(())
 }
@@ -268,15 +288,8 @@ pub(super) async fn replace(tx: &mut Tx, before: &KeyRecord, after: &KeyRecord) 
         tx.execute(sql, if tx.is_postgres() { &args } else { &args[..2] }).await?;
     }
     let (old, new) = (starts(before), starts(after));
-    for start in old.difference(&new) {
-        let args = [Arg::Text(start), Arg::Int(after.seq)];
-        tx.execute("DELETE FROM key_prefixes WHERE prefix = $1 AND seq = $2", &args).await?;
-    }
-    for start in new.difference(&old) {
-        let args = [Arg::Text(start), Arg::Int(after.seq)];
-        tx.execute("INSERT INTO key_prefixes (prefix, seq) VALUES ($1, $2)", &args).await?;
-    }
-    Ok(())
+    remove_starts(tx, after.seq, old.difference(&new)).await?;
+    add_starts(tx, after.seq, new.difference(&old)).await
 }
 
 /// Removes a deleted key from the search.
@@ -284,9 +297,5 @@ pub(super) async fn remove(tx: &mut Tx, key: &KeyRecord) -> Result<()> {
     if !tx.is_postgres() {
         tx.execute("DELETE FROM key_search WHERE rowid = $1", &[Arg::Int(key.seq)]).await?;
     }
-    for start in starts(key) {
-        let args = [Arg::Text(&start), Arg::Int(key.seq)];
-        tx.execute("DELETE FROM key_prefixes WHERE prefix = $1 AND seq = $2", &args).await?;
-    }
-    Ok(())
+    remove_starts(tx, key.seq, starts(key).iter()).await
 }
