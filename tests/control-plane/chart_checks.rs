@@ -5,7 +5,7 @@
 use crate::cluster::{Cluster, succeed};
 use crate::programs::Module;
 use crate::record;
-use crate::report::Report;
+use crate::report::{Part, Report};
 use keyward_testbed::workspace;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -61,17 +61,26 @@ metadata: {{name: default, namespace: {NAMESPACE}}}
 "
     ));
     let mut report = Report::of(module.name());
-    report.check("the namespace refuses a pod that is not restricted, which these checks can tell", || {
-        let refused =
-            try_pod(&cluster, folder.path(), &json!({"containers": [{"name": "a", "image": "a"}]}), &json!({}));
-        assert!(refused.unwrap_err().contains("violates PodSecurity"));
+    report.part("the namespace", |part| {
+        part.check("the namespace refuses a pod that is not restricted, which these checks can tell", || {
+            let refused =
+                try_pod(&cluster, folder.path(), &json!({"containers": [{"name": "a", "image": "a"}]}), &json!({}));
+            assert!(refused.unwrap_err().contains("violates PodSecurity"));
+        });
     });
     for values in files(&format!("{CHART}/ci")) {
         println!("  {}", shown(&values));
         let chart = Chart { cluster: &cluster, helm: helm(), values };
-        chart.check(&mut report, folder.path());
+        report.part(&shown(&chart.values), |part| {
+            part.steps(|part| chart.check(part, folder.path()));
+            chart.remove();
+        });
         for release in files(RELEASES) {
-            chart.check_upgrade(&mut report, &release);
+            let what = format!("{}, upgraded from {}", shown(&chart.values), shown(&release));
+            report.part(&what, |part| {
+                chart.check_upgrade(part, &release);
+                chart.remove();
+            });
         }
     }
     report.finish();
@@ -80,14 +89,14 @@ metadata: {{name: default, namespace: {NAMESPACE}}}
 }
 
 impl Chart<'_> {
-    fn check(&self, report: &mut Report, folder: &Path) {
-        report.check("it is installed", || self.helm("install", &[CHART]));
+    fn check(&self, part: &mut Part<'_>, folder: &Path) {
+        part.check("it is installed", || self.helm("install", &[CHART]));
         let first = self.deployment();
-        report.check("its pods are restricted", || {
+        part.check("its pods are restricted", || {
             let pod = &first["spec"]["template"];
             try_pod(self.cluster, folder, &pod["spec"], &pod["metadata"]["labels"]).unwrap();
         });
-        report.check("its account may do nothing, and its pods have no token of it", || {
+        part.check("its account may do nothing, and its pods have no token of it", || {
             let account = first["spec"]["template"]["spec"]["serviceAccountName"].as_str().unwrap();
             self.cluster.get(&["serviceaccount", account, "--namespace", NAMESPACE]);
             let user = format!("--as=system:serviceaccount:{NAMESPACE}:{account}");
@@ -97,7 +106,7 @@ impl Chart<'_> {
             }
             assert_eq!(first["spec"]["template"]["spec"]["automountServiceAccountToken"], false);
         });
-        report.check("it is upgraded in place", || {
+        part.check("it is upgraded in place", || {
             self.helm("upgrade", &[&[CHART][..], &CHANGES].concat());
             let second = self.deployment();
             assert_eq!(second["metadata"]["uid"], first["metadata"]["uid"], "the Deployment was replaced");
@@ -109,13 +118,13 @@ impl Chart<'_> {
             let volumes = |deployment: &Value| deployment["spec"]["template"]["spec"]["volumes"].clone();
             assert_eq!(volumes(&second), volumes(&first));
         });
-        report.check("it is rolled back", || {
+        part.check("it is rolled back", || {
             self.helm("rollback", &["1"]);
             assert_eq!(self.deployment()["spec"]["template"], first["spec"]["template"]);
         });
         let claims = ["persistentvolumeclaims", "--namespace", NAMESPACE];
         let kept = self.cluster.get(&claims)["items"].as_array().unwrap().len();
-        report.check("it is removed, and a claim with keys stays", || {
+        part.check("it is removed, and a claim with keys stays", || {
             self.helm("uninstall", &[]);
             let left = self.cluster.get(&["deployments,services,networkpolicies", "--namespace", NAMESPACE]);
             assert_eq!(left["items"], json!([]));
@@ -125,7 +134,7 @@ impl Chart<'_> {
 
     /// Checks that the API server takes the chart in the place of an earlier release, and that nothing is made anew that must
     /// not be: the claim with the keys, and what finds the pods.
-    fn check_upgrade(&self, report: &mut Report, release: &Path) {
+    fn check_upgrade(&self, part: &mut Part<'_>, release: &Path) {
         let package = release.to_str().unwrap();
         let made = || {
             let kinds = "deployments,services,serviceaccounts,persistentvolumeclaims";
@@ -133,7 +142,7 @@ impl Chart<'_> {
             let name = |item: &Value| (item["kind"].to_string(), item["metadata"]["name"].to_string());
             items.iter().map(|item| (name(item), item["metadata"]["uid"].to_string())).collect::<BTreeMap<_, _>>()
         };
-        report.check(&format!("it is upgraded from {}, and back", shown(release)), || {
+        part.check(&format!("it is upgraded from {}, and back", shown(release)), || {
             // The claim of the installation before stays, and Helm leaves what it did not make alone unless it is asked.
             self.helm("install", &[package, "--take-ownership"]);
             let (first, before) = (self.deployment(), made());
@@ -150,6 +159,11 @@ impl Chart<'_> {
 
     fn deployment(&self) -> Value {
         self.cluster.get(&["deployment", RELEASE, "--namespace", NAMESPACE])
+    }
+
+    /// Removes what a check that failed has left, so that the next one can install.
+    fn remove(&self) {
+        self.helm("uninstall", &["--ignore-not-found"]);
     }
 
     fn helm(&self, verb: &str, further: &[&str]) {

@@ -2,7 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::programs::{Module, Version};
-use crate::report::Report;
+use crate::report::Part;
 use keyward_testbed::workspace;
 use std::fs;
 use std::net::SocketAddr;
@@ -86,9 +86,9 @@ pub fn first_release(file: &str) -> Option<Version> {
 
 /// Gives the API server every file of a folder as it is shipped. It must take those of this release, and refuse those that
 /// are for other ones, as their first lines say or as [`REFUSED`] does.
-pub fn check_schemas(report: &mut Report, cluster: &Cluster, module: &Module, folder: &str) {
+pub fn check_schemas(part: &mut Part<'_>, cluster: &Cluster, module: &Module, folder: &str) {
     let what = "the API server takes every file of this release as it is shipped, and refuses those of other ones";
-    report.check(what, || {
+    part.check(what, || {
         let version = module.version();
         for file in resources(folder) {
             let verdict = cluster.validate(&file);

@@ -8,7 +8,7 @@ use crate::process::{PATIENCE, free_port};
 use crate::programs::{Module, Version};
 use crate::proxy::Proxy;
 use crate::record;
-use crate::report::Report;
+use crate::report::{Part, Report};
 use crate::stage::{self, Door, HOST, OTHER_HOST, RECORDS, Stage, ask, wait_for_all};
 use keyward_testbed::service::EDGE_TOKEN;
 use keyward_testbed::{envoy, wait, workspace};
@@ -44,14 +44,16 @@ fn the_envoy_gateway_files_do_what_they_say() {
     let module = Module::from_environment("KEYWARD_ENVOY_GATEWAY");
     let mut report = Report::of_release(&module);
     let mut checks = Checks::start(module);
-    deploy::check_schemas(&mut report, &checks.cluster, &checks.module, "envoy-gateway");
-    checks.check_gateway(&mut report);
-    checks.check_failures(&mut report);
-    checks.check_limits(&mut report);
-    checks.check_shared(&mut report);
-    checks.check_policy_of_a_route(&mut report);
-    checks.check_http3(&mut report);
-    checks.check_names_by_port(&mut report);
+    report.part("schemas", |part| {
+        deploy::check_schemas(part, &checks.cluster, &checks.module, "envoy-gateway");
+    });
+    report.part("gateway", |part| checks.check_gateway(part));
+    report.part("failures", |part| checks.check_failures(part));
+    report.part("limits", |part| checks.check_limits(part));
+    report.part("shared gateway", |part| checks.check_shared(part));
+    report.part("a policy of a route", |part| checks.check_policy_of_a_route(part));
+    report.part("HTTP/3", |part| checks.check_http3(part));
+    report.part("XDSNameSchemeV2", |part| checks.check_names_by_port(part));
     report.finish();
     record::keep_inputs(&checks.module, &["envoy-gateway"]);
 }
@@ -87,9 +89,11 @@ impl Checks {
     }
 
     /// Applies the files, runs the checks and deletes the files, the last one first.
-    fn with_files(&mut self, files: &[&str], run: impl FnOnce(&mut Self)) {
-        files.iter().for_each(|file| self.cluster.apply(file));
-        run(self);
+    fn with_files(&mut self, part: &mut Part<'_>, files: &[&str], run: impl FnOnce(&mut Self, &mut Part<'_>)) {
+        part.steps(|part| {
+            files.iter().for_each(|file| self.cluster.apply(file));
+            run(self, part);
+        });
         files.iter().rev().for_each(|file| self.cluster.delete(file));
         // Some of the files bring the protected host's routes along.
         self.cluster.apply(&routes());
@@ -117,11 +121,11 @@ impl Checks {
         record::keep(&self.module, case, &self.proxy.config_dump(), &files, &replaced);
     }
 
-    fn check_gateway(&mut self, report: &mut Report) {
+    fn check_gateway(&mut self, part: &mut Part<'_>) {
         let filter = self.filter("envoy-gateway/gateway.yaml", &stage::digest());
         let backstop = File::read("envoy-gateway/backstop.yaml");
-        self.with_files(&[backstop.text()], |checks| {
-            report.check("gateway: without the filter the backstop refuses, and counts it", || {
+        self.with_files(part, &[backstop.text()], |checks, part| {
+            part.check("gateway: without the filter the backstop refuses, and counts it", || {
                 for door in [checks.http, checks.https] {
                     wait_for_all("the backstop's 403", || {
                         let response = ask(door, HOST, RECORDS, &[])?;
@@ -133,25 +137,25 @@ impl Checks {
             });
         });
         let (id, key) = self.stage.create_key("reader");
-        self.with_files(&[filter.text(), backstop.text()], |checks| {
+        self.with_files(part, &[filter.text(), backstop.text()], |checks, part| {
             let Self { stage, proxy, https, http, cluster, .. } = checks;
-            report.check("gateway: a keyless request gets 401 key_missing", || stage.assert_keyless_is_refused(*https));
-            report.check("gateway: the second listener is covered", || stage.assert_keyless_is_refused(*http));
-            report.check("gateway: a key passes, and the application is told whose it is", || {
+            part.check("gateway: a keyless request gets 401 key_missing", || stage.assert_keyless_is_refused(*https));
+            part.check("gateway: the second listener is covered", || stage.assert_keyless_is_refused(*http));
+            part.check("gateway: a key passes, and the application is told whose it is", || {
                 stage.assert_key_passes(*https, &id, &key);
                 stage.assert_key_passes(*http, &id, &key);
             });
-            report.check("gateway: every VM polls, the main thread's too", || stage.assert_every_vm_polls());
-            report.check("gateway: each listener has the backstop right before the router, and FAIL_RELOAD", || {
+            part.check("gateway: every VM polls, the main thread's too", || stage.assert_every_vm_polls());
+            part.check("gateway: each listener has the backstop right before the router, and FAIL_RELOAD", || {
                 let dump = proxy.config_dump();
                 assert_eq!((backstops(&dump), reloading(&dump)), (LISTENERS, LISTENERS));
             });
-            report.check("gateway: the policies of both listeners are programmed", || {
+            part.check("gateway: the policies of both listeners are programmed", || {
                 assert_eq!(status(cluster, "keyward-admin"), "True");
                 assert_eq!(status(cluster, "keyward-backstop-https"), "True");
                 assert_eq!(status(cluster, "keyward-backstop-http"), "True");
             });
-            report.check("gateway: the status of a policy says that its listener does not exist", || {
+            part.check("gateway: the status of a policy says that its listener does not exist", || {
                 let policy = File::read("envoy-gateway/backstop-quic.yaml");
                 cluster.apply(policy.text());
                 wait::until("a status", PATIENCE, || {
@@ -159,30 +163,30 @@ impl Checks {
                 });
                 cluster.delete(policy.text());
             });
-            report.check("gateway: the edge token is not in Envoy's configuration", || {
+            part.check("gateway: the edge token is not in Envoy's configuration", || {
                 assert!(!proxy.config_dump().to_string().contains(EDGE_TOKEN));
             });
             checks.record("gateway", &["gateway.yaml", "backstop.yaml", "admin.yaml", "envoy-proxy.yaml"]);
             let Self { stage, proxy, https, .. } = checks;
-            report.check("gateway: the access log has the decision", || {
+            part.check("gateway: the access log has the decision", || {
                 wait::until("an entry", PATIENCE, || {
                     let log = proxy.log();
                     let entry = log.lines().find(|line| line.contains("keyward_key_missing"))?.to_owned();
                     entry.contains("\"decision\":\"key_missing\"").then_some(())
                 });
             });
-            report.check("gateway: a deleted key is refused", || stage.assert_deletion_holds(*https, &id, &key));
+            part.check("gateway: a deleted key is refused", || stage.assert_deletion_holds(*https, &id, &key));
         });
     }
 
-    fn check_failures(&mut self, report: &mut Report) {
+    fn check_failures(&mut self, part: &mut Part<'_>) {
         let backstop = File::read("envoy-gateway/backstop.yaml");
         let crashing = self.filter("envoy-gateway/gateway.yaml", &stage::failpoint_digest());
         let missing = self.filter("envoy-gateway/gateway.yaml", &"f".repeat(64));
         let (id, key) = self.stage.create_key("survivor");
-        self.with_files(&[crashing.text(), backstop.text()], |checks| {
+        self.with_files(part, &[crashing.text(), backstop.text()], |checks, part| {
             let Self { stage, http, cluster, proxy, .. } = checks;
-            report.check("gateway: while the files arrive, a request passes only where no backstop is", || {
+            part.check("gateway: while the files arrive, a request passes only where no backstop is", || {
                 wait::until("the filter answers", PATIENCE, || {
                     let covered = backstops(&proxy.config_dump()) == LISTENERS;
                     let status = ask(*http, HOST, RECORDS, &[])?.status;
@@ -191,7 +195,7 @@ impl Checks {
                 });
             });
             stage.assert_key_passes(*http, &id, &key);
-            report.check("gateway: a VM that traps refuses, and the next one serves", || {
+            part.check("gateway: a VM that traps refuses, and the next one serves", || {
                 let crash = [("x-api-key", key.as_str()), ("x-keyward-failpoint", "1")];
                 // Until Envoy has fetched it, the module of the checks before may still be there.
                 wait_for_all("the module that crashes", || {
@@ -204,25 +208,19 @@ impl Checks {
                 stage.assert_key_passes(*http, &id, &key);
             });
             cluster.apply(missing.text());
-            report.check(
-                "gateway: a module is replaced by one that cannot be fetched: nothing passes unchecked",
-                || {
-                    stage.assert_nothing_passes(*http, None, 50);
-                },
-            );
+            part.check("gateway: a module is replaced by one that cannot be fetched: nothing passes unchecked", || {
+                stage.assert_nothing_passes(*http, None, 50);
+            });
         });
-        self.with_files(&[missing.text()], |checks| {
-            report.check(
-                "gateway: a module that cannot be fetched at all: never 200, even without the backstop",
-                || {
-                    wait_for_all("a refusal", || (ask(checks.http, HOST, RECORDS, &[])?.status != 200).then_some(()));
-                    checks.stage.assert_nothing_passes(checks.http, Some(&key), 20);
-                    checks.stage.assert_nothing_passes(checks.https, Some(&key), 20);
-                },
-            );
+        self.with_files(part, &[missing.text()], |checks, part| {
+            part.check("gateway: a module that cannot be fetched at all: never 200, even without the backstop", || {
+                wait_for_all("a refusal", || (ask(checks.http, HOST, RECORDS, &[])?.status != 200).then_some(()));
+                checks.stage.assert_nothing_passes(checks.http, Some(&key), 20);
+                checks.stage.assert_nothing_passes(checks.https, Some(&key), 20);
+            });
         });
         let filter = self.filter("envoy-gateway/gateway.yaml", &stage::digest());
-        report.check("gateway: from the first moment that the filter answers, nothing passes without a key", || {
+        part.check("gateway: from the first moment that the filter answers, nothing passes without a key", || {
             self.cluster.apply(backstop.text());
             self.stage.wait_for_status(self.http, None, 403);
             self.cluster.apply(filter.text());
@@ -234,7 +232,7 @@ impl Checks {
         self.wait_until_unprotected();
     }
 
-    fn check_limits(&mut self, report: &mut Report) {
+    fn check_limits(&mut self, part: &mut Part<'_>) {
         let filter = self
             .filter("envoy-gateway/gateway.yaml", &stage::digest())
             .with("streamIdleTimeout: 30s", &format!("streamIdleTimeout: {IDLE_LIMIT}"));
@@ -242,19 +240,19 @@ impl Checks {
         let realtime = File::read("envoy-gateway/realtime.yaml").with(SERVICE, BACKEND);
         let (id, key) = self.stage.create_key("limited");
         let (_, other) = self.stage.create_key("its neighbour");
-        self.with_files(&[filter.text(), backstop.text()], |checks| {
+        self.with_files(part, &[filter.text(), backstop.text()], |checks, part| {
             let Self { stage, http, .. } = checks;
             stage.assert_key_passes(*http, &id, &key);
-            report.check("a stream that is silent for too long is ended without realtime.yaml", || {
+            part.check("a stream that is silent for too long is ended without realtime.yaml", || {
                 assert_ne!(ask(*http, HOST, "/api/realtime", &[("x-api-key", &key)]).unwrap().status, 200);
             });
         });
         let reason = "BackendTrafficPolicy has streamIdleTimeout since 1.8";
-        if report.holds_since(Version::new(1, 8), "realtime.yaml", reason) {
-            self.with_files(&[filter.text(), backstop.text(), realtime.text()], |checks| {
+        if part.holds_since(Version::new(1, 8), "realtime.yaml", reason) {
+            self.with_files(part, &[filter.text(), backstop.text(), realtime.text()], |checks, part| {
                 let Self { stage, http, .. } = checks;
                 stage.assert_key_passes(*http, &id, &key);
-                report.check("a silent stream stays open with realtime.yaml, and needs a key", || {
+                part.check("a silent stream stays open with realtime.yaml, and needs a key", || {
                     wait::until("a silent stream that is answered", PATIENCE, || {
                         let response = ask(*http, HOST, "/api/realtime", &[("x-api-key", &key)])?;
                         (response.status == 200).then_some(())
@@ -262,23 +260,23 @@ impl Checks {
                     assert_eq!(ask(*http, HOST, "/api/realtime", &[]).unwrap().status, 401);
                 });
                 if std::env::var_os("KEYWARD_LONG_SILENCE").is_some() {
-                    report.check("a stream that is silent for almost 300 s stays open with realtime.yaml", || {
+                    part.check("a stream that is silent for almost 300 s stays open with realtime.yaml", || {
                         stage.assert_long_silence_stays_open(*http, &key);
                     });
                 }
             });
         }
         if deploy::is_refused(&self.module, "envoy-gateway/rate-limit.yaml") {
-            report.leave_out("rate-limit.yaml", "its CRD refuses every rate limit");
+            part.leave_out("rate-limit.yaml", "its CRD refuses every rate limit");
             return;
         }
-        self.with_files(&[filter.text(), backstop.text()], |checks| {
+        self.with_files(part, &[filter.text(), backstop.text()], |checks, part| {
             let Self { stage, http, cluster, .. } = checks;
             stage.assert_key_passes(*http, &id, &key);
             let limit = File::read("envoy-gateway/rate-limit.yaml")
                 .with("{requests: 600, unit: Minute}", "{requests: 3, unit: Hour}");
             cluster.apply(limit.text());
-            report.check("rate-limit.yaml: each key has a limit of its own, and the public has none", || {
+            part.check("rate-limit.yaml: each key has a limit of its own, and the public has none", || {
                 let status = |key: &str| Some(ask(*http, HOST, RECORDS, &[("x-api-key", key)])?.status);
                 wait::until("the limit", PATIENCE, || (status(&key)? == 429).then_some(()));
                 let answers: Vec<_> = (0..4).map(|_| status(&other).unwrap()).collect();
@@ -292,19 +290,19 @@ impl Checks {
         });
     }
 
-    fn check_shared(&mut self, report: &mut Report) {
+    fn check_shared(&mut self, part: &mut Part<'_>) {
         let backstop = File::read("envoy-gateway/backstop.yaml");
         let by_host = self.filter("envoy-gateway/shared-gateway.yaml", &stage::digest()).with(SERVICE, BACKEND);
         let (id, key) = self.stage.create_key("by host");
-        self.with_files(&[by_host.text(), backstop.text()], |checks| {
+        self.with_files(part, &[by_host.text(), backstop.text()], |checks, part| {
             let Self { stage, http, .. } = checks;
-            report.check("shared gateway by host: the host is protected", || {
+            part.check("shared gateway by host: the host is protected", || {
                 stage.assert_keyless_is_refused(*http);
                 stage.assert_key_passes(*http, &id, &key);
                 let denied = ask(*http, HOST, "/somewhere", &[("x-api-key", &key)]).unwrap();
                 assert_eq!((denied.status, denied.json()["code"].as_str()), (403, Some("route_denied")));
             });
-            report.check("shared gateway by host: another host is untouched, and keeps its own keys", || {
+            part.check("shared gateway by host: another host is untouched, and keeps its own keys", || {
                 assert_untouched(stage, *http);
             });
             checks
@@ -317,9 +315,9 @@ impl Checks {
             .with(&format!("{section}}}"), &format!("{section}, sectionName: http}}"));
         let http_only = backstop.text().split("---\n").nth(1).unwrap().to_owned();
         let (id, key) = self.stage.create_key("by listener");
-        self.with_files(&[by_listener.text(), &http_only], |checks| {
+        self.with_files(part, &[by_listener.text(), &http_only], |checks, part| {
             let Self { stage, http, https, proxy, .. } = checks;
-            report.check("shared gateway by listener: the listener is protected, the other one is untouched", || {
+            part.check("shared gateway by listener: the listener is protected, the other one is untouched", || {
                 stage.assert_keyless_is_refused(*http);
                 stage.assert_key_passes(*http, &id, &key);
                 assert_untouched(stage, *https);
@@ -328,7 +326,7 @@ impl Checks {
         });
     }
 
-    fn check_policy_of_a_route(&mut self, report: &mut Report) {
+    fn check_policy_of_a_route(&mut self, part: &mut Part<'_>) {
         let filter = self.filter("envoy-gateway/gateway.yaml", &stage::digest());
         let backstop = File::read("envoy-gateway/backstop.yaml");
         let of_route = "apiVersion: gateway.envoyproxy.io/v1alpha1
@@ -339,15 +337,15 @@ spec:
   lua: [{type: Inline, inline: 'function envoy_on_response(handle) end'}]
 ";
         let merged = of_route.replace("spec:\n", "spec:\n  mergeType: StrategicMerge\n");
-        self.with_files(&[filter.text(), backstop.text()], |checks| {
+        self.with_files(part, &[filter.text(), backstop.text()], |checks, part| {
             checks.stage.assert_keyless_is_refused(checks.http);
-            report.check("a policy of a route takes the filter's place there: the backstop refuses", || {
+            part.check("a policy of a route takes the filter's place there: the backstop refuses", || {
                 checks.cluster.apply(of_route);
                 checks.stage.wait_for_status(checks.http, None, 403);
             });
             let reason = "EnvoyExtensionPolicy has mergeType since 1.9";
-            if report.holds_since(Version::new(1, 9), "a policy of a route that is merged", reason) {
-                report.check("a policy of a route that is merged leaves the filter in place", || {
+            if part.holds_since(Version::new(1, 9), "a policy of a route that is merged", reason) {
+                part.check("a policy of a route that is merged leaves the filter in place", || {
                     checks.cluster.apply(&merged);
                     checks.stage.assert_keyless_is_refused(checks.http);
                 });
@@ -356,14 +354,14 @@ spec:
         });
     }
 
-    fn check_http3(&mut self, report: &mut Report) {
+    fn check_http3(&mut self, part: &mut Part<'_>) {
         let filter = self
             .filter("envoy-gateway/gateway.yaml", &stage::digest())
             .with("  timeout:\n    http:", "  http3: {}\n  timeout:\n    http:");
         let backstops_of = ["envoy-gateway/backstop.yaml", "envoy-gateway/backstop-quic.yaml"].map(File::read);
         let files: Vec<&str> = [&filter, &backstops_of[0], &backstops_of[1]].map(File::text).to_vec();
-        self.with_files(&files, |checks| {
-            report.check("HTTP/3: the listener has filter, FAIL_RELOAD and backstop", || {
+        self.with_files(part, &files, |checks, part| {
+            part.check("HTTP/3: the listener has filter, FAIL_RELOAD and backstop", || {
                 wait::until("three chains with a backstop", PATIENCE, || {
                     let dump = checks.proxy.config_dump();
                     ((backstops(&dump), reloading(&dump)) == (3, 3)).then_some(())
@@ -374,7 +372,7 @@ spec:
         });
     }
 
-    fn check_names_by_port(&mut self, report: &mut Report) {
+    fn check_names_by_port(&mut self, part: &mut Part<'_>) {
         self.gateway.restart(&["XDSNameSchemeV2"]);
         let filter = self
             .filter("envoy-gateway/gateway.yaml", &stage::digest())
@@ -384,8 +382,8 @@ spec:
             .with("udp-443", &format!("udp-{}", self.https.port))
             .with("tcp-80", &format!("tcp-{}", self.http.port));
         let (id, key) = self.stage.create_key("by port");
-        self.with_files(&[filter.text(), backstop.text()], |checks| {
-            report.check("XDSNameSchemeV2: backstop-v2.yaml covers each listener", || {
+        self.with_files(part, &[filter.text(), backstop.text()], |checks, part| {
+            part.check("XDSNameSchemeV2: backstop-v2.yaml covers each listener", || {
                 checks.stage.assert_keyless_is_refused(checks.https);
                 checks.stage.assert_keyless_is_refused(checks.http);
                 checks.stage.assert_key_passes(checks.http, &id, &key);

@@ -6,7 +6,7 @@ use crate::dump::backstops;
 use crate::istio::NAMESPACE;
 use crate::istio_checks::Istio;
 use crate::process::{PATIENCE, free_port};
-use crate::report::Report;
+use crate::report::Part;
 use crate::stage::{Door, HOST};
 use keyward_testbed::{envoy, wait};
 use serde_json::json;
@@ -18,55 +18,57 @@ const POD: &str = "gateway-api";
 
 impl Istio {
     /// Gives Istio `gateway-api.yaml` and its backstop.
-    pub fn check_gateway_api(&mut self, report: &mut Report) {
+    pub fn check_gateway_api(&mut self, part: &mut Part<'_>) {
         let (first, second) = (Door::plain(free_port()), Door::plain(free_port()));
         let (service, gateway) = (service(first, second), gateway(first, second));
-        self.cluster.apply(&service);
-        let labels = json!({"gateway.networking.k8s.io/gateway-name": "databases"});
-        let proxy = self.istiod.start_proxy(POD, "router", NAMESPACE, &labels, &envoy::binary());
         let plugin = self.filter("istio/gateway-api.yaml");
         let backstop = File::read("istio/gateway-api-backstop.yaml");
-        let (id, key) = self.stage.create_key("by Gateway API");
-        let Self { stage, cluster, .. } = self;
-        // Releases older than 1.31 give a Gateway no listeners while they know no endpoint of its Service, and an endpoint that
-        // comes later does not count as a change.
-        wait::until("istiod knows the endpoint", PATIENCE, || {
-            proxy.config_dump().to_string().contains(ENDPOINT).then_some(())
-        });
-        cluster.apply(&gateway);
-        for door in [first, second] {
-            stage.wait_for_status(door, None, 200);
-        }
-        cluster.apply(plugin.text());
-        report.check("Gateway API: a keyless request gets 401 key_missing at every listener", || {
-            stage.assert_keyless_is_refused(first);
-            stage.assert_keyless_is_refused(second);
-        });
-        cluster.apply(backstop.text());
-        report.check("Gateway API: a key passes, and the application is told whose it is", || {
-            stage.assert_key_passes(first, &id, &key);
-            stage.assert_key_passes(second, &id, &key);
-        });
-        report.check("Gateway API: every VM polls, the main thread's too", || {
-            stage.assert_every_vm_of_node_polls("~gateway-api.");
-        });
-        report.check("Gateway API: the backstop is right before the router of each listener", || {
-            wait::until("two chains with a backstop", PATIENCE, || {
-                (backstops(&proxy.config_dump()) == 2).then_some(())
+        let Self { stage, cluster, istiod, first: of_another_kind, .. } = self;
+        part.steps(|part| {
+            cluster.apply(&service);
+            let labels = json!({"gateway.networking.k8s.io/gateway-name": "databases"});
+            let proxy = istiod.start_proxy(POD, "router", NAMESPACE, &labels, &envoy::binary());
+            let (id, key) = stage.create_key("by Gateway API");
+            // Releases older than 1.31 give a Gateway no listeners while they know no endpoint of its Service, and an
+            // endpoint that comes later does not count as a change.
+            wait::until("istiod knows the endpoint", PATIENCE, || {
+                proxy.config_dump().to_string().contains(ENDPOINT).then_some(())
+            });
+            cluster.apply(&gateway);
+            for door in [first, second] {
+                stage.wait_for_status(door, None, 200);
+            }
+            cluster.apply(plugin.text());
+            part.check("Gateway API: a keyless request gets 401 key_missing at every listener", || {
+                stage.assert_keyless_is_refused(first);
+                stage.assert_keyless_is_refused(second);
+            });
+            cluster.apply(backstop.text());
+            part.check("Gateway API: a key passes, and the application is told whose it is", || {
+                stage.assert_key_passes(first, &id, &key);
+                stage.assert_key_passes(second, &id, &key);
+            });
+            part.check("Gateway API: every VM polls, the main thread's too", || {
+                stage.assert_every_vm_of_node_polls("~gateway-api.");
+            });
+            part.check("Gateway API: the backstop is right before the router of each listener", || {
+                wait::until("two chains with a backstop", PATIENCE, || {
+                    (backstops(&proxy.config_dump()) == 2).then_some(())
+                });
+            });
+            part.check("Gateway API: a gateway of another kind in the namespace is untouched", || {
+                stage.wait_for_status(*of_another_kind, None, 200);
+            });
+            part.check("Gateway API: a deleted key is refused", || stage.assert_deletion_holds(first, &id, &key));
+            cluster.delete(plugin.text());
+            part.check("Gateway API: without the filter the backstop refuses", || {
+                stage.wait_for_status(first, None, 403);
+                stage.wait_for_status(second, None, 403);
             });
         });
-        report.check("Gateway API: a gateway of another kind in the namespace is untouched", || {
-            stage.wait_for_status(self.first, None, 200);
-        });
-        report.check("Gateway API: a deleted key is refused", || stage.assert_deletion_holds(first, &id, &key));
-        cluster.delete(plugin.text());
-        report.check("Gateway API: without the filter the backstop refuses", || {
-            stage.wait_for_status(first, None, 403);
-            stage.wait_for_status(second, None, 403);
-        });
-        cluster.delete(backstop.text());
-        cluster.delete(&gateway);
-        cluster.delete(&service);
+        for resources in [backstop.text(), plugin.text(), &gateway, &service] {
+            cluster.delete(resources);
+        }
     }
 }
 

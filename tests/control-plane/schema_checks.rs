@@ -25,7 +25,7 @@ fn check(variable: &str, files: &str, install_crds: impl FnOnce(&Module, &Cluste
     let folder = workspace::scratch("schemas");
     let cluster = Cluster::start(folder.path());
     install_crds(&module, &cluster);
-    deploy::check_schemas(&mut report, &cluster, &module, files);
+    report.part("schemas", |part| deploy::check_schemas(part, &cluster, &module, files));
     report.finish();
     record::keep_inputs(&module, &[files]);
 }
