@@ -3,7 +3,6 @@
 use keyward_testbed::workspace;
 use std::fmt;
 use std::path::PathBuf;
-use std::process::Command;
 
 /// A release of a control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,15 +75,14 @@ impl Module {
         file
     }
 
-    /// The folder that holds the sources of a Go module it depends on: CRDs and templates are taken from there.
+    /// The folder that holds files of the sources of a Go module it depends on: CRDs and templates. `cargo xtask control-planes`
+    /// keeps those that it lists beside the programs.
     ///
     /// # Panics
-    /// Panics when Go does not know it.
+    /// Panics when there are none.
     pub fn sources(&self, of: &str) -> PathBuf {
-        let folder = workspace::root().join("tests/control-plane/modules").join(&self.name);
-        let output = Command::new("go").args(["list", "-m", "-f", "{{.Dir}}", of]).current_dir(&folder).output();
-        let output = output.unwrap_or_else(|error| panic!("go cannot be run: {error}"));
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+        let folder = workspace::root().join("target/control-planes").join(&self.name).join("sources").join(of);
+        assert!(folder.is_dir(), "no {}: run `cargo xtask control-planes`", folder.display());
+        folder
     }
 }

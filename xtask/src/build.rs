@@ -95,15 +95,19 @@ pub fn native() -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Checks that a library has no failpoint, by the variable that the failpoint reads.
+/// Checks that a library or module has no failpoint.
 ///
 /// # Errors
 /// Returns an error if it has one.
-pub fn check_no_failpoint(library: &[u8]) -> Result<()> {
-    let variable = b"KEYWARD_FAILPOINTS";
-    let has_it = library.windows(variable.len()).any(|bytes| bytes == variable);
-    ensure!(!has_it, "it panics where tests ask it to: build it without the feature `failpoint`");
+pub fn check_no_failpoint(file: &[u8]) -> Result<()> {
+    ensure!(!has_failpoint(file), "it panics where tests ask it to: build it without the feature `failpoint`");
     Ok(())
+}
+
+/// Returns whether a library or module has a failpoint, by the variable or the request header that the failpoint reads.
+pub fn has_failpoint(file: &[u8]) -> bool {
+    let has = |name: &[u8]| file.windows(name.len()).any(|bytes| bytes == name);
+    has(b"KEYWARD_FAILPOINTS") || has(b"x-keyward-failpoint")
 }
 
 /// Builds `target/dist/libkeyward-failpoint.so`, which only tests use. It has a target folder of its own, so that the library
@@ -135,6 +139,10 @@ fn build_module(features: &[&str], name: &str) -> Result<PathBuf> {
     )?;
     let built = workspace::target().join(WASM_TARGET).join("wasm/keyward_filter.wasm");
     let bytes = fs::read(&built).with_context(|| format!("cannot read {}", workspace::shown(&built)))?;
+    // Cargo writes the module of each set of features to the same place. A target folder for each would compile all
+    // dependencies twice.
+    let is_ours = has_failpoint(&bytes) == features.contains(&"failpoint");
+    ensure!(is_ours, "another build has replaced {} meanwhile: build it again", workspace::shown(&built));
     let file = workspace::dist().join(name);
     install(&order::requests_first(&module::trim(&bytes)?)?, &file)?;
     Ok(file)

@@ -214,8 +214,10 @@ mod tests {
     }
 
     #[test]
-    fn a_library_that_panics_for_tests_is_not_shipped() {
+    fn a_library_or_module_that_panics_for_tests_is_not_shipped() {
         let read = |file| fs::read(file).unwrap();
+        assert!(!build::has_failpoint(&read(keyward_testbed::artifacts::module())));
+        assert!(build::has_failpoint(&read(keyward_testbed::artifacts::failpoint_module())));
         assert!(build::check_no_failpoint(&read(keyward_testbed::artifacts::native())).is_ok());
         let refused = build::check_no_failpoint(&read(keyward_testbed::artifacts::failpoint_library()));
         assert!(refused.unwrap_err().to_string().contains("failpoint"));
