@@ -46,7 +46,10 @@ fn a_vm_that_does_not_come_back_is_forgotten(place: Place) {
             if script {
                 browser.wait_gone("dialog[open]");
             }
-            browser.wait_text("#proxies", if forgets { "1 instance in contact ·" } else { "1 out of contact" });
+            browser.wait_text(
+                "#proxies",
+                if forgets { "1 instance in contact. Newest revision" } else { "1 out of contact" },
+            );
         }
         wait_for_states(&service.admin(), (1, 0));
         let entry = service.admin().get("/v1/audit?action=proxy.forget").ok(200)["entries"][0].clone();
