@@ -184,7 +184,11 @@ impl Checks {
         let crashing = self.filter("envoy-gateway/gateway.yaml", &stage::failpoint_digest());
         let missing = self.filter("envoy-gateway/gateway.yaml", &"f".repeat(64));
         let (id, key) = self.stage.create_key("survivor");
-        self.with_files(part, &[crashing.text(), backstop.text()], |checks, part| {
+        // In one step, as nobody should: the listeners then change once, and Envoy fetches the module for that change.
+        let both = format!("{}---\n{}", crashing.text(), backstop.text());
+        let changed = self.filter("envoy-gateway/gateway.yaml", &stage::failpoint_digest());
+        let changed = changed.with("realm: databases", "realm: changed");
+        self.with_files(part, &[&both], |checks, part| {
             let Self { stage, http, cluster, proxy, .. } = checks;
             part.check("gateway: while the files arrive, a request passes only where no backstop is", || {
                 wait::until("the filter answers", PATIENCE, || {
@@ -195,12 +199,14 @@ impl Checks {
                 });
             });
             stage.assert_key_passes(*http, &id, &key);
-            part.check("gateway: a VM that traps refuses, and the next one serves", || {
-                let crash = [("x-api-key", key.as_str()), ("x-keyward-failpoint", "1")];
-                // Until Envoy has fetched it, the module of the checks before may still be there.
+            let crash = [("x-api-key", key.as_str()), ("x-keyward-failpoint", "1")];
+            part.check("gateway: a new image runs from the next change of the listeners at the latest", || {
+                cluster.apply(changed.text());
                 wait_for_all("the module that crashes", || {
                     (ask(*http, HOST, RECORDS, &crash)?.status == 503).then_some(())
                 });
+            });
+            part.check("gateway: a VM that traps refuses, and the next one serves", || {
                 for _ in 0..16 {
                     assert_eq!(ask(*http, HOST, RECORDS, &crash).unwrap().status, 503);
                     assert!(matches!(ask(*http, HOST, RECORDS, &[]).unwrap().status, 401 | 503));
@@ -248,24 +254,30 @@ impl Checks {
             });
         });
         let reason = "BackendTrafficPolicy has streamIdleTimeout since 1.8";
-        if part.holds_since(Version::new(1, 8), "realtime.yaml", reason) {
-            self.with_files(part, &[filter.text(), backstop.text(), realtime.text()], |checks, part| {
-                let Self { stage, http, .. } = checks;
-                stage.assert_key_passes(*http, &id, &key);
-                part.check("a silent stream stays open with realtime.yaml, and needs a key", || {
-                    wait::until("a silent stream that is answered", PATIENCE, || {
-                        let response = ask(*http, HOST, "/api/realtime", &[("x-api-key", &key)])?;
-                        (response.status == 200).then_some(())
-                    });
-                    assert_eq!(ask(*http, HOST, "/api/realtime", &[]).unwrap().status, 401);
+        let (filter, realtime) = if part.holds_since(Version::new(1, 8), "streamIdleTimeout of realtime.yaml", reason) {
+            (filter, realtime)
+        } else {
+            // What its first lines say for an older release.
+            let filter = self.filter("envoy-gateway/gateway.yaml", &stage::digest());
+            let filter = filter.with("streamIdleTimeout: 30s", "streamIdleTimeout: 300s");
+            (filter, realtime.with("      streamIdleTimeout: 300s\n", ""))
+        };
+        self.with_files(part, &[filter.text(), backstop.text(), realtime.text()], |checks, part| {
+            let Self { stage, http, .. } = checks;
+            stage.assert_key_passes(*http, &id, &key);
+            part.check("a silent stream stays open with realtime.yaml, and needs a key", || {
+                wait::until("a silent stream that is answered", PATIENCE, || {
+                    let response = ask(*http, HOST, "/api/realtime", &[("x-api-key", &key)])?;
+                    (response.status == 200).then_some(())
                 });
-                if std::env::var_os("KEYWARD_LONG_SILENCE").is_some() {
-                    part.check("a stream that is silent for almost 300 s stays open with realtime.yaml", || {
-                        stage.assert_long_silence_stays_open(*http, &key);
-                    });
-                }
+                assert_eq!(ask(*http, HOST, "/api/realtime", &[]).unwrap().status, 401);
             });
-        }
+            if std::env::var_os("KEYWARD_LONG_SILENCE").is_some() {
+                part.check("a stream that is silent for almost 300 s stays open with realtime.yaml", || {
+                    stage.assert_long_silence_stays_open(*http, &key);
+                });
+            }
+        });
         if deploy::is_refused(&self.module, "envoy-gateway/rate-limit.yaml") {
             part.leave_out("rate-limit.yaml", "its CRD refuses every rate limit");
             return;

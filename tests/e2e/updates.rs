@@ -3,9 +3,10 @@
 use crate::setup::{ADMIN, LISTENER, READER, listener, plugin};
 use crate::traffic::{Expected, Traffic};
 use keyward_policy::digest::Digest;
+use keyward_testbed::artifacts::{self, Edition};
 use keyward_testbed::envoy::Envoy;
 use keyward_testbed::process::memory_bytes;
-use keyward_testbed::upstream::Upstream;
+use keyward_testbed::upstream::{Received, Upstream};
 use keyward_testbed::{envoy_config, http1, wait, workspace};
 use serde_json::json;
 use std::time::Duration;
@@ -85,6 +86,61 @@ fn both_encodings_of_the_configuration_are_read() {
         let response = http1::get(envoy.listener(name), "/a", &[("x-api-key", READER)]).unwrap();
         assert_eq!(response.status, 200, "{name}");
     }
+}
+
+/// Envoy looks for the VM of a module before it has fetched the module, by a name that lacks the module's bytes: a VM of the module
+/// before has the same. Envoy Gateway lets Envoy fetch every module, and its README.md says how to come by the new one.
+#[test]
+fn a_module_that_is_fetched_runs_from_the_change_after() {
+    if Edition::of_this_run() == Edition::Native {
+        return;
+    }
+    let upstream = Upstream::start();
+    let modules = [artifacts::module(), artifacts::failpoint_module()].map(|file| std::fs::read(file).unwrap());
+    let [old, new] = modules.clone();
+    let files = Upstream::answering(move |request: &Received| {
+        let module = if request.target() == "/new" { &new } else { &old };
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", module.len());
+        [head.as_bytes(), module].concat()
+    });
+    let folder = workspace::scratch("fetched");
+    let file = folder.path().join("lds.json");
+    let push = |version: &str, target: &str| {
+        let mut pushed = listener(&plugin(), &upstream);
+        pushed.connection_manager()["stat_prefix"] = json!(version);
+        pushed.vm_config()["code"] = json!({"remote": {
+            "http_uri": {"uri": format!("http://files.test{target}"), "cluster": "files", "timeout": "10s"},
+            "sha256": Digest::of_key(&modules[usize::from(target == "/new")]).to_hex(),
+        }});
+        envoy_config::write_lds(&file, version, std::slice::from_ref(&pushed));
+        pushed
+    };
+    let mut config = envoy_config::bootstrap_with_lds(&file, &[push("first", "/old")]);
+    let clusters = config["static_resources"]["clusters"].as_array_mut().unwrap();
+    clusters.push(envoy_config::cluster("files", files.address()));
+    let envoy = Envoy::start(&config);
+    // The new module alone crashes when a request asks for it.
+    let ask = || {
+        let headers = [("x-api-key", READER), ("x-keyward-failpoint", "1")];
+        Some(http1::get(envoy.find_listener(LISTENER)?, "/a", &headers).ok()?.status)
+    };
+    let wait_for = |version: &str| {
+        let served = format!("http.{version}.downstream_rq_completed");
+        wait::until(version, PATIENCE, || {
+            ask()?;
+            (envoy.stat(&served) > 0).then_some(())
+        });
+    };
+    wait_for("first");
+    push("second", "/new");
+    wait_for("second");
+    assert_eq!(
+        ask(),
+        Some(200),
+        "Envoy uses the new module at once: deploy/envoy-gateway/README.md need not speak of it"
+    );
+    push("third", "/new");
+    wait::until("the new module", PATIENCE, || (ask()? == 503).then_some(()));
 }
 
 /// Envoy keeps the root context of every push until its old listener has drained, which takes ten minutes by default.
