@@ -21,7 +21,7 @@ const WRONG: &str = "
     return wrong;";
 
 /// WCAG 1.4.12: the spacing that a reader may set.
-const SPACED: &str = "
+pub(crate) const SPACED: &str = "
     const sheet = new CSSStyleSheet();
     sheet.replaceSync(`* { line-height: 1.5 !important; letter-spacing: .12em !important; word-spacing: .16em !important }
                        p { margin-bottom: 2em !important }`);
@@ -138,7 +138,7 @@ fn a_large_font_is_large_everywhere(place: Place) {
                 page.browser.eval("return parseFloat(getComputedStyle(document.querySelector('nav a')).fontSize)");
             assert!(size.as_f64().is_some_and(|size| size >= 28.0), "{path}: {size} pixels in the sidebar");
         }
-        for width in [768, 1280, 1920] {
+        for width in [360, 768, 1280, 1920] {
             page.browser.resize(width, 800);
             wrongs.look(&page, &format!("{path} at {width} with a font of 32 pixels"));
         }
@@ -175,6 +175,9 @@ fn a_page_is_printed_as_wide_as_the_paper(place: Place) {
             let least = if page.browser.is_there(".shell") { f64::from(width) - 1.0 } else { 0.0 };
             assert!(wide.as_f64().is_some_and(|wide| wide >= least), "{path}: {wide} of {width}");
             wrongs.look(&page, &format!("{path} printed at {width}"));
+            // Nothing on paper can be pressed.
+            let buttons = "return [...document.querySelectorAll('button, .button')].filter((e) => e.getClientRects().length).length";
+            assert_eq!(page.browser.eval(buttons), 0, "{path} printed at {width}");
         }
     }
     wrongs.assert_none();
@@ -500,4 +503,37 @@ fn placeholders_are_not_cut_off(place: Place) {
         }
     }
     assert!(seen >= 7, "{seen}");
+}
+
+everywhere!(no_lead_ends_with_one_single_word);
+fn no_lead_ends_with_one_single_word(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    page.make("Reader", &["records:read"]);
+    let mut seen = 0;
+    for path in ["settings/keys", "settings/usage", "settings/proxies", "settings/audit", "settings/explain", "docs"] {
+        page.goto(&format!("/{path}"));
+        for width in [360, 1280, 1440, 1920] {
+            page.browser.resize(width, 800);
+            // Words in the last of several lines.
+            let counts = measured(
+                &page,
+                "return [...document.querySelectorAll('.head .lead')].map((lead) => {
+                   const tops = [], walk = document.createTreeWalker(lead, NodeFilter.SHOW_TEXT);
+                   for (let node = walk.nextNode(); node; node = walk.nextNode()) {
+                     for (const word of node.data.matchAll(/\\S+/g)) {
+                       const range = document.createRange();
+                       range.setStart(node, word.index);
+                       range.setEnd(node, word.index + word[0].length);
+                       tops.push(range.getBoundingClientRect().bottom);
+                     }
+                   }
+                   const last = Math.max(...tops);
+                   return tops.some((top) => top < last - 12) ? tops.filter((top) => top > last - 12).length : 2;
+                 })",
+            );
+            assert!(counts.iter().all(|words| *words >= 2.0), "/{path} at {width}: {counts:?}");
+            seen += counts.len();
+        }
+    }
+    assert!(seen >= 24, "{seen}");
 }

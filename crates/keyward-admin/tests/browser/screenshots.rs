@@ -241,3 +241,44 @@ fn pictures_of_many_permissions() {
         }
     }
 }
+
+/// Four views as readers set them up, to be looked at: with wider text spacing, on paper, in forced colours, and in a font of
+/// 32 pixels. `cargo test -p keyward-admin --test browser -- --ignored looks` writes them to `target/looks`.
+#[test]
+#[ignore = "writes pictures to look at"]
+fn looks() {
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../../envoy.yaml");
+    let Some(page) = Page::with_settings(PICTURES, &[("KEYWARD_EXPLAIN_CONFIG", rules)]) else { return };
+    let (ids, _works) = crate::layout::bad_day(&page);
+    let browser = &page.browser;
+    let folder = workspace::target().join("looks");
+    std::fs::create_dir_all(&folder).expect("target/looks");
+    for look in ["spaced", "printed", "forced", "large"] {
+        if look == "large" {
+            let sizes = serde_json::json!({"fontSizes": {"standard": 32, "fixed": 26}});
+            browser.devtools("Page.setFontSizes", sizes);
+        }
+        for width in [360, 1280] {
+            for (view, path) in [
+                ("keys", "/settings/keys"),
+                ("key", &format!("/settings/keys/{}", ids[1])),
+                ("create", "/settings/keys/new"),
+                ("proxies", "/settings/proxies"),
+            ] {
+                browser.resize(width, 900);
+                page.goto(path);
+                match look {
+                    "spaced" => _ = browser.eval(crate::layout::SPACED),
+                    "printed" => browser.emulate_media("print", &[]),
+                    "forced" => browser.emulate_media("", &[("forced-colors", "active")]),
+                    _ => browser.emulate_media("", &[]),
+                }
+                let height = browser.eval("return document.documentElement.scrollHeight");
+                browser.resize(width, (height.as_f64().unwrap_or(900.0) as u32).clamp(600, 4000));
+                std::thread::sleep(std::time::Duration::from_millis(200));
+                let png = base64::engine::general_purpose::STANDARD.decode(browser.screenshot()).expect("Base64");
+                std::fs::write(folder.join(format!("{look}-{view}-{width}.png")), png).expect("a picture");
+            }
+        }
+    }
+}
