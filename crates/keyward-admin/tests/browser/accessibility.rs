@@ -1,11 +1,12 @@
 //! Every page and dialog, looked through by axe-core, light and dark; and how much the first page weighs.
 
 use crate::Page;
+use crate::driver::PATIENCE;
 use crate::layout::{bad_day, pages};
 use crate::place::{Place, everywhere};
 use crate::proxies::restored;
 use crate::support::{ADMIN, wait_for_states};
-use keyward_testbed::workspace;
+use keyward_testbed::{wait, workspace};
 use serde_json::Value;
 use std::process::Command;
 
@@ -40,13 +41,17 @@ fn check(page: &Page, axe: &str, what: &str) {
         if page.browser.eval("return typeof axe") == "undefined" {
             page.browser.eval(&format!("{axe}; window.axe = axe;"));
         }
-        let found = page.browser.eval_async(
-            "const done = arguments[0];
+        // On a busy machine axe-core takes minutes for a page with many fields: it works on, and is asked for what it found.
+        page.browser.eval(
+            "window.found = null;
              axe.run(document, {resultTypes: ['violations']}).then(
-               (found) => done(found.violations.map((v) =>
+               (found) => (window.found = found.violations.map((v) =>
                  `${v.impact} ${v.id}: ${v.help}: ${v.nodes.map((n) => n.html + ' ' + n.failureSummary).join(' | ')}`)),
-               (error) => done([`critical ${error}`]))",
+               (error) => (window.found = [`critical ${error}`]))",
         );
+        let found = wait::until(&format!("axe-core has looked at {what}"), PATIENCE * 10, || {
+            Some(page.browser.eval("return window.found")).filter(Value::is_array)
+        });
         let found: Vec<&str> = found.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         assert!(found.is_empty(), "{what}, {}:\n{}", if dark { "dark" } else { "light" }, found.join("\n"));
     }
