@@ -94,7 +94,9 @@ pub fn configure(configuration: Configuration, bytes: &[u8]) -> Option<Plugin> {
     let compiled = Compiled::new(config);
     let config = &compiled.config;
     let counters = Arc::new(Counters::define(configuration));
-    // Last, because it takes part in fetching from then on, and only a configuration that was made is ended.
+    let panics = configuration.counter(metrics::PANICS);
+    // Last, because it takes part in fetching from then on, and only a configuration that was made is ended: nothing that
+    // could fail or panic may follow.
     let source = match config.admin.as_ref().map(|admin| Source::attach(configuration, admin, config)).transpose() {
         Ok(source) => source,
         Err(problem) => {
@@ -102,7 +104,6 @@ pub fn configure(configuration: Configuration, bytes: &[u8]) -> Option<Plugin> {
             return None;
         }
     };
-    let panics = configuration.counter(metrics::PANICS);
     Some(Plugin { shared: plugin::Plugin { counters, source, complained: AtomicBool::new(false), compiled }, panics })
 }
 
