@@ -333,14 +333,18 @@ impl Browser {
         });
     }
 
-    /// Replaces what stands in a field.
+    /// Replaces what stands in a field. A page that updates itself may replace the field meanwhile: then the new one is filled in.
     #[track_caller]
     pub(crate) fn fill(&self, css: &str, text: &str) {
-        let element = self.find(css);
-        self.post(&format!("/element/{}/clear", element.0), &json!({}));
-        if !text.is_empty() {
-            self.post(&format!("/element/{}/value", element.0), &json!({"text": text}));
-        }
+        wait::until(&format!("`{css}` can be filled in"), PATIENCE, || {
+            let element = self.all(css).into_iter().find(|element| self.is_shown(element))?;
+            let of_element = |what: &str| format!("{}/element/{}/{what}", self.session, element.0);
+            self.try_post(&of_element("clear"), &json!({})).ok()?;
+            if !text.is_empty() {
+                self.try_post(&of_element("value"), &json!({"text": text})).ok()?;
+            }
+            Some(())
+        });
     }
 
     /// Presses keys one after another, wherever the focus is.
