@@ -2,7 +2,8 @@
 //! shipped Envoy configuration: every expression of every panel shows something, and no expression names a metric that does
 //! not exist. And the files of `deploy/observability` fit together and to docker-compose.yml.
 
-use keyward_testbed::envoy::Envoy;
+use keyward_testbed::artifacts::Edition;
+use keyward_testbed::envoy::{Envoy, version};
 use keyward_testbed::envoy_config::{Shipped, parse_yaml};
 use keyward_testbed::service::{EDGE_TOKEN, Restartable};
 use keyward_testbed::upstream::Upstream;
@@ -46,6 +47,10 @@ impl Prometheus {
         ] {
             assert_eq!(config.matches(shipped).count(), 1, "{shipped}");
             config = config.replace(shipped, &here);
+        }
+        if Edition::of_this_run() == Edition::Native && version() < (1, 40) {
+            // Its last job is the one that scrapes Envoy.
+            config.push_str(&relabeling().lines().map(|line| format!("  {line}\n")).collect::<String>());
         }
         let file = folder.join("prometheus.yaml");
         fs::write(&file, config).unwrap();
@@ -134,6 +139,14 @@ fn alerts() -> Vec<(String, Vec<String>)> {
 
 fn read(name: &str) -> String {
     fs::read_to_string(workspace::root().join("deploy/observability").join(name)).unwrap()
+}
+
+/// Returns what `docs/native.md` tells users of Envoy 1.39, which has no flag for the names of the native edition's metrics.
+fn relabeling() -> String {
+    const BEGINNING: &str = "```yaml\nmetric_relabel_configs:";
+    let page = fs::read_to_string(workspace::root().join("docs/native.md")).unwrap();
+    let start = page.find(BEGINNING).unwrap() + "```yaml\n".len();
+    page[start..].split("```").next().unwrap().to_owned()
 }
 
 /// Returns the names of metrics in an expression: those of the service and of the filter. Patterns of names, in quotes, are
