@@ -1,5 +1,6 @@
 //! The lines on which the fields of a YAML document are.
 
+use super::document::from_yaml;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 use std::collections::HashMap;
@@ -12,7 +13,7 @@ pub struct Lines(HashMap<String, u32>);
 impl Lines {
     /// Reads the lines of every document that is not empty. A text that cannot be read has none.
     pub fn read(text: &str) -> Vec<Self> {
-        let documents: Vec<Node> = serde_saphyr::from_multiple(text).unwrap_or_default();
+        let documents: Vec<Node> = from_yaml(text).unwrap_or_default();
         documents
             .into_iter()
             .filter(|node| !matches!(node, Node::Null))

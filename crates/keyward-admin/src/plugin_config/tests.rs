@@ -147,6 +147,23 @@ fn a_file_without_a_configuration_says_so() {
 }
 
 #[test]
+fn as_many_keys_as_the_filter_takes_are_read_from_yaml() {
+    let key = |n: u64| {
+        let start = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        format!("  - {{id: key_{n}, name: key, sha256: '{start:016x}{n:048x}', permissions: [a:read]}}\n")
+    };
+    let keys: String = (0..28_000).map(key).collect();
+    let reports = check(&format!("rules:\n- {{path: /a, require: [a:read]}}\nmanifest:\n  keys:\n{keys}"));
+    assert!(reports[0].errors.is_empty(), "{:?}", reports[0].errors);
+}
+
+#[test]
+fn a_field_that_is_given_twice_is_told_in_words_for_people() {
+    let error = check_text("rules: []\nrealm: a\nrealm: b\n").unwrap_err().to_string();
+    assert!(error.contains("realm") && error.contains("line 3") && !error.contains("Policy"), "{error}");
+}
+
+#[test]
 fn ways_around_the_filter_are_pointed_out() {
     assert_eq!(warnings(&manager(&string_value(), "", "")).len(), 1);
     assert!(warnings(&manager(&string_value(), "", ""))[0].contains("no RBAC backstop"));
