@@ -3,8 +3,8 @@
 use super::find::{Found, find, is_plugin_config};
 use super::lines::Lines;
 use super::normalise::Normalisation;
+use super::yaml::from_yaml;
 use keyward_policy::config::{Config, ConfigErrors};
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fmt;
 
@@ -102,22 +102,6 @@ pub fn parse(text: &str) -> Result<Vec<Value>, ReadError> {
     let documents: Vec<Value> = from_yaml(text)
         .map_err(|error| ReadError::NotYaml(error.render_with_formatter(&serde_saphyr::UserMessageFormatter)))?;
     Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
-}
-
-/// Reads every document of a text. The library's limits are for texts from strangers, and a configuration with as many keys
-/// as the filter takes is beyond them; what aliases repeat stays limited.
-///
-/// # Errors
-/// Returns an error when the text is no YAML.
-pub(super) fn from_yaml<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, serde_saphyr::Error> {
-    let usual = serde_saphyr::Budget::default();
-    let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! {
-            max_nodes: usual.max_nodes.max(2 * text.len()),
-            max_events: usual.max_events.max(4 * text.len()),
-        },
-    };
-    serde_saphyr::from_multiple_with_options(text, options)
 }
 
 /// Reads texts that belong together and finds the configurations in them.

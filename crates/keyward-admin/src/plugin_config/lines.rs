@@ -1,6 +1,6 @@
 //! The lines on which the fields of a YAML document are.
 
-use super::document::from_yaml;
+use super::yaml::from_yaml;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 use std::collections::HashMap;

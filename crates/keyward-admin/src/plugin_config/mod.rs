@@ -18,3 +18,4 @@ pub mod report;
 #[cfg(test)]
 mod tests;
 pub mod versions;
+mod yaml;
