@@ -5,7 +5,7 @@ use keyward_testbed::envoy::Envoy;
 use keyward_testbed::envoy_config::{self, Listener};
 use keyward_testbed::upstream::Upstream;
 use keyward_testbed::{artifacts, workspace};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -107,4 +107,64 @@ fn a_gateway_without_the_backstop_is_seen_by_its_admin_address() {
     });
     let (_, checks) = gateway.verify(&[]);
     assert!(checks[0].2.contains("nothing checks keys here"), "{checks:?}");
+}
+
+/// A setting by which requests get past, as the proxy itself shows it, fails the listener that has it.
+#[test]
+fn a_filter_or_a_backstop_that_is_off_is_seen_by_the_admin_address() {
+    fn filter(listener: &mut Listener, end: &str) -> &'static str {
+        let name = if end == "RBAC" { "keyward_backstop" } else { "keyward" };
+        let filters = listener.connection_manager()["http_filters"].as_array_mut().unwrap();
+        let filter = filters.iter_mut().find(|f| f["typed_config"]["@type"].as_str().unwrap().ends_with(end)).unwrap();
+        filter["name"] = name.into();
+        name
+    }
+    fn at<'l>(listener: &'l mut Listener, end: &str) -> &'l mut Value {
+        filter(listener, end);
+        let filters = listener.connection_manager()["http_filters"].as_array_mut().unwrap();
+        filters.iter_mut().find(|f| f["typed_config"]["@type"].as_str().unwrap().ends_with(end)).unwrap()
+    }
+    const OFF: &str = "type.googleapis.com/envoy.config.route.v3.FilterConfig";
+    const PER_ROUTE: &str = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute";
+    let off = || json!({"@type": OFF, "disabled": true});
+    type Change = Box<dyn Fn(&mut Listener)>;
+    let host = |end: &'static str, config: Value| -> Change {
+        Box::new(move |listener: &mut Listener| {
+            let name = filter(listener, end);
+            let host = &mut listener.connection_manager()["route_config"]["virtual_hosts"][0];
+            host["typed_per_filter_config"][name] = config.clone();
+        })
+    };
+    let route = |end: &'static str, config: Value| -> Change {
+        Box::new(move |listener: &mut Listener| {
+            let name = filter(listener, end);
+            let host = &mut listener.connection_manager()["route_config"]["virtual_hosts"][0];
+            host["routes"][0]["typed_per_filter_config"][name] = config.clone();
+        })
+    };
+    let nested = json!({"@type": OFF, "config": {"@type": PER_ROUTE}});
+    let cases: [(&str, Change, &str, &str); 8] = [
+        ("backstop off", Box::new(|l| at(l, "RBAC")["disabled"] = true.into()), "backstop is off", "remove `disabled`"),
+        ("filter off", Box::new(|l| at(l, "Wasm")["disabled"] = true.into()), "filter is off", "remove `disabled`"),
+        ("host, backstop", host("RBAC", off()), "`keyward_backstop` is off here", "leave its backstop on"),
+        ("host, filter", host("Wasm", off()), "`keyward` is off here", "access: public"),
+        ("route, backstop", route("RBAC", off()), "routes[0].typed_per_filter_config", "leave its backstop on"),
+        ("route, rules", route("RBAC", json!({"@type": PER_ROUTE})), "has other rules here", "leave the backstop"),
+        ("route, nested", route("RBAC", nested), "has other rules here", "leave the backstop"),
+        (
+            "fail open",
+            Box::new(|l| at(l, "Wasm")["typed_config"]["config"]["failure_policy"] = "FAIL_OPEN".into()),
+            "pass unchecked when the filter fails",
+            "FAIL_RELOAD",
+        ),
+    ];
+    for (name, change, reason, mend) in cases {
+        let gateway = Gateway::start(change);
+        let admin = format!("http://{}", gateway.envoy.admin_address());
+        let (output, checks) = gateway.verify(&["--envoy-admin", &admin]);
+        assert_eq!(output.status.code(), Some(1), "{name}: {checks:?}");
+        let (check, passed, finding) = checks.last().unwrap();
+        assert_eq!((check.as_str(), *passed), ("listener", false), "{name}: {checks:?}");
+        assert!(finding.contains(reason) && finding.contains(mend), "{name}: {finding}");
+    }
 }

@@ -330,6 +330,16 @@ fn listeners(gateway: &Gateway<'_>, url: &str) -> Result<Vec<Check>, CommandErro
     }
     let check = |chain: Chain| {
         let (passed, finding) = match (chain.keyward, chain.backstop) {
+            (true, true) if !chain.faults.is_empty() => {
+                let faults = chain
+                    .faults
+                    .iter()
+                    .map(|fault| format!("\n    {}: {}\n      help: {}", fault.path, fault.message, fault.help));
+                (
+                    false,
+                    format!("Keyward and a backstop, but requests can get past them:{}", faults.collect::<String>()),
+                )
+            }
             (true, true) => (true, "Keyward, and a backstop behind it".to_owned()),
             (true, false) => (false, "Keyward without a sound backstop behind it".to_owned()),
             (false, true) => (false, "a backstop without Keyward: every request is refused".to_owned()),

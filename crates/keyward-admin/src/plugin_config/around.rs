@@ -7,6 +7,8 @@
 use super::backstop;
 use super::find::{dynamic_module, looks_like_ours, wasm_plugin};
 use super::finding::{Findings, join, list, text};
+use super::past;
+pub(super) use super::past::FAILS_OPEN;
 use super::versions::Versions;
 use keyward_policy::config::{Config, Mode};
 use keyward_policy::credential::KeySource;
@@ -16,7 +18,6 @@ pub(super) const NO_BACKSTOP: &str =
     "there is no RBAC backstop behind the filter: should a worker run without the filter, every request passes";
 pub(super) const ADD_BACKSTOP: &str =
     "add an RBAC filter that asks for `allowed` or `public` in the filter state `wasm.keyward.decision`";
-pub(super) const FAILS_OPEN: &str = "requests pass unchecked when the filter fails";
 
 /// The checks of one document, which holds the configuration or is beside it.
 pub(super) struct Lint<'c> {
@@ -173,21 +174,13 @@ impl Lint<'_> {
     /// Checks the settings of filters on a route, a virtual host, a route configuration or one of several clusters.
     fn per_filter(&mut self, value: &Value, path: &str) {
         for (name, config) in value["typed_per_filter_config"].as_object().into_iter().flatten() {
-            let place = join(path, &format!("typed_per_filter_config.{name}"));
             // Routes may be in another document than the listener that they belong to.
             let is_ours = self.ours.iter().any(|ours| ours == name) || name.to_ascii_lowercase().contains("keyward");
             if !is_ours && !self.ours.is_empty() {
                 continue;
             }
-            if config["disabled"] == true {
-                self.findings.warn(
-                    place,
-                    format!("the filter `{name}` is off here"),
-                    "for Keyward use a rule with `access: public` instead, and leave its backstop on",
-                );
-            } else if is_ours && text(&config["@type"]).ends_with("RBACPerRoute") {
-                let help = "leave the backstop as it is everywhere";
-                self.findings.warn(place, format!("`{name}` has other rules here"), help);
+            if let Some(fault) = past::changed_here(name, config, is_ours) {
+                self.findings.warn(join(path, &fault.path), fault.message, fault.help);
             }
         }
     }

@@ -1,9 +1,10 @@
 //! What is known of Envoy's own configuration: listeners, the order of their filters, and routes.
 
-use super::around::{ADD_BACKSTOP, FAILS_OPEN, Lint, NO_BACKSTOP, is_keyward};
+use super::around::{ADD_BACKSTOP, Lint, NO_BACKSTOP, is_keyward};
 use super::backstop;
 use super::find::{dynamic_module, wasm_plugin};
 use super::finding::{is_placeholder_digest, join, list, text};
+use super::past;
 use keyward_policy::config::Mode;
 use serde_json::Value;
 
@@ -76,18 +77,16 @@ impl Lint<'_> {
 
     /// Checks the settings of the filter.
     fn filter(&mut self, filter: &Value, place: &str) {
-        if filter["disabled"] == true {
-            let message = "the filter is off unless a route switches it on";
-            self.findings.warn(join(place, "disabled"), message, "remove `disabled`");
+        let fails_open = past::fails_open(filter);
+        for fault in past::off(filter, "filter").into_iter().chain(fails_open.clone()) {
+            self.findings.warn(join(place, &fault.path), fault.message, fault.help);
         }
         if let Some((prefix, module)) = dynamic_module(&filter["typed_config"]) {
             self.dynamic_module(module, join(place, &format!("typed_config.{prefix}")).trim_end_matches('.'));
         }
         let Some(plugin) = wasm_plugin(&filter["typed_config"]) else { return };
         let place = join(place, "typed_config.config");
-        if plugin["failure_policy"] == "FAIL_OPEN" || plugin["fail_open"] == true {
-            self.findings.warn(&place, FAILS_OPEN, "use `failure_policy: FAIL_RELOAD`");
-        } else if plugin["failure_policy"] != "FAIL_RELOAD" {
+        if fails_open.is_none() && plugin["failure_policy"] != "FAIL_RELOAD" {
             self.findings.warn(
                 join(&place, "failure_policy"),
                 "a crashed filter stays down until Envoy restarts",
@@ -146,10 +145,9 @@ impl Lint<'_> {
             if !any && !fetched {
                 self.findings.warn(join(path, "http_filters"), NO_BACKSTOP, ADD_BACKSTOP);
             }
-        } else if sound.iter().all(|(_, filter)| filter["disabled"] == true) {
-            for (at, _) in sound {
-                let message = "the backstop is off unless a route switches it on";
-                self.findings.warn(place(at, "disabled"), message, "remove `disabled`");
+        } else if sound.iter().all(|(_, filter)| past::off(filter, "backstop").is_some()) {
+            for (at, fault) in sound.iter().filter_map(|(at, filter)| Some((*at, past::off(filter, "backstop")?))) {
+                self.findings.warn(place(at, &fault.path), fault.message, fault.help);
             }
         }
     }

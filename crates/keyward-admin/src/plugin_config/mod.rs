@@ -13,6 +13,7 @@ mod lines;
 mod lint;
 mod native;
 pub mod normalise;
+mod past;
 mod paths;
 pub mod report;
 #[cfg(test)]
