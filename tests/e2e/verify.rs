@@ -70,6 +70,32 @@ fn a_gateway_with_filter_and_backstop_passes() {
         assert_eq!(output.status.code(), Some(1));
         assert!(checks[2].2.contains("still accepted"), "{checks:?}");
     }
+    // A file that holds no key, or more than one, shows nothing.
+    let url = format!("http://{}", gateway.envoy.listener(crate::setup::LISTENER));
+    for text in ["", "junk", "{\"key\": \"kw_0123\"}", "kw_0123\nkw_4567", "kw_"] {
+        let file = gateway.key_file(text);
+        let mut command = Command::new(artifacts::keyward());
+        let output = command.args(["verify", &url, "--path", "/a", "--revoked-key-file", &file]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{text}: {said}");
+        assert!(said.contains(&file) && said.contains("put the key alone"), "{text}: {said}");
+    }
+    // What was not looked at is said, and the last line claims no more than was asked.
+    let said = |more: &[&str]| {
+        let mut command = Command::new(artifacts::keyward());
+        let output = command.args(["verify", &url, "--path", "/a"]).args(more).output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = said(&[]);
+    assert!(text.contains("the backstop was not looked at: --envoy-admin"), "{text}");
+    assert!(text.contains("readiness was not looked at: give --config"), "{text}");
+    assert!(!text.contains("in place"), "{text}");
+    let text = said(&["--envoy-admin", &admin]);
+    assert!(
+        !text.contains("backstop was not") && text.ends_with("ok: Keyward and its backstop are in place\n"),
+        "{text}"
+    );
     // A path that is denied to all keys and a public path show nothing about keys.
     for (path, says) in [("/denied/x", "key_missing"), ("/public/x", "the request passed")] {
         let (_, checks) = gateway.verify(&["--path", path]);

@@ -450,6 +450,16 @@ fn what_is_no_gateway_is_told_from_one() {
     refused(&cli.run(&["verify", "http://127.0.0.1:1", "--config", config]), 1, "cannot be reached");
     refused(&cli.run(&["verify", "127.0.0.1:1", "--config", config]), 3, "neither http:// nor https://");
     refused(&cli.run(&["verify", &service.url]), 3, "--path");
+    // What would ask another host than the URL's.
+    for path in [":21009/x", "@127.0.0.1:21003/x", "x"] {
+        refused(&cli.run(&["verify", "http://127.0.0.1:1", "--path", path]), 3, "begins with a slash");
+    }
+    for url in ["http://127.0.0.1:1/?a=b", "http://127.0.0.1:1/#a"] {
+        refused(&cli.run(&["verify", url, "--path", "/x"]), 3, "a query or a fragment");
+    }
+    for host in ["evil host", "a@b", ""] {
+        refused(&cli.run(&["verify", "http://127.0.0.1:1", "--path", "/x", "--host", host]), 3, "is not a host");
+    }
     let tls = service.url.replace("http://", "https://");
     refused(&cli.run(&["verify", &tls, "--config", config]), 1, "speaks plain http");
     refused(&cli.with("KEYWARD_URL", &tls).run(&["key", "list"]), 1, "speaks plain http");

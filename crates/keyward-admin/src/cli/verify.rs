@@ -15,6 +15,7 @@ use keyward_policy::rule::{Access, Rule};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use ureq::http::uri::Authority;
 use ureq::http::{Method, Request};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
@@ -25,7 +26,8 @@ const MAX_ANSWER_BYTES: u64 = 256 << 20;
 
 /// Ask a running gateway whether Keyward and its backstop are in place
 ///
-/// Sends a request without a key, one with a key that does not exist, and asks for readiness. Nothing is changed.
+/// Sends a request without a key, one with a key that does not exist, and asks for readiness if the configuration has a path for it. The
+/// backstop is looked at only with --envoy-admin. Nothing is changed.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// The gateway, such as <https://api.example.com>
@@ -43,7 +45,7 @@ pub struct VerifyArgs {
     /// The host to ask for, if it is not that of the URL
     #[arg(long)]
     host: Option<String>,
-    /// A file with a key that was deleted, regenerated or disabled, and must be refused; `-` is standard input
+    /// A file with nothing but a key that was deleted, regenerated or disabled, and must be refused; `-` is standard input
     #[arg(long, value_name = "FILE")]
     revoked_key_file: Option<PathBuf>,
     /// The admin address of the proxy, such as http://127.0.0.1:9901: the filters of each listener are checked too
@@ -93,14 +95,14 @@ impl Answer {
 
 /// Runs the command.
 pub fn run(args: &VerifyArgs) -> Exit {
-    end_with(verify(args).and_then(|checks| {
+    end_with(verify(args).and_then(|(checks, not_asked)| {
         let passed = checks.iter().all(|check| check.passed);
         if args.json {
             let checks: Vec<Value> = checks
                 .iter()
                 .map(|check| json!({"name": check.name, "passed": check.passed, "finding": check.finding}))
                 .collect();
-            output::json_line(&json!({"ok": passed, "checks": checks}))?;
+            output::json_line(&json!({"ok": passed, "checks": checks, "not_looked_at": not_asked}))?;
         } else {
             for check in &checks {
                 output::line(&format!(
@@ -110,8 +112,13 @@ pub fn run(args: &VerifyArgs) -> Exit {
                     check.finding
                 ))?;
             }
-            output::line(if passed {
-                "ok: Keyward is in place"
+            for text in &not_asked {
+                output::line(&format!("- {text}"))?;
+            }
+            output::line(if passed && args.envoy_admin.is_some() {
+                "ok: Keyward and its backstop are in place"
+            } else if passed {
+                "ok: Keyward answers requests without a valid key"
             } else {
                 "failed: Keyward is not in place as it should be"
             })?;
@@ -120,7 +127,7 @@ pub fn run(args: &VerifyArgs) -> Exit {
     }))
 }
 
-fn verify(args: &VerifyArgs) -> Result<Vec<Check>, CommandError> {
+fn verify(args: &VerifyArgs) -> Result<(Vec<Check>, Vec<&'static str>), CommandError> {
     let config = match &args.config {
         None => None,
         Some(file) => {
@@ -133,15 +140,54 @@ fn verify(args: &VerifyArgs) -> Result<Vec<Check>, CommandError> {
     let mut checks = vec![without_key(&gateway)?, unknown_key(&gateway)?];
     if let Some(file) = &args.revoked_key_file {
         let text = read_text(file)?;
-        checks.push(revoked_key(&gateway, text.trim())?);
+        checks.push(revoked_key(&gateway, key_in(&text, file)?)?);
     }
-    if let Some(path) = config.as_ref().and_then(|config| config.readiness_path.as_deref()) {
-        checks.push(readiness(&gateway, path)?);
+    let mut not_asked = Vec::new();
+    match config.as_ref().map(|config| config.readiness_path.as_deref()) {
+        Some(Some(path)) => checks.push(readiness(&gateway, path)?),
+        Some(None) => not_asked.push("readiness was not looked at: the configuration has no `readiness_path`"),
+        None => {
+            not_asked.push("readiness was not looked at: give --config with a configuration that has `readiness_path`")
+        }
     }
-    if let Some(url) = &args.envoy_admin {
-        checks.extend(listeners(&gateway, url)?);
+    match &args.envoy_admin {
+        Some(url) => checks.extend(listeners(&gateway, url)?),
+        None => not_asked.push("the backstop was not looked at: --envoy-admin URL looks at it"),
     }
-    Ok(checks)
+    Ok((checks, not_asked))
+}
+
+/// Returns the only key in the text of a file.
+fn key_in<'t>(text: &'t str, file: &Path) -> Result<&'t str, CommandError> {
+    let key = text.trim();
+    let has_form = key.rsplit_once('_').is_some_and(|(prefix, random)| {
+        !prefix.is_empty() && !random.is_empty() && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    });
+    if has_form && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')) {
+        return Ok(key);
+    }
+    let message = "it does not hold exactly one key, such as `kw_…`\n  help: put the key alone into the file, as it was shown \
+                   when it was made";
+    Err(CommandError::invalid(in_file(file, message)))
+}
+
+/// Refuses what would ask another host, or for something else, than the arguments seem to say.
+fn check_target(args: &VerifyArgs) -> Result<(), CommandError> {
+    if args.url.contains(['?', '#']) {
+        let message =
+            format!("`{}` has a query or a fragment: give only the address, and the rest with --path", args.url);
+        return Err(CommandError::invalid(message));
+    }
+    if let Some(path) = args.path.as_ref().filter(|path| !path.starts_with('/')) {
+        return Err(CommandError::invalid(format!("`{path}` is not a path: --path begins with a slash")));
+    }
+    let is_host = |host: &str| {
+        host.parse::<Authority>().is_ok_and(|authority| !authority.host().is_empty() && !host.contains('@'))
+    };
+    if let Some(host) = args.host.as_ref().filter(|host| !is_host(host)) {
+        return Err(CommandError::invalid(format!("`{host}` is not a host: --host is like api.example.com")));
+    }
+    Ok(())
 }
 
 /// The gateway, and the request that needs a key.
@@ -156,6 +202,7 @@ struct Gateway<'a> {
 
 impl<'a> Gateway<'a> {
     fn new(args: &'a VerifyArgs, config: Option<&Config>) -> Result<Self, CommandError> {
+        check_target(args)?;
         let base = args.url.trim_end_matches('/');
         for url in [base].into_iter().chain(args.envoy_admin.as_deref()) {
             if !url.starts_with("http://") && !url.starts_with("https://") {
@@ -300,6 +347,9 @@ fn revoked_key(gateway: &Gateway<'_>, key: &str) -> Result<Check, CommandError> 
     let code = answer.code().unwrap_or_default();
     let passed = answer.status == 401 && ["key_unknown", "key_disabled", "key_expired"].contains(&code.as_str());
     let finding = match passed {
+        true if code == "key_unknown" => {
+            "401 key_unknown: this key is refused as one that the filter does not know".to_owned()
+        }
         true => format!("401 {code}"),
         false if answer.status < 400 || code == "permission_missing" => "this key is still accepted".to_owned(),
         false => other(&answer, "key_unknown"),
