@@ -97,6 +97,9 @@ impl Lint<'_> {
                 self.per_filter(value, path);
                 let spec = &value["spec"];
                 let place = join(path, "spec");
+                if value["kind"].is_string() && value.get("spec").is_some() {
+                    self.kind_and_version(value, path);
+                }
                 match text(&value["kind"]) {
                     "WasmPlugin" => self.wasm_plugin(value, spec, &place),
                     "TrafficExtension" => self.traffic_extension(value, spec, &place),
@@ -104,7 +107,7 @@ impl Lint<'_> {
                     "VirtualService" => self.virtual_service(spec, &place),
                     "EnvoyExtensionPolicy" => self.extension_policy(value, spec, &place),
                     "EnvoyProxy" => self.envoy_proxy(spec, &place),
-                    "EnvoyPatchPolicy" => self.patch_policy(spec, &place),
+                    "EnvoyPatchPolicy" => self.patch_policy(value, spec, &place),
                     "Gateway" => self.gateway(value, spec, &place),
                     "BackendTrafficPolicy" => self.backend_traffic_policy(spec, &place),
                     "ClientTrafficPolicy" => self.client_traffic_policy(spec, &place),

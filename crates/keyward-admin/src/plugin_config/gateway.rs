@@ -4,6 +4,7 @@ use super::around::{FAILS_OPEN, Lint, any};
 use super::backstop;
 use super::find::looks_like_ours;
 use super::finding::{is_placeholder_digest, join, list, text};
+use super::known::{BACKSTOP, EXTENSION_POLICY, JSON_PATCH, PATCH_POLICY};
 use super::native::patches;
 use super::versions::Version;
 use keyward_policy::config::Mode;
@@ -43,7 +44,8 @@ impl Lint<'_> {
                 self.findings.warn(join(&place, "failOpen"), FAILS_OPEN, "use `false`");
             }
             self.token_variable(wasm, &place);
-            if !self.all.iter().any(|document| any(document, &reloads)) {
+            self.source(&wasm["code"], &join(&place, "code"));
+            if !self.all.iter().any(|document| any(document, &sets_failure_policy)) {
                 self.findings.warn(
                     &place,
                     "Envoy Gateway sets FAIL_CLOSED: after a crash of the filter that worker answers 503 until Envoy restarts",
@@ -64,13 +66,13 @@ impl Lint<'_> {
                 }
             }
         }
-        let with_ours = |other: &Value| {
-            let plugins = PLUGINS.iter().flat_map(|(field, ..)| list(&other["spec"][*field]));
-            plugins.into_iter().any(|plugin| looks_like_ours(plugin, &plugin["config"]))
-        };
+        if ours {
+            self.expect_known(spec, &EXTENSION_POLICY, path);
+            self.targets(resource, path);
+        }
         let on_route =
             list(&spec["targetRefs"]).iter().chain([&spec["targetRef"]]).any(|target| target["kind"] == "HTTPRoute");
-        let elsewhere = self.all.iter().any(|other| other["kind"] == "EnvoyExtensionPolicy" && with_ours(other));
+        let elsewhere = self.all.iter().any(has_filter);
         if !ours && on_route && elsewhere && spec["mergeType"].is_null() {
             self.findings.warn(
                 path,
@@ -80,6 +82,121 @@ impl Lint<'_> {
                 ),
                 format!("set `mergeType` (Envoy Gateway {MERGE_TYPE_SINCE}), or put Keyward into this policy too"),
             );
+        }
+    }
+
+    /// Checks that the module is fetched from where the policy says.
+    fn source(&mut self, code: &Value, place: &str) {
+        let wanted = match text(&code["type"]) {
+            "Image" => "image",
+            "HTTP" => "http",
+            "" => return,
+            other => {
+                let message = format!("`{other}` is not a source: the API server refuses this resource");
+                self.findings.error(join(place, "type"), message, "use `Image` or `HTTP`");
+                return;
+            }
+        };
+        if !code[wanted].is_object() {
+            self.findings.error(
+                join(place, "type"),
+                format!("there is no `{wanted}` for this type: the API server refuses this resource"),
+                format!("add `{wanted}`, or use the type of the field that is there"),
+            );
+        }
+    }
+
+    /// Checks that every Gateway and every listener that a policy with the filter names has a backstop.
+    fn targets(&mut self, resource: &Value, path: &str) {
+        // Backstops of another mode, and those of other means, are looked at elsewhere.
+        let named: Vec<&Value> = backstops(self.all)
+            .into_iter()
+            .filter(|(policy, _)| gateway_of(policy).is_some())
+            .map(|(policy, _)| policy)
+            .collect();
+        if self.config.mode == Mode::Shadow || named.is_empty() {
+            return;
+        }
+        let spec = &resource["spec"];
+        let several = list(&spec["targetRefs"]).iter().enumerate();
+        let places = several.map(|(index, target)| (format!("targetRefs[{index}]"), target));
+        let single = (!spec["targetRef"].is_null()).then(|| ("targetRef".to_owned(), &spec["targetRef"]));
+        for (place, target) in places.chain(single).filter(|(_, target)| target["kind"] == "Gateway") {
+            let name = text(&target["name"]);
+            let place = join(path, &place);
+            let here: Vec<&Value> = named
+                .iter()
+                .copied()
+                .filter(|policy| gateway_of(policy) == Some(name) && in_one_namespace(policy, resource))
+                .collect();
+            if here.is_empty() {
+                self.findings.error(
+                    join(&place, "name"),
+                    format!("no EnvoyPatchPolicy in this namespace adds a backstop to the Gateway `{name}`"),
+                    "name the same Gateway here and in `targetRef` of the EnvoyPatchPolicy, in the same namespace",
+                );
+                continue;
+            }
+            let section = text(&target["sectionName"]);
+            let listeners: Vec<&str> = backstops(self.all)
+                .into_iter()
+                .filter(|(policy, _)| here.iter().any(|have| std::ptr::eq(*have, *policy)))
+                .map(|(_, patch)| text(&patch["name"]))
+                .collect();
+            // A listener of Envoy that is named by its port may be the one.
+            let may_be = |have: &&str| have.split('/').nth(2).is_none_or(|listener| listener == section);
+            if !section.is_empty() && !listeners.iter().any(may_be) {
+                self.findings.error(
+                    join(&place, "sectionName"),
+                    format!("no backstop covers the listener `{section}`"),
+                    format!("keep the EnvoyPatchPolicy whose patches have the name `<namespace>/{name}/{section}`"),
+                );
+            }
+        }
+    }
+
+    /// Checks that an EnvoyPatchPolicy is for a Gateway of the filter, and that its patches name listeners of it.
+    fn patch_target(&mut self, resource: &Value, path: &str) {
+        let Some(name) = gateway_of(resource) else { return };
+        let filters: Vec<&Value> = self.all.iter().filter(|document| has_filter(document)).collect();
+        let here: Vec<&Value> = filters.iter().copied().filter(|filter| in_one_namespace(filter, resource)).collect();
+        if here.is_empty() && !filters.is_empty() {
+            self.findings.error(
+                "metadata.namespace",
+                "the EnvoyExtensionPolicy with the filter and its Gateway are in another namespace: this policy has no effect",
+                "use the namespace of the Gateway",
+            );
+        }
+        let targets: Vec<&str> =
+            here.iter().flat_map(|filter| gateways(filter)).map(|target| text(&target["name"])).collect();
+        if !targets.is_empty() && !targets.contains(&name) {
+            self.findings.error(
+                join(path, "targetRef.name"),
+                format!("the filter is not on the Gateway `{name}`, and those that it is on are without this policy"),
+                format!("use `{}`", targets.join("` or `")),
+            );
+        }
+        let namespace = text(&resource["metadata"]["namespace"]);
+        for (index, patch) in list(&resource["spec"]["jsonPatches"]).iter().enumerate() {
+            if !is_for_filter(&patch["operation"]) {
+                continue;
+            }
+            let listener = text(&patch["name"]);
+            let by_port = listener.strip_prefix("tcp-").or_else(|| listener.strip_prefix("udp-"));
+            let is_port = by_port.is_some_and(|port| port.parse::<u16>().is_ok());
+            let parts: Vec<&str> = listener.split('/').collect();
+            let is_listener = matches!(&parts[..], [have, gateway, section]
+                if (namespace.is_empty() || *have == namespace) && *gateway == name && !section.is_empty());
+            if !is_port && !is_listener {
+                let namespace = if namespace.is_empty() { "<namespace>" } else { namespace };
+                self.findings.error(
+                    join(path, &format!("jsonPatches[{index}].name")),
+                    format!("`{listener}` is not a listener of the Gateway `{name}`: the patch changes nothing"),
+                    format!(
+                        "use `{namespace}/{name}/<listener>`, or with XDSNameSchemeV2 `tcp-<port>` or `udp-<port>`"
+                    ),
+                );
+            }
         }
     }
 
@@ -96,8 +213,12 @@ impl Lint<'_> {
     }
 
     /// Checks an EnvoyPatchPolicy: the patches that set the failure policy, and those that add the backstop.
-    pub(super) fn patch_policy(&mut self, spec: &Value, path: &str) {
+    pub(super) fn patch_policy(&mut self, resource: &Value, spec: &Value, path: &str) {
         let patches = list(&spec["jsonPatches"]);
+        if patches.iter().any(|patch| is_for_filter(&patch["operation"])) {
+            self.expect_known(spec, &PATCH_POLICY, path);
+            self.patch_target(resource, path);
+        }
         for (index, patch) in patches.iter().enumerate() {
             let operation = &patch["operation"];
             let place = join(path, &format!("jsonPatches[{index}].operation"));
@@ -105,6 +226,33 @@ impl Lint<'_> {
                 self.patched_filter(text(&operation["jsonPath"]), &join(&place, "jsonPath"));
             }
             let value = &operation["value"];
+            if is_for_filter(operation) {
+                self.expect_known(patch, &JSON_PATCH, &join(path, &format!("jsonPatches[{index}]")));
+                let pointer = text(&operation["path"]);
+                if !pointer.is_empty() && !pointer.starts_with('/') {
+                    self.findings.error(
+                        join(&place, "path"),
+                        format!("`{pointer}` is not a JSON pointer: the patch changes nothing"),
+                        format!("use `/{pointer}`"),
+                    );
+                }
+            }
+            if opens(operation) {
+                self.findings.warn(join(&place, "value"), FAILS_OPEN, "use `FAIL_RELOAD`");
+            }
+            if backstop::is_backstop(value) {
+                self.expect_known(value, &BACKSTOP, &join(&place, "value"));
+                if !backstop::is_in_force(value) && self.config.mode == Mode::Enforce {
+                    self.findings.warn(
+                        join(&place, "value.typed_config"),
+                        format!(
+                            "without `rules`, the backstop on the listener `{}` refuses nothing",
+                            text(&patch["name"])
+                        ),
+                        "rename `shadow_rules` to `rules` while the mode is `enforce`",
+                    );
+                }
+            }
             if !backstop::is_in_force(value) {
                 continue;
             }
@@ -118,7 +266,8 @@ impl Lint<'_> {
                     "use `op: add`, `jsonPath: \"..http_filters[?(@.name=='envoy.filters.http.router')]\"` and `path: \"\"`",
                 );
             }
-            let reloaded = patches.iter().any(|other| other["name"] == patch["name"] && reloads(&other["operation"]));
+            let reloaded =
+                patches.iter().any(|other| other["name"] == patch["name"] && sets_failure_policy(&other["operation"]));
             if !reloaded && self.all.iter().any(|document| any(document, &reloads)) {
                 self.findings.warn(
                     join(path, &format!("jsonPatches[{index}].name")),
@@ -167,20 +316,29 @@ impl Lint<'_> {
 
     /// Checks that every listener of a Gateway has a backstop.
     pub(super) fn gateway(&mut self, resource: &Value, spec: &Value, path: &str) {
-        let has_policy = self.all.iter().any(|document| document["kind"] == "EnvoyExtensionPolicy");
-        if !has_policy
-            || text(&resource["apiVersion"]).starts_with("networking.istio.io")
-            || self.config.mode == Mode::Shadow
-        {
+        if text(&resource["apiVersion"]).starts_with("networking.istio.io") || self.config.mode == Mode::Shadow {
             return;
         }
-        let covered: Vec<&str> = self
-            .all
-            .iter()
-            .filter(|document| document["kind"] == "EnvoyPatchPolicy")
-            .flat_map(|document| list(&document["spec"]["jsonPatches"]))
-            .filter(|patch| backstop::is_in_force(&patch["operation"]["value"]))
-            .map(|patch| text(&patch["name"]))
+        // A policy without targets may be for this Gateway.
+        let mut sections = Vec::new();
+        let mut is_whole = false;
+        for policy in self.all.iter().filter(|policy| has_filter(policy) && in_one_namespace(policy, resource)) {
+            let names_none = policy["spec"]["targetRef"].is_null() && policy["spec"]["targetRefs"].is_null();
+            is_whole |= names_none;
+            for target in gateways(policy).into_iter().filter(|target| target["name"] == resource["metadata"]["name"]) {
+                match target["sectionName"].as_str() {
+                    Some(section) => sections.push(section),
+                    None => is_whole = true,
+                }
+            }
+        }
+        let covered: Vec<&str> = backstops(self.all)
+            .into_iter()
+            .filter(|(policy, _)| {
+                gateway_of(policy).is_none_or(|name| resource["metadata"]["name"] == *name)
+                    && in_one_namespace(policy, resource)
+            })
+            .map(|(_, patch)| text(&patch["name"]))
             .collect();
         let quic = self
             .all
@@ -189,6 +347,11 @@ impl Lint<'_> {
         let namespace = text(&resource["metadata"]["namespace"]);
         let namespace = if namespace.is_empty() { "default" } else { namespace };
         for (index, listener) in list(&spec["listeners"]).iter().enumerate() {
+            // Listeners of TCP and TLS have no HTTP filters.
+            let is_http = matches!(text(&listener["protocol"]), "" | "HTTP" | "HTTPS");
+            if !is_http || !(is_whole || sections.contains(&text(&listener["name"]))) {
+                continue;
+            }
             let name = format!("{namespace}/{}/{}", text(&resource["metadata"]["name"]), text(&listener["name"]));
             let port = listener["port"].as_u64().unwrap_or_default();
             let mut wanted = vec![(name.clone(), format!("tcp-{port}"))];
@@ -276,7 +439,56 @@ impl Lint<'_> {
 fn changes_filter(operation: &Value) -> bool {
     let is_nack = patches(operation, "nack_on_cache_miss", &true.into());
     let changed = text(&operation["path"]);
-    reloads(operation) || is_nack || changed.ends_with("metrics_namespace")
+    sets_failure_policy(operation) || is_nack || changed.ends_with("metrics_namespace")
+}
+
+/// Returns the patches of EnvoyPatchPolicies that add a backstop in force, each with its policy.
+fn backstops(all: &[Value]) -> Vec<(&Value, &Value)> {
+    let policies = all.iter().filter(|document| document["kind"] == "EnvoyPatchPolicy");
+    policies
+        .flat_map(|policy| list(&policy["spec"]["jsonPatches"]).iter().map(move |patch| (policy, patch)))
+        .filter(|(_, patch)| backstop::is_in_force(&patch["operation"]["value"]))
+        .collect()
+}
+
+/// Whether a document is an EnvoyExtensionPolicy with Keyward's filter.
+fn has_filter(document: &Value) -> bool {
+    let mut plugins = PLUGINS.iter().flat_map(|(field, ..)| list(&document["spec"][*field]));
+    document["kind"] == "EnvoyExtensionPolicy" && plugins.any(|plugin| looks_like_ours(plugin, &plugin["config"]))
+}
+
+/// Returns the Gateways that an EnvoyExtensionPolicy names.
+fn gateways(policy: &Value) -> Vec<&Value> {
+    let spec = &policy["spec"];
+    let all = list(&spec["targetRefs"]).iter().chain([&spec["targetRef"]]);
+    all.filter(|target| target["kind"] == "Gateway").collect()
+}
+
+/// Returns the name of the Gateway that an EnvoyPatchPolicy is for. `None` means that it does not say.
+fn gateway_of(policy: &Value) -> Option<&str> {
+    let target = &policy["spec"]["targetRef"];
+    if target["kind"] == "Gateway" { target["name"].as_str() } else { None }
+}
+
+/// Whether two resources are in one namespace. One that does not name its namespace may be in any.
+fn in_one_namespace(one: &Value, other: &Value) -> bool {
+    let (one, other) = (text(&one["metadata"]["namespace"]), text(&other["metadata"]["namespace"]));
+    one.is_empty() || other.is_empty() || one == other
+}
+
+/// Whether a patch is for the filter, or adds the backstop.
+fn is_for_filter(operation: &Value) -> bool {
+    changes_filter(operation) || backstop::is_backstop(&operation["value"])
+}
+
+/// Whether a patch sets the filter's failure policy.
+fn sets_failure_policy(operation: &Value) -> bool {
+    reloads(operation) || opens(operation)
+}
+
+/// Whether a patch sets the filter's failure policy to FAIL_OPEN.
+fn opens(operation: &Value) -> bool {
+    patches(operation, "failure_policy", &"FAIL_OPEN".into())
 }
 
 /// Whether a patch sets the filter's failure policy to FAIL_RELOAD.

@@ -4,6 +4,7 @@ use super::around::{FAILS_OPEN, Lint, any};
 use super::backstop;
 use super::find::looks_like_ours;
 use super::finding::{is_placeholder, is_placeholder_digest, join, list, text};
+use super::known::{ENVOY_FILTER, ENVOY_FILTER_PATCH};
 use super::versions::Version;
 use keyward_policy::config::{CorsPreflight, Mode};
 use serde_json::{Value, json};
@@ -208,6 +209,12 @@ impl Lint<'_> {
         for (index, patch) in list(&spec["configPatches"]).iter().enumerate() {
             let place = join(path, &format!("configPatches[{index}]"));
             let value = &patch["patch"]["value"];
+            self.removal(patch, &place);
+            if backstop::is_backstop(value) {
+                self.expect_known(spec, &ENVOY_FILTER, path);
+                self.expect_known(patch, &ENVOY_FILTER_PATCH, &place);
+                self.context(&patch["match"]["context"], &join(&place, "match.context"));
+            }
             if !backstop::is_in_force(value) {
                 continue;
             }
@@ -246,6 +253,48 @@ impl Lint<'_> {
                     "add `priority: 100`",
                 );
             }
+        }
+    }
+
+    /// Checks that a patch takes neither the filter nor the backstop away.
+    fn removal(&mut self, patch: &Value, place: &str) {
+        let operation = text(&patch["patch"]["operation"]);
+        if patch["applyTo"] != "HTTP_FILTER" || !matches!(operation, "REMOVE" | "REPLACE") {
+            return;
+        }
+        let name = text(&patch["match"]["listener"]["filterChain"]["filter"]["subFilter"]["name"]);
+        let is_ours = |value: &Value| backstop::is_backstop(value) && value["name"] == *name;
+        // Without a name, the patch is for every HTTP filter.
+        if name.is_empty()
+            || name.to_ascii_lowercase().contains("keyward")
+            || self.all.iter().any(|document| any(document, &is_ours))
+        {
+            self.findings.error(
+                join(place, "patch.operation"),
+                format!("`{operation}` takes the filter `{name}` away: requests are not checked"),
+                "remove this patch",
+            );
+        }
+    }
+
+    /// Checks that the backstop of a gateway's filter is for gateways.
+    fn context(&mut self, context: &Value, place: &str) {
+        let is_gateway = |spec: &Value| {
+            let named = |text: &str| text.contains("gateway") || text.contains("ingress");
+            let labels = spec["selector"]["matchLabels"].as_object().into_iter().flatten();
+            list(&spec["targetRefs"]).iter().any(|target| target["kind"] == "Gateway")
+                || labels.into_iter().any(|(name, value)| named(name) || named(text(value)))
+        };
+        let filters = || self.all.iter().filter(|all| matches!(text(&all["kind"]), "WasmPlugin" | "TrafficExtension"));
+        if context == "SIDECAR_INBOUND"
+            && filters().next().is_some()
+            && filters().all(|filter| is_gateway(&filter["spec"]))
+        {
+            self.findings.error(
+                place,
+                "the filter is on a gateway, and this context is that of sidecars: the gateway has no backstop",
+                "use `GATEWAY`",
+            );
         }
     }
 

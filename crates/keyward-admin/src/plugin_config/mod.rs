@@ -9,6 +9,7 @@ mod find;
 pub mod finding;
 mod gateway;
 mod istio;
+mod known;
 mod lines;
 mod lint;
 mod native;

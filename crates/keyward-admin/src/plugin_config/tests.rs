@@ -2,6 +2,7 @@
 
 mod faults;
 mod native;
+mod planes;
 mod releases;
 
 use super::document::{ReadError, Source};
@@ -87,7 +88,7 @@ const RELOAD: &str = r#"---
 kind: EnvoyPatchPolicy
 spec:
   jsonPatches:
-  - {type: x, name: a/b/c, operation: {op: add, path: /failure_policy, value: FAIL_RELOAD}}
+  - {type: type.googleapis.com/envoy.config.listener.v3.Listener, name: a/b/c, operation: {op: add, path: /failure_policy, value: FAIL_RELOAD}}
 "#;
 
 fn wasm_plugin(config: &str) -> String {

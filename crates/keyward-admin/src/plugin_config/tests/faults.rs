@@ -381,7 +381,7 @@ fn what_envoy_gateway_does_to_a_file_is_known() {
                      rules: {action: ALLOW, policies: {p: {principals: [{filter_state: {key: wasm.keyward.decision, string_match: \
                      {exact: allowed}}}]}}}}}";
         format!(
-            "---\nkind: EnvoyPatchPolicy\nspec: {{jsonPatches: [{{type: x, name: {name}, operation: {{op: add, jsonPath: \
+            "---\nkind: EnvoyPatchPolicy\nspec: {{jsonPatches: [{{type: type.googleapis.com/envoy.config.listener.v3.Listener, name: {name}, operation: {{op: add, jsonPath: \
              \"..http_filters[?(@.name=='envoy.filters.http.router')]\", path: '', value: {value}}}}}]}}\n"
         )
     };
@@ -444,7 +444,7 @@ fn what_envoy_gateway_does_to_a_file_is_known() {
     let named = policy(CONFIG).replacen("spec:", "metadata: {name: k, namespace: a}\nspec:", 1);
     let reload = |listener: &str, filter: &str| {
         format!(
-            "---\nkind: EnvoyPatchPolicy\nspec: {{jsonPatches: [{{type: x, name: {listener}, operation: {{op: add, jsonPath: \
+            "---\nkind: EnvoyPatchPolicy\nspec: {{jsonPatches: [{{type: type.googleapis.com/envoy.config.listener.v3.Listener, name: {listener}, operation: {{op: add, jsonPath: \
              \"..http_filters[?(@.name=='{filter}')].typed_config.config\", path: /failure_policy, value: FAIL_RELOAD}}}}]}}\n"
         )
     };

@@ -46,7 +46,7 @@ fn metrics(name: &str) -> String {
 kind: EnvoyPatchPolicy
 spec:
   jsonPatches:
-  - type: x
+  - type: type.googleapis.com/envoy.config.listener.v3.Listener
     name: a/b/c
     operation:
       op: add
