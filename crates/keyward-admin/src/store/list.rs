@@ -184,16 +184,26 @@ macro_rules! by_name {
         )
     };
 }
+/// Many keys may end at one time, above all those that never do. So the rest of these and the later ends are two ranges, each
+/// of which is sought: by a comparison of pairs SQLite would read all that end at that time, up to the place.
 macro_rules! by_end {
     ($op:literal, $dir:literal) => {
         select_keys!(
-            "keys k",
             concat!(
-                "WHERE COALESCE(k.expires_at, 9223372036854775807) ",
+                "(SELECT * FROM (SELECT * FROM keys WHERE COALESCE(expires_at, 9223372036854775807) = $3 AND seq ",
                 $op,
-                "= $3 AND (COALESCE(k.expires_at, 9223372036854775807), k.seq) ",
+                " $1 ORDER BY seq",
+                $dir,
+                " LIMIT $2) s UNION ALL SELECT * FROM (SELECT * FROM keys WHERE COALESCE(expires_at, 9223372036854775807) ",
                 $op,
-                " ($3, $1) ORDER BY COALESCE(k.expires_at, 9223372036854775807)",
+                " $3 ORDER BY COALESCE(expires_at, 9223372036854775807)",
+                $dir,
+                ", seq",
+                $dir,
+                " LIMIT $2) o) k"
+            ),
+            concat!(
+                "ORDER BY COALESCE(k.expires_at, 9223372036854775807)",
                 $dir,
                 ", k.seq",
                 $dir,
