@@ -8,7 +8,6 @@ use super::backstop;
 use super::find::{dynamic_module, looks_like_ours, wasm_plugin};
 use super::finding::{Findings, join, list, text};
 use super::past;
-pub(super) use super::past::FAILS_OPEN;
 use super::versions::Versions;
 use keyward_policy::config::{Config, Mode};
 use keyward_policy::credential::KeySource;

@@ -1,11 +1,12 @@
 //! What is known of Envoy Gateway's resources, and of the Gateway API's.
 
-use super::around::{FAILS_OPEN, Lint, any};
+use super::around::{Lint, any};
 use super::backstop;
 use super::find::looks_like_ours;
 use super::finding::{is_placeholder_digest, join, list, text};
 use super::known::{BACKSTOP, EXTENSION_POLICY, JSON_PATCH, PATCH_POLICY};
 use super::native::patches;
+use super::past::FAILS_OPEN;
 use super::versions::Version;
 use keyward_policy::config::Mode;
 use serde_json::Value;
@@ -109,11 +110,8 @@ impl Lint<'_> {
     /// Checks that every Gateway and every listener that a policy with the filter names has a backstop.
     fn targets(&mut self, resource: &Value, path: &str) {
         // Backstops of another mode, and those of other means, are looked at elsewhere.
-        let named: Vec<&Value> = backstops(self.all)
-            .into_iter()
-            .filter(|(policy, _)| gateway_of(policy).is_some())
-            .map(|(policy, _)| policy)
-            .collect();
+        let named: Vec<(&Value, &Value)> =
+            backstops(self.all).into_iter().filter(|(policy, _)| gateway_of(policy).is_some()).collect();
         if self.config.mode == Mode::Shadow || named.is_empty() {
             return;
         }
@@ -124,12 +122,12 @@ impl Lint<'_> {
         for (place, target) in places.chain(single).filter(|(_, target)| target["kind"] == "Gateway") {
             let name = text(&target["name"]);
             let place = join(path, &place);
-            let here: Vec<&Value> = named
+            let listeners: Vec<&str> = named
                 .iter()
-                .copied()
-                .filter(|policy| gateway_of(policy) == Some(name) && in_one_namespace(policy, resource))
+                .filter(|(policy, _)| gateway_of(policy) == Some(name) && in_one_namespace(policy, resource))
+                .map(|(_, patch)| text(&patch["name"]))
                 .collect();
-            if here.is_empty() {
+            if listeners.is_empty() {
                 self.findings.error(
                     join(&place, "name"),
                     format!("no EnvoyPatchPolicy in this namespace adds a backstop to the Gateway `{name}`"),
@@ -138,11 +136,6 @@ impl Lint<'_> {
                 continue;
             }
             let section = text(&target["sectionName"]);
-            let listeners: Vec<&str> = backstops(self.all)
-                .into_iter()
-                .filter(|(policy, _)| here.iter().any(|have| std::ptr::eq(*have, *policy)))
-                .map(|(_, patch)| text(&patch["name"]))
-                .collect();
             // A listener of Envoy that is named by its port may be the one.
             let may_be = |have: &&str| have.split('/').nth(2).is_none_or(|listener| listener == section);
             if !section.is_empty() && !listeners.iter().any(may_be) {

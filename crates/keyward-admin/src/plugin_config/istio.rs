@@ -1,10 +1,11 @@
 //! What is known of Istio's resources.
 
-use super::around::{FAILS_OPEN, Lint, any};
+use super::around::{Lint, any};
 use super::backstop;
 use super::find::looks_like_ours;
 use super::finding::{is_placeholder, is_placeholder_digest, join, list, text};
 use super::known::{ENVOY_FILTER, ENVOY_FILTER_PATCH};
+use super::past::FAILS_OPEN;
 use super::versions::Version;
 use keyward_policy::config::{CorsPreflight, Mode};
 use serde_json::{Value, json};

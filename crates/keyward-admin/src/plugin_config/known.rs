@@ -27,7 +27,8 @@ pub(super) enum Known {
 }
 use Known::{Anything, Each, Fields, Needed, Off, OneOf};
 
-const HTTP_FILTER: Known = Fields(&[
+/// The backstop that a patch adds.
+pub(super) const BACKSTOP: Known = Fields(&[
     ("name", Anything),
     ("disabled", Off),
     (
@@ -76,7 +77,7 @@ pub(super) const ENVOY_FILTER_PATCH: Known = Fields(&[
             ),
         ]),
     ),
-    ("patch", Fields(&[("operation", Anything), ("value", HTTP_FILTER)])),
+    ("patch", Fields(&[("operation", Anything), ("value", BACKSTOP)])),
 ]);
 
 /// An EnvoyPatchPolicy with a patch for the filter or the backstop, without its patches.
@@ -103,9 +104,6 @@ pub(super) const JSON_PATCH: Known = Fields(&[
         Fields(&[("op", OneOf(&["add", "replace"])), ("jsonPath", Anything), ("path", Anything), ("value", Anything)]),
     ),
 ]);
-
-/// The backstop that a patch of an EnvoyPatchPolicy adds.
-pub(super) const BACKSTOP: Known = HTTP_FILTER;
 
 const TARGET: Known = Fields(&[
     ("group", Needed("gateway.networking.k8s.io")),
