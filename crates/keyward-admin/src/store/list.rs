@@ -466,7 +466,7 @@ mod tests {
             (Order::Expires, by_end!(">", "")),
             (Order::Expires, by_end!("<", " DESC")),
         ] {
-            for place in (1..=KEYS).step_by(111) {
+            for place in (1..=KEYS).step_by(113) {
                 let key = sqlx::query("SELECT name, expires_at FROM keys WHERE seq = $1").bind(place);
                 let key = key.fetch_one(&mut database).await.unwrap();
                 let page = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(place).bind(PAGE);
