@@ -162,5 +162,20 @@ if [ "$stand_ins" ]; then
     echo "the containers work together; not tried: Grafana, for which there is no stand-in"
     exit
 fi
-answers 200 "Grafana has the dashboard" http://127.0.0.1:3000/api/dashboards/uid/keyward
+grafana=http://127.0.0.1:3000
+answers 200 "Grafana has the dashboard" $grafana/api/dashboards/uid/keyward
+answers 200 "Grafana asks Prometheus" "$grafana/api/datasources/proxy/uid/prometheus/api/v1/query?query=up"
+# Fails if a request succeeds that a visitor may not make: `refused WHAT CURL-ARGUMENTS`.
+refused() {
+    what=$1
+    shift
+    got=$(status "$@")
+    case $got in
+        401 | 403) echo "ok: $what: $got" ;;
+        *) echo "failed: $what: $got instead of 401 or 403" >&2; exit 1 ;;
+    esac
+}
+refused "Grafana takes no dashboard from a visitor" -X POST $grafana/api/dashboards/db -H "Content-Type: application/json" \
+    --data '{"dashboard": {"title": "Of a visitor"}}'
+refused "Grafana has no user with the usual password" $grafana/api/user --user admin:admin
 echo "the containers work together"

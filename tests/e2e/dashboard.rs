@@ -10,7 +10,7 @@ use keyward_testbed::upstream::Upstream;
 use keyward_testbed::{http1, wait, workspace};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -29,6 +29,24 @@ const SCRAPE_INTERVAL: &str = "scrape_interval: 15s";
 const DATA_SOURCE_FIELDS: &[&str] = &["name", "type", "uid", "access", "url", "isDefault", "jsonData", "editable"];
 const PROVIDER_FIELDS: &[&str] =
     &["name", "type", "folder", "folderUid", "disableDeletion", "updateIntervalSeconds", "allowUiUpdates", "options"];
+/// Who can do what in Grafana. Hiding the form leaves passwords valid in its API, so they are refused as well.
+const LOOK_ONLY: &[(&str, &str)] = &[
+    ("GF_AUTH_ANONYMOUS_ENABLED", "true"),
+    ("GF_AUTH_ANONYMOUS_ORG_ROLE", "Viewer"),
+    ("GF_AUTH_BASIC_ENABLED", "false"),
+    ("GF_AUTH_DISABLE_LOGIN_FORM", "true"),
+    ("GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION", "true"),
+];
+/// What Grafana asks of its maker's servers unless it is told not to: each of these settings covers one such request only.
+/// The plugins are fetched and then run.
+const NO_CALLS_HOME: &[(&str, &str)] = &[
+    ("GF_ANALYTICS_REPORTING_ENABLED", "false"),
+    ("GF_ANALYTICS_CHECK_FOR_UPDATES", "false"),
+    ("GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES", "false"),
+    ("GF_NEWS_NEWS_FEED_ENABLED", "false"),
+    ("GF_PLUGINS_PREINSTALL_DISABLED", "true"),
+    ("GF_PLUGINS_PUBLIC_KEY_RETRIEVAL_DISABLED", "true"),
+];
 
 struct Prometheus {
     process: Child,
@@ -238,6 +256,17 @@ fn compose_has_what_prometheus_and_grafana_ask_for() {
         let mounts = services["grafana"]["volumes"].as_array().unwrap();
         assert!(mounts.iter().any(|volume| volume.as_str().unwrap().starts_with(&mount)), "{mount} in {mounts:?}");
     }
+}
+
+/// Grafana ignores a setting that it does not know, so the names are compared with a list, and there is nothing beside it.
+#[test]
+fn grafana_lets_visitors_look_and_asks_nothing_of_other_servers() {
+    let compose = fs::read_to_string(workspace::root().join("docker-compose.yml")).unwrap();
+    let compose = parse_yaml(&compose).unwrap();
+    let environment = &compose["services"]["grafana"]["environment"];
+    let set: BTreeMap<String, String> = serde_json::from_value(environment.clone()).unwrap();
+    let wanted = LOOK_ONLY.iter().chain(NO_CALLS_HOME).map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(set, wanted.collect());
 }
 
 #[test]
