@@ -476,11 +476,46 @@ fn counts_and_nouns_agree() {
         ("path: '/a', access: public}, {path: '/b', access: public}", "ok: 2 rules, 0 keys, 0 warnings"),
         ("path: '/a', acces: public}", "invalid: 2 errors"),
         ("path: 'a', access: public}", "invalid: 1 error;"),
+        (
+            "path: '/a', access: public}], mode: shadow, key_sources: [{header: x-key}",
+            "not safe as given: requests can pass",
+        ),
     ] {
         std::fs::write(config, format!("manifest: {{keys: []}}\nrules: [{{{rules}]\n")).unwrap();
         let output = cli.run(&["check", config]);
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(text.contains(says), "{text}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_failure_and_one_that_is_not_text_is_invalid() {
+    let folder = workspace::scratch("unreadable");
+    let cli = Start::new(folder.path());
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(at("binary"), [0xff, 0xfe, 0]).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+    let cases = [
+        (at("missing"), 1, "No such file"),
+        (at(""), 1, "Is a directory"),
+        // Nobody ever writes to this one, and the other one has no end.
+        (at("pipe"), 1, "not a regular file"),
+        ("/dev/zero".to_owned(), 1, "not a regular file"),
+        (at("binary"), 3, "not UTF-8"),
+    ];
+    let commands: [(&[&str], &[&str]); 4] = [
+        (&["check"], &[]),
+        (&["check", "--catalogue"], &["-"]),
+        (&["explain", "--config"], &["--method", "GET", "--path", "/"]),
+        (&["verify", "http://127.0.0.1:1", "--config"], &[]),
+    ];
+    for (before, after) in commands {
+        for (file, code, says) in &cases {
+            let output = cli.run(&[before, &[file.as_str()], after].concat());
+            assert_eq!(output.status.code(), Some(*code), "{before:?} {file}");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(said.contains(says) && said.contains(file.as_str()), "{before:?} {file}: {said}");
+        }
     }
 }
 

@@ -88,6 +88,7 @@ fn to_json(report: &Report) -> Value {
     let finding = |finding: &Finding| json!({"path": finding.path, "line": finding.line, "message": finding.message, "help": finding.help});
     json!({
         "place": report.place,
+        "passes_without_key": report.lets_pass,
         "rules": report.rules,
         "keys": report.keys,
         "errors": report.errors.iter().map(finding).collect::<Vec<_>>(),
@@ -113,10 +114,14 @@ fn to_text(args: &CheckArgs, report: &Report) -> String {
     }
     let count = |number: usize, noun| counted(number as u64, noun);
     let warnings = count(report.warnings.len(), "warning");
-    lines.push(match (report.errors.len(), report.refused) {
+    let mut summary = match (report.errors.len(), report.refused) {
         (0, _) => format!("  ok: {}, {}, {warnings}", count(report.rules, "rule"), count(report.keys, "key")),
         (errors, true) => format!("  invalid: {}; the filter refuses this configuration", count(errors, "error")),
         (errors, false) => format!("  invalid: {}, {warnings}", count(errors, "error")),
-    });
+    };
+    if report.lets_pass {
+        summary.push_str("; not safe as given: requests can pass without a key");
+    }
+    lines.push(summary);
     lines.join("\n")
 }

@@ -18,14 +18,19 @@ pub(super) const NO_BACKSTOP: &str =
 pub(super) const ADD_BACKSTOP: &str =
     "add an RBAC filter that asks for `allowed` or `public` in the filter state `wasm.keyward.decision`";
 
+/// Kinds that nobody gives without what belongs to them: with one of them, the files are a whole set.
+const AROUND: [&str; 3] = ["EnvoyFilter", "EnvoyPatchPolicy", "Gateway"];
+
 /// The checks of one document, which holds the configuration or is beside it.
 pub(super) struct Lint<'c> {
     /// The configuration.
     pub config: &'c Config,
     /// The versions of the control planes.
     pub versions: &'c Versions,
-    /// Every document of the files.
+    /// Every document of the files, and every item of a `List`.
     pub all: &'c [Value],
+    /// Whether the files show all that is around the filter, so that what they lack is missing.
+    pub is_set: bool,
     /// The headers that routes of any document remove.
     removed: &'c [&'c str],
     /// The names of the filters in this document that are Keyward or its backstop.
@@ -35,10 +40,15 @@ pub(super) struct Lint<'c> {
 }
 
 /// Checks all documents: returns what they together have or have not, and what was found in each of them, in their order.
-pub fn lint(all: &[Value], config: &Config, versions: &Versions) -> (Findings, Vec<Findings>) {
+/// `files` is how many files they are from.
+pub fn lint(documents: &[Value], files: usize, config: &Config, versions: &Versions) -> (Findings, Vec<Findings>) {
+    let all: Vec<Value> = documents.iter().flat_map(items).cloned().collect();
+    let all = &all[..];
     let removed = removed_headers(all);
-    let new = || Lint { config, versions, all, removed: &removed, ours: Vec::new(), findings: Findings::default() };
-    let each = all.iter().map(|document| {
+    let is_set = files > 1 || all.iter().any(|document| AROUND.contains(&text(&document["kind"])));
+    let findings = Findings::default;
+    let new = || Lint { config, versions, all, is_set, removed: &removed, ours: Vec::new(), findings: findings() };
+    let each = documents.iter().map(|document| {
         let mut lint = new();
         collect_names(document, &mut lint.ours);
         lint.walk(document, "");
@@ -47,16 +57,13 @@ pub fn lint(all: &[Value], config: &Config, versions: &Versions) -> (Findings, V
     (lint_together(new()), each.collect())
 }
 
+/// The resources of a document: the items of a `List`, or the document itself.
+fn items(document: &Value) -> &[Value] {
+    if document["kind"] == "List" { list(&document["items"]) } else { std::slice::from_ref(document) }
+}
+
 fn lint_together(mut lint: Lint<'_>) -> Findings {
     let (all, config) = (lint.all, lint.config);
-    let carrier = all
-        .iter()
-        .any(|document| matches!(text(&document["kind"]), "WasmPlugin" | "TrafficExtension" | "EnvoyExtensionPolicy"));
-    if carrier && config.mode == Mode::Enforce && !all.iter().any(|document| any(document, &backstop::is_in_force)) {
-        let help = "add one by an EnvoyFilter or an EnvoyPatchPolicy, as the files in deploy/ do; where it is in a file of \
-                    its own, check both files together: `keyward check FILTER BACKSTOP`";
-        lint.findings.warn("", NO_BACKSTOP, help);
-    }
     let is_envoy = all.iter().any(|document| any(document, &|value| value.get("http_filters").is_some()));
     lint.escaped_slashes_by_default();
     if is_envoy && !config.hide_key && config.mode == Mode::Enforce {
@@ -80,6 +87,39 @@ fn lint_together(mut lint: Lint<'_>) -> Findings {
 }
 
 impl Lint<'_> {
+    /// Notes something by which requests get past the filter. In shadow mode they all pass, so it is a warning there.
+    pub(super) fn gap(&mut self, path: impl Into<String>, message: impl Into<String>, help: impl Into<String>) {
+        match self.config.mode {
+            Mode::Enforce => self.findings.gap(path, message, help),
+            Mode::Shadow => self.findings.possible_gap(path, message, help),
+        }
+    }
+
+    /// Checks that the files have a backstop at all. `place` is that of the filter, and `is_needed` says whether requests pass
+    /// without one when the filter cannot start.
+    pub(super) fn has_backstop(&mut self, place: &str, is_needed: bool) {
+        let all = self.all;
+        let is_anywhere = |test: &dyn Fn(&Value) -> bool| all.iter().any(|document| any(document, test));
+        // One that is not in force is reported where it is.
+        if self.config.mode == Mode::Shadow || is_anywhere(&backstop::is_backstop) {
+            return;
+        }
+        if self.is_set && is_needed {
+            self.findings.gap(
+                place,
+                NO_BACKSTOP,
+                "add an EnvoyFilter or an EnvoyPatchPolicy with one, as deploy/ does",
+            );
+        } else {
+            self.findings.possible_gap(
+                place,
+                NO_BACKSTOP,
+                "add one by an EnvoyFilter or an EnvoyPatchPolicy, as the files in deploy/ do; where it is in a file of its \
+                 own, check both files together: `keyward check FILTER BACKSTOP`",
+            );
+        }
+    }
+
     fn walk(&mut self, value: &Value, path: &str) {
         match value {
             Value::Object(fields) => {
@@ -182,7 +222,7 @@ impl Lint<'_> {
                 continue;
             }
             if let Some(fault) = past::changed_here(name, config, is_ours) {
-                self.findings.warn(join(path, &fault.path), fault.message, fault.help);
+                self.gap(join(path, &fault.path), fault.message, fault.help);
             }
         }
     }

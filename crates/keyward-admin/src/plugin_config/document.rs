@@ -77,6 +77,8 @@ pub struct Documents {
     pub all: Vec<Document>,
     /// Every configuration.
     pub found: Vec<Placed>,
+    /// The number of texts.
+    pub texts: usize,
 }
 
 /// Finds how the proxy normalises paths before the filter sees them.
@@ -109,7 +111,7 @@ pub fn parse(text: &str) -> Result<Vec<Value>, ReadError> {
 /// # Errors
 /// Returns [`ReadError::NotYaml`], with the number of the text.
 pub fn read(sources: &[Source<'_>]) -> Result<Documents, (usize, ReadError)> {
-    let mut read = Documents::default();
+    let mut read = Documents { texts: sources.len(), ..Documents::default() };
     for (number, source) in sources.iter().enumerate() {
         // The filter's own parser gets JSON unchanged: it reports repeated fields, which a YAML value no longer shows.
         let json = serde_json::from_str::<Value>(source.text).ok().filter(is_plugin_config);
@@ -145,7 +147,7 @@ pub fn read(sources: &[Source<'_>]) -> Result<Documents, (usize, ReadError)> {
 /// # Errors
 /// Returns an error if there is no configuration or more than one, or the filter would refuse it.
 pub fn read_one(text: &str) -> Result<(Config, Option<Normalisation>), ReadError> {
-    let Documents { found, all } = read(&[Source { name: "", text }]).map_err(|(_, error)| error)?;
+    let Documents { found, all, .. } = read(&[Source { name: "", text }]).map_err(|(_, error)| error)?;
     match &found[..] {
         [one] => {
             let config = Config::parse(&one.found.bytes).map_err(ReadError::Invalid)?;

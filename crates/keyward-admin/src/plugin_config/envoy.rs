@@ -41,7 +41,7 @@ impl Lint<'_> {
     pub(super) fn connection_manager(&mut self, manager: &Value, path: &str) {
         let filters = list(&manager["http_filters"]);
         let Some(ours) = filters.iter().position(is_keyward) else {
-            return self.findings.warn(
+            return self.findings.possible_gap(
                 join(path, "http_filters"),
                 "this listener does not run Keyward",
                 "add the filter here too, or make sure that nothing protected is behind it",
@@ -64,13 +64,13 @@ impl Lint<'_> {
             let own = list(&upgrade["filters"]);
             let place = join(path, &format!("upgrade_configs[{index}].filters"));
             if !own.is_empty() && !own.iter().any(is_keyward) {
-                self.findings.warn(
+                self.gap(
                     place,
                     "upgrade requests take this list, and the filter is not in it",
                     "remove `filters`, or put Keyward and its backstop into it",
                 );
             } else if !own.is_empty() && self.config.mode == Mode::Enforce && !own.iter().any(backstop::is_sound) {
-                self.findings.warn(place, NO_BACKSTOP, ADD_BACKSTOP);
+                self.findings.gap(place, NO_BACKSTOP, ADD_BACKSTOP);
             }
         }
     }
@@ -79,7 +79,7 @@ impl Lint<'_> {
     fn filter(&mut self, filter: &Value, place: &str) {
         let fails_open = past::fails_open(filter);
         for fault in past::off(filter, "filter").into_iter().chain(fails_open.clone()) {
-            self.findings.warn(join(place, &fault.path), fault.message, fault.help);
+            self.gap(join(place, &fault.path), fault.message, fault.help);
         }
         if let Some((prefix, module)) = dynamic_module(&filter["typed_config"]) {
             self.dynamic_module(module, join(place, &format!("typed_config.{prefix}")).trim_end_matches('.'));
@@ -136,18 +136,24 @@ impl Lint<'_> {
             let mut any = false;
             for (at, fault) in faults.by_ref() {
                 any = true;
-                self.findings.error(place(at, &fault.path), fault.message, fault.help);
+                self.findings.gap(place(at, &fault.path), fault.message, fault.help);
             }
             let fetched = dynamic_module(&filters[ours]["typed_config"]).is_some_and(|(prefix, module)| {
                 let place = place(ours, &format!("typed_config.{prefix}"));
                 !any && self.remote_without_backstop(module, place.trim_end_matches('.'))
             });
             if !any && !fetched {
-                self.findings.warn(join(path, "http_filters"), NO_BACKSTOP, ADD_BACKSTOP);
+                let path = join(path, "http_filters");
+                // Envoy refuses a listener whose local library it cannot load.
+                if dynamic_module(&filters[ours]["typed_config"]).is_some() {
+                    self.findings.possible_gap(path, NO_BACKSTOP, ADD_BACKSTOP);
+                } else {
+                    self.findings.gap(path, NO_BACKSTOP, ADD_BACKSTOP);
+                }
             }
         } else if sound.iter().all(|(_, filter)| past::off(filter, "backstop").is_some()) {
             for (at, fault) in sound.iter().filter_map(|(at, filter)| Some((*at, past::off(filter, "backstop")?))) {
-                self.findings.warn(place(at, &fault.path), fault.message, fault.help);
+                self.findings.gap(place(at, &fault.path), fault.message, fault.help);
             }
         }
     }
@@ -169,7 +175,7 @@ impl Lint<'_> {
                 self.findings.warn(&place, format!("`{name}`: {message}"), help);
             }
             if any_state_of_ours(filter) {
-                self.findings.error(
+                self.findings.gap(
                     &place,
                     format!("`{name}` sets Keyward's own filter state, by which the backstop lets requests pass"),
                     "let it set another name",

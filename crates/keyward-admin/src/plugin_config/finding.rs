@@ -14,11 +14,24 @@ pub struct Finding {
     pub message: String,
     /// How to mend it.
     pub help: String,
+    /// Whether a request can pass without a key because of it.
+    pub lets_pass: bool,
 }
 
 impl From<&Problem> for Finding {
     fn from(problem: &Problem) -> Self {
-        Self { path: problem.path.clone(), line: None, message: problem.message.clone(), help: problem.help.clone() }
+        Self::new(problem.path.clone(), problem.message.clone(), problem.help.clone())
+    }
+}
+
+impl Finding {
+    fn new(path: impl Into<String>, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { path: path.into(), line: None, message: message.into(), help: help.into(), lets_pass: false }
+    }
+
+    /// Says that a request can pass without a key because of this.
+    fn letting_pass(self) -> Self {
+        Self { lets_pass: true, ..self }
     }
 }
 
@@ -34,18 +47,28 @@ pub struct Findings {
 impl Findings {
     /// Notes a mistake.
     pub fn error(&mut self, path: impl Into<String>, message: impl Into<String>, help: impl Into<String>) {
-        let finding = Finding { path: path.into(), line: None, message: message.into(), help: help.into() };
-        if !self.errors.contains(&finding) {
-            self.errors.push(finding);
-        }
+        push(&mut self.errors, Finding::new(path, message, help));
     }
 
     /// Notes a warning.
     pub fn warn(&mut self, path: impl Into<String>, message: impl Into<String>, help: impl Into<String>) {
-        let finding = Finding { path: path.into(), line: None, message: message.into(), help: help.into() };
-        if !self.warnings.contains(&finding) {
-            self.warnings.push(finding);
-        }
+        push(&mut self.warnings, Finding::new(path, message, help));
+    }
+
+    /// Notes a mistake by which a request can pass without a key.
+    pub fn gap(&mut self, path: impl Into<String>, message: impl Into<String>, help: impl Into<String>) {
+        push(&mut self.errors, Finding::new(path, message, help).letting_pass());
+    }
+
+    /// Warns of something by which a request can pass without a key, unless it is meant so or another file closes it.
+    pub fn possible_gap(&mut self, path: impl Into<String>, message: impl Into<String>, help: impl Into<String>) {
+        push(&mut self.warnings, Finding::new(path, message, help).letting_pass());
+    }
+}
+
+fn push(findings: &mut Vec<Finding>, finding: Finding) {
+    if !findings.contains(&finding) {
+        findings.push(finding);
     }
 }
 

@@ -42,7 +42,7 @@ impl Lint<'_> {
             ours = true;
             let place = join(path, &format!("wasm[{index}]"));
             if wasm["failOpen"] == true {
-                self.findings.warn(join(&place, "failOpen"), FAILS_OPEN, "use `false`");
+                self.gap(join(&place, "failOpen"), FAILS_OPEN, "use `false`");
             }
             self.token_variable(wasm, &place);
             self.source(&wasm["code"], &join(&place, "code"));
@@ -68,6 +68,8 @@ impl Lint<'_> {
             }
         }
         if ours {
+            // Envoy refuses a listener whose local library it cannot load; `envoy_proxy` looks at those that are fetched.
+            self.has_backstop(path, list(&spec["wasm"]).iter().any(|wasm| looks_like_ours(wasm, &wasm["config"])));
             self.expect_known(spec, &EXTENSION_POLICY, path);
             self.targets(resource, path);
         }
@@ -128,7 +130,7 @@ impl Lint<'_> {
                 .map(|(_, patch)| text(&patch["name"]))
                 .collect();
             if listeners.is_empty() {
-                self.findings.error(
+                self.findings.gap(
                     join(&place, "name"),
                     format!("no EnvoyPatchPolicy in this namespace adds a backstop to the Gateway `{name}`"),
                     "name the same Gateway here and in `targetRef` of the EnvoyPatchPolicy, in the same namespace",
@@ -139,7 +141,7 @@ impl Lint<'_> {
             // A listener of Envoy that is named by its port may be the one.
             let may_be = |have: &&str| have.split('/').nth(2).is_none_or(|listener| listener == section);
             if !section.is_empty() && !listeners.iter().any(may_be) {
-                self.findings.error(
+                self.findings.gap(
                     join(&place, "sectionName"),
                     format!("no backstop covers the listener `{section}`"),
                     format!("keep the EnvoyPatchPolicy whose patches have the name `<namespace>/{name}/{section}`"),
@@ -154,16 +156,22 @@ impl Lint<'_> {
         let filters: Vec<&Value> = self.all.iter().filter(|document| has_filter(document)).collect();
         let here: Vec<&Value> = filters.iter().copied().filter(|filter| in_one_namespace(filter, resource)).collect();
         if here.is_empty() && !filters.is_empty() {
-            self.findings.error(
+            let others: Vec<&str> = filters.iter().map(|filter| text(&filter["metadata"]["namespace"])).collect();
+            self.findings.gap(
                 "metadata.namespace",
-                "the EnvoyExtensionPolicy with the filter and its Gateway are in another namespace: this policy has no effect",
+                format!(
+                    "the EnvoyExtensionPolicy with the filter and its Gateway are in the namespace `{}`, and this policy is in \
+                     `{}`, where it has no effect",
+                    others.join("` or `"),
+                    text(&resource["metadata"]["namespace"])
+                ),
                 "use the namespace of the Gateway",
             );
         }
         let targets: Vec<&str> =
             here.iter().flat_map(|filter| gateways(filter)).map(|target| text(&target["name"])).collect();
         if !targets.is_empty() && !targets.contains(&name) {
-            self.findings.error(
+            self.findings.gap(
                 join(path, "targetRef.name"),
                 format!("the filter is not on the Gateway `{name}`, and those that it is on are without this policy"),
                 format!("use `{}`", targets.join("` or `")),
@@ -182,7 +190,7 @@ impl Lint<'_> {
                 if (namespace.is_empty() || *have == namespace) && *gateway == name && !section.is_empty());
             if !is_port && !is_listener {
                 let namespace = if namespace.is_empty() { "<namespace>" } else { namespace };
-                self.findings.error(
+                self.findings.gap(
                     join(path, &format!("jsonPatches[{index}].name")),
                     format!("`{listener}` is not a listener of the Gateway `{name}`: the patch changes nothing"),
                     format!(
@@ -231,12 +239,12 @@ impl Lint<'_> {
                 }
             }
             if opens(operation) {
-                self.findings.warn(join(&place, "value"), FAILS_OPEN, "use `FAIL_RELOAD`");
+                self.gap(join(&place, "value"), FAILS_OPEN, "use `FAIL_RELOAD`");
             }
             if backstop::is_backstop(value) {
                 self.expect_known(value, &BACKSTOP, &join(&place, "value"));
                 if !backstop::is_in_force(value) && self.config.mode == Mode::Enforce {
-                    self.findings.warn(
+                    self.findings.gap(
                         join(&place, "value.typed_config"),
                         format!(
                             "without `rules`, the backstop on the listener `{}` refuses nothing",
@@ -270,7 +278,7 @@ impl Lint<'_> {
             }
             let place = join(&place, "value");
             for fault in backstop::faults(value) {
-                self.findings.error(join(&place, &fault.path), fault.message, fault.help);
+                self.findings.gap(join(&place, &fault.path), fault.message, fault.help);
             }
             if self.config.mode == Mode::Shadow {
                 self.findings.warn(
@@ -353,7 +361,7 @@ impl Lint<'_> {
             }
             for (name, by_port) in wanted {
                 if !covered.iter().any(|have| *have == name || *have == by_port) {
-                    self.findings.error(
+                    self.findings.gap(
                         join(path, &format!("listeners[{index}]")),
                         format!("no backstop covers the listener `{name}`"),
                         format!(

@@ -57,7 +57,7 @@ impl Lint<'_> {
                      backstop refuses every request",
                     "remove `mode`; SERVER is for sidecars",
                 ),
-                "CLIENT" if sidecar && !gateway => self.findings.error(
+                "CLIENT" if sidecar && !gateway => self.findings.gap(
                     place,
                     "`CLIENT` is for requests that the application sends: those that it receives are not checked",
                     "use `mode: SERVER`",
@@ -76,6 +76,7 @@ impl Lint<'_> {
                 );
             }
         }
+        self.has_backstop(path, true);
         self.coverage(resource, spec, path);
     }
 
@@ -118,7 +119,7 @@ impl Lint<'_> {
             .collect();
         for (at, index, number) in &ports {
             if !covered.iter().any(|port| port.is_none_or(|port| port == *number)) {
-                self.findings.error(
+                self.findings.gap(
                     join(path, &format!("match[{at}].ports[{index}].number")),
                     format!("no backstop covers port {number}"),
                     format!("add a patch with `listener.portNumber: {number}` to the EnvoyFilter"),
@@ -126,7 +127,7 @@ impl Lint<'_> {
             }
         }
         if ports.is_empty() && covered.iter().all(Option::is_some) {
-            self.findings.error(
+            self.findings.gap(
                 join(path, "match"),
                 "the filter is on every port, and the backstop only on some: the others have none",
                 "name the same ports here, or remove `portNumber` from the backstop",
@@ -157,12 +158,12 @@ impl Lint<'_> {
                 format!("use Istio {FAIL_RELOAD_SINCE} or later, or `FAIL_CLOSE` with a restart after each crash"),
             ),
             ("FAIL_RELOAD", _) => {}
-            ("FAIL_OPEN", _) => self.findings.warn(place, FAILS_OPEN, "use `FAIL_RELOAD`"),
-            (_, Some(version)) if version < FAIL_RELOAD_SINCE => self.findings.warn(
-                place,
-                "a crashed filter stays down until the proxy restarts",
-                format!("`FAIL_RELOAD` exists since Istio {FAIL_RELOAD_SINCE}"),
-            ),
+            ("FAIL_OPEN", version) => {
+                let is_known = version.is_none_or(|version| version >= FAIL_RELOAD_SINCE);
+                self.gap(place, FAILS_OPEN, if is_known { "use `FAIL_RELOAD`" } else { "use `FAIL_CLOSE`" });
+            }
+            // It knows nothing better.
+            (_, Some(version)) if version < FAIL_RELOAD_SINCE => {}
             _ => self.findings.warn(
                 place,
                 "a crashed filter stays down until the proxy restarts",
@@ -216,12 +217,19 @@ impl Lint<'_> {
                 self.expect_known(patch, &ENVOY_FILTER_PATCH, &place);
                 self.context(&patch["match"]["context"], &join(&place, "match.context"));
             }
+            let value_place = join(&place, "patch.value");
             if !backstop::is_in_force(value) {
+                if backstop::is_backstop(value) && self.config.mode == Mode::Enforce {
+                    self.findings.gap(
+                        join(&value_place, "typed_config"),
+                        "without `rules`, the backstop refuses nothing",
+                        "rename `shadow_rules` to `rules` while the mode is `enforce`",
+                    );
+                }
                 continue;
             }
-            let value_place = join(&place, "patch.value");
             for fault in backstop::faults(value) {
-                self.findings.error(join(&value_place, &fault.path), fault.message, fault.help);
+                self.findings.gap(join(&value_place, &fault.path), fault.message, fault.help);
             }
             if self.config.mode == Mode::Shadow {
                 self.findings.warn(
@@ -270,7 +278,7 @@ impl Lint<'_> {
             || name.to_ascii_lowercase().contains("keyward")
             || self.all.iter().any(|document| any(document, &is_ours))
         {
-            self.findings.error(
+            self.findings.gap(
                 join(place, "patch.operation"),
                 format!("`{operation}` takes the filter `{name}` away: requests are not checked"),
                 "remove this patch",
@@ -291,7 +299,7 @@ impl Lint<'_> {
             && filters().next().is_some()
             && filters().all(|filter| is_gateway(&filter["spec"]))
         {
-            self.findings.error(
+            self.findings.gap(
                 place,
                 "the filter is on a gateway, and this context is that of sidecars: the gateway has no backstop",
                 "use `GATEWAY`",

@@ -161,16 +161,12 @@ impl Lint<'_> {
             Anything => {}
             Off => {
                 if *value != false {
-                    self.findings.error(
-                        path,
-                        "the filter is added switched off: it checks nothing",
-                        "remove this field",
-                    );
+                    self.findings.gap(path, "the filter is added switched off: it checks nothing", "remove this field");
                 }
             }
             OneOf(texts) => {
                 if !texts.contains(&text(value)) {
-                    self.findings.error(
+                    self.findings.gap(
                         path,
                         format!("with {} here, this is not known to reach the listeners of the filter", shown(value)),
                         format!("use `{}`", texts.join("` or `")),
@@ -192,7 +188,7 @@ impl Lint<'_> {
                 };
                 for name in values.keys().filter(|name| !fields.iter().any(|(known, _)| known == name)) {
                     let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
-                    self.findings.error(
+                    self.findings.gap(
                         join(path, name),
                         format!("with `{name}` here, this is not known to reach every listener of the filter"),
                         format!("remove it; the fields that do are `{}`", names.join("`, `")),
@@ -226,7 +222,7 @@ impl Lint<'_> {
             && (any(spec, &backstop::is_backstop) || looks_like_ours(&Value::Null, &spec["pluginConfig"]));
         if same.is_some() || is_ours {
             let near = same.or_else(|| nearest(kind, names()));
-            self.findings.error(
+            self.findings.gap(
                 join(path, "kind"),
                 format!(
                     "`{kind}` is not a kind of Istio or Envoy Gateway that adds a filter: this resource has no effect"

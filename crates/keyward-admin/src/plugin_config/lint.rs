@@ -10,6 +10,13 @@ use keyward_policy::rule::Access;
 
 /// Checks a configuration.
 pub fn lint_config(config: &Config, catalogue: Option<&Catalogue>, findings: &mut Findings) {
+    if config.mode == Mode::Shadow {
+        findings.possible_gap(
+            "mode",
+            "nothing is refused in shadow mode",
+            "switch to `enforce` when the counters show what you expect",
+        );
+    }
     lint_permissions(config, catalogue, findings);
     lint_keys(config, findings);
     let mut warn = |path: &str, message: String, help: &str| findings.warn(path, message, help);
@@ -29,13 +36,6 @@ pub fn lint_config(config: &Config, catalogue: Option<&Catalogue>, findings: &mu
     }
     if config.unmatched == Unmatched::Public {
         warn("unmatched", "whatever no rule names is public".into(), "use `deny`, and name what is public in rules");
-    }
-    if config.mode == Mode::Shadow {
-        warn(
-            "mode",
-            "nothing is refused in shadow mode".into(),
-            "switch to `enforce` when the counters show what you expect",
-        );
     }
     if config.key_sources.iter().any(|source| matches!(source, KeySource::Query { .. })) {
         warn("key_sources", "keys in query parameters end up in logs and browser histories".into(), "prefer a header");

@@ -61,7 +61,7 @@ impl Lint<'_> {
     pub(super) fn remote_without_backstop(&mut self, filter: &Value, place: &str) -> bool {
         let is_remote = filter["dynamic_module_config"]["module"]["remote"].is_object();
         if is_remote {
-            self.findings.error(join(place, "dynamic_module_config.module.remote"), SKIPPED, ADD_BACKSTOP);
+            self.findings.gap(join(place, "dynamic_module_config.module.remote"), SKIPPED, ADD_BACKSTOP);
         }
         is_remote
     }
@@ -129,7 +129,7 @@ impl Lint<'_> {
             let remote = join(&place, "source.remote");
             self.digest(text(&source["remote"]["sha256"]), &join(&remote, "sha256"));
             if self.config.mode == Mode::Enforce && !all.iter().any(|document| any(document, &backstop::is_in_force)) {
-                self.findings.error(&remote, SKIPPED, ADD_BACKSTOP);
+                self.findings.gap(&remote, SKIPPED, ADD_BACKSTOP);
             }
             if !all.iter().any(|document| any(document, &|value| patches(value, "nack_on_cache_miss", &true.into()))) {
                 let help = "Envoy Gateway has no field for it: set `nack_on_cache_miss` by an EnvoyPatchPolicy, or put the file \

@@ -29,6 +29,8 @@ pub struct Report {
     pub errors: Vec<Finding>,
     /// What is valid and should be looked at.
     pub warnings: Vec<Finding>,
+    /// Whether a request can pass without a key because of something that was found.
+    pub lets_pass: bool,
     /// Number of rules.
     pub rules: usize,
     /// Number of inline keys.
@@ -76,9 +78,10 @@ fn report(placed: &Placed, read: &Documents, options: &Options) -> Report {
         keys: config.manifest.as_ref().map_or(0, |manifest| manifest.keys.len()),
         errors: own.errors.into_iter().map(locate).collect(),
         warnings: own.warnings.into_iter().map(locate).collect(),
+        lets_pass: false,
     };
     let all: Vec<Value> = read.all.iter().map(|document| document.value.clone()).collect();
-    let (whole, each) = around::lint(&all, &config, &options.versions);
+    let (whole, each) = around::lint(&all, read.texts, &config, &options.versions);
     report.errors.extend(whole.errors);
     report.warnings.extend(whole.warnings);
     for (other, found) in read.all.iter().zip(each) {
@@ -90,6 +93,7 @@ fn report(placed: &Placed, read: &Documents, options: &Options) -> Report {
         report.errors.extend(found.errors.into_iter().map(locate));
         report.warnings.extend(found.warnings.into_iter().map(locate));
     }
+    report.lets_pass = report.errors.iter().chain(&report.warnings).any(|finding| finding.lets_pass);
     report
 }
 

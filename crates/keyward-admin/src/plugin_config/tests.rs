@@ -4,6 +4,7 @@ mod faults;
 mod native;
 mod planes;
 mod releases;
+mod severity;
 
 use super::document::{ReadError, Source};
 use super::report::{self, Options, Report};
@@ -29,6 +30,12 @@ fn warnings(text: &str) -> Vec<String> {
 
 fn errors(text: &str) -> Vec<String> {
     let errors = check(text).into_iter().flat_map(|report| report.errors);
+    errors.map(|error| format!("{}: {}", error.path, error.message)).collect()
+}
+
+/// The mistakes by which a request can pass without a key.
+fn gaps(text: &str) -> Vec<String> {
+    let errors = check(text).into_iter().flat_map(|report| report.errors).filter(|error| error.lets_pass);
     errors.map(|error| format!("{}: {}", error.path, error.message)).collect()
 }
 
@@ -166,11 +173,11 @@ fn a_field_that_is_given_twice_is_told_in_words_for_people() {
 
 #[test]
 fn ways_around_the_filter_are_pointed_out() {
-    assert_eq!(warnings(&manager(&string_value(), "", "")).len(), 1);
-    assert!(warnings(&manager(&string_value(), "", ""))[0].contains("no RBAC backstop"));
+    assert_eq!(gaps(&manager(&string_value(), "", "")).len(), 1);
+    assert!(gaps(&manager(&string_value(), "", ""))[0].contains("no RBAC backstop"));
     let upgrade =
         "          upgrade_configs: [{upgrade_type: websocket, filters: [{name: envoy.filters.http.router}]}]\n";
-    assert!(warnings(&manager(&string_value(), BACKSTOP, upgrade))[0].contains("the filter is not in it"));
+    assert!(gaps(&manager(&string_value(), BACKSTOP, upgrade))[0].contains("the filter is not in it"));
     let route = |inner: &str| {
         format!("          route_config: {{virtual_hosts: [{{routes: [{{match: {{prefix: /{inner}}}]}}]}}\n")
     };
@@ -179,9 +186,9 @@ fn ways_around_the_filter_are_pointed_out() {
     let redirect = route("}, route: {cluster: c, internal_redirect_policy: {}}");
     assert!(warnings(&manager(&string_value(), BACKSTOP, &redirect))[0].contains("has lost its key"));
     let disabled = route("}, route: {cluster: c}, typed_per_filter_config: {keyward: {disabled: true}}");
-    assert!(warnings(&manager(&string_value(), BACKSTOP, &disabled))[0].contains("is off here"));
+    assert!(gaps(&manager(&string_value(), BACKSTOP, &disabled))[0].contains("is off here"));
     let open = manager(&string_value(), BACKSTOP, "").replace("FAIL_RELOAD", "FAIL_OPEN");
-    assert!(warnings(&open)[0].contains("pass unchecked"));
+    assert!(gaps(&open)[0].contains("pass unchecked"));
     let raw = manager(&string_value(), BACKSTOP, "").replace("normalize_path: true", "normalize_path: false");
     assert!(warnings(&raw)[0].contains("does not normalise paths"));
 }
@@ -207,26 +214,24 @@ fn settings_per_route_are_seen_wherever_they_stand() {
         )
     };
     for at in ["route_config", "virtual_host", "route", "weighted_cluster"] {
-        let warnings = warnings(&manager(&string_value(), BACKSTOP, &routes(at)));
-        assert_eq!(warnings.len(), 1, "{at}: {warnings:?}");
-        assert!(
-            warnings[0].contains("typed_per_filter_config.keyward: the filter `keyward` is off here"),
-            "{warnings:?}"
-        );
+        let gaps = gaps(&manager(&string_value(), BACKSTOP, &routes(at)));
+        assert_eq!(gaps.len(), 1, "{at}: {gaps:?}");
+        assert!(gaps[0].contains("typed_per_filter_config.keyward: the filter `keyward` is off here"), "{gaps:?}");
     }
     let other = routes("route").replace("{keyward:", "{envoy.filters.http.cors:");
+    assert_eq!(check(&manager(&string_value(), BACKSTOP, &other))[0].errors, []);
     assert_eq!(warnings(&manager(&string_value(), BACKSTOP, &other)), Vec::<String>::new());
     let backstop = routes("route").replace("{keyward:", "{backstop:");
-    assert!(warnings(&manager(&string_value(), BACKSTOP, &backstop))[0].contains("`backstop` is off here"));
+    assert!(gaps(&manager(&string_value(), BACKSTOP, &backstop))[0].contains("`backstop` is off here"));
     let rules = backstop.replace(
         "{disabled: true}",
         "{'@type': type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute}",
     );
-    assert!(warnings(&manager(&string_value(), BACKSTOP, &rules))[0].contains("`backstop` has other rules here"));
+    assert!(gaps(&manager(&string_value(), BACKSTOP, &rules))[0].contains("`backstop` has other rules here"));
     // Routes that come without their listener, in a document of their own.
     let rds = "---\nname: r\nvirtual_hosts:\n- name: v\n  routes:\n  - match: {prefix: /}\n    route: {cluster: c}\n    \
                typed_per_filter_config: {keyward: {disabled: true}}\n";
-    let found = warnings(&format!("{}{rds}", manager(&string_value(), BACKSTOP, "")));
+    let found = gaps(&format!("{}{rds}", manager(&string_value(), BACKSTOP, "")));
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(
         found[0].starts_with("document 2: virtual_hosts[0].routes[0].typed_per_filter_config.keyward:"),
@@ -241,9 +246,9 @@ fn a_backstop_that_does_not_fit_the_mode_is_pointed_out() {
     assert!(found.iter().any(|warning| warning.contains("refuses what shadow mode lets pass")), "{found:?}");
     let shadow_rules = BACKSTOP.replace("rules:", "shadow_rules:");
     assert_eq!(warnings(&manager(&shadow, &shadow_rules, "")).len(), 1);
-    assert!(warnings(&manager(&string_value(), &shadow_rules, ""))[0].contains("no RBAC backstop"));
+    assert!(gaps(&manager(&string_value(), &shadow_rules, ""))[0].contains("no RBAC backstop"));
     let off = BACKSTOP.replace("- name: backstop", "- name: backstop\n            disabled: true");
-    assert!(warnings(&manager(&string_value(), &off, ""))[0].contains("the backstop is off"));
+    assert!(gaps(&manager(&string_value(), &off, ""))[0].contains("the backstop is off"));
     for alone in [wasm_plugin(CONFIG), policy(CONFIG)] {
         assert!(warnings(&alone).iter().any(|warning| warning.contains("no RBAC backstop")), "{alone}");
     }
@@ -277,7 +282,7 @@ fn resources_that_choose_a_route_by_the_key_are_pointed_out() {
 fn an_upgrade_list_needs_the_backstop_too() {
     let wasm = r#"{name: keyward, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm, config: {name: keyward}}}"#;
     let upgrade = format!("          upgrade_configs: [{{upgrade_type: websocket, filters: [{wasm}]}}]\n");
-    let found = warnings(&manager(&string_value(), BACKSTOP, &upgrade));
+    let found = gaps(&manager(&string_value(), BACKSTOP, &upgrade));
     assert!(
         found.iter().any(|warning| warning.contains("upgrade_configs[0].filters: there is no RBAC backstop")),
         "{found:?}"

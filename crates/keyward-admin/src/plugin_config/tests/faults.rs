@@ -510,7 +510,7 @@ fn what_envoy_gateway_does_to_a_file_is_known() {
 fn every_listener_needs_its_backstop() {
     let covered = manager(&string_value(), BACKSTOP, "");
     let second = manager(&string_value(), "", "");
-    let found = warnings(&format!("{covered}---\n{second}"));
+    let found = gaps(&format!("{covered}---\n{second}"));
     assert!(found.iter().any(|w| w.starts_with("document 2: ") && w.contains("no RBAC backstop")), "{found:?}");
 }
 

@@ -203,7 +203,7 @@ fn settings_of_the_module_that_go_wrong_later_are_pointed_out() {
         (
             "off",
             of("- name: keyward", "- name: keyward\n            disabled: true"),
-            false,
+            true,
             "disabled",
             "the filter is off",
             "remove",
