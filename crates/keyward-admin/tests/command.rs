@@ -476,16 +476,18 @@ fn counts_and_nouns_agree() {
         ("path: '/a', access: public}, {path: '/b', access: public}", "ok: 2 rules, 0 keys, 0 warnings"),
         ("path: '/a', acces: public}", "invalid: 2 errors"),
         ("path: 'a', access: public}", "invalid: 1 error;"),
-        (
-            "path: '/a', access: public}], mode: shadow, key_sources: [{header: x-key}",
-            "not safe as given: requests can pass",
-        ),
     ] {
         std::fs::write(config, format!("manifest: {{keys: []}}\nrules: [{{{rules}]\n")).unwrap();
         let output = cli.run(&["check", config]);
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(text.contains(says), "{text}");
     }
+    std::fs::write(config, "mode: shadow\nmanifest: {keys: []}\nrules: [{path: /a, access: deny}]\n").unwrap();
+    let text = String::from_utf8_lossy(&cli.run(&["check", config]).stdout).into_owned();
+    assert!(
+        text.contains("ok: 1 rule, 0 keys, 1 warning; not safe as given: requests can pass without a key"),
+        "{text}"
+    );
 }
 
 #[test]
