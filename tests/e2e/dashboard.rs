@@ -7,7 +7,7 @@ use keyward_testbed::envoy::{Envoy, version};
 use keyward_testbed::envoy_config::{Shipped, parse_yaml};
 use keyward_testbed::service::{EDGE_TOKEN, Restartable};
 use keyward_testbed::upstream::Upstream;
-use keyward_testbed::{http1, wait, workspace};
+use keyward_testbed::{documents, http1, wait, workspace};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -161,10 +161,8 @@ fn read(name: &str) -> String {
 
 /// Returns what `docs/native.md` tells users of Envoy 1.39, which has no flag for the names of the native edition's metrics.
 fn relabeling() -> String {
-    const BEGINNING: &str = "```yaml\nmetric_relabel_configs:";
-    let page = fs::read_to_string(workspace::root().join("docs/native.md")).unwrap();
-    let start = page.find(BEGINNING).unwrap() + "```yaml\n".len();
-    page[start..].split("```").next().unwrap().to_owned()
+    let mut blocks = documents::blocks("docs/native.md", "## Install it", "yaml").into_iter();
+    blocks.find(|block| block.starts_with("metric_relabel_configs:")).unwrap()
 }
 
 /// Returns the names of metrics in an expression: those of the service and of the filter. Patterns of names, in quotes, are

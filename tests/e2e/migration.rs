@@ -6,7 +6,7 @@ use keyward_testbed::envoy_config::{Shipped, parse_yaml};
 use keyward_testbed::http1::{self, Response};
 use keyward_testbed::service::{EDGE_TOKEN, Restartable};
 use keyward_testbed::upstream::{Received, Upstream};
-use keyward_testbed::{artifacts, wait, workspace};
+use keyward_testbed::{artifacts, documents, wait, workspace};
 use serde_json::{Value, json};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -23,11 +23,7 @@ const AFTER_BACKSTOP: usize = 2;
 
 /// Returns a section's blocks of one language; commands have none.
 fn blocks(section: &str, language: &str) -> Vec<String> {
-    let text = fs::read_to_string(workspace::root().join("docs/migration.md")).unwrap();
-    let (_, rest) = text.split_once(&format!("\n## {section}\n")).expect("the section");
-    let section = rest.split("\n## ").next().unwrap_or_default();
-    let fenced = section.split("```").skip(1).step_by(2);
-    fenced.filter_map(|block| block.strip_prefix(&format!("{language}\n"))).map(str::to_owned).collect()
+    documents::blocks("docs/migration.md", &format!("## {section}"), language)
 }
 
 /// Runs a command of the guide in a shell that finds `keyward` and a program which prints what another product prints.

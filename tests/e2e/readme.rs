@@ -1,7 +1,7 @@
 //! The README's "Use it": its own commands, taken from its text, lead from a built checkout to a request that is allowed.
 
 use keyward_testbed::envoy::binary;
-use keyward_testbed::{artifacts, http1, wait, workspace};
+use keyward_testbed::{artifacts, documents, http1, wait, workspace};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
@@ -16,11 +16,9 @@ const MAX_COMMANDS: usize = 6;
 /// The ports that README and envoy.yaml name: listener, Envoy's admin, upstream, admin service.
 const PORTS: [u16; 4] = [10000, 9901, 8090, 8081];
 
-/// Returns the lines of the first block of commands in a section.
-fn commands(readme: &str, section: &str) -> Vec<String> {
-    let (_, rest) = readme.split_once(&format!("\n## {section}\n")).expect("the section");
-    let block =
-        rest.split("\n## ").next().and_then(|section| section.split("```").nth(1)).expect("a block of commands");
+/// Returns the lines of the section's first block of commands.
+fn commands() -> Vec<String> {
+    let block = documents::blocks("README.md", "## Use it", "").remove(0);
     block.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
 }
 
@@ -117,8 +115,7 @@ impl Drop for Running {
 
 #[test]
 fn use_it_leads_to_a_first_key_through_envoy() {
-    let readme = fs::read_to_string(workspace::root().join("README.md")).unwrap();
-    let commands = commands(&readme, "Use it");
+    let commands = commands();
     assert!(commands.len() <= MAX_COMMANDS, "{commands:#?}");
     let [build, service, upstream, proxy, key, call] = &commands[..] else { panic!("{commands:#?}") };
     assert_eq!(build, "cargo xtask build");

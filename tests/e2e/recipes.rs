@@ -8,7 +8,7 @@ use keyward_testbed::envoy::Envoy;
 use keyward_testbed::envoy_config::{Shipped, parse_yaml};
 use keyward_testbed::http1::{self, Response};
 use keyward_testbed::upstream::{Received, Upstream};
-use keyward_testbed::{http2, workspace};
+use keyward_testbed::{documents, http2, workspace};
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -33,11 +33,9 @@ fn free_port() -> SocketAddr {
 
 /// Returns the YAML blocks of a recipe, in their order.
 fn blocks(recipe: &str) -> Vec<Value> {
-    let text = std::fs::read_to_string(workspace::root().join("docs/recipes.md")).unwrap();
-    let section = text.split("\n## ").find(|section| section.starts_with(recipe));
-    let section = section.unwrap_or_else(|| panic!("docs/recipes.md has no recipe `{recipe}`"));
-    let blocks = section.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
-    blocks.map(|block| parse_yaml(block).unwrap_or_else(|error| panic!("{recipe}: {error}\n{block}"))).collect()
+    let blocks = documents::blocks("docs/recipes.md", &format!("## {recipe}"), "yaml");
+    let parse = |block: &String| parse_yaml(block).unwrap_or_else(|error| panic!("{recipe}: {error}\n{block}"));
+    blocks.iter().map(parse).collect()
 }
 
 /// Inserts the entries of a list into another one at a place.
@@ -98,7 +96,7 @@ impl Edge {
 #[test]
 fn each_key_has_a_rate_of_its_own() {
     let mut recipe = Recipe::new();
-    let mut filter = blocks("Limit the rate of each key\n").remove(0);
+    let mut filter = blocks("Limit the rate of each key").remove(0);
     // The printed rates, but refilled so seldom that the test does not depend on its speed.
     filter[0]["typed_config"]["descriptors"][0]["token_bucket"]["fill_interval"] = json!("3600s");
     filter[0]["typed_config"]["token_bucket"]["fill_interval"] = json!("3600s");
@@ -121,7 +119,7 @@ fn each_key_has_a_rate_of_its_own() {
 #[test]
 fn the_keys_of_a_plan_have_another_rate() {
     let mut recipe = Recipe::new();
-    let [mut filter, mut plan] = <[Value; 2]>::try_from(blocks("Limit the rate of each key\n")).unwrap();
+    let [mut filter, mut plan] = <[Value; 2]>::try_from(blocks("Limit the rate of each key")).unwrap();
     let bucket = |tokens: u32| json!({"max_tokens": tokens, "tokens_per_fill": 1, "fill_interval": "3600s"});
     plan[0]["entries"][0]["value"] = json!("key_admin");
     plan[0]["token_bucket"] = bucket(5);
@@ -140,7 +138,7 @@ fn the_keys_of_a_plan_have_another_rate() {
 #[test]
 fn grpc_calls_pass_by_the_path_of_their_method() {
     let mut recipe = Recipe::new();
-    let [rules, protocol] = <[Value; 2]>::try_from(blocks("gRPC\n")).unwrap();
+    let [rules, protocol] = <[Value; 2]>::try_from(blocks("gRPC")).unwrap();
     insert(&mut recipe.shipped.plugin()["rules"], 0, &rules);
     // A listener of the same Envoy that speaks HTTP/2 alone is the server.
     let server = free_port();
@@ -277,7 +275,7 @@ fn some_routes_take_a_jwt_and_the_others_a_key() {
 #[test]
 fn browsers_of_one_origin_read_answers_and_denials() {
     let mut recipe = Recipe::new();
-    let [filter, policy] = <[Value; 2]>::try_from(blocks("Browsers of other origins")).unwrap();
+    let [filter, policy] = <[Value; 2]>::try_from(blocks("Browsers of other origins (CORS)")).unwrap();
     recipe.insert("/http_filters", BEFORE_KEYWARD, &filter);
     recipe.add("/route_config/virtual_hosts/0", &policy);
     let edge = recipe.start();

@@ -3,23 +3,16 @@
 mod support;
 
 use keyward_testbed::postgres::Postgres;
-use keyward_testbed::{wait, workspace};
+use keyward_testbed::{documents, wait, workspace};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Output};
 use support::{Client, PATIENCE, Service, Start};
 
-/// The commands of the shell blocks under a heading of docs/admin.md, up to the next heading.
+/// Returns the commands of the shell blocks under a heading of docs/admin.md.
 fn documented(heading: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(workspace::root().join("docs/admin.md")).unwrap();
-    let (_, section) = text.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no heading {heading}"));
-    let section = section.split("\n#").next().unwrap();
-    let mut commands = Vec::new();
-    for block in section.split("```sh\n").skip(1) {
-        commands.extend(block.split("\n```").next().unwrap().lines().map(str::to_owned));
-    }
-    assert!(!commands.is_empty(), "{heading} has commands");
-    commands
+    let blocks = documents::blocks("docs/admin.md", heading, "sh");
+    blocks.iter().flat_map(|block| block.lines().map(str::to_owned)).collect()
 }
 
 /// Runs a command of the documentation in a shell.

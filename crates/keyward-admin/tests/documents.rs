@@ -3,7 +3,7 @@
 
 mod support;
 
-use keyward_testbed::{wait, workspace};
+use keyward_testbed::{documents, wait, workspace};
 use std::process::Output;
 use support::{Start, service};
 
@@ -92,7 +92,7 @@ fn the_edge_token_is_replaced_as_the_recipe_says() {
 #[test]
 fn the_example_of_a_configuration_is_one() {
     let text = document("configuration.md");
-    let example = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let example = documents::blocks("docs/configuration.md", "# The filter's configuration", "yaml").remove(0);
     let (folder, service) = service();
     std::fs::write(folder.path().join("FILE"), example).unwrap();
     let start = Start::new(folder.path()).with("KEYWARD_URL", &service.url);

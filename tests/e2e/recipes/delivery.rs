@@ -31,7 +31,8 @@ fn wait_for(envoy: &Envoy, target: &str, wanted: u16) {
 
 #[test]
 fn the_listener_comes_from_a_file() {
-    let [mut dynamic, mut resources] = <[Value; 2]>::try_from(blocks("A listener from a file")).unwrap();
+    let [mut dynamic, mut resources] =
+        <[Value; 2]>::try_from(blocks("A listener from a file or a control plane (LDS)")).unwrap();
     let folder = workspace::scratch("lds");
     let file = folder.path().join("listeners.json");
     let recipe = Recipe::new();
@@ -68,7 +69,8 @@ fn the_listener_comes_from_a_file() {
 
 #[test]
 fn the_filter_alone_comes_from_a_file() {
-    let [discovered, mut resources] = <[Value; 2]>::try_from(blocks("The filter alone from a file")).unwrap();
+    let [discovered, mut resources] =
+        <[Value; 2]>::try_from(blocks("The filter alone from a file or a control plane (ECDS)")).unwrap();
     let folder = workspace::scratch("ecds");
     let file = folder.path().join("keyward-filter.json");
     let mut recipe = Recipe::new();
