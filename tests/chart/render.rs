@@ -17,15 +17,6 @@ pub(crate) fn read(name: &str) -> Value {
     parse_yaml(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// Returns the files of a folder with this ending, in the order of their names.
-pub(crate) fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
-    files.retain(|file| file.to_string_lossy().ends_with(ending));
-    files.sort();
-    assert!(!files.is_empty(), "{}: no {ending} files", folder.display());
-    files
-}
-
 /// Renders a chart, and returns the resources or what Helm says against the values.
 pub(crate) fn template(chart: &Path, values: &[&Path]) -> Result<Vec<Value>, String> {
     let mut command = helm();

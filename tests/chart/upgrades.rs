@@ -4,7 +4,7 @@
 //! The rule is the other way round from a list of what matters: everything that an earlier release rendered is there as it
 //! was, unless [`MAY_CHANGE`] or [`MOVED`] says otherwise, with the reason. New things may come beside it.
 
-use crate::render::{chart, default_values, files, read, template};
+use crate::render::{chart, default_values, read, template};
 use keyward_testbed::workspace;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -130,7 +130,7 @@ fn name(item: &Value) -> Option<&str> {
 /// Returns the packages of the releases, with their versions.
 fn releases() -> Vec<(String, PathBuf)> {
     let version = |package: &Path| package.file_stem()?.to_str()?.strip_prefix("keyward-").map(str::to_owned);
-    let packages = files(&workspace::root().join("tests/chart/releases"), ".tgz");
+    let packages = workspace::files("tests/chart/releases");
     packages.into_iter().map(|package| (version(&package).unwrap(), package)).collect()
 }
 
@@ -144,7 +144,7 @@ fn secrets(resources: &[Value]) -> BTreeSet<String> {
 #[test]
 fn an_upgrade_keeps_what_an_earlier_release_installed() {
     for (version, package) in releases() {
-        for values in files(&chart().join("ci"), ".yaml") {
+        for values in workspace::files(chart().join("ci")) {
             let of = format!("from {version} with {}", values.file_name().unwrap().to_string_lossy());
             let older = template(&package, &[&values]).unwrap();
             let newer = template(&chart(), &[&values]).unwrap();
@@ -163,7 +163,7 @@ fn values_of_an_earlier_release_are_still_taken() {
     for (version, package) in releases() {
         let defaults = folder.path().join("defaults.yaml");
         std::fs::write(&defaults, default_values(&package)).unwrap();
-        for values in files(&chart().join("ci"), ".yaml") {
+        for values in workspace::files(chart().join("ci")) {
             let reused = template(&chart(), &[&defaults, &values]);
             assert!(reused.is_ok(), "the values of {version} with {}: {}", values.display(), reused.unwrap_err());
         }
@@ -172,7 +172,7 @@ fn values_of_an_earlier_release_are_still_taken() {
 
 #[test]
 fn whatever_an_upgrade_would_change_is_noticed() {
-    for values in files(&chart().join("ci"), ".yaml") {
+    for values in workspace::files(chart().join("ci")) {
         let older = template(&chart(), &[&values]).unwrap();
         assert_eq!(compare(&older, &older), []);
         let mut tried = 0;

@@ -68,14 +68,14 @@ metadata: {{name: default, namespace: {NAMESPACE}}}
             assert!(refused.unwrap_err().contains("violates PodSecurity"));
         });
     });
-    for values in files(&format!("{CHART}/ci")) {
+    for values in workspace::files(format!("{CHART}/ci")) {
         println!("  {}", shown(&values));
         let chart = Chart { cluster: &cluster, helm: helm(), values };
         report.part(&shown(&chart.values), |part| {
             part.steps(|part| chart.check(part, folder.path()));
             chart.remove();
         });
-        for release in files(RELEASES) {
+        for release in workspace::files(RELEASES) {
             let what = format!("{}, upgraded from {}", shown(&chart.values), shown(&release));
             report.part(&what, |part| {
                 chart.check_upgrade(part, &release);
@@ -192,15 +192,6 @@ fn try_pod(cluster: &Cluster, folder: &Path, spec: &Value, labels: &Value) -> Re
 
 fn container(deployment: &Value) -> &Value {
     &deployment["spec"]["template"]["spec"]["containers"][0]
-}
-
-/// Returns the files of a folder, in the order of their names.
-fn files(folder: &str) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(workspace::root().join(folder)).unwrap();
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    assert!(!files.is_empty(), "{folder} is empty");
-    files
 }
 
 fn shown(file: &Path) -> String {

@@ -69,12 +69,9 @@ pub fn only_kind(text: &str, kind: &str) -> String {
 
 /// The files in a folder of `deploy/`, but for documents.
 pub fn files(folder: &str) -> Vec<String> {
-    let entries = fs::read_dir(workspace::root().join("deploy").join(folder)).unwrap().map(Result::unwrap);
-    let names = entries.filter(|entry| entry.file_type().unwrap().is_file()).map(|entry| entry.file_name());
-    let names = names.map(|name| name.into_string().unwrap()).filter(|name| !name.ends_with(".md"));
-    let mut files: Vec<String> = names.map(|name| format!("deploy/{folder}/{name}")).collect();
-    files.sort();
-    files
+    let files = workspace::files(format!("deploy/{folder}")).into_iter().filter(|file| file.is_file());
+    let names = files.map(|file| file.file_name().unwrap().to_str().unwrap().to_owned());
+    names.filter(|name| !name.ends_with(".md")).map(|name| format!("deploy/{folder}/{name}")).collect()
 }
 
 /// The first release that a file is for, as its first line says it. `None` means every release.

@@ -180,11 +180,9 @@ pub fn key_text(name: &str) -> String {
 
 /// All files, in the order of their names.
 pub fn load() -> Vec<Suite> {
-    let folder = workspace::root().join("tests/decisions");
-    let entries = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> =
-        entries.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
-    files.sort();
+    const FOLDER: &str = "tests/decisions";
+    let mut files = workspace::files(FOLDER);
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     let suites: Vec<Suite> = files
         .iter()
         .map(|path| {
@@ -194,7 +192,7 @@ pub fn load() -> Vec<Suite> {
         })
         .collect();
     let total: usize = suites.iter().map(|suite| suite.requests.len()).sum();
-    assert!(total >= LEAST_REQUESTS, "only {total} requests in {}", folder.display());
+    assert!(total >= LEAST_REQUESTS, "only {total} requests in {FOLDER}");
     suites
 }
 

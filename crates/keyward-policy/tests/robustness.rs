@@ -21,6 +21,9 @@ mod properties;
 #[path = "../../../fuzz/exchange.rs"]
 mod exchange;
 
+#[path = "../../../fuzz/corpus.rs"]
+mod corpus;
+
 /// One change of some bytes: at a place (in thousandths of the whole), so many bytes less, these instead.
 type Edit = (usize, usize, Vec<u8>);
 
@@ -115,15 +118,6 @@ fn as_struct(fields: &[(&str, &[u8])]) -> Vec<u8> {
         .collect()
 }
 
-/// The inputs in `fuzz/corpus` for a target.
-fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    assert!(!files.is_empty());
-    files.into_iter().map(|file| std::fs::read(file).unwrap()).collect()
-}
-
 /// A property of the fuzz targets, and the name of its corpus.
 type Target = (&'static str, fn(&[u8]));
 
@@ -139,7 +133,7 @@ fn the_fuzz_targets_hold_on_their_corpus_and_near_it() {
         ("manifest_sync", exchange::manifest_sync),
     ];
     for (target, check) in targets {
-        for input in corpus(target) {
+        for input in corpus::inputs(target) {
             check(&input);
             let settings = ProptestConfig {
                 rng_seed: proptest::test_runner::RngSeed::Fixed(1),

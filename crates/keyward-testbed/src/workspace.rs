@@ -15,6 +15,19 @@ pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
+/// Returns what is in a folder of the repository, in the order of the names.
+///
+/// # Panics
+/// Panics when the folder is empty or cannot be read.
+pub fn files(folder: impl AsRef<Path>) -> Vec<PathBuf> {
+    let folder = root().join(folder);
+    let listed = std::fs::read_dir(&folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    let mut files: Vec<PathBuf> = listed.unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    files.sort();
+    assert!(!files.is_empty(), "{} is empty", folder.display());
+    files
+}
+
 /// A new folder under `target/testbed/` that is removed with the value.
 ///
 /// # Panics

@@ -5,17 +5,16 @@
 #[path = "../../../../fuzz/hooks.rs"]
 mod hooks;
 
+#[path = "../../../../fuzz/corpus.rs"]
+mod corpus;
+
 pub use hooks::{load as turn, note_panics};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 #[test]
 fn no_order_of_hooks_opens_a_door_or_shows_a_key() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/hooks");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    assert!(!files.is_empty());
-    files.into_iter().for_each(|file| hooks::hooks(&std::fs::read(file).unwrap()));
+    corpus::inputs("hooks").iter().for_each(|input| hooks::hooks(input));
     // What is left of an input that fails is in the way of the next one, so a smaller one says nothing.
     let settings = ProptestConfig {
         rng_seed: proptest::test_runner::RngSeed::Fixed(1),
