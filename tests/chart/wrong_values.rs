@@ -1,10 +1,11 @@
-//! Values that are wrong: whatever is set to a wrong type, or has a name that the chart does not know, makes Helm fail with
-//! the value's name.
+//! Values that are wrong: whatever is set to a wrong type or to a value that the chart cannot use, or has a name that it does
+//! not know, makes Helm fail with the value's name.
 
 use crate::render::{chart, read, template};
 use keyward_testbed::workspace;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// The values that may hold anything. Helm gives `global` to charts that belong together, and no template reads it. Drivers
 /// define what a volume is.
@@ -87,13 +88,45 @@ fn examples() -> BTreeMap<&'static str, Value> {
     ])
 }
 
-/// Returns what Helm says against values that it must refuse.
+/// Returns what Helm says against values that it must refuse although the rest is right.
 fn refuse(values: &Value) -> String {
+    refuse_over(&[&chart().join("ci/sqlite-values.yaml")], values)
+}
+
+/// Returns what Helm says against values that it must refuse.
+fn refuse_over(basis: &[&Path], values: &Value) -> String {
     let folder = workspace::scratch("values");
     let file = folder.path().join("values.yaml");
     std::fs::write(&file, values.to_string()).unwrap();
-    let basis = chart().join("ci/sqlite-values.yaml");
-    template(&chart(), &[&basis, &file]).expect_err(&format!("Helm takes {values}"))
+    template(&chart(), &[basis, &[&file]].concat()).expect_err(&format!("Helm takes {values}"))
+}
+
+/// Values of right types that are out of range, or do not fit together, each with the name that the message must hold.
+#[test]
+fn a_value_that_the_chart_cannot_use_is_named() {
+    let sqlite = |values: Value| {
+        let mut all = json!({"database": {"type": "sqlite"}, "replicas": 1});
+        all.as_object_mut().unwrap().extend(values.as_object().unwrap().clone());
+        all
+    };
+    for (values, named) in [
+        (json!({}), "database.postgres.existingSecret"),
+        (json!({"database": {"postgres": {"existingSecret": "db"}}}), "tokens.existingSecret"),
+        (json!({"database": {"type": "sqlite"}}), "replicas"),
+        (sqlite(json!({"replicas": 0})), "/replicas"),
+        (sqlite(json!({"database": {"type": "mysql"}})), "/database/type"),
+        (sqlite(json!({"service": {"port": 70000}})), "/service/port"),
+        (sqlite(json!({"settings": {"purgeAfter": "soon"}})), "/settings/purgeAfter"),
+        (sqlite(json!({"settings": {"logLevel": "loud"}})), "/settings/logLevel"),
+        (sqlite(json!({"image": {"digest": "abc"}})), "/image/digest"),
+        (sqlite(json!({"ingress": {"enabled": true}})), "ingress.host"),
+        (sqlite(json!({"tls": {"certificate": {"create": true}}})), "tls.certificate.issuerRef.name"),
+        (sqlite(json!({"tls": {"clientCaSecret": "ca"}})), "tls.clientCaSecret"),
+        (sqlite(json!({"terminationGracePeriodSeconds": 5})), "terminationGracePeriodSeconds"),
+    ] {
+        let message = refuse_over(&[], &values);
+        assert!(message.contains(named), "{values} is refused without {named}: {message}");
+    }
 }
 
 /// Helm lists all mistakes of the values, so one call tries all places at one depth: below a wrong value there is no other.

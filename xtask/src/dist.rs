@@ -24,6 +24,7 @@ const SHELLS: [(&str, &str); 5] = [
     ("elvish", "keyward.elv"),
     ("powershell", "_keyward.ps1"),
 ];
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 const CHECKSUMS: &str = "SHA256SUMS";
 const REPOSITORY: &str = "registry.example.com/keyward";
 
@@ -53,14 +54,12 @@ pub struct Arguments {
 /// Returns an error when the module cannot be built or a file cannot be written.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let module = arguments.module.clone().map_or_else(build::shipped_module, Ok)?;
-    let bytes = fs::read(&module).with_context(|| format!("cannot read {}", workspace::shown(&module)))?;
     let dist = arguments.output.clone().unwrap_or_else(workspace::dist);
     fs::create_dir_all(&dist).with_context(|| format!("cannot make {}", workspace::shown(&dist)))?;
+    let (bytes, image) = write_image(&module, &dist)?;
     if module != dist.join(MODULE) {
         write(&dist.join(MODULE), &bytes)?;
     }
-    let version = env!("CARGO_PKG_VERSION");
-    let image = oci::write_layout(&dist.join(IMAGE), &bytes, version)?;
     sbom::write_beside(&dist.join(MODULE), "keyward-filter", build::WASM_TARGET)?;
     let command = match (&arguments.command, &arguments.module) {
         (Some(command), _) => Some(command.clone()),
@@ -72,7 +71,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         others.extend(write_libraries(&dist)?);
     }
     write(&dist.join(CHECKSUMS), checksums(&dist, others)?.as_bytes())?;
-    println!("{}", announcement(arguments, &dist, version, &oci::sha256(&bytes), &image));
+    println!("{}", announcement(arguments, &dist, &oci::sha256(&bytes), &image));
     Ok(())
 }
 
@@ -81,10 +80,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// # Errors
 /// Returns an error when the module cannot be built or a file cannot be written.
 pub fn module_and_image() -> Result<()> {
-    let module = build::shipped_module()?;
-    let bytes = fs::read(&module).with_context(|| format!("cannot read {}", workspace::shown(&module)))?;
-    oci::write_layout(&workspace::dist().join(IMAGE), &bytes, env!("CARGO_PKG_VERSION"))?;
+    write_image(&build::shipped_module()?, &workspace::dist())?;
     Ok(())
+}
+
+/// Writes the image of a module. Returns the module's bytes and the digest of the image.
+fn write_image(module: &Path, dist: &Path) -> Result<(Vec<u8>, String)> {
+    let bytes = fs::read(module).with_context(|| format!("cannot read {}", workspace::shown(module)))?;
+    let image = oci::write_layout(&dist.join(IMAGE), &bytes, VERSION)?;
+    Ok((bytes, image))
 }
 
 /// Writes the libraries of the native edition and their bills of materials. Returns the names of the files.
@@ -133,7 +137,7 @@ fn checksums(dist: &Path, others: Vec<String>) -> Result<String> {
     Ok(text)
 }
 
-fn announcement(arguments: &Arguments, dist: &Path, version: &str, file: &str, image: &str) -> String {
+fn announcement(arguments: &Arguments, dist: &Path, file: &str, image: &str) -> String {
     let (dist, repository) = (workspace::shown(dist), &arguments.repository);
     format!(
         "
@@ -141,7 +145,7 @@ In {dist}:
   {MODULE}           the module, for plain Envoy and for file:// and http(s):// addresses
   {IMAGE}                  the module as an OCI image, for oci:// addresses
   {BILL_OF_MATERIALS}  what it is made of (CycloneDX)
-  libkeyward-{version}-*.so  the native edition for x86_64 and aarch64, and what each is made of (docs/native.md)
+  libkeyward-{VERSION}-*.so  the native edition for x86_64 and aarch64, and what each is made of (docs/native.md)
   {COMPLETIONS}, {MANUAL}       what shells and `man` know of the command
   {CHECKSUMS}             checksums: (cd {dist} && sha256sum --check {CHECKSUMS})
 
@@ -149,7 +153,7 @@ Digest of the image's manifest (oci://)            {image}
 Digest of the module's file (file://, http(s)://)  {file}
 
 Push the image:
-  skopeo copy oci:{dist}/{IMAGE}:{version} docker://{repository}:{version}
+  skopeo copy oci:{dist}/{IMAGE}:{VERSION} docker://{repository}:{VERSION}
 
 deploy/istio, WasmPlugin:
   url: oci://{repository}@sha256:{image}

@@ -28,24 +28,6 @@ os.chmod(target + '.new', 0o755)
 os.rename(target + '.new', target)
 ";
 
-/// Values that the chart must refuse, each with the name that the message must hold.
-const REFUSED: &[(&[&str], &str)] = &[
-    (&[], "database.postgres.existingSecret"),
-    (&["database.postgres.existingSecret=db"], "tokens.existingSecret"),
-    (&["database.type=sqlite"], "replicas"),
-    (&["database.type=sqlite", "replicas=0"], "/replicas"),
-    (&["database.type=mysql", "replicas=1"], "/database/type"),
-    (&["database.type=sqlite", "replicas=1", "service.prot=80"], "prot"),
-    (&["database.type=sqlite", "replicas=1", "service.port=70000"], "/service/port"),
-    (&["database.type=sqlite", "replicas=1", "settings.purgeAfter=soon"], "/settings/purgeAfter"),
-    (&["database.type=sqlite", "replicas=1", "settings.logLevel=loud"], "/settings/logLevel"),
-    (&["database.type=sqlite", "replicas=1", "image.digest=abc"], "/image/digest"),
-    (&["database.type=sqlite", "replicas=1", "ingress.enabled=true"], "ingress.host"),
-    (&["database.type=sqlite", "replicas=1", "tls.certificate.create=true"], "tls.certificate.issuerRef.name"),
-    (&["database.type=sqlite", "replicas=1", "tls.clientCaSecret=ca"], "tls.clientCaSecret"),
-    (&["database.type=sqlite", "replicas=1", "terminationGracePeriodSeconds=5"], "terminationGracePeriodSeconds"),
-];
-
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Write deploy/helm/keyward/README.md from values.yaml, and check nothing
@@ -58,7 +40,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// Lints the chart, renders it with each file of values in its folder `ci`, holds what comes out to the schemas of
-/// Kubernetes, tries values that it has to refuse, and tests the alerts.
+/// Kubernetes, and tests the alerts.
 ///
 /// # Errors
 /// Returns an error when any of it fails, or a tool that it takes can be neither found nor installed.
@@ -86,9 +68,6 @@ pub fn check() -> Result<()> {
             let mut validate = sh::command(&schemas);
             sh::run(validate.args(["--quiet", "--strict", "--kubernetes-version", version]).arg(&file))?;
         }
-    }
-    for (values, named) in REFUSED {
-        refuse(&helm, &chart, values, named)?;
     }
     sh::run(sh::command("promtool").args(["test", "rules", "deploy/observability/alerts.test.yaml"]))
 }
@@ -132,20 +111,6 @@ fn find_or_install_schemas() -> Result<PathBuf> {
         python::install(SCHEMAS_PACKAGE)?;
     }
     Ok(program)
-}
-
-fn refuse(helm: &Path, chart: &Path, values: &[&str], named: &str) -> Result<()> {
-    let mut template = sh::command(helm);
-    template.args(["template", "keyward"]).arg(chart);
-    for value in values {
-        template.args(["--set", value]);
-    }
-    let output = template.output()?;
-    let message = String::from_utf8_lossy(&output.stderr);
-    let shown = values.join(",");
-    ensure!(!output.status.success(), "the chart takes `{shown}`, which it has to refuse, naming {named}");
-    ensure!(message.contains(named), "the chart refuses `{shown}` without naming {named}:\n{message}");
-    Ok(())
 }
 
 /// Makes sure that a secret that is missing is named by the service's log. A pod does not start, and logs nothing, without a
