@@ -4,13 +4,14 @@
 //! This file walks through the documents; [`envoy`](super::envoy), [`istio`](super::istio) and
 //! [`gateway`](super::gateway) hold what is known of each kind.
 
-use super::backstop;
+use super::backstop::{self, Fault};
 use super::find::{dynamic_module, looks_like_ours, wasm_plugin};
 use super::finding::{Findings, join, list, text};
 use super::past;
-use super::versions::Versions;
-use keyward_policy::config::{Config, Mode};
+use super::versions::{self, Versions};
+use keyward_policy::config::{Config, Mode, Unmatched};
 use keyward_policy::credential::KeySource;
+use keyward_policy::rule::{Access, Rule};
 use serde_json::Value;
 
 pub(super) const NO_BACKSTOP: &str =
@@ -66,6 +67,13 @@ fn lint_together(mut lint: Lint<'_>) -> Findings {
     let (all, config) = (lint.all, lint.config);
     let is_envoy = all.iter().any(|document| any(document, &|value| value.get("http_filters").is_some()));
     lint.escaped_slashes_by_default();
+    for (plane, version, first, last) in versions::untested(lint.versions) {
+        lint.findings.warn(
+            "",
+            format!("{plane} {version} is not among the tested versions, {first} to {last}: what it does to these files is not known"),
+            "read what has changed in it, and try the files before they matter",
+        );
+    }
     if is_envoy && !config.hide_key && config.mode == Mode::Enforce {
         for source in &config.key_sources {
             let KeySource::Header { name, .. } = source else {
@@ -93,6 +101,14 @@ impl Lint<'_> {
             Mode::Enforce => self.findings.gap(path, message, help),
             Mode::Shadow => self.findings.possible_gap(path, message, help),
         }
+    }
+
+    /// Returns by what a backstop refuses requests that this configuration allows.
+    pub(super) fn narrow(&self, filter: &Value) -> Vec<Fault> {
+        let config = self.config;
+        let is_public = |rule: &Rule| rule.access == Access::Public;
+        let has_public = config.unmatched == Unmatched::Public || config.routes.rules().iter().any(is_public);
+        if backstop::is_sound(filter) { backstop::narrow(filter, has_public) } else { Vec::new() }
     }
 
     /// Checks that the files have a backstop at all. `place` is that of the filter, and `is_needed` says whether requests pass
@@ -133,16 +149,19 @@ impl Lint<'_> {
                 }
                 self.header_changes(value, path);
                 self.escaped_slashes(value, path);
+                self.hardening(value, path);
+                self.misnamed_backstop(value, path);
                 self.per_filter(value, path);
                 let spec = &value["spec"];
                 let place = join(path, "spec");
                 if value["kind"].is_string() && value.get("spec").is_some() {
                     self.kind_and_version(value, path);
+                    self.repeated(value, path);
                 }
                 match text(&value["kind"]) {
                     "WasmPlugin" => self.wasm_plugin(value, spec, &place),
                     "TrafficExtension" => self.traffic_extension(value, spec, &place),
-                    "EnvoyFilter" => self.envoy_filter(spec, &place),
+                    "EnvoyFilter" => self.envoy_filter(value, spec, &place),
                     "VirtualService" => self.virtual_service(spec, &place),
                     "EnvoyExtensionPolicy" => self.extension_policy(value, spec, &place),
                     "EnvoyProxy" => self.envoy_proxy(spec, &place),
@@ -163,6 +182,17 @@ impl Lint<'_> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Notes a filter that was meant as the backstop and is not the RBAC filter for HTTP.
+    fn misnamed_backstop(&mut self, filter: &Value, path: &str) {
+        if let Some(field) = backstop::misnamed(filter) {
+            self.gap(
+                join(path, field),
+                format!("`{}` is not the RBAC filter of HTTP: this is no backstop", text(&filter[field]["@type"])),
+                "use `typed_config` with the type `type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC`",
+            );
         }
     }
 

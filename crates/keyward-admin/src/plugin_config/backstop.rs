@@ -71,6 +71,44 @@ pub fn faults(filter: &Value) -> Vec<Fault> {
     faults
 }
 
+/// Returns the field of a filter that would be a backstop if it were of the right type.
+pub fn misnamed(filter: &Value) -> Option<&'static str> {
+    let asks = |config: &Value| names_decision(&config["rules"]) || names_decision(&config["shadow_rules"]);
+    ["typed_config", "typedConfig"].into_iter().find(|field| asks(&filter[*field])).filter(|_| !is_rbac(filter))
+}
+
+/// Returns by what a backstop refuses requests that Keyward has allowed. `has_public` says whether the configuration makes
+/// any request public.
+pub fn narrow(filter: &Value, has_public: bool) -> Vec<Fault> {
+    let policies = filter["typed_config"]["rules"]["policies"].as_object();
+    let whole = |policy: &Value| {
+        let is_any = |permission: &Value| permission["any"] == true;
+        policy["condition"].is_null() && list(&policy["permissions"]).iter().any(is_any)
+    };
+    let admits = |decision: &str| {
+        let of_policy =
+            |policy: &Value| list(&policy["principals"]).iter().any(|principal| admits(principal, decision));
+        policies.into_iter().flatten().any(|(_, policy)| whole(policy) && of_policy(policy))
+    };
+    let wanted = [("allowed", true), ("public", has_public)];
+    let missing = wanted.into_iter().filter(|(decision, is_wanted)| *is_wanted && !admits(decision));
+    missing
+        .map(|(decision, _)| Fault {
+            path: "typed_config.rules.policies".to_owned(),
+            message: format!("the backstop refuses requests with the decision `{decision}`, all of them or some"),
+            help: "give one policy `permissions: [{any: true}]`, and principals with `exact: allowed` and `exact: public`, as \
+                   envoy.yaml does",
+        })
+        .collect()
+}
+
+/// Whether a principal matches every request with this decision.
+fn admits(principal: &Value, decision: &str) -> bool {
+    let state = &principal["filter_state"];
+    (text(&state["key"]) == DECISION && state["string_match"]["exact"] == *decision)
+        || list(&principal["or_ids"]["ids"]).iter().any(|id| admits(id, decision))
+}
+
 /// Whether a principal matches only requests that Keyward has allowed.
 fn narrows(principal: &Value) -> Result<(), String> {
     let fields: Vec<&String> = principal.as_object().into_iter().flat_map(|fields| fields.keys()).collect();

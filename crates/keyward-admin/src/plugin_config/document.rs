@@ -1,6 +1,10 @@
 //! Reads a text, which may hold several YAML documents, as configurations and what is around them.
 
+use super::around::any;
+use super::backstop;
 use super::find::{Found, find, is_plugin_config};
+use super::finding::{Finding, text};
+use super::known;
 use super::lines::Lines;
 use super::normalise::Normalisation;
 use super::yaml::from_yaml;
@@ -13,8 +17,8 @@ use std::fmt;
 pub enum ReadError {
     /// The text is neither YAML nor JSON.
     NotYaml(String),
-    /// The text holds no plugin configuration of Keyward.
-    NoConfiguration,
+    /// The texts hold no plugin configuration of Keyward; what they hold, and what to do.
+    NoConfiguration(String),
     /// The text holds several, and one is needed.
     Several,
     /// The filter would refuse the configuration.
@@ -25,10 +29,7 @@ impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotYaml(error) => write!(f, "neither YAML nor JSON: {error}"),
-            Self::NoConfiguration => f.write_str(
-                "no Keyward configuration in it\n  help: expected a plugin configuration, or an Envoy, WasmPlugin, TrafficExtension or \
-                 EnvoyExtensionPolicy file with one",
-            ),
+            Self::NoConfiguration(found) => write!(f, "no Keyward configuration in it{found}"),
             Self::Several => f.write_str(
                 "more than one Keyward configuration in it\n  help: give a text with exactly one, such as the plugin \
                  configuration alone",
@@ -141,6 +142,31 @@ pub fn read(sources: &[Source<'_>]) -> Result<Documents, (usize, ReadError)> {
     Ok(read)
 }
 
+/// Says that there is no configuration, and what there is.
+pub fn no_configuration(all: &[Document]) -> ReadError {
+    const EXPECTED: &str = "\n  help: expected a plugin configuration, or an Envoy, WasmPlugin, TrafficExtension or \
+                            EnvoyExtensionPolicy file with one";
+    let has_backstop = |document: &Document| any(&document.value, &backstop::is_backstop);
+    let names: Vec<String> = all
+        .iter()
+        .map(|document| match text(&document.value["kind"]) {
+            "" => "a document without `kind`".to_owned(),
+            kind if has_backstop(document) => format!("{kind} with a backstop"),
+            kind => kind.to_owned(),
+        })
+        .collect();
+    let mut found = if names.is_empty() { String::new() } else { format!(": found {}", names.join(", ")) };
+    let kinds = all.iter().map(|document| text(&document.value["kind"]));
+    if let Some((kind, near)) = kinds.filter_map(|kind| Some((kind, known::nearest_kind(kind)?))).next() {
+        found.push_str(&format!("\n  help: `{kind}` is not a kind: did you mean `{near}`?"));
+    } else if all.iter().any(has_backstop) {
+        found.push_str("\n  help: give the filter's file together with it: `keyward check FILTER BACKSTOP`");
+    } else {
+        found.push_str(EXPECTED);
+    }
+    ReadError::NoConfiguration(found)
+}
+
 /// Reads the only configuration of a text, and how the proxy around it normalises paths. `None` means that the text does
 /// not say.
 ///
@@ -153,12 +179,18 @@ pub fn read_one(text: &str) -> Result<(Config, Option<Normalisation>), ReadError
             let config = Config::parse(&one.found.bytes).map_err(ReadError::Invalid)?;
             Ok((config, normalisation(one, &all)))
         }
-        [] => Err(ReadError::NoConfiguration),
+        [] => Err(no_configuration(&all)),
         _ => Err(ReadError::Several),
     }
 }
 
 impl Document {
+    /// Gives a finding of this document its line, and the document's name.
+    pub fn locate(&self, finding: Finding) -> Finding {
+        let line = self.lines.find(&finding.path).map(|(line, _)| line);
+        Finding { line, path: self.name(&finding.path), ..finding }
+    }
+
     /// Names a place in this document.
     pub fn name(&self, place: &str) -> String {
         match (self.label.as_str(), place) {

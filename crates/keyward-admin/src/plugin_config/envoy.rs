@@ -151,7 +151,13 @@ impl Lint<'_> {
                     self.findings.gap(path, NO_BACKSTOP, ADD_BACKSTOP);
                 }
             }
-        } else if sound.iter().all(|(_, filter)| past::off(filter, "backstop").is_some()) {
+        }
+        for (at, filter) in &sound {
+            for fault in self.narrow(filter) {
+                self.findings.error(place(*at, &fault.path), fault.message, fault.help);
+            }
+        }
+        if !sound.is_empty() && sound.iter().all(|(_, filter)| past::off(filter, "backstop").is_some()) {
             for (at, fault) in sound.iter().filter_map(|(at, filter)| Some((*at, past::off(filter, "backstop")?))) {
                 self.findings.gap(place(at, &fault.path), fault.message, fault.help);
             }

@@ -87,10 +87,13 @@ pub fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// Returns whether a digest, as hex, is one that stands in for the real one: all digits are the same, or it is not hex.
+/// Returns whether a digest, as hex, is one that stands in for the real one: all digits are the same, or it is not hex in
+/// lower case, as every control plane writes it.
 pub fn is_placeholder_digest(digest: &str) -> bool {
     let hex = digest.trim_start_matches("sha256:").as_bytes();
-    hex.len() != 64 || !hex.iter().all(u8::is_ascii_hexdigit) || hex.windows(2).all(|pair| pair[0] == pair[1])
+    hex.len() != 64
+        || !hex.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+        || hex.windows(2).all(|pair| pair[0] == pair[1])
 }
 
 /// Returns whether a text is one to be replaced, such as `REPLACE-WITH-AN-EDGE-TOKEN` or `<token>`.

@@ -44,7 +44,8 @@ impl Lint<'_> {
             if wasm["failOpen"] == true {
                 self.gap(join(&place, "failOpen"), FAILS_OPEN, "use `false`");
             }
-            self.token_variable(wasm, &place);
+            self.gateway_variable(wasm, &place);
+            self.gateway_cluster(&join(&place, "config"));
             self.source(&wasm["code"], &join(&place, "code"));
             if !self.all.iter().any(|document| any(document, &sets_failure_policy)) {
                 self.findings.warn(
@@ -71,6 +72,7 @@ impl Lint<'_> {
             // Envoy refuses a listener whose local library it cannot load; `envoy_proxy` looks at those that are fetched.
             self.has_backstop(path, list(&spec["wasm"]).iter().any(|wasm| looks_like_ours(wasm, &wasm["config"])));
             self.expect_known(spec, &EXTENSION_POLICY, path);
+            self.plugins_of_policy(spec, path);
             self.targets(resource, path);
         }
         let on_route =
@@ -140,7 +142,9 @@ impl Lint<'_> {
             let section = text(&target["sectionName"]);
             // A listener of Envoy that is named by its port may be the one.
             let may_be = |have: &&str| have.split('/').nth(2).is_none_or(|listener| listener == section);
-            if !section.is_empty() && !listeners.iter().any(may_be) {
+            // With the Gateway itself, each listener is looked at.
+            let is_given = self.all.iter().any(|document| is_gateway(document, name));
+            if !section.is_empty() && !is_given && !listeners.iter().any(may_be) {
                 self.findings.gap(
                     join(&place, "sectionName"),
                     format!("no backstop covers the listener `{section}`"),
@@ -188,6 +192,19 @@ impl Lint<'_> {
             let parts: Vec<&str> = listener.split('/').collect();
             let is_listener = matches!(&parts[..], [have, gateway, section]
                 if (namespace.is_empty() || *have == namespace) && *gateway == name && !section.is_empty());
+            if let [_, _, section] = &parts[..]
+                && is_listener
+            {
+                self.patched_section(name, section, &join(path, &format!("jsonPatches[{index}].name")));
+            }
+            let all = backstops(self.all).into_iter().filter(|(policy, _)| gateway_of(policy) == Some(name));
+            if is_port && all.map(|(_, patch)| text(&patch["name"])).any(|other| other.contains('/')) {
+                self.findings.warn(
+                    join(path, &format!("jsonPatches[{index}].name")),
+                    format!("`{listener}` is a name with XDSNameSchemeV2, and other patches have names without: one half changes nothing"),
+                    "use either backstop.yaml or backstop-v2.yaml",
+                );
+            }
             if !is_port && !is_listener {
                 let namespace = if namespace.is_empty() { "<namespace>" } else { namespace };
                 self.findings.gap(
@@ -198,18 +215,6 @@ impl Lint<'_> {
                     ),
                 );
             }
-        }
-    }
-
-    /// Checks that the VM gets the variable that holds the edge token.
-    fn token_variable(&mut self, wasm: &Value, place: &str) {
-        let Some(name) = self.config.admin.as_ref().and_then(|admin| admin.token_env.as_deref()) else { return };
-        if !list(&wasm["env"]["hostKeys"]).iter().any(|key| text(key) == name) {
-            self.findings.error(
-                join(place, "env.hostKeys"),
-                format!("the VM does not get the variable `{name}` of `admin.token_env`: the admin service refuses the polls"),
-                format!("add `env: {{hostKeys: [{name}]}}`"),
-            );
         }
     }
 
@@ -280,6 +285,9 @@ impl Lint<'_> {
             for fault in backstop::faults(value) {
                 self.findings.gap(join(&place, &fault.path), fault.message, fault.help);
             }
+            for fault in self.narrow(value) {
+                self.findings.error(join(&place, &fault.path), fault.message, fault.help);
+            }
             if self.config.mode == Mode::Shadow {
                 self.findings.warn(
                     join(&place, "typed_config.rules"),
@@ -348,12 +356,11 @@ impl Lint<'_> {
         let namespace = text(&resource["metadata"]["namespace"]);
         let namespace = if namespace.is_empty() { "default" } else { namespace };
         for (index, listener) in list(&spec["listeners"]).iter().enumerate() {
-            // Listeners of TCP and TLS have no HTTP filters.
-            let is_http = matches!(text(&listener["protocol"]), "" | "HTTP" | "HTTPS");
-            if !is_http || !(is_whole || sections.contains(&text(&listener["name"]))) {
+            if !is_http(listener) || !(is_whole || sections.contains(&text(&listener["name"]))) {
                 continue;
             }
-            let name = format!("{namespace}/{}/{}", text(&resource["metadata"]["name"]), text(&listener["name"]));
+            let section = first_on_port(spec, listener);
+            let name = format!("{namespace}/{}/{section}", text(&resource["metadata"]["name"]));
             let port = listener["port"].as_u64().unwrap_or_default();
             let mut wanted = vec![(name.clone(), format!("tcp-{port}"))];
             if quic && listener["protocol"] == "HTTPS" {
@@ -363,13 +370,39 @@ impl Lint<'_> {
                 if !covered.iter().any(|have| *have == name || *have == by_port) {
                     self.findings.gap(
                         join(path, &format!("listeners[{index}]")),
-                        format!("no backstop covers the listener `{name}`"),
+                        if section == text(&listener["name"]) {
+                            format!("no backstop covers the listener `{name}`")
+                        } else {
+                            format!(
+                                "no backstop covers the listener `{name}`, whose port {port} is also that of this one"
+                            )
+                        },
                         format!(
                             "add a patch to the EnvoyPatchPolicy with `name: {name}` (`{by_port}` with XDSNameSchemeV2)"
                         ),
                     );
                 }
             }
+        }
+    }
+
+    /// Checks that a patch names a listener that Envoy has for the Gateway.
+    fn patched_section(&mut self, gateway: &str, section: &str, place: &str) {
+        let section = section.strip_suffix("-quic").unwrap_or(section);
+        let Some(resource) = self.all.iter().find(|document| is_gateway(document, gateway)) else { return };
+        let spec = &resource["spec"];
+        match list(&spec["listeners"]).iter().find(|listener| listener["name"] == section) {
+            None => self.findings.gap(
+                place,
+                format!("the Gateway `{gateway}` has no listener `{section}`: the patch changes nothing"),
+                "name one of its listeners",
+            ),
+            Some(listener) if first_on_port(spec, listener) != section => self.findings.gap(
+                place,
+                format!("Envoy has no listener `{section}`: it shares its port with another one, whose name both have"),
+                format!("use `{}`", first_on_port(spec, listener)),
+            ),
+            Some(_) => {}
         }
     }
 
@@ -434,6 +467,24 @@ impl Lint<'_> {
             );
         }
     }
+}
+
+/// Whether a listener has HTTP filters: those of TCP and TLS have none.
+fn is_http(listener: &Value) -> bool {
+    matches!(text(&listener["protocol"]), "" | "HTTP" | "HTTPS")
+}
+
+/// Returns the name of the first listener with the port of this one. Envoy has one listener for both, with that name.
+fn first_on_port<'v>(spec: &'v Value, listener: &'v Value) -> &'v str {
+    let is_same = |other: &&Value| is_http(other) && other["port"] == listener["port"];
+    text(&list(&spec["listeners"]).iter().find(is_same).unwrap_or(listener)["name"])
+}
+
+/// Whether a document is the Gateway of this name, of the Gateway API.
+fn is_gateway(document: &Value, name: &str) -> bool {
+    document["kind"] == "Gateway"
+        && !text(&document["apiVersion"]).starts_with("networking.istio.io")
+        && document["metadata"]["name"] == *name
 }
 
 /// Whether a patch changes a setting of the filter.

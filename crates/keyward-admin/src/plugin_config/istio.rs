@@ -6,16 +6,15 @@ use super::find::looks_like_ours;
 use super::finding::{is_placeholder, is_placeholder_digest, join, list, text};
 use super::known::{ENVOY_FILTER, ENVOY_FILTER_PATCH};
 use super::past::FAILS_OPEN;
+use super::pods::{self, GATEWAY_NAME, Relation};
 use super::versions::Version;
 use keyward_policy::config::{CorsPreflight, Mode};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The first version whose `failStrategy` can be `FAIL_RELOAD`.
 const FAIL_RELOAD_SINCE: Version = Version::new(1, 27);
 /// The first version in which `targetRefs` of an EnvoyFilter choose its gateways (istio/istio#56417).
 const ENVOY_FILTER_TARGETS_SINCE: Version = Version::new(1, 27);
-/// The label that the pods of a Gateway API's gateway have. Istio finds the pods of `targetRefs` by it, too.
-const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 /// The first version with TrafficExtension.
 const TRAFFIC_EXTENSION_SINCE: Version = Version::new(1, 30);
 
@@ -67,7 +66,8 @@ impl Lint<'_> {
         }
         match text(&spec["phase"]) {
             "AUTHN" => {}
-            phase => {
+            // Other texts are not values of this field.
+            phase @ ("" | "AUTHZ" | "STATS" | "UNSPECIFIED_PHASE" | "UNSPECIFIED") => {
                 let now = if phase.is_empty() { "no phase is stated" } else { "this phase is a later one" };
                 self.findings.warn(
                     join(path, "phase"),
@@ -75,8 +75,10 @@ impl Lint<'_> {
                     "use `phase: AUTHN`",
                 );
             }
+            _ => {}
         }
         self.has_backstop(path, true);
+        self.other_plugins(resource, path);
         self.coverage(resource, spec, path);
     }
 
@@ -92,20 +94,26 @@ impl Lint<'_> {
         if backstops.is_empty() {
             return;
         }
-        let same = |other: &Value| {
-            let namespace = |resource: &Value| text(&resource["metadata"]["namespace"]).to_owned();
-            let other_spec = &other["spec"];
-            let selector = (&spec["selector"]["matchLabels"], &other_spec["workloadSelector"]["labels"]);
-            let targets = (&spec["targetRefs"], &other_spec["targetRefs"]);
-            let same = selector.0 == selector.1 && targets.0 == targets.1;
-            namespace(resource) == namespace(other) && (same || has_label_of(targets.0, selector.1))
-        };
-        if !backstops.iter().any(|(document, _)| same(document)) {
-            self.findings.warn(
-                join(path, if spec["targetRefs"].is_null() { "selector" } else { "targetRefs" }),
-                "the backstop selects other pods than the filter: those of the filter may be without it",
-                "give the EnvoyFilter the same namespace and the same labels or targetRefs",
+        let related = backstops.iter().map(|(document, _)| (pods::relation(resource, document), *document));
+        if let Some((relation, document)) = related.min_by_key(|(relation, _)| *relation)
+            && relation != Relation::Same
+        {
+            let field = if resource["metadata"]["namespace"] != document["metadata"]["namespace"] {
+                "metadata.namespace".to_owned()
+            } else {
+                join(path, if spec["targetRefs"].is_null() { "selector" } else { "targetRefs" })
+            };
+            let message = format!(
+                "the backstop selects other pods ({}) than the filter ({}): those of the filter may be without it",
+                pods::shown(document),
+                pods::shown(resource)
             );
+            let help = "give the EnvoyFilter the same namespace and the same labels or targetRefs";
+            if relation == Relation::Other {
+                self.gap(field, message, help);
+            } else {
+                self.findings.possible_gap(field, message, help);
+            }
         }
         let port = |patch: &Value| patch["match"]["listener"]["portNumber"].as_u64();
         let covered: Vec<Option<u64>> = backstops.iter().map(|(_, patch)| port(patch)).collect();
@@ -164,12 +172,21 @@ impl Lint<'_> {
             }
             // It knows nothing better.
             (_, Some(version)) if version < FAIL_RELOAD_SINCE => {}
-            _ => self.findings.warn(
+            ("" | "FAIL_CLOSE", _) => self.findings.warn(
                 place,
                 "a crashed filter stays down until the proxy restarts",
                 format!("use `FAIL_RELOAD`, which exists since Istio {FAIL_RELOAD_SINCE}"),
             ),
+            // Other texts are not values of this field.
+            _ => {}
         }
+        self.istio_variable(plugin, path);
+        self.istio_cluster(&join(path, "pluginConfig"));
+        self.url(plugin, path);
+    }
+
+    /// Checks where the module is fetched from, and by what it is known.
+    fn url(&mut self, plugin: &Value, path: &str) {
         let (url, digest) = (text(&plugin["url"]), text(&plugin["sha256"]));
         let image =
             url.strip_prefix("oci://").or_else(|| (!url.contains("://")).then_some(url)).filter(|url| !url.is_empty());
@@ -177,6 +194,25 @@ impl Lint<'_> {
         const DIGEST: &str = "the manifest digest of the image is what `cargo xtask dist` prints";
         if is_placeholder(url) || in_url.is_some_and(is_placeholder_digest) {
             self.findings.warn(join(path, "url"), "this is not the digest of an image", DIGEST);
+        } else if image.is_some() && in_url.is_none() && digest.is_empty() {
+            self.findings.warn(
+                join(path, "url"),
+                "this names no manifest by its SHA-256: what runs is what the registry has under this name at the time",
+                format!("write `oci://…@sha256:<manifest digest>`; {DIGEST}"),
+            );
+        }
+        let scheme = url.split_once("://").map_or("oci", |(scheme, _)| scheme);
+        if !matches!(scheme, "oci" | "http" | "https" | "file") {
+            let message = format!("`{scheme}` is not a scheme by which Istio fetches a module");
+            self.findings.error(join(path, "url"), message, "use `oci://`, `https://` with `sha256`, or `file:///`");
+        }
+        if url.strip_prefix("file://").is_some_and(|file| !file.starts_with('/')) {
+            let message = "after `file://` the path of the file begins with a slash: this one names no file";
+            self.findings.error(
+                join(path, "url"),
+                message,
+                "use `file:///…`, as module-from-configmap.values.yaml does",
+            );
         }
         if image.is_some() && !digest.is_empty() {
             let help = format!("write `url: oci://…@sha256:<manifest digest>` and remove `sha256`; {DIGEST}");
@@ -195,7 +231,8 @@ impl Lint<'_> {
     }
 
     /// Checks an EnvoyFilter: which gateways it is for, and the backstop that it adds.
-    pub(super) fn envoy_filter(&mut self, spec: &Value, path: &str) {
+    pub(super) fn envoy_filter(&mut self, resource: &Value, spec: &Value, path: &str) {
+        self.without_filter(resource, path);
         if let Some(version) = self.versions.istio.filter(|version| *version < ENVOY_FILTER_TARGETS_SINCE)
             && let Some(target) = list(&spec["targetRefs"]).first()
         {
@@ -215,7 +252,7 @@ impl Lint<'_> {
             if backstop::is_backstop(value) {
                 self.expect_known(spec, &ENVOY_FILTER, path);
                 self.expect_known(patch, &ENVOY_FILTER_PATCH, &place);
-                self.context(&patch["match"]["context"], &join(&place, "match.context"));
+                self.context(resource, &patch["match"]["context"], &join(&place, "match.context"));
             }
             let value_place = join(&place, "patch.value");
             if !backstop::is_in_force(value) {
@@ -230,6 +267,9 @@ impl Lint<'_> {
             }
             for fault in backstop::faults(value) {
                 self.findings.gap(join(&value_place, &fault.path), fault.message, fault.help);
+            }
+            for fault in self.narrow(value) {
+                self.findings.error(join(&value_place, &fault.path), fault.message, fault.help);
             }
             if self.config.mode == Mode::Shadow {
                 self.findings.warn(
@@ -286,15 +326,33 @@ impl Lint<'_> {
         }
     }
 
+    /// Checks that the pods of a backstop have a filter.
+    fn without_filter(&mut self, resource: &Value, path: &str) {
+        let filters: Vec<&Value> = self.all.iter().filter(|document| is_filter(document)).collect();
+        let is_here = |filter: &&Value| pods::relation(filter, resource) != Relation::Other;
+        if any(&resource["spec"], &backstop::is_in_force) && !filters.is_empty() && !filters.iter().any(is_here) {
+            self.findings.warn(
+                path,
+                format!(
+                    "no filter is on the pods of this backstop ({}): it refuses every request there",
+                    pods::shown(resource)
+                ),
+                "give it together with the file of its filter, or name the pods of the filter in it",
+            );
+        }
+    }
+
     /// Checks that the backstop of a gateway's filter is for gateways.
-    fn context(&mut self, context: &Value, place: &str) {
+    fn context(&mut self, resource: &Value, context: &Value, place: &str) {
         let is_gateway = |spec: &Value| {
             let named = |text: &str| text.contains("gateway") || text.contains("ingress");
             let labels = spec["selector"]["matchLabels"].as_object().into_iter().flatten();
             list(&spec["targetRefs"]).iter().any(|target| target["kind"] == "Gateway")
                 || labels.into_iter().any(|(name, value)| named(name) || named(text(value)))
         };
-        let filters = || self.all.iter().filter(|all| matches!(text(&all["kind"]), "WasmPlugin" | "TrafficExtension"));
+        // A backstop of other pods is for another filter.
+        let is_here = |filter: &&Value| is_filter(filter) && pods::relation(filter, resource) != Relation::Other;
+        let filters = || self.all.iter().filter(is_here);
         if context == "SIDECAR_INBOUND"
             && filters().next().is_some()
             && filters().all(|filter| is_gateway(&filter["spec"]))
@@ -356,9 +414,12 @@ impl Lint<'_> {
     }
 }
 
-/// Returns whether labels choose the pods of the one Gateway that `targetRefs` name.
-fn has_label_of(targets: &Value, labels: &Value) -> bool {
-    let [target] = list(targets) else { return false };
-    let names_gateway = target["kind"] == "Gateway" && target["group"] == "gateway.networking.k8s.io";
-    names_gateway && *labels == json!({GATEWAY_NAME: target["name"]})
+/// Whether a document is one of Istio's with Keyward's filter.
+fn is_filter(document: &Value) -> bool {
+    let plugin = match text(&document["kind"]) {
+        "WasmPlugin" => &document["spec"],
+        "TrafficExtension" => &document["spec"]["wasm"],
+        _ => return false,
+    };
+    looks_like_ours(plugin, &plugin["pluginConfig"])
 }

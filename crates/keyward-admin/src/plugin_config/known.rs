@@ -6,7 +6,7 @@
 use super::around::{Lint, any};
 use super::backstop;
 use super::find::looks_like_ours;
-use super::finding::{join, text};
+use super::finding::{Findings, join, list, text};
 use crate::suggest::nearest;
 use serde_json::Value;
 
@@ -20,12 +20,20 @@ pub(super) enum Known {
     OneOf(&'static [&'static str]),
     /// This text, which has to be there.
     Needed(&'static str),
-    /// These fields, and no others.
+    /// One of these texts; with another one the API server refuses the resource.
+    Values(&'static [&'static str]),
+    /// One of these texts; why another one means that requests are not checked.
+    Only(&'static [&'static str], &'static str),
+    /// A whole number.
+    Number,
+    /// These fields, and no others: with another one, the resource may be in effect on some listeners only.
     Fields(&'static [(&'static str, Known)]),
+    /// The fields that the API has. Others are dropped, or the API server refuses the resource.
+    Whole(&'static [(&'static str, Known)]),
     /// A list of such values.
     Each(&'static Known),
 }
-use Known::{Anything, Each, Fields, Needed, Off, OneOf};
+use Known::{Anything, Each, Fields, Needed, Number, Off, OneOf, Only, Values, Whole};
 
 /// The backstop that a patch adds.
 pub(super) const BACKSTOP: Known = Fields(&[
@@ -124,6 +132,141 @@ pub(super) const EXTENSION_POLICY: Known = Fields(&[
     ("lua", Anything),
 ]);
 
+const FAIL_STRATEGY: Known = Values(&["FAIL_CLOSE", "FAIL_OPEN", "FAIL_RELOAD"]);
+const PULL_POLICY: Known = Values(&["UNSPECIFIED_POLICY", "IfNotPresent", "Always"]);
+const PLUGIN_TYPE: Known =
+    Only(&["HTTP", "UNSPECIFIED_PLUGIN_TYPE"], "a plugin of another type does not see requests: nothing is checked");
+const SELECTOR: Known = Whole(&[("matchLabels", Anything)]);
+const ISTIO_TARGET: Known =
+    Whole(&[("group", Anything), ("kind", Anything), ("name", Anything), ("namespace", Anything)]);
+const ISTIO_MATCH: Known = Each(&Whole(&[
+    ("mode", Values(&["UNDEFINED", "CLIENT", "SERVER", "CLIENT_AND_SERVER"])),
+    ("ports", Each(&Whole(&[("number", Number)]))),
+]));
+const VM_CONFIG: Known = Whole(&[(
+    "env",
+    Each(&Whole(&[("name", Anything), ("value", Anything), ("valueFrom", Values(&["INLINE", "HOST"]))])),
+)]);
+
+/// A WasmPlugin of Istio 1.26 to 1.31; what 1.26 does not know of it is checked elsewhere.
+const WASM_PLUGIN: Known = Whole(&[
+    ("selector", SELECTOR),
+    ("targetRef", ISTIO_TARGET),
+    ("targetRefs", Each(&ISTIO_TARGET)),
+    ("url", Anything),
+    ("sha256", Anything),
+    ("imagePullPolicy", PULL_POLICY),
+    ("imagePullSecret", Anything),
+    ("verificationKey", Anything),
+    ("pluginConfig", Anything),
+    ("pluginName", Anything),
+    ("phase", Values(&["UNSPECIFIED_PHASE", "AUTHN", "AUTHZ", "STATS"])),
+    ("priority", Number),
+    ("failStrategy", FAIL_STRATEGY),
+    ("vmConfig", VM_CONFIG),
+    ("match", ISTIO_MATCH),
+    ("type", PLUGIN_TYPE),
+]);
+
+/// A TrafficExtension of Istio 1.30 and 1.31.
+const TRAFFIC_EXTENSION: Known = Whole(&[
+    ("selector", SELECTOR),
+    ("targetRefs", Each(&ISTIO_TARGET)),
+    ("match", ISTIO_MATCH),
+    ("phase", Values(&["UNSPECIFIED", "AUTHN", "AUTHZ", "STATS"])),
+    ("priority", Number),
+    ("lua", Anything),
+    (
+        "wasm",
+        Whole(&[
+            ("url", Anything),
+            ("sha256", Anything),
+            ("imagePullPolicy", PULL_POLICY),
+            ("imagePullSecret", Anything),
+            ("verificationKey", Anything),
+            ("pluginConfig", Anything),
+            ("pluginName", Anything),
+            ("failStrategy", FAIL_STRATEGY),
+            ("vmConfig", VM_CONFIG),
+            ("type", PLUGIN_TYPE),
+        ]),
+    ),
+]);
+
+/// An entry of `wasm` in an EnvoyExtensionPolicy of Envoy Gateway 1.7 to 1.9.
+const GATEWAY_WASM: Known = Whole(&[
+    ("name", Anything),
+    ("rootID", Anything),
+    (
+        "code",
+        Whole(&[
+            ("type", Anything),
+            ("http", Whole(&[("url", Anything), ("sha256", Anything), ("tls", Anything)])),
+            (
+                "image",
+                Whole(&[("url", Anything), ("sha256", Anything), ("pullSecretRef", Anything), ("tls", Anything)]),
+            ),
+            ("pullPolicy", Values(&["IfNotPresent", "Always"])),
+        ]),
+    ),
+    ("config", Anything),
+    ("failOpen", Anything),
+    ("env", Whole(&[("hostKeys", Each(&Anything))])),
+]);
+
+/// An entry of `dynamicModule` in an EnvoyExtensionPolicy of Envoy Gateway 1.8 and 1.9.
+const GATEWAY_MODULE: Known =
+    Whole(&[("name", Anything), ("filterName", Anything), ("config", Anything), ("terminalFilter", Anything)]);
+
+/// The fields of the filter's configuration, which are often written at the wrong depth.
+const OF_CONFIGURATION: [&str; 14] = [
+    "realm",
+    "key_sources",
+    "manifest",
+    "admin",
+    "paths",
+    "rules",
+    "unmatched",
+    "route_metadata",
+    "identity_headers",
+    "hide_key",
+    "cors_preflight",
+    "startup_wait",
+    "readiness_path",
+    "mode",
+];
+
+/// Checks the fields of every resource in a document that carries the filter.
+pub(super) fn carriers(document: &Value, path: &str, findings: &mut Findings) {
+    let spec = &document["spec"];
+    let place = join(path, "spec");
+    match text(&document["kind"]) {
+        "List" => {
+            for (index, item) in list(&document["items"]).iter().enumerate() {
+                carriers(item, &join(path, &format!("items[{index}]")), findings);
+            }
+        }
+        "WasmPlugin" if looks_like_ours(spec, &spec["pluginConfig"]) => expect(findings, spec, &WASM_PLUGIN, &place),
+        "TrafficExtension" if looks_like_ours(&spec["wasm"], &spec["wasm"]["pluginConfig"]) => {
+            expect(findings, spec, &TRAFFIC_EXTENSION, &place);
+        }
+        "EnvoyExtensionPolicy" => {
+            for (field, known) in [("wasm", &GATEWAY_WASM), ("dynamicModule", &GATEWAY_MODULE)] {
+                let plugins = list(&spec[field]).iter().enumerate();
+                for (index, plugin) in plugins.filter(|(_, plugin)| looks_like_ours(plugin, &plugin["config"])) {
+                    expect(findings, plugin, known, &join(&place, &format!("{field}[{index}]")));
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Returns the kind that a mistyped one was probably meant as.
+pub(super) fn nearest_kind(kind: &str) -> Option<&'static str> {
+    nearest(kind, KINDS.iter().map(|(name, _)| *name)).filter(|near| *near != kind)
+}
+
 /// The kinds that are looked at, and the versions of their APIs that exist.
 const KINDS: [(&str, &[&str]); 12] = [
     ("WasmPlugin", &["extensions.istio.io/v1alpha1"]),
@@ -144,61 +287,7 @@ const KINDS: [(&str, &[&str]); 12] = [
 impl Lint<'_> {
     /// Reports each field that is not known to leave a resource in effect on every listener of the filter.
     pub(super) fn expect_known(&mut self, value: &Value, known: &Known, path: &str) {
-        match known {
-            Needed(wanted) => {
-                if text(value) != *wanted {
-                    self.findings.error(
-                        path,
-                        format!(
-                            "{} instead of `{wanted}`: the API server or the control plane does not take it",
-                            shown(value)
-                        ),
-                        format!("write `{wanted}`"),
-                    );
-                }
-            }
-            _ if value.is_null() => {}
-            Anything => {}
-            Off => {
-                if *value != false {
-                    self.findings.gap(path, "the filter is added switched off: it checks nothing", "remove this field");
-                }
-            }
-            OneOf(texts) => {
-                if !texts.contains(&text(value)) {
-                    self.findings.gap(
-                        path,
-                        format!("with {} here, this is not known to reach the listeners of the filter", shown(value)),
-                        format!("use `{}`", texts.join("` or `")),
-                    );
-                }
-            }
-            Each(item) => match value.as_array() {
-                Some(values) => {
-                    for (index, value) in values.iter().enumerate() {
-                        self.expect_known(value, item, &format!("{path}[{index}]"));
-                    }
-                }
-                None => self.findings.error(path, "this is not a list: the API server refuses it", "write a list"),
-            },
-            Fields(fields) => {
-                let Some(values) = value.as_object() else {
-                    self.findings.error(path, "this is not an object: the API server refuses it", "write its fields");
-                    return;
-                };
-                for name in values.keys().filter(|name| !fields.iter().any(|(known, _)| known == name)) {
-                    let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
-                    self.findings.gap(
-                        join(path, name),
-                        format!("with `{name}` here, this is not known to reach every listener of the filter"),
-                        format!("remove it; the fields that do are `{}`", names.join("`, `")),
-                    );
-                }
-                for (name, known) in *fields {
-                    self.expect_known(&value[*name], known, &join(path, name));
-                }
-            }
-        }
+        expect(&mut self.findings, value, known, path);
     }
 
     /// Checks that a resource with the filter or the backstop has a kind and a version that exist.
@@ -233,10 +322,139 @@ impl Lint<'_> {
     }
 }
 
+/// Reports each field that is not as it is known to be.
+fn expect(findings: &mut Findings, value: &Value, known: &Known, path: &str) {
+    match known {
+        Needed(wanted) => {
+            if text(value) != *wanted {
+                findings.error(
+                    path,
+                    format!(
+                        "{} instead of `{wanted}`: the API server or the control plane does not take it",
+                        shown(value)
+                    ),
+                    format!("write `{wanted}`"),
+                );
+            }
+        }
+        _ if value.is_null() => {}
+        Anything => {}
+        Off => {
+            if *value != false {
+                findings.gap(path, "the filter is added switched off: it checks nothing", "remove this field");
+            }
+        }
+        OneOf(texts) => {
+            if !texts.contains(&text(value)) {
+                findings.gap(
+                    path,
+                    format!("with {} here, this is not known to reach the listeners of the filter", shown(value)),
+                    format!("use `{}`", texts.join("` or `")),
+                );
+            }
+        }
+        Values(texts) => {
+            if !texts.contains(&text(value)) {
+                let near = nearest(text(value), texts.iter().copied());
+                findings.error(
+                    path,
+                    format!("{} is not a value of this field: the API server refuses the resource", shown(value)),
+                    near.map_or(format!("use `{}`", texts.join("`, `")), |near| format!("did you mean `{near}`?")),
+                );
+            }
+        }
+        Only(texts, why) => {
+            if !texts.contains(&text(value)) {
+                findings.gap(path, *why, format!("use `{}`, or remove this field", texts.first().unwrap_or(&"")));
+            }
+        }
+        Number => {
+            if !value.is_u64() && !value.is_i64() {
+                findings.error(
+                    path,
+                    format!("{} is not a number: the API server refuses the resource", shown(value)),
+                    "write a number, without quotation marks",
+                );
+            }
+        }
+        Whole(fields) => {
+            let Some(values) = value.as_object() else {
+                findings.error(path, "this is not an object: the API server refuses it", "write its fields");
+                return;
+            };
+            for name in values.keys().filter(|name| !fields.iter().any(|(known, _)| known == name)) {
+                findings.error(
+                    join(path, name),
+                    format!("`{name}` is not a field here: the API server drops it, or refuses the resource"),
+                    mend(name, fields),
+                );
+            }
+            for (name, known) in *fields {
+                expect(findings, &value[*name], known, &join(path, name));
+            }
+        }
+        Each(item) => match value.as_array() {
+            Some(values) => {
+                for (index, value) in values.iter().enumerate() {
+                    expect(findings, value, item, &format!("{path}[{index}]"));
+                }
+            }
+            None => findings.error(path, "this is not a list: the API server refuses it", "write a list"),
+        },
+        Fields(fields) => {
+            let Some(values) = value.as_object() else {
+                findings.error(path, "this is not an object: the API server refuses it", "write its fields");
+                return;
+            };
+            for name in values.keys().filter(|name| !fields.iter().any(|(known, _)| known == name)) {
+                let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
+                findings.gap(
+                    join(path, name),
+                    format!("with `{name}` here, this is not known to reach every listener of the filter"),
+                    format!("remove it; the fields that do are `{}`", names.join("`, `")),
+                );
+            }
+            for (name, known) in *fields {
+                expect(findings, &value[*name], known, &join(path, name));
+            }
+        }
+    }
+}
+
+/// Says what to do about a field that does not exist.
+fn mend(name: &str, fields: &[(&str, Known)]) -> String {
+    let names = || fields.iter().map(|(name, _)| *name);
+    let carrier = names().find(|name| matches!(*name, "pluginConfig" | "config" | "wasm"));
+    if let Some(near) = nearest(name, names()) {
+        format!("did you mean `{near}`?")
+    } else if let Some(carrier) = carrier.filter(|_| OF_CONFIGURATION.contains(&name)) {
+        let carrier = if carrier == "wasm" { "wasm.pluginConfig" } else { carrier };
+        format!("it is a field of the filter's configuration: move it below `{carrier}`")
+    } else {
+        format!("remove it; the fields are `{}`", names().collect::<Vec<_>>().join("`, `"))
+    }
+}
+
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => "nothing".into(),
         Value::String(text) => format!("`{text}`"),
         _ => "another value".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyward_policy::config::Config;
+
+    #[test]
+    fn the_fields_of_the_configuration_are_those_of_the_filter() {
+        for name in OF_CONFIGURATION {
+            let parsed = Config::parse(format!("{{\"{name}\":[]}}").as_bytes());
+            let problems = parsed.as_ref().err().map(|errors| errors.problems()).unwrap_or_default();
+            let is_unknown = problems.iter().any(|problem| problem.message.contains("unknown field"));
+            assert!(!is_unknown, "{name}");
+        }
     }
 }

@@ -34,6 +34,24 @@ pub fn lint_config(config: &Config, catalogue: Option<&Catalogue>, findings: &mu
     if rules.is_empty() && !config.route_metadata && config.unmatched == Unmatched::Deny {
         warn("rules", "there are no rules, so every request is denied".into(), "add rules, or set `unmatched`");
     }
+    for (index, rule) in rules.iter().enumerate() {
+        let is_everything = rule.path.any_rest && rule.path.segments.is_empty();
+        let is_limited = rule.hosts.is_some() || rule.methods.is_some() || rule.content_type.is_some();
+        if rule.access == Access::Public && is_everything && !is_limited {
+            warn(
+                &format!("rules[{index}].path"),
+                "every path that no earlier rule names is public".into(),
+                "name what is public, and let the rest be denied",
+            );
+        }
+        if config.readiness_path.as_deref().is_some_and(|path| *path == *rule.path_text) {
+            warn(
+                &format!("rules[{index}].path"),
+                "the filter answers this path by itself (`readiness_path`): the rule is never reached".into(),
+                "remove the rule, or choose another `readiness_path`",
+            );
+        }
+    }
     if config.unmatched == Unmatched::Public {
         warn("unmatched", "whatever no rule names is public".into(), "use `deny`, and name what is public in rules");
     }

@@ -106,6 +106,7 @@ impl Lint<'_> {
     /// Checks the entries of an EnvoyProxy's list of modules that policies with Keyward name.
     pub(super) fn envoy_proxy(&mut self, spec: &Value, path: &str) {
         let all = self.all;
+        self.proxy_variable(spec, path);
         let names: Vec<&str> = all
             .iter()
             .filter(|document| document["kind"] == "EnvoyExtensionPolicy")

@@ -1,10 +1,10 @@
 //! What `keyward check` finds in files: mistakes, and warnings.
 
-use super::document::{Document, Documents, Placed, ReadError, Source, read};
-use super::find::Edition;
+use super::document::{Document, Documents, Placed, ReadError, Source, no_configuration, read};
+use super::find::{Edition, Found};
 use super::finding::{Finding, Findings};
 use super::versions::Versions;
-use super::{around, lint};
+use super::{around, known, lint};
 use crate::catalogue::Catalogue;
 use keyward_policy::config::{Config, TokenSecret};
 use serde_json::Value;
@@ -44,7 +44,7 @@ pub struct Report {
 pub fn check(sources: &[Source<'_>], options: &Options) -> Result<Vec<Report>, (usize, ReadError)> {
     let read = read(sources)?;
     if read.found.is_empty() {
-        return Err((0, ReadError::NoConfiguration));
+        return Err((0, no_configuration(&read.all)));
     }
     Ok(read.found.iter().map(|placed| report(placed, &read, options)).collect())
 }
@@ -60,8 +60,15 @@ fn report(placed: &Placed, read: &Documents, options: &Options) -> Report {
     let config = match Config::parse(&placed.found.bytes) {
         Ok(config) => config,
         Err(errors) => {
-            let errors = errors.problems().iter().map(|problem| locate(Finding::from(problem))).collect();
-            return Report { place, refused: true, errors, ..Report::default() };
+            let mut found: Vec<Finding> = match missing(&placed.found) {
+                Some(missing) => vec![locate(missing)],
+                None => errors.problems().iter().map(|problem| locate(Finding::from(problem))).collect(),
+            };
+            // Fields at the wrong depth or with a slip are often why.
+            let mut around = Findings::default();
+            known::carriers(&document.value, "", &mut around);
+            found.extend(around.errors.into_iter().map(|finding| document.locate(finding)));
+            return Report { place, refused: true, errors: found, ..Report::default() };
         }
     };
     let mut own = Findings::default();
@@ -85,16 +92,24 @@ fn report(placed: &Placed, read: &Documents, options: &Options) -> Report {
     report.errors.extend(whole.errors);
     report.warnings.extend(whole.warnings);
     for (other, found) in read.all.iter().zip(each) {
-        let locate = |mut finding: Finding| {
-            finding.line = other.lines.find(&finding.path).map(|(line, _)| line);
-            finding.path = other.name(&finding.path);
-            finding
-        };
+        let locate = |finding| other.locate(finding);
+        let mut fields = Findings::default();
+        known::carriers(&other.value, "", &mut fields);
+        report.errors.extend(fields.errors.into_iter().map(locate));
         report.errors.extend(found.errors.into_iter().map(locate));
         report.warnings.extend(found.warnings.into_iter().map(locate));
     }
     report.lets_pass = report.errors.iter().chain(&report.warnings).any(|finding| finding.lets_pass);
     report
+}
+
+/// Says that a resource lacks the field with the configuration, if it does.
+fn missing(found: &Found) -> Option<Finding> {
+    let field = found.place.rsplit('.').next().filter(|field| ["pluginConfig", "config"].contains(field))?;
+    let mut findings = Findings::default();
+    let message = format!("there is no `{field}`, which holds the filter's configuration");
+    findings.error("", message, format!("add `{field}`"));
+    findings.errors.pop().filter(|_| found.bytes.is_empty())
 }
 
 /// Finds the line of a field of a configuration, which may be the `value` of a protobuf `Any`.

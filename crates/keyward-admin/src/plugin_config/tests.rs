@@ -1,6 +1,7 @@
 //! Each kind of file that carries a configuration, and each thing worth a look.
 
 mod faults;
+mod mutations;
 mod native;
 mod planes;
 mod releases;
@@ -69,7 +70,7 @@ fn manager(plugin: &str, filters_after: &str, more: &str) -> String {
 const BACKSTOP: &str = r#"          - name: backstop
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC
-              rules: {action: ALLOW, policies: {decided: {principals: [{filter_state: {key: wasm.keyward.decision, string_match: {exact: allowed}}}]}}}
+              rules: {action: ALLOW, policies: {decided: {permissions: [{any: true}], principals: [{filter_state: {key: wasm.keyward.decision, string_match: {exact: allowed}}}, {filter_state: {key: wasm.keyward.decision, string_match: {exact: public}}}]}}}
 "#;
 
 /// A backstop beside a resource of Istio's or Envoy Gateway's.
@@ -87,7 +88,7 @@ spec:
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC
           rules_stat_prefix: keyward_backstop_rbac.
-          rules: {action: ALLOW, policies: {decided: {principals: [{filter_state: {key: wasm.keyward.decision, string_match: {exact: allowed}}}]}}}
+          rules: {action: ALLOW, policies: {decided: {permissions: [{any: true}], principals: [{filter_state: {key: wasm.keyward.decision, string_match: {exact: allowed}}}, {filter_state: {key: wasm.keyward.decision, string_match: {exact: public}}}]}}}
 "#;
 
 /// What makes Envoy Gateway's filter come back after a crash.
@@ -141,14 +142,14 @@ fn mistakes_are_the_filters_own_words() {
         reports[0].errors.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
     assert_eq!(errors, ["manifest: field `keys` is missing", "mode: the field is given twice"]);
     let reports = check("kind: WasmPlugin\nspec: {pluginName: keyward}\n");
-    assert_eq!(reports[0].errors[0].message, "there is no configuration");
+    assert_eq!(reports[0].errors[0].message, "there is no `pluginConfig`, which holds the filter's configuration");
 }
 
 #[test]
 fn a_file_without_a_configuration_says_so() {
     for text in ["a: 1\n", "kind: WasmPlugin\nspec: {pluginName: other, pluginConfig: {a: 1}}\n", ""] {
         let error = check_text(text).unwrap_err();
-        assert!(matches!(error, ReadError::NoConfiguration), "{error}");
+        assert!(matches!(error, ReadError::NoConfiguration(_)), "{error}");
     }
     let error = check_text("a: [").unwrap_err();
     assert!(error.to_string().starts_with("neither YAML nor JSON: "), "{error}");

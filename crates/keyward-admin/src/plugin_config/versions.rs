@@ -11,6 +11,23 @@ pub struct Versions {
     pub envoy_gateway: Option<Version>,
 }
 
+/// The first and the last version of each control plane that the files were tested with.
+const TESTED: [(&str, Version, Version); 2] =
+    [("Istio", Version::new(1, 26), Version::new(1, 31)), ("Envoy Gateway", Version::new(1, 7), Version::new(1, 9))];
+
+/// Returns the stated versions that are outside of what was tested: the control plane, the version, and the first and the last
+/// that were tested.
+pub fn untested(versions: &Versions) -> Vec<(&'static str, Version, Version, Version)> {
+    let stated = [versions.istio, versions.envoy_gateway];
+    let given = TESTED.iter().zip(stated).filter_map(|((plane, first, last), stated)| {
+        let stated = stated?;
+        let minor = (stated.major, stated.minor);
+        let is_tested = (first.major, first.minor) <= minor && minor <= (last.major, last.minor);
+        (!is_tested).then_some((*plane, stated, *first, *last))
+    });
+    given.collect()
+}
+
 /// A version such as `1.27`, or `1.27.3`.
 ///
 /// Versions are ordered as releases are. A version without a patch level comes before all of its patch releases, so one that

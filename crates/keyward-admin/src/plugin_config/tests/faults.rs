@@ -378,8 +378,9 @@ fn what_envoy_gateway_does_to_a_file_is_known() {
                    protocol: HTTPS}\n  - {name: http, port: 80, protocol: HTTP}\n";
     let patch = |name: &str| {
         let value = "{name: keyward_backstop, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC, \
-                     rules: {action: ALLOW, policies: {p: {principals: [{filter_state: {key: wasm.keyward.decision, string_match: \
-                     {exact: allowed}}}]}}}}}";
+                     rules: {action: ALLOW, policies: {p: {permissions: [{any: true}], principals: [{filter_state: {key: wasm.keyward.decision, \
+                     string_match: {exact: allowed}}}, {filter_state: {key: wasm.keyward.decision, string_match: {exact: \
+                     public}}}]}}}}}";
         format!(
             "---\nkind: EnvoyPatchPolicy\nspec: {{jsonPatches: [{{type: type.googleapis.com/envoy.config.listener.v3.Listener, name: {name}, operation: {{op: add, jsonPath: \
              \"..http_filters[?(@.name=='envoy.filters.http.router')]\", path: '', value: {value}}}}}]}}\n"

@@ -103,7 +103,7 @@ fn both_encodings_are_read_and_checked() {
     );
     assert!(check(&wrapped)[0].place.ends_with("typed_config.value.filter_config"), "{}", check(&wrapped)[0].place);
     let other = sound().replace("keyward", "other").replace(CONFIG, "{}");
-    assert!(matches!(check_text(&other), Err(ReadError::NoConfiguration)));
+    assert!(matches!(check_text(&other), Err(ReadError::NoConfiguration(_))));
 }
 
 #[test]

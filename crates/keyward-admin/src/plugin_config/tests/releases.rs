@@ -40,7 +40,7 @@ fn an_envoy_filter_of_old_istio_is_not_limited_to_its_targets() {
     assert_ne!(by_label, by_targets);
     assert_eq!(warnings_with(&by_label, &istio(Version::new(1, 27))), Vec::<String>::new());
     let other = by_label.replace("gateway-name: databases", "gateway-name: others");
-    assert!(warnings_with(&other, &Options::default())[0].contains("selects other pods"), "{other}");
+    assert!(gaps(&other)[0].contains("selects other pods"), "{other}");
 }
 
 #[test]
@@ -59,5 +59,28 @@ fn two_patch_releases_of_envoy_gateway_refuse_every_rate_limit() {
     for taken in [Version::patch(1, 8, 2), Version::new(1, 7), Version::new(1, 8), Version::new(1, 9)] {
         let found = warnings_with(&policy, &envoy_gateway(taken));
         assert!(!found.iter().any(|warning| warning.contains(what)), "{taken}: {found:?}");
+    }
+}
+
+#[test]
+fn a_version_that_nothing_was_tested_with_is_named() {
+    let policy = policy(CONFIG);
+    let says = |options: &Options| warnings_with(&policy, options).iter().any(|w| w.contains("tested versions"));
+    for (version, is_tested) in [
+        (Version::new(1, 6), false),
+        (Version::new(1, 7), true),
+        (Version::patch(1, 9, 3), true),
+        (Version::new(1, 10), false),
+        (Version::new(2, 8), false),
+    ] {
+        assert_eq!(says(&envoy_gateway(version)), !is_tested, "{version}");
+    }
+    for (version, is_tested) in [
+        (Version::patch(1, 25, 9), false),
+        (Version::new(1, 26), true),
+        (Version::new(1, 31), true),
+        (Version::new(1, 32), false),
+    ] {
+        assert_eq!(says(&istio(version)), !is_tested, "{version}");
     }
 }
