@@ -1,143 +1,532 @@
-//! The HTTP filters of a running proxy's listeners, read from its configuration dump.
+//! The filter chains of a running proxy's listeners, read from its configuration dump: whether Keyward and its backstop are
+//! in each, and what a chain without them leads to.
 
-use super::around::is_keyward;
+use super::around::any;
 use super::backstop::{self, Fault};
+use super::dump::{Dump, InUse, Kind};
+use super::envoy::any_state_of_ours;
+use super::find::{dynamic_module, is_plugin_config, unwrap_any, wasm_plugin};
 use super::finding::{join, list, text};
 use super::past;
+use super::ways::{To, Way, ways};
+use keyward_policy::config::{Config, Mode, Unmatched};
+use keyward_policy::host::HostPattern;
+use keyward_policy::rule::Access;
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The filters of one HTTP connection manager.
+/// The limit of faults of one chain that are named.
+const MAX_FAULTS: usize = 10;
+
+/// One filter chain of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
-    /// The name of the listener, and its address.
-    pub listener: String,
-    /// Whether Keyward is among the filters.
-    pub keyward: bool,
-    /// Whether there is a backstop that lets only requests pass that Keyward has allowed: behind Keyward, if Keyward is
-    /// there.
-    pub backstop: bool,
-    /// By what requests get past Keyward or the backstop, although they are there.
+    /// The listener, its address, and the chain if the listener has several.
+    pub name: String,
+    /// Every name by which a user may mean this chain.
+    pub names: Vec<String>,
+    /// What is known of the chain.
+    pub cover: Cover,
+    /// By what requests get past Keyward or the backstop although they are there, or why they are not in effect.
     pub faults: Vec<Fault>,
+    /// What the dump does not show. Empty: everything was looked at.
+    pub unseen: Vec<String>,
+    /// Why the proxy refused the last change of the listener. Empty: it has not refused one.
+    pub refused: String,
 }
 
-/// Returns the filters of every HTTP connection manager in the answer of Envoy's `/config_dump`.
-pub fn chains(dump: &Value) -> Vec<Chain> {
-    let mut chains = Vec::new();
-    for config in of_kind(dump, "ListenersConfigDump") {
-        let fixed = list(&config["static_listeners"]).iter().map(|state| &state["listener"]);
-        let dynamic = list(&config["dynamic_listeners"]).iter().map(|state| &state["active_state"]["listener"]);
-        for listener in fixed.chain(dynamic) {
-            let address = &listener["address"]["socket_address"];
-            let name = format!("{} ({}:{})", text(&listener["name"]), text(&address["address"]), address["port_value"]);
-            collect(listener, &name, dump, &mut chains);
+/// What a chain has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cover {
+    /// Keyward, and behind it a backstop that lets only requests pass that Keyward has allowed.
+    Both,
+    /// Keyward without such a backstop.
+    KeywardAlone,
+    /// A backstop without Keyward.
+    BackstopAlone,
+    /// Neither, and the chain leads to something that Keyward protects elsewhere.
+    Around {
+        /// What both lead to.
+        target: String,
+        /// Whether the chain understands HTTP.
+        is_http: bool,
+    },
+    /// Neither, and the chain leads to other applications, or to what is not known.
+    Neither {
+        /// Whether the chain understands HTTP.
+        is_http: bool,
+    },
+    /// Neither, and the chain serves nothing but the proxy itself: its health and its statistics.
+    OwnUse,
+}
+
+/// The chains of a proxy.
+#[derive(Debug, Default)]
+pub struct Chains {
+    /// Every chain of the listeners in use.
+    pub chains: Vec<Chain>,
+    /// The listeners that are not in use yet.
+    pub waiting: Vec<String>,
+}
+
+/// Reads the chains of every listener in the answer of Envoy's `/config_dump`. `None` means that it is not one.
+pub fn chains(dump: &Value) -> Option<Chains> {
+    let dump = Dump::new(dump);
+    if !dump.is_one() {
+        return None;
+    }
+    let (listeners, waiting) = dump.listeners();
+    let mut read: Vec<Read> = listeners.into_iter().flat_map(|listener| read_listener(&dump, listener)).collect();
+    let mut protected: BTreeSet<String> = BTreeSet::new();
+    for cluster in read.iter().flat_map(|read| &read.protects) {
+        protected.extend(dump.targets(cluster));
+    }
+    for read in &mut read {
+        if let Cover::Neither { is_http } = read.chain.cover {
+            let leads = || read.leads.iter().flat_map(|cluster| dump.targets(cluster));
+            if let Some(target) = leads().find(|target| protected.contains(target)) {
+                read.chain.cover = Cover::Around { target, is_http };
+            } else if read.is_own && read.chain.unseen.is_empty() {
+                read.chain.cover = Cover::OwnUse;
+            }
         }
     }
+    let chains = read.into_iter().map(|read| read.chain).collect();
+    Some(Chains { chains, waiting: waiting.into_iter().map(str::to_owned).collect() })
+}
+
+/// A chain, and where it leads.
+struct Read {
+    chain: Chain,
+    /// The clusters that the chain leads to.
+    leads: BTreeSet<String>,
+    /// Those among them that Keyward protects in this chain.
+    protects: BTreeSet<String>,
+    /// Whether the chain serves nothing but the proxy itself.
+    is_own: bool,
+}
+
+fn read_listener(dump: &Dump<'_>, in_use: InUse<'_>) -> Vec<Read> {
+    let listener = in_use.listener;
+    let address = address(listener);
+    let own_name = text(&listener["name"]);
+    let api = &listener["api_listener"]["api_listener"];
+    let mut chains: Vec<(Value, bool)> =
+        list(&listener["filter_chains"]).iter().map(|chain| (chain.clone(), false)).collect();
+    if listener["default_filter_chain"].is_object() {
+        chains.push((listener["default_filter_chain"].clone(), true));
+    }
+    if api.is_object() {
+        chains.push((serde_json::json!({"filters": [{"typed_config": api}]}), false));
+    }
+    let labels = labels(&chains);
+    let name_of = |label: &str| match (own_name, label) {
+        ("", "") => address.clone(),
+        ("", label) => format!("{address}, {label}"),
+        (name, "") => format!("{name} ({address})"),
+        (name, label) => format!("{name} ({address}), {label}"),
+    };
+    let port = listener["address"]["socket_address"]["port_value"].to_string();
     chains
+        .iter()
+        .zip(labels)
+        .map(|((chain, _), label)| {
+            let names = [own_name, &address, &port, text(&chain["name"])];
+            let mut read = read_chain(dump, chain);
+            read.chain.name = name_of(&label);
+            read.chain.names = names.into_iter().filter(|name| !name.is_empty()).map(str::to_owned).collect();
+            read.chain.refused = in_use.refused.to_owned();
+            read
+        })
+        .collect()
 }
 
-fn of_kind<'v>(dump: &'v Value, kind: &'static str) -> impl Iterator<Item = &'v Value> {
-    list(&dump["configs"]).iter().filter(move |config| text(&config["@type"]).ends_with(kind))
+fn address(listener: &Value) -> String {
+    let address = &listener["address"];
+    let socket = &address["socket_address"];
+    let path = text(&address["pipe"]["path"]);
+    if socket.is_object() {
+        let host = text(&socket["address"]);
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        format!("{host}:{}", socket["port_value"])
+    } else if !path.is_empty() {
+        path.to_owned()
+    } else if listener["internal_listener"].is_object() {
+        "internal".to_owned()
+    } else {
+        "no address".to_owned()
+    }
 }
 
-fn collect(value: &Value, listener: &str, dump: &Value, chains: &mut Vec<Chain>) {
+/// Returns what tells the chains of one listener apart. A chain that is alone has an empty label.
+fn labels(chains: &[(Value, bool)]) -> Vec<String> {
+    if chains.len() == 1 {
+        return vec![String::new()];
+    }
+    let names: Vec<&str> = chains.iter().map(|(chain, _)| text(&chain["name"])).collect();
+    let label = |(index, (chain, is_default)): (usize, &(Value, bool))| {
+        let name = names[index];
+        let is_only = names.iter().filter(|other| **other == name).count() == 1;
+        if !name.is_empty() && is_only {
+            return format!("chain {name}");
+        }
+        if *is_default {
+            return "the default chain".to_owned();
+        }
+        let found = matched(&chain["filter_chain_match"]);
+        if found.is_empty() {
+            format!("chain {}", index + 1)
+        } else {
+            format!("chain {} for {}", index + 1, found.join(", "))
+        }
+    };
+    chains.iter().enumerate().map(label).collect()
+}
+
+/// Returns what a chain is for, in words of its match.
+fn matched(filter_chain_match: &Value) -> Vec<String> {
+    let mut found: Vec<String> =
+        list(&filter_chain_match["server_names"]).iter().map(|name| text(name).to_owned()).collect();
+    if !filter_chain_match["destination_port"].is_null() {
+        found.push(format!("port {}", filter_chain_match["destination_port"]));
+    }
+    for field in ["prefix_ranges", "source_prefix_ranges", "direct_source_prefix_ranges"] {
+        let ranges = list(&filter_chain_match[field]).iter();
+        found.extend(ranges.map(|range| format!("{}/{}", text(&range["address_prefix"]), range["prefix_len"])));
+    }
+    let protocol = text(&filter_chain_match["transport_protocol"]);
+    found.extend((!protocol.is_empty()).then(|| protocol.to_owned()));
+    found.extend(list(&filter_chain_match["application_protocols"]).iter().map(|name| text(name).to_owned()));
+    found
+}
+
+fn read_chain(dump: &Dump<'_>, chain: &Value) -> Read {
+    /// Filters that end no connection and lead nowhere.
+    const PASSING: [&str; 8] = [
+        "network.rbac.v3.RBAC",
+        "network.ext_authz.v3.ExtAuthz",
+        "network.local_ratelimit.v3.LocalRateLimit",
+        "network.ratelimit.v3.RateLimit",
+        "network.connection_limit.v3.ConnectionLimit",
+        "network.set_filter_state.v3.Config",
+        "network.sni_cluster.v3.SniCluster",
+        "network.direct_response.v3.Config",
+    ];
+    let new = |name: String| Chain {
+        name,
+        names: Vec::new(),
+        cover: Cover::Neither { is_http: false },
+        faults: Vec::new(),
+        unseen: Vec::new(),
+        refused: String::new(),
+    };
+    let mut read = Read {
+        chain: new(String::new()),
+        leads: BTreeSet::new(),
+        protects: BTreeSet::new(),
+        is_own: !list(&chain["filters"]).is_empty(),
+    };
+    for filter in list(&chain["filters"]) {
+        let Some(filter) = dump.resolved(filter) else {
+            read.chain.unseen.push(format!("the filter `{}`, which the proxy has not got yet", text(&filter["name"])));
+            continue;
+        };
+        let config = unwrapped(&filter["typed_config"]);
+        let kind = text(&filter["typed_config"]["@type"]);
+        if config.get("http_filters").is_some() || kind.ends_with("HttpConnectionManager") {
+            read_manager(dump, config, &mut read);
+            continue;
+        }
+        let before = read.leads.len();
+        named_clusters(config, &mut read.leads);
+        let is_passing = PASSING.iter().any(|end| kind.ends_with(end));
+        if before == read.leads.len() {
+            read.is_own &= is_passing;
+        } else {
+            read.is_own &= read.leads.iter().all(|cluster| dump.kind(cluster) == Kind::Nowhere);
+        }
+    }
+    read
+}
+
+/// Returns the fields of a typed config, which may be wrapped in a TypedStruct.
+fn unwrapped(typed_config: &Value) -> &Value {
+    if text(&typed_config["@type"]).ends_with("TypedStruct") { &typed_config["value"] } else { typed_config }
+}
+
+/// Collects the clusters that a network filter without HTTP names.
+fn named_clusters(value: &Value, names: &mut BTreeSet<String>) {
     match value {
         Value::Object(fields) => {
-            if fields.contains_key("http_filters") {
-                chains.push(chain(value, listener, dump));
-                return;
+            for (field, inner) in fields {
+                match (field.as_str(), inner) {
+                    ("cluster" | "cluster_name", Value::String(name)) => {
+                        names.insert(name.clone());
+                    }
+                    ("clusters", Value::Array(clusters)) => {
+                        names.extend(clusters.iter().filter_map(|cluster| cluster["name"].as_str()).map(str::to_owned));
+                    }
+                    // Logs and the like go to clusters, too.
+                    ("access_log" | "access_log_options" | "grpc_service", _) => {}
+                    _ => named_clusters(inner, names),
+                }
             }
-            fields.values().for_each(|inner| collect(inner, listener, dump, chains));
         }
-        Value::Array(items) => items.iter().for_each(|inner| collect(inner, listener, dump, chains)),
+        Value::Array(items) => items.iter().for_each(|inner| named_clusters(inner, names)),
         _ => {}
     }
+}
+
+/// A filter that is Keyward.
+struct Keyward {
+    /// Its place among the filters.
+    at: usize,
+    /// The configuration that it was given, or why it cannot be read.
+    config: Result<Config, String>,
+}
+
+/// Returns the configuration of an HTTP filter that is Keyward, or why it cannot be read. `None` means that the filter is
+/// not Keyward.
+///
+/// The names of filters and policies are the user's, so they say nothing. What says it is the configuration, and where
+/// that cannot be read, the root id and the module.
+fn keyward(filter: &Value) -> Option<Result<Config, String>> {
+    let config = &filter["typed_config"];
+    let (any, plugin) = match (wasm_plugin(config), dynamic_module(config)) {
+        (Some(plugin), _) => (&plugin["configuration"], plugin),
+        (None, Some((_, module))) => (&module["filter_config"], module),
+        (None, None) => return None,
+    };
+    let bytes = unwrap_any(any);
+    let error = match Config::parse(&bytes) {
+        Ok(config) => return Some(Ok(config)),
+        Err(errors) => errors.problems().first().map(ToString::to_string).unwrap_or_default(),
+    };
+    let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let has_fields = is_plugin_config(&value) && !(value["manifest"].is_null() && value["admin"].is_null());
+    let modules = [&plugin["vm_config"]["code"], &plugin["dynamic_module_config"]];
+    let is_module = modules.iter().any(|module| names_keyward(module));
+    (has_fields || plugin["root_id"] == "keyward" || is_module).then_some(Err(error))
+}
+
+fn names_keyward(module: &Value) -> bool {
+    any(module, &|value| value.as_str().is_some_and(|text| text.contains("keyward")))
 }
 
 /// Judges one HTTP connection manager.
-fn chain(manager: &Value, listener: &str, dump: &Value) -> Chain {
-    let filters: Vec<Value> =
-        list(&manager["http_filters"]).iter().map(|filter| with_discovered(filter, dump)).collect();
-    let ours = filters.iter().position(is_keyward);
-    let behind: Vec<(usize, &Value)> = filters
-        .iter()
-        .enumerate()
-        .skip(ours.map_or(0, |at| at + 1))
-        .filter(|(_, filter)| backstop::is_sound(filter))
-        .collect();
-    let mut faults = Vec::new();
-    let mut note = |place: String, fault: Fault| faults.push(Fault { path: join(&place, &fault.path), ..fault });
-    if let Some(at) = ours {
-        for fault in past::off(&filters[at], "filter").into_iter().chain(past::fails_open(&filters[at])) {
-            note(format!("http_filters[{at}]"), fault);
+fn read_manager(dump: &Dump<'_>, manager: &Value, read: &mut Read) {
+    let resolve = |filters: &Value, unseen: &mut Vec<String>| -> Vec<Value> {
+        let resolve = |filter: &Value| {
+            dump.resolved(filter).unwrap_or_else(|| {
+                unseen.push(format!("the filter `{}`, which the proxy has not got yet", text(&filter["name"])));
+                filter.clone()
+            })
+        };
+        list(filters).iter().map(resolve).collect()
+    };
+    let (configs, unseen) = dump.routes(manager);
+    read.chain.unseen.extend(unseen);
+    let mut ways_of_all = Vec::new();
+    for (place, routes) in &configs {
+        ways(routes, place, &mut ways_of_all);
+    }
+    let filters = resolve(&manager["http_filters"], &mut read.chain.unseen);
+    let mut faults = Faults::default();
+    let (ours, has_backstop) = judge(&filters, "http_filters", &ways_of_all, &mut faults);
+    for (index, upgrade) in list(&manager["upgrade_configs"]).iter().enumerate() {
+        if list(&upgrade["filters"]).is_empty() || (ours.is_none() && !has_backstop) {
+            continue;
         }
+        let place = format!("upgrade_configs[{index}].filters");
+        let kind = text(&upgrade["upgrade_type"]);
+        let filters = resolve(&upgrade["filters"], &mut read.chain.unseen);
+        let (theirs, backstop) = judge(&filters, &place, &ways_of_all, &mut faults);
+        let missing = match (theirs.is_some(), backstop) {
+            (true, true) => continue,
+            (true, false) => "the backstop is",
+            (false, true) => "Keyward is",
+            (false, false) => "Keyward and its backstop are",
+        };
+        faults.add(Fault {
+            path: place,
+            message: format!("requests that upgrade to `{kind}` take these filters, and {missing} not among them"),
+            help: "remove `filters`, or put Keyward and its backstop into them",
+        });
     }
-    // One backstop that is on is enough.
-    let on: Vec<_> = behind.iter().filter(|(_, filter)| past::off(filter, "backstop").is_none()).collect();
-    if on.is_empty() {
-        for (at, fault) in behind.iter().filter_map(|(at, filter)| Some((at, past::off(filter, "backstop")?))) {
-            note(format!("http_filters[{at}]"), fault);
-        }
-    }
-    let names: Vec<&str> = ours
-        .map(|at| &filters[at])
-        .into_iter()
-        .chain(behind.iter().map(|(_, f)| *f))
-        .map(|f| text(&f["name"]))
-        .collect();
-    for (place, routes) in routes(manager, dump) {
-        changed(routes, &place, &names, &mut note);
-    }
-    Chain { listener: listener.to_owned(), keyward: ours.is_some(), backstop: !behind.is_empty(), faults }
-}
-
-/// Returns a filter with the settings that the proxy got for it by ECDS, if it gets them so.
-fn with_discovered(filter: &Value, dump: &Value) -> Value {
-    let mut filter = filter.clone();
-    if !filter["config_discovery"].is_null() {
-        let found = of_kind(dump, "EcdsConfigDump")
-            .flat_map(|config| list(&config["ecds_filters"]))
-            .map(|entry| &entry["ecds_filter"])
-            .find(|found| found["name"] == filter["name"]);
-        if let Some(found) = found {
-            filter["typed_config"] = found["typed_config"].clone();
-        }
-    }
-    filter
-}
-
-/// Returns the route configurations that an HTTP connection manager uses, with a name for each.
-fn routes<'v>(manager: &'v Value, dump: &'v Value) -> Vec<(String, &'v Value)> {
-    let name = text(&manager["rds"]["route_config_name"]);
-    let is_scoped = !manager["scoped_routes"].is_null();
-    let discovered = of_kind(dump, "RoutesConfigDump")
-        .flat_map(|config| list(&config["dynamic_route_configs"]))
-        .map(|entry| &entry["route_config"])
-        .filter(move |routes| is_scoped || (!name.is_empty() && routes["name"] == name))
-        .map(|routes| (format!("routes[{}]", text(&routes["name"])), routes));
-    let inline = [("route_config".to_owned(), &manager["route_config"])].into_iter();
-    inline.chain(discovered).collect()
-}
-
-/// Notes where routes, virtual hosts or clusters change the filters with these names.
-fn changed(value: &Value, path: &str, names: &[&str], note: &mut impl FnMut(String, Fault)) {
-    match value {
-        Value::Object(fields) => {
-            for (name, config) in value["typed_per_filter_config"].as_object().into_iter().flatten() {
-                if names.contains(&name.as_str())
-                    && let Some(fault) = past::changed_here(name, config, true)
-                {
-                    note(path.to_owned(), fault);
+    read.chain.faults.extend(faults.finish());
+    read.chain.cover = match (&ours, has_backstop) {
+        (Some(_), true) => Cover::Both,
+        (Some(_), false) => Cover::KeywardAlone,
+        (None, true) => Cover::BackstopAlone,
+        (None, false) => Cover::Neither { is_http: true },
+    };
+    for way in &ways_of_all {
+        match &way.to {
+            To::Proxy => {}
+            To::Unknown => read.is_own = false,
+            To::Cluster(name) => {
+                read.is_own &= match dump.kind(name) {
+                    Kind::Nowhere | Kind::Agent => true,
+                    // Everything else of the admin interface is not for everybody.
+                    Kind::Admin => way.is_below("/stats") || way.is_below("/ready"),
+                    Kind::Other => false,
+                };
+                read.leads.insert((*name).to_owned());
+                if ours.as_ref().is_some_and(|ours| is_protected(&ours.config, way.domains)) {
+                    read.protects.insert((*name).to_owned());
                 }
             }
-            for (name, inner) in fields {
-                changed(inner, &join(path, name), names, note);
+        }
+    }
+}
+
+/// Whether a configuration asks for a key, or refuses requests, for any of these hosts.
+fn is_protected(config: &Result<Config, String>, domains: &[Value]) -> bool {
+    let Ok(config) = config else { return true };
+    if config.unmatched != Unmatched::Public || domains.is_empty() {
+        return true;
+    }
+    let domains: Vec<Option<HostPattern>> = domains
+        .iter()
+        .map(|domain| {
+            let domain = text(domain);
+            let host = domain.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(domain, |s| s.0);
+            HostPattern::parse(host).ok()
+        })
+        .collect();
+    let meet = |one: &HostPattern, other: &HostPattern| one.covers(other) || other.covers(one);
+    let is_for = |hosts: &[HostPattern]| {
+        // What is no such pattern, such as `*`, may be any host.
+        domains.iter().any(|domain| domain.as_ref().is_none_or(|domain| hosts.iter().any(|host| meet(host, domain))))
+    };
+    let mut rules = config.routes.rules().iter().filter(|rule| rule.access != Access::Public);
+    rules.any(|rule| rule.hosts.as_ref().is_none_or(|hosts| is_for(hosts)))
+}
+
+/// The faults of one connection manager, each once.
+#[derive(Default)]
+struct Faults {
+    found: Vec<Fault>,
+    /// The routes that leave a filter off, by its place: one of them, and how many there are.
+    left_off: BTreeMap<(String, &'static str), (String, usize)>,
+}
+
+impl Faults {
+    fn add(&mut self, fault: Fault) {
+        if !self.found.contains(&fault) {
+            self.found.push(fault);
+        }
+    }
+
+    fn extend_off(&mut self, off: Option<Off>) {
+        match off {
+            None => {}
+            Some(Off::Here(fault)) => self.add(fault),
+            Some(Off::ByDefault(fault, what, route)) => {
+                self.left_off.entry((fault.path, what)).or_insert_with(|| (route, 0)).1 += 1;
             }
         }
-        Value::Array(items) => {
-            for (index, inner) in items.iter().enumerate() {
-                changed(inner, &format!("{path}[{index}]"), names, note);
+    }
+
+    fn finish(mut self) -> Vec<Fault> {
+        for ((path, what), (place, count)) in std::mem::take(&mut self.left_off) {
+            let routes = match count {
+                1 => format!("`{place}` does not"),
+                _ => format!("{count} routes do not, such as `{place}`"),
+            };
+            self.add(Fault {
+                path,
+                message: format!("the {what} is off unless a route switches it on, and {routes}"),
+                help: "remove `disabled`, or switch the filter on for these routes",
+            });
+        }
+        let more = self.found.len().saturating_sub(MAX_FAULTS);
+        self.found.truncate(MAX_FAULTS);
+        if more > 0 {
+            self.found.push(Fault {
+                path: "and".to_owned(),
+                message: format!("{more} more"),
+                help: "mend these, and look again",
+            });
+        }
+        self.found
+    }
+}
+
+/// Judges one list of HTTP filters. Returns Keyward's filter, and whether there is a sound backstop: behind Keyward, if
+/// Keyward is there.
+fn judge(filters: &[Value], place: &str, ways: &[Way<'_>], faults: &mut Faults) -> (Option<Keyward>, bool) {
+    let at = |index: usize| format!("{place}[{index}]");
+    let placed = |index: usize, fault: Fault| Fault { path: join(&at(index), &fault.path), ..fault };
+    let ours = filters.iter().enumerate().find_map(|(at, filter)| Some(Keyward { at, config: keyward(filter)? }));
+    let sound = |(_, filter): &(usize, &Value)| backstop::is_sound(filter);
+    let from = ours.as_ref().map_or(0, |ours| ours.at + 1);
+    let behind: Vec<(usize, &Value)> = filters.iter().enumerate().skip(from).filter(sound).collect();
+    let in_force = || filters.iter().enumerate().filter(|(_, filter)| backstop::is_in_force(filter));
+    if let Some(ours) = &ours {
+        let filter = &filters[ours.at];
+        past::fails_open(filter).into_iter().for_each(|fault| faults.add(placed(ours.at, fault)));
+        let fault = |path: &str, message: String, help| Fault { path: join(&at(ours.at), path), message, help };
+        match &ours.config {
+            Ok(config) if config.mode == Mode::Shadow => faults.add(fault(
+                "mode",
+                match in_force().next() {
+                    Some(_) => "the mode is `shadow`, and the backstop refuses what shadow mode lets pass".to_owned(),
+                    None => "the mode is `shadow`: no request is refused".to_owned(),
+                },
+                "use `mode: enforce`; while the mode is `shadow`, the backstop needs `shadow_rules` in place of `rules`",
+            )),
+            Ok(_) => {}
+            Err(why) => faults.add(fault(
+                "configuration",
+                format!("this version of Keyward does not take the configuration: {why}"),
+                "look through it with `keyward check`; use the command of the same version as the filter",
+            )),
+        }
+        if behind.is_empty() {
+            for (index, filter) in in_force() {
+                if index < ours.at {
+                    let message = "it is in front of Keyward, where no decision exists yet: it refuses every request";
+                    let help = "move it behind Keyward, right before the router";
+                    faults.add(Fault { path: at(index), message: message.to_owned(), help });
+                }
+                backstop::faults(filter).into_iter().for_each(|fault| faults.add(placed(index, fault)));
             }
         }
-        _ => {}
+    }
+    for (index, filter) in filters.iter().enumerate().filter(|(_, filter)| any_state_of_ours(filter)) {
+        let message =
+            format!("`{}` sets the filter state by which the backstop lets requests pass", text(&filter["name"]));
+        faults.add(Fault { path: at(index), message, help: "let it set another name" });
+    }
+    for way in ways.iter().filter(|way| way.to != To::Proxy) {
+        if let Some(ours) = &ours {
+            faults.extend_off(off(&filters[ours.at], &at(ours.at), "filter", way));
+        }
+        let backstops: Vec<_> =
+            behind.iter().map(|(index, filter)| off(filter, &at(*index), "backstop", way)).collect();
+        // One backstop that is on is enough.
+        if backstops.iter().all(Option::is_some) {
+            backstops.into_iter().for_each(|off| faults.extend_off(off));
+        }
+    }
+    (ours, !behind.is_empty())
+}
+
+/// A filter that is off, or changed, for requests that take one way.
+enum Off {
+    /// By a setting of the route or of what is around it.
+    Here(Fault),
+    /// By default: the fault, what the filter is, and the place of the route that does not switch it on.
+    ByDefault(Fault, &'static str, String),
+}
+
+/// Returns whether a filter is off, or changed, for requests that take this way.
+fn off(filter: &Value, place: &str, what: &'static str, way: &Way<'_>) -> Option<Off> {
+    let name = text(&filter["name"]);
+    let placed = |place: &str, fault: Fault| Fault { path: join(place, &fault.path), ..fault };
+    match way.setting(name) {
+        Some((level, config)) => Some(Off::Here(placed(level, past::changed_here(name, config, true)?))),
+        None => Some(Off::ByDefault(placed(place, past::off(filter, what)?), what, way.place.clone())),
     }
 }

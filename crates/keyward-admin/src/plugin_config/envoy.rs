@@ -239,7 +239,7 @@ impl Lint<'_> {
 }
 
 /// Whether a filter sets a filter state under one of Keyward's names.
-fn any_state_of_ours(filter: &Value) -> bool {
+pub(super) fn any_state_of_ours(filter: &Value) -> bool {
     text(&filter["typed_config"]["@type"]).contains("http.set_filter_state.")
         && super::around::any(filter, &|value| text(&value["object_key"]).starts_with("wasm.keyward."))
 }

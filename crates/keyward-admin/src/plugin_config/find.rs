@@ -152,7 +152,7 @@ pub fn looks_like_ours(plugin: &Value, config: &Value) -> bool {
 }
 
 /// Returns what Envoy gives to a plugin for a `configuration` of type `google.protobuf.Any` (measured on 1.40).
-fn unwrap_any(any: &Value) -> Vec<u8> {
+pub fn unwrap_any(any: &Value) -> Vec<u8> {
     match &any["value"] {
         Value::Null => Vec::new(),
         Value::String(text) if any["@type"].as_str().is_some_and(|kind| kind.ends_with("BytesValue")) => {

@@ -1,0 +1,192 @@
+//! The gateway that is asked, and the request that needs a key.
+
+use super::args::VerifyArgs;
+use crate::cli::error::CommandError;
+use crate::cli::input::{in_file, read_text};
+use keyward_policy::config::Config;
+use keyward_policy::credential::KeySource;
+use keyward_policy::decision::Code;
+use keyward_policy::rule::{Access, Rule};
+use serde_json::Value;
+use std::path::Path;
+use std::time::Duration;
+use ureq::http::uri::Authority;
+use ureq::http::{Method, Request};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+
+/// How long an answer may take.
+const MAX_ANSWER_TIME: Duration = Duration::from_secs(20);
+/// Largest answer that is read: a dump of a large gateway's configuration.
+const MAX_ANSWER_BYTES: u64 = 256 << 20;
+
+/// An answer of the gateway.
+pub(super) struct Answer {
+    pub status: u16,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The code of a denial by the filter. `None` means that something else answered.
+    pub(super) fn code(&self) -> Option<String> {
+        let problem: Value = serde_json::from_slice(&self.body).ok()?;
+        let code = problem["code"].as_str()?;
+        // The admin service answers in the same shape, with other codes.
+        let of_filter = Code::ALL.iter().any(|known| known.as_str() == code);
+        (of_filter && problem["type"] == format!("urn:keyward:{code}")).then(|| code.to_owned())
+    }
+
+    pub(super) fn is_backstop(&self) -> bool {
+        self.status == 403 && self.body.starts_with(b"RBAC: access denied")
+    }
+}
+
+/// Refuses what would ask another host, or for something else, than the arguments seem to say.
+fn check_target(args: &VerifyArgs) -> Result<(), CommandError> {
+    if args.url.contains(['?', '#']) {
+        let message =
+            format!("`{}` has a query or a fragment: give only the address, and the rest with --path", args.url);
+        return Err(CommandError::invalid(message));
+    }
+    if let Some(path) = args.path.as_ref().filter(|path| !path.starts_with('/')) {
+        return Err(CommandError::invalid(format!("`{path}` is not a path: --path begins with a slash")));
+    }
+    let is_host = |host: &str| {
+        host.parse::<Authority>().is_ok_and(|authority| !authority.host().is_empty() && !host.contains('@'))
+    };
+    if let Some(host) = args.host.as_ref().filter(|host| !is_host(host)) {
+        return Err(CommandError::invalid(format!("`{host}` is not a host: --host is like api.example.com")));
+    }
+    Ok(())
+}
+
+/// The gateway, and the request that needs a key.
+pub(super) struct Gateway<'a> {
+    agent: ureq::Agent,
+    pub base: &'a str,
+    pub host: Option<&'a str>,
+    pub method: String,
+    pub path: String,
+    source: KeySource,
+}
+
+impl<'a> Gateway<'a> {
+    pub(super) fn new(args: &'a VerifyArgs, config: Option<&Config>) -> Result<Self, CommandError> {
+        check_target(args)?;
+        let base = args.url.trim_end_matches('/');
+        for url in [base].into_iter().chain(args.envoy_admin.as_deref()) {
+            if !url.starts_with("http://") && !url.starts_with("https://") {
+                return Err(CommandError::invalid(format!("`{url}` begins with neither http:// nor https://")));
+            }
+        }
+        let by_rule = config.and_then(|config| {
+            let rules = config.routes.rules().iter();
+            rules
+                .filter(|rule| matches!(rule.access, Access::Require(_)) && rule.hosts.is_none())
+                .map(request_of)
+                .next()
+        });
+        let (method, path) = match (&args.method, &args.path, by_rule) {
+            (method, Some(path), _) => (method.clone().unwrap_or_else(|| "GET".to_owned()), path.clone()),
+            (method, None, Some((by_rule, path))) => (method.clone().unwrap_or(by_rule), path),
+            (_, None, None) => {
+                return Err(CommandError::invalid(
+                    "which request needs a key? give --path, or --config with a rule that requires a permission",
+                ));
+            }
+        };
+        let default = || KeySource::Header { name: "x-api-key".into(), scheme: None };
+        let source = config.and_then(|config| config.key_sources.first().cloned()).unwrap_or_else(default);
+        let mut tls = TlsConfig::builder();
+        if let Some(file) = &args.ca {
+            tls = tls.root_certs(RootCerts::from(certificates(file)?));
+        }
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(MAX_ANSWER_TIME))
+            .max_redirects(0)
+            .proxy(None)
+            .allow_non_standard_methods(true)
+            .user_agent(concat!("keyward/", env!("CARGO_PKG_VERSION")))
+            .tls_config(tls.build())
+            .build()
+            .new_agent();
+        Ok(Self { agent, base, host: args.host.as_deref(), method, path, source })
+    }
+
+    /// Sends the request that needs a key, with this key.
+    pub(super) fn ask(&self, key: Option<&str>) -> Result<Answer, CommandError> {
+        let mut path = self.path.clone();
+        let header = match (key, &self.source) {
+            (None, _) => None,
+            (Some(key), KeySource::Header { name, scheme: None }) => Some((name.to_string(), key.to_owned())),
+            (Some(key), KeySource::Header { name, scheme: Some(scheme) }) => {
+                Some((name.to_string(), format!("{scheme} {key}")))
+            }
+            (Some(key), KeySource::Cookie { name }) => Some(("cookie".to_owned(), format!("{name}={key}"))),
+            (Some(key), KeySource::Query { name }) => {
+                let pair = form_urlencoded::Serializer::new(String::new()).append_pair(name, key).finish();
+                path.push(if path.contains('?') { '&' } else { '?' });
+                path.push_str(&pair);
+                None
+            }
+        };
+        self.send(&self.method, &format!("{}{path}", self.base), self.host, header)
+    }
+
+    pub(super) fn send(
+        &self,
+        method: &str,
+        url: &str,
+        host: Option<&str>,
+        header: Option<(String, String)>,
+    ) -> Result<Answer, CommandError> {
+        let method: Method =
+            method.parse().map_err(|_| CommandError::invalid(format!("`{method}` is not a method")))?;
+        let mut request = Request::builder().method(method).uri(url);
+        for (name, value) in host.map(|host| ("host".to_owned(), host.to_owned())).into_iter().chain(header) {
+            request = request.header(name, value);
+        }
+        let request = request.body(()).map_err(CommandError::invalid)?;
+        let unreachable = |error: ureq::Error| {
+            let plain = error.to_string().contains("InvalidContentType");
+            let hint = if plain { "\n  this port speaks plain http: use http://" } else { "" };
+            CommandError::failed(format!("{url} cannot be reached: {error}{hint}"))
+        };
+        let mut response = self.agent.run(request).map_err(unreachable)?;
+        let status = response.status().as_u16();
+        let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec().map_err(unreachable)?;
+        Ok(Answer { status, body })
+    }
+}
+
+/// A method and a path that a rule matches.
+fn request_of(rule: &Rule) -> (String, String) {
+    let method = rule.methods.as_ref().and_then(|methods| methods.first()).map_or("GET", |method| &**method);
+    let mut path = String::new();
+    for segment in rule.path_text.split('/').skip(1).filter(|segment| *segment != "**") {
+        path.push('/');
+        match (segment.find('{'), segment.find('}')) {
+            (Some(from), Some(to)) if from < to => {
+                path.push_str(&format!("{}keyward-verify{}", &segment[..from], &segment[to + 1..]));
+            }
+            _ => path.push_str(segment),
+        }
+    }
+    (method.to_owned(), if path.is_empty() { "/".to_owned() } else { path })
+}
+
+fn certificates(file: &Path) -> Result<Vec<Certificate<'static>>, CommandError> {
+    let text = read_text(file)?;
+    let items = parse_pem(text.as_bytes());
+    let found: Vec<_> = items
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if found.is_empty() {
+        Err(CommandError::invalid(in_file(file, "there is no certificate in it")))
+    } else {
+        Ok(found)
+    }
+}

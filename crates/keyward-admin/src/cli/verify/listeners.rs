@@ -1,0 +1,105 @@
+//! Looks at the listeners of a proxy in its configuration dump.
+
+use super::args::VerifyArgs;
+use super::check::{Check, Outcome};
+use super::gateway::Gateway;
+use crate::cli::error::CommandError;
+use crate::plugin_config::chain::{Chain, Cover, chains};
+use serde_json::Value;
+use std::fmt::Write as _;
+
+/// What was found at the listeners.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    /// What has to be in place.
+    pub checks: Vec<Check>,
+    /// The listeners that need not be covered, and why.
+    pub others: Vec<String>,
+}
+
+/// Looks at the filters of each listener, as the proxy itself shows them.
+pub(super) fn listeners(args: &VerifyArgs, gateway: &Gateway<'_>, url: &str) -> Result<Listeners, CommandError> {
+    let base = url.trim_end_matches('/');
+    let url = format!("{base}/config_dump?include_eds");
+    let answer = gateway.send("GET", &url, None, None)?;
+    let dump: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let Some(found) = chains(&dump).filter(|_| answer.status == 200) else {
+        return Err(CommandError::failed(format!(
+            "{url} answers {} without Envoy's configuration: this is not the admin address of an Envoy\n  help: it is in the \
+             proxy's `admin` block, such as http://127.0.0.1:9901; Istio's is port 15000 and Envoy Gateway's 19000 of the \
+             pod: `kubectl port-forward POD 15000`",
+            answer.status
+        )));
+    };
+    let mut listeners = Listeners::default();
+    for name in &args.listener {
+        if !found.chains.iter().any(|chain| chain.names.contains(name)) {
+            let mut known: Vec<&str> = found.chains.iter().map(|chain| chain.name.as_str()).collect();
+            known.dedup();
+            let finding = format!("{name}: the proxy has no such listener; it has {}", known.join("; "));
+            listeners.checks.push(Check::new("listener", Outcome::Failed, finding));
+        }
+    }
+    for chain in &found.chains {
+        let is_named = args.listener.is_empty() || args.listener.iter().any(|name| chain.names.contains(name));
+        match judge(chain, is_named) {
+            Ok(check) => listeners.checks.push(check),
+            Err(text) => listeners.others.push(text),
+        }
+    }
+    if listeners.checks.is_empty() {
+        let finding = "no listener leads to an application, so there is nothing that Keyward protects";
+        listeners.checks.push(Check::new("listener", Outcome::Failed, finding));
+    }
+    for name in found.waiting {
+        listeners.others.push(format!("listener {name}: not looked at, since the proxy does not use it yet"));
+    }
+    Ok(listeners)
+}
+
+/// Judges a chain. An error is the text for one that need not be covered.
+fn judge(chain: &Chain, is_named: bool) -> Result<Check, String> {
+    let name = &chain.name;
+    let kind = |is_http: bool| if is_http { "" } else { ", and takes no HTTP" };
+    let finding = match &chain.cover {
+        Cover::Both if chain.faults.is_empty() => "Keyward, and a backstop behind it".to_owned(),
+        Cover::Both => "Keyward and a backstop, but requests can get past them, or are refused by mistake:".to_owned(),
+        Cover::KeywardAlone => "Keyward without a sound backstop behind it".to_owned(),
+        Cover::BackstopAlone => "a backstop without Keyward: every request is refused".to_owned(),
+        Cover::Around { target, is_http } => format!(
+            "neither Keyward nor a backstop{}, and it leads to {target}, which Keyward protects elsewhere: requests \
+             get around it here",
+            kind(*is_http)
+        ),
+        Cover::Neither { is_http } if is_named => {
+            format!("neither Keyward nor a backstop{}{}", kind(*is_http), SHARED)
+        }
+        Cover::Neither { is_http } => {
+            return Err(format!(
+                "listener {name}: neither Keyward nor a backstop{}; it leads to nothing that Keyward protects elsewhere",
+                kind(*is_http)
+            ));
+        }
+        Cover::OwnUse => {
+            return Err(format!("listener {name}: needs no key, since it serves nothing but the proxy itself"));
+        }
+    };
+    let mut finding = format!("{name}: {finding}");
+    for fault in &chain.faults {
+        let _ = write!(finding, "\n    {}: {}\n      help: {}", fault.path, fault.message, fault.help);
+    }
+    for unseen in &chain.unseen {
+        let _ = write!(finding, "\n    not looked at, since the dump does not show it: {unseen}");
+    }
+    if !chain.refused.is_empty() {
+        let _ = write!(finding, "\n    the proxy refused the last change of this listener: {}", chain.refused);
+    }
+    let outcome = match &chain.cover {
+        Cover::Both if chain.faults.is_empty() && chain.unseen.is_empty() => Outcome::Passed,
+        Cover::Both if chain.faults.is_empty() => Outcome::Unseen,
+        _ => Outcome::Failed,
+    };
+    Ok(Check::new("listener", outcome, finding))
+}
+
+const SHARED: &str = "; where it serves other applications only, name the listeners that need keys with --listener";

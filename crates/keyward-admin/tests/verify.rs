@@ -1,0 +1,585 @@
+//! `keyward verify` against stand-ins for a gateway and for Envoy's admin interface.
+
+use keyward_testbed::upstream::{Received, Upstream};
+use keyward_testbed::{fixture, workspace};
+use serde_json::{Value, json};
+use std::process::Command;
+
+const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+const RBAC: &str = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
+const OFF: &str = "type.googleapis.com/envoy.config.route.v3.FilterConfig";
+const MANAGER: &str =
+    "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const TCP_PROXY: &str = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+
+fn http(status: &str, headers: &str, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+fn denial(status: &str, code: &str) -> Vec<u8> {
+    let body = json!({"type": format!("urn:keyward:{code}"), "title": "Denied", "status": 401, "code": code});
+    http(status, "content-type: application/problem+json\r\n", &body.to_string())
+}
+
+/// Answers as the filter does without a valid key.
+fn as_keyward(request: &Received) -> Vec<u8> {
+    if request.target() == "/keyward/ready" {
+        return http("200 OK", "content-type: application/json\r\n", r#"{"status":"ready"}"#);
+    }
+    let code = if request.header("x-api-key").is_empty() { "key_missing" } else { "key_unknown" };
+    denial("401 Unauthorized", code)
+}
+
+/// Runs the command. Returns its exit code, and everything that it said.
+fn verify(gateway: &Upstream, more: &[&str]) -> (i32, String) {
+    let url = format!("http://{}", gateway.address());
+    let output = Command::new(env!("CARGO_BIN_EXE_keyward")).args(["verify", &url]).args(more).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
+}
+
+/// Runs the command with an admin interface that shows this dump.
+fn verify_dump(dump: &Value, more: &[&str]) -> (i32, String) {
+    let gateway = Upstream::answering(as_keyward);
+    let body = dump.to_string();
+    let admin = Upstream::answering(move |_| http("200 OK", "content-type: application/json\r\n", &body));
+    let admin = format!("http://{}", admin.address());
+    verify(&gateway, &[&["--path", "/a", "--envoy-admin", &admin], more].concat())
+}
+
+fn plugin(more: Value) -> Value {
+    let mut config = json!({"manifest": {"keys": []}, "rules": [{"path": "/a", "require": ["a:read"]}]});
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    config
+}
+
+/// A Wasm filter as the user has named it everywhere.
+fn wasm(name: &str, config: &Value) -> Value {
+    json!({"name": name, "typed_config": {"@type": WASM, "config": {
+        "name": name, "root_id": name, "failure_policy": "FAIL_RELOAD",
+        "vm_config": {"runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": "/var/lib/plugin.wasm"}}},
+        "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": config.to_string()},
+    }}})
+}
+
+fn keyward() -> Value {
+    wasm("apikeys", &plugin(json!({})))
+}
+
+fn backstop() -> Value {
+    let decided =
+        |word: &str| json!({"filter_state": {"key": "wasm.keyward.decision", "string_match": {"exact": word}}});
+    json!({"name": "behind", "typed_config": {"@type": RBAC, "rules": {"policies": {"decided": {
+        "permissions": [{"any": true}], "principals": [decided("allowed"), decided("public")],
+    }}}}})
+}
+
+fn router() -> Value {
+    json!({"name": "envoy.filters.http.router"})
+}
+
+fn discovered(name: &str) -> Value {
+    json!({"name": name, "config_discovery": {"config_source": {"ads": {}}, "type_urls": [WASM]}})
+}
+
+/// The routes of one host to one cluster.
+fn to(cluster: &str) -> Value {
+    let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": cluster}}]);
+    json!({"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]})
+}
+
+fn manager(filters: &[Value], more: Value) -> Value {
+    let mut manager = json!({"@type": MANAGER, "http_filters": filters});
+    manager.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({"filters": [{"name": "http", "typed_config": manager}]})
+}
+
+/// A chain with everything that belongs into it.
+fn covered(more: Value) -> Value {
+    let mut with_routes = json!({"route_config": to("records")});
+    with_routes.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    manager(&[keyward(), backstop(), router()], with_routes)
+}
+
+fn tcp(cluster: &str) -> Value {
+    json!({"filters": [{"name": "tcp", "typed_config": {"@type": TCP_PROXY, "cluster": cluster}}]})
+}
+
+fn with(mut value: Value, field: &str, inner: Value) -> Value {
+    value[field] = inner;
+    value
+}
+
+fn listener(name: &str, port: u16, chains: &[Value]) -> Value {
+    let address = json!({"socket_address": {"address": "0.0.0.0", "port_value": port}});
+    json!({"name": name, "address": address, "filter_chains": chains})
+}
+
+fn config(kind: &str, field: &str, entries: Value) -> Value {
+    json!({"@type": format!("type.googleapis.com/envoy.admin.v3.{kind}"), field: entries})
+}
+
+fn cluster(name: &str, address: &str, port: u16) -> Value {
+    let address = json!({"socket_address": {"address": address, "port_value": port}});
+    let endpoints = json!([{"lb_endpoints": [{"endpoint": {"address": address}}]}]);
+    json!({"cluster": {"name": name, "load_assignment": {"cluster_name": name, "endpoints": endpoints}}})
+}
+
+fn bootstrap(metadata: Value) -> Value {
+    let address = json!({"socket_address": {"address": "127.0.0.1", "port_value": 15000}});
+    let bootstrap = json!({"node": {"metadata": metadata}, "admin": {"address": address}});
+    json!({"@type": "type.googleapis.com/envoy.admin.v3.BootstrapConfigDump", "bootstrap": bootstrap})
+}
+
+/// A dump with these listeners, and with whatever else is given.
+fn dump(listeners: &[Value], others: &[Value]) -> Value {
+    let entry = |listener: &Value| json!({"name": listener["name"], "active_state": {"listener": listener}});
+    let listeners: Vec<Value> = listeners.iter().map(entry).collect();
+    let clusters = json!([
+        cluster("records", "10.0.0.7", 8090),
+        cluster("records_tcp", "10.0.0.7", 8090),
+        cluster("other", "10.0.0.8", 8090),
+        cluster("prometheus_stats", "127.0.0.1", 15000),
+        cluster("agent", "127.0.0.1", 15020),
+    ]);
+    let ours = [
+        bootstrap(json!({"ISTIO_VERSION": "1.31.0"})),
+        config("ListenersConfigDump", "dynamic_listeners", listeners.into()),
+        config("ClustersConfigDump", "static_clusters", clusters),
+    ];
+    let configs = [&ours[..], others].concat();
+    json!({"configs": configs})
+}
+
+/// A dump of one listener with one chain.
+fn one(chain: Value, others: &[Value]) -> Value {
+    dump(&[listener("edge", 8080, &[chain])], others)
+}
+
+fn ecds(filter: Value) -> Value {
+    config("EcdsConfigDump", "ecds_filters", json!([{"ecds_filter": filter}]))
+}
+
+struct Case {
+    name: &'static str,
+    dump: Value,
+    args: &'static [&'static str],
+    exit: i32,
+    says: &'static [&'static str],
+}
+
+fn case(name: &'static str, dump: Value, exit: i32, says: &'static [&'static str]) -> Case {
+    Case { name, dump, args: &[], exit, says }
+}
+
+/// Runs every case, and names all that fail.
+#[track_caller]
+fn all(cases: Vec<Case>) {
+    let mut wrong = Vec::new();
+    for case in cases {
+        let (exit, said) = verify_dump(&case.dump, case.args);
+        let missing: Vec<_> = case.says.iter().filter(|text| !said.contains(**text)).collect();
+        if exit != case.exit || !missing.is_empty() {
+            wrong.push(format!("{}: exit {exit} for {}, missing {missing:?}:\n{said}", case.name, case.exit));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn ways_past_the_filter_are_seen_wherever_the_dump_shows_them() {
+    let upgrade =
+        |filters: Value| covered(json!({"upgrade_configs": [{"upgrade_type": "websocket", "filters": filters}]}));
+    let off = |name: &str| json!({name: {"@type": OFF, "disabled": true}});
+    let route = |more: Value| {
+        let mut route = json!({"match": {"prefix": "/"}, "route": {"cluster": "records"}});
+        route.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]}})
+    };
+    let weighted = json!({"route": {"weighted_clusters": {"clusters": [
+        {"name": "records", "weight": 1}, {"name": "records", "weight": 1, "typed_per_filter_config": off("behind")},
+    ]}}});
+    let in_matcher = json!({"route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "matcher": {
+        "on_no_match": {"action": {"name": "route", "typed_config": {
+            "match": {"prefix": "/"}, "route": {"cluster": "records"}, "typed_per_filter_config": off("apikeys"),
+        }}},
+    }}]}});
+    let opener = json!({"name": "opener", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config",
+        "on_request_headers": [{"object_key": "wasm.keyward.decision", "format_string": {}}],
+    }});
+    let shadow = wasm("apikeys", &plugin(json!({"mode": "shadow"})));
+    let bad = wasm("keyward", &json!({"rules": "none", "manifest": {"keys": []}}));
+    all(vec![
+        case("complete", one(covered(json!({})), &[]), 0, &["✓ listener", "Keyward, and a backstop behind it"]),
+        case(
+            "an upgrade without Keyward",
+            one(upgrade(json!([router()])), &[]),
+            1,
+            &["upgrade_configs[0].filters", "`websocket`", "Keyward and its backstop are not among them"],
+        ),
+        case(
+            "an upgrade without a backstop",
+            one(upgrade(json!([keyward(), router()])), &[]),
+            1,
+            &["the backstop is not among them"],
+        ),
+        case("a complete upgrade", one(upgrade(json!([keyward(), backstop(), router()])), &[]), 0, &["✓ listener"]),
+        case("an upgrade that takes the filters of all", one(upgrade(json!([])), &[]), 0, &["✓ listener"]),
+        case(
+            "a cluster of several switches the backstop off",
+            one(covered(route(weighted)), &[]),
+            1,
+            &["weighted_clusters.clusters[1].typed_per_filter_config.behind"],
+        ),
+        case(
+            "a route in a matcher",
+            one(covered(in_matcher), &[]),
+            1,
+            &["matcher.on_no_match", "`apikeys` is off here"],
+        ),
+        case(
+            "a filter that sets the decision",
+            one(manager(&[keyward(), opener, backstop(), router()], json!({"route_config": to("records")})), &[]),
+            1,
+            &["http_filters[1]", "sets the filter state"],
+        ),
+        case(
+            "shadow mode with a backstop in force",
+            one(manager(&[shadow, backstop(), router()], json!({"route_config": to("records")})), &[]),
+            1,
+            &["the mode is `shadow`, and the backstop refuses what shadow mode lets pass", "shadow_rules"],
+        ),
+        case(
+            "a configuration that the filter does not take",
+            one(manager(&[bad, backstop(), router()], json!({"route_config": to("records")})), &[]),
+            1,
+            &["does not take the configuration"],
+        ),
+    ]);
+}
+
+#[test]
+fn what_the_dump_does_not_show_is_never_ok() {
+    let rds = |name: &str| json!({"rds": {"route_config_name": name}});
+    let without_routes = |more: Value| manager(&[keyward(), backstop(), router()], more);
+    let routes = |routes: Value| config("RoutesConfigDump", "dynamic_route_configs", json!([{"route_config": routes}]));
+    let named = |name: &str, inner: Value| with(inner, "name", name.into());
+    let scope = |scope: Value| {
+        json!({"scoped_routes": {"name": "scopes", "scoped_route_configurations_list": {
+            "scoped_route_configurations": [scope],
+        }}})
+    };
+    let off = json!({"apikeys": {"@type": OFF, "disabled": true}});
+    let off_in_scope = with(to("records"), "typed_per_filter_config", off);
+    let vhds = with(named("edge", to("records")), "vhds", json!({"config_source": {"ads": {}}}));
+    let scoped_by_name = config(
+        "ScopedRoutesConfigDump",
+        "dynamic_scoped_route_configs",
+        json!([{"name": "scopes", "scoped_route_configs": [{"name": "one", "route_configuration_name": "edge"}]}]),
+    );
+    let warming = {
+        let mut dump = one(covered(json!({})), &[]);
+        let entry = json!({"name": "new", "warming_state": {"listener": listener("new", 1, &[tcp("records")])}});
+        dump["configs"][1]["dynamic_listeners"].as_array_mut().unwrap().push(entry);
+        dump
+    };
+    let refused = {
+        let mut dump = one(tcp("other"), &[]);
+        dump["configs"][1]["dynamic_listeners"][0]["error_state"] = json!({"details": "no such module"});
+        dump
+    };
+    all(vec![
+        case("RDS", one(without_routes(rds("edge")), &[routes(named("edge", to("records")))]), 0, &["✓ listener"]),
+        case(
+            "RDS that has not come",
+            one(without_routes(rds("edge")), &[routes(named("others", to("records")))]),
+            1,
+            &["? listener", "the routes `edge`", "failed: not everything could be looked at"],
+        ),
+        case("VHDS", one(without_routes(rds("edge")), &[routes(vhds)]), 1, &["? listener", "by VHDS"]),
+        case(
+            "inline scoped routes",
+            one(without_routes(scope(json!({"name": "one", "route_configuration": off_in_scope}))), &[]),
+            1,
+            &["✗ listener", "scoped_routes[0].route_configuration.typed_per_filter_config.apikeys"],
+        ),
+        case(
+            "scoped routes by name",
+            one(
+                without_routes(json!({"scoped_routes": {"name": "scopes", "scoped_rds": {}}})),
+                &[scoped_by_name.clone(), routes(named("edge", to("records")))],
+            ),
+            0,
+            &["✓ listener"],
+        ),
+        case(
+            "scoped routes whose routes have not come",
+            one(without_routes(json!({"scoped_routes": {"name": "scopes", "scoped_rds": {}}})), &[scoped_by_name]),
+            1,
+            &["? listener", "the routes `edge`"],
+        ),
+        case(
+            "scoped routes that have not come",
+            one(without_routes(json!({"scoped_routes": {"name": "scopes", "scoped_rds": {}}})), &[]),
+            1,
+            &["? listener", "the scoped routes `scopes`"],
+        ),
+        case(
+            "a scope on demand",
+            one(
+                without_routes(scope(json!({"name": "one", "on_demand": true, "route_configuration": to("records")}))),
+                &[],
+            ),
+            1,
+            &["? listener", "on demand"],
+        ),
+        case(
+            "a filter by ECDS that has not come",
+            one(manager(&[discovered("keyward"), backstop(), router()], json!({"route_config": to("records")})), &[]),
+            1,
+            &["✗ listener", "the filter `keyward`, which the proxy has not got yet"],
+        ),
+        case("a listener that is not in use", warming, 0, &["- listener new: not looked at"]),
+        case("a listener whose change was refused", refused, 1, &["refused the last change", "no such module"]),
+    ]);
+}
+
+/// The names of filters are the user's: what a filter was given says what it is.
+#[test]
+fn keyward_is_known_by_what_it_was_given() {
+    let other = wasm("keyward.other", &json!({"header": "x-a"}));
+    let by = |filter: Value| manager(&[filter, backstop(), router()], json!({"route_config": to("records")}));
+    let ecds_name = "extensions.istio.io/wasmplugin/istio-ingress.apikeys";
+    let in_namespace = "extensions.istio.io/wasmplugin/keyward.other";
+    let struct_config = {
+        let mut filter = keyward();
+        filter["typed_config"]["config"]["configuration"] =
+            json!({"@type": "type.googleapis.com/google.protobuf.Struct", "value": plugin(json!({}))});
+        filter
+    };
+    let wrapped = json!({"name": "a", "typed_config": {
+        "@type": "type.googleapis.com/xds.type.v3.TypedStruct", "type_url": WASM,
+        "value": keyward()["typed_config"].clone(),
+    }});
+    let native = json!({"name": "a", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
+        "dynamic_module_config": {"name": "auth-1"}, "filter_name": "auth",
+        "filter_config": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": plugin(json!({})).to_string()},
+    }});
+    all(vec![
+        case(
+            "a WasmPlugin of another name",
+            one(by(discovered(ecds_name)), &[ecds(with(keyward(), "name", ecds_name.into()))]),
+            0,
+            &["✓ listener"],
+        ),
+        case(
+            "another WasmPlugin in the namespace `keyward`",
+            one(by(discovered(in_namespace)), &[ecds(with(other.clone(), "name", in_namespace.into()))]),
+            1,
+            &["✗ listener", "a backstop without Keyward"],
+        ),
+        case("another filter of that name", one(by(other), &[]), 1, &["a backstop without Keyward"]),
+        case("a configuration as a Struct", one(by(struct_config), &[]), 0, &["✓ listener"]),
+        case("a TypedStruct", one(by(wrapped), &[]), 0, &["✓ listener"]),
+        case("the native edition", one(by(native), &[]), 0, &["✓ listener"]),
+    ]);
+}
+
+#[test]
+fn a_chain_that_leads_around_keyward_is_seen() {
+    let edge = || listener("edge", 8080, &[covered(json!({}))]);
+    let open = |cluster: &str| manager(&[router()], json!({"route_config": to(cluster)}));
+    let shared = {
+        let rules = json!({"unmatched": "public", "rules": [{"hosts": ["records.example.com"], "path": "/**", "access": "deny"}]});
+        let host = |domain: &str, cluster: &str| {
+            let mut host = to(cluster)["virtual_hosts"][0].clone();
+            host["domains"] = json!([domain]);
+            host
+        };
+        let hosts = json!([host("records.example.com", "records"), host("other.example.com", "other")]);
+        let filters = [wasm("apikeys", &plugin(rules)), backstop(), router()];
+        listener("edge", 8080, &[manager(&filters, json!({"route_config": {"virtual_hosts": hosts}}))])
+    };
+    let chain = |name: &str, server: &str, chain: Value| {
+        let chain = with(chain, "filter_chain_match", json!({"server_names": [server]}));
+        if name.is_empty() { chain } else { with(chain, "name", name.into()) }
+    };
+    let two = listener(
+        "edge",
+        8443,
+        &[chain("", "a.example.com", covered(json!({}))), chain("", "b.example.com", open("records"))],
+    );
+    let named = listener("edge", 8443, &[chain("one", "a", covered(json!({}))), chain("two", "b", open("records"))]);
+    let default = with(edge(), "default_filter_chain", tcp("records"));
+    let mut cases = vec![
+        case(
+            "TCP to the same cluster",
+            dump(&[edge(), listener("raw", 9000, &[tcp("records")])], &[]),
+            1,
+            &["raw (0.0.0.0:9000)", "takes no HTTP", "the cluster `records`, which Keyward protects elsewhere"],
+        ),
+        case(
+            "TCP to the same address",
+            dump(&[edge(), listener("raw", 9000, &[tcp("records_tcp")])], &[]),
+            1,
+            &["it leads to 10.0.0.7:8090, which Keyward protects"],
+        ),
+        case(
+            "HTTP to the same cluster",
+            dump(&[edge(), listener("open", 9000, &[open("records")])], &[]),
+            1,
+            &["open (0.0.0.0:9000)", "requests get around it here"],
+        ),
+        case("a default chain", dump(&[default], &[]), 1, &["✓ listener", "the default chain", "takes no HTTP"]),
+        case(
+            "two chains",
+            dump(&[two], &[]),
+            1,
+            &["chain 1 for a.example.com: Keyward", "chain 2 for b.example.com: neither"],
+        ),
+        case("two chains with names", dump(&[named], &[]), 1, &["chain one: Keyward", "chain two: neither"]),
+        case(
+            "another application",
+            dump(&[edge(), listener("open", 9000, &[open("other")])], &[]),
+            1,
+            &["✗ listener   open (0.0.0.0:9000): neither Keyward nor a backstop", "--listener"],
+        ),
+    ];
+    let with_flag = |name, dump, args, exit, says| Case { name, dump, args, exit, says };
+    let others = || dump(&[edge(), listener("open", 9000, &[open("other")])], &[]);
+    let around = || dump(&[edge(), listener("open", 9000, &[open("records")])], &[]);
+    cases.extend([
+        with_flag(
+            "another application on a shared gateway",
+            others(),
+            &["--listener", "edge"],
+            0,
+            &["✓ listener", "- listener open (0.0.0.0:9000): neither", "nothing that Keyward protects"],
+        ),
+        with_flag("by port", others(), &["--listener", "8080"], 0, &["✓ listener"]),
+        with_flag("by address", others(), &["--listener", "0.0.0.0:8080"], 0, &["✓ listener"]),
+        with_flag("a listener that is not covered", others(), &["--listener", "open"], 1, &["✗ listener   open"]),
+        with_flag(
+            "no such listener",
+            others(),
+            &["--listener", "https"],
+            1,
+            &["https: the proxy has no such listener; it has edge"],
+        ),
+        with_flag("around it, and not named", around(), &["--listener", "edge"], 1, &["requests get around it here"]),
+        with_flag(
+            "a host that is public elsewhere",
+            dump(&[shared.clone(), listener("open", 9000, &[open("other")])], &[]),
+            &["--listener", "edge"],
+            0,
+            &["✓ listener", "- listener open"],
+        ),
+        with_flag(
+            "a host that is protected elsewhere",
+            dump(&[shared, listener("open", 9000, &[open("records")])], &[]),
+            &["--listener", "edge"],
+            1,
+            &["requests get around it here"],
+        ),
+    ]);
+    all(cases);
+}
+
+#[test]
+fn what_serves_only_the_proxy_itself_needs_no_key() {
+    let edge = || listener("edge", 8080, &[covered(json!({}))]);
+    let own = |path: &str, cluster: &str| {
+        let routes = json!([{"match": {"prefix": path}, "route": {"cluster": cluster}}]);
+        let routes =
+            json!({"route_config": {"virtual_hosts": [{"name": "backend", "domains": ["*"], "routes": routes}]}});
+        listener("own", 15090, &[manager(&[router()], routes)])
+    };
+    let ready = {
+        let routes = json!([{"match": {"prefix": "/"}, "direct_response": {"status": 500}}]);
+        let routes =
+            json!({"route_config": {"virtual_hosts": [{"name": "ready", "domains": ["*"], "routes": routes}]}});
+        listener("ready", 19003, &[manager(&[router()], routes)])
+    };
+    let without_istio = |dump: Value| {
+        let mut dump = dump;
+        dump["configs"][0] = bootstrap(json!({}));
+        dump
+    };
+    all(vec![
+        case(
+            "Istio's statistics",
+            dump(&[edge(), own("/stats/prometheus", "prometheus_stats")], &[]),
+            0,
+            &["- listener own (0.0.0.0:15090): needs no key"],
+        ),
+        case(
+            "Istio's health",
+            dump(&[edge(), own("/healthz/ready", "agent")], &[]),
+            0,
+            &["- listener own (0.0.0.0:15090): needs no key"],
+        ),
+        case(
+            "Envoy Gateway's health",
+            dump(&[edge(), ready], &[]),
+            0,
+            &["- listener ready (0.0.0.0:19003): needs no key"],
+        ),
+        case("the whole admin interface", dump(&[edge(), own("/", "prometheus_stats")], &[]), 1, &["✗ listener   own"]),
+        case(
+            "something else on this machine",
+            without_istio(dump(&[edge(), own("/", "agent")], &[])),
+            1,
+            &["✗ listener   own"],
+        ),
+        case(
+            "something else on that port",
+            dump(&[edge(), own("/stats/prometheus", "other")], &[]),
+            1,
+            &["✗ listener   own"],
+        ),
+        case(
+            "nothing but such listeners",
+            dump(&[own("/healthz/ready", "agent")], &[]),
+            1,
+            &["no listener leads to an application"],
+        ),
+    ]);
+}
+
+/// What the control planes made of the shipped files, with their own listeners beside it.
+#[test]
+fn the_recorded_gateways_are_covered() {
+    let files = fixture::all();
+    assert!(files.len() >= 3, "{files:?}");
+    let list = |fixture: &Value, field: &str, name: &str| -> Vec<Value> {
+        fixture[field].as_array().unwrap().iter().map(|item| json!({name: item})).collect()
+    };
+    for file in files {
+        let fixture = fixture::read(&file);
+        let place = file.strip_prefix(workspace::root()).unwrap().display().to_string();
+        let dump = dump(
+            fixture["listeners"].as_array().unwrap(),
+            &[
+                config("RoutesConfigDump", "dynamic_route_configs", list(&fixture, "routes", "route_config").into()),
+                config("EcdsConfigDump", "ecds_filters", list(&fixture, "filters", "ecds_filter").into()),
+                config("ClustersConfigDump", "dynamic_active_clusters", list(&fixture, "clusters", "cluster").into()),
+            ],
+        );
+        let (exit, said) = verify_dump(&dump, &[]);
+        assert_eq!(exit, 0, "{place}: {said}");
+        // A route that no longer switches the filter on, and a filter that is missing.
+        let text = dump.to_string();
+        let changed = if place.contains("envoy-gateway") {
+            text.replace("typed_per_filter_config", "typed_per_filter_config_of_others")
+        } else {
+            text.replace(r#"\"rules\""#, r#"\"ruled\""#)
+        };
+        assert!(changed != text, "{place}");
+        let (exit, said) = verify_dump(&serde_json::from_str(&changed).unwrap(), &[]);
+        assert_eq!(exit, 1, "{place}: {said}");
+        let says = if place.contains("envoy-gateway") { "unless a route switches it on" } else { "does not take" };
+        assert!(said.contains(says), "{place}: {said}");
+    }
+}
