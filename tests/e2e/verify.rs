@@ -1,13 +1,16 @@
 //! `keyward verify` against real Envoys: a complete one, and ones with a part missing.
 
-use crate::setup::{ADMIN, READER, listener, plugin};
+use crate::setup::{ADMIN, EXPIRED, Edge, READER, listener, plugin};
 use keyward_testbed::envoy::Envoy;
-use keyward_testbed::envoy_config::{self, Listener};
+use keyward_testbed::envoy_config::{self, Encoding, Listener};
 use keyward_testbed::upstream::Upstream;
 use keyward_testbed::{artifacts, workspace};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+/// A key as the service makes it, which no manifest has.
+const DELETED: &str = "kw_deletedLongAgo0123456789ABCDEFGHIJKL2pgrsH";
 
 struct Gateway {
     envoy: Envoy,
@@ -58,7 +61,7 @@ impl Gateway {
 fn a_gateway_with_filter_and_backstop_passes() {
     let gateway = Gateway::start(|_| {});
     let admin = format!("http://{}", gateway.envoy.admin_address());
-    let revoked = gateway.key_file("kw_deleted_long_ago_0123456789abcdefghijkl");
+    let revoked = gateway.key_file(DELETED);
     let (output, checks) = gateway.verify(&["--envoy-admin", &admin, "--revoked-key-file", &revoked]);
     assert_eq!(output.status.code(), Some(0), "{checks:?}");
     let names: Vec<&str> = checks.iter().map(|(name, ..)| name.as_str()).collect();
@@ -70,6 +73,15 @@ fn a_gateway_with_filter_and_backstop_passes() {
         assert_eq!(output.status.code(), Some(1));
         assert!(checks[2].2.contains("still accepted"), "{checks:?}");
     }
+    // Any text is refused as an unknown key: one without the form of the service's keys shows nothing, since the keys of this
+    // gateway are the user's own.
+    let cut = gateway.key_file(&DELETED[..40]);
+    let (output, checks) = gateway.verify(&["--revoked-key-file", &cut]);
+    assert_eq!(output.status.code(), Some(1), "{checks:?}");
+    assert!(!checks[2].1 && checks[2].2.contains("a copy that was cut"), "{checks:?}");
+    // A key that the filter knows needs no such form.
+    let (_, checks) = gateway.verify(&["--revoked-key-file", &gateway.key_file(EXPIRED)]);
+    assert_eq!((checks[2].1, checks[2].2.as_str()), (true, "401 key_expired"));
     // A file that holds no key, or more than one, shows nothing.
     let url = format!("http://{}", gateway.envoy.listener(crate::setup::LISTENER));
     for text in ["", "junk", "{\"key\": \"kw_0123\"}", "kw_0123\nkw_4567", "kw_"] {
@@ -97,7 +109,7 @@ fn a_gateway_with_filter_and_backstop_passes() {
         "{text}"
     );
     // A path that is denied to all keys and a public path show nothing about keys.
-    for (path, says) in [("/denied/x", "key_missing"), ("/public/x", "the request passed")] {
+    for (path, says) in [("/denied/x", "key_missing"), ("/public/x", "rules[0] makes it public")] {
         let (_, checks) = gateway.verify(&["--path", path]);
         assert!(checks[0].2.contains(says), "{checks:?}");
     }
@@ -133,6 +145,65 @@ fn a_gateway_without_the_backstop_is_seen_by_its_admin_address() {
     });
     let (_, checks) = gateway.verify(&[]);
     assert!(checks[0].2.contains("nothing checks keys here"), "{checks:?}");
+}
+
+/// The backstop refuses what the filter lets pass in shadow mode, and that is said as the cause.
+#[test]
+fn a_backstop_that_does_not_fit_the_mode_is_named() {
+    let mut plugin = plugin();
+    plugin["mode"] = "shadow".into();
+    let folder = workspace::scratch("verify");
+    let file = folder.path().join("plugin.json");
+    std::fs::write(&file, plugin.to_string()).unwrap();
+    let edge = Edge::with(&plugin, |_| {});
+    let admin = format!("http://{}", edge.envoy.admin_address());
+    let mut command = Command::new(artifacts::keyward());
+    command.args(["verify", &format!("http://{}", edge.address), "--envoy-admin", &admin, "--config"]).arg(&file);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("the mode of the configuration is `shadow`, and the backstop refuses"), "{said}");
+    assert!(said.contains("the mode is `shadow`, and the backstop refuses"), "{said}");
+}
+
+/// Other listeners of the same proxy: one that leads around Keyward, one for something else, and one for the proxy alone.
+#[test]
+fn every_listener_is_looked_at_and_the_named_ones_are_needed() {
+    let upstream = Upstream::start();
+    let (records, other) = (Upstream::start(), Upstream::start());
+    let bare = |name: &str, upstream: &Upstream| {
+        let mut listener = Listener::new(name, &plugin(), Encoding::StringValue, upstream.address());
+        listener.connection_manager()["http_filters"].as_array_mut().unwrap().drain(..2);
+        listener
+    };
+    let mut own = bare("own", &other);
+    own.connection_manager()["route_config"]["virtual_hosts"][0]["routes"] =
+        json!([{"match": {"prefix": "/"}, "direct_response": {"status": 200}}]);
+    let mut upgrade = listener(&plugin(), &upstream);
+    upgrade.connection_manager()["upgrade_configs"] = json!([{"upgrade_type": "websocket", "filters": [
+        upgrade.connection_manager()["http_filters"][2].clone(),
+    ]}]);
+    let run = |listeners: &[Listener], more: &[&str]| {
+        let envoy = Envoy::start(&envoy_config::bootstrap(listeners, vec![]));
+        let url = format!("http://{}", envoy.listener(crate::setup::LISTENER));
+        let admin = format!("http://{}", envoy.admin_address());
+        let mut command = Command::new(artifacts::keyward());
+        let output =
+            command.args(["verify", &url, "--path", "/a", "--envoy-admin", &admin]).args(more).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text + &String::from_utf8_lossy(&output.stderr))
+    };
+    let edge = || listener(&plugin(), &records);
+    let (exit, said) = run(&[edge(), own], &[]);
+    assert!(exit == Some(0) && said.contains("- listener own ("), "{said}");
+    let (exit, said) = run(&[edge(), bare("open", &other)], &[]);
+    assert!(exit == Some(1) && said.contains("neither Keyward nor a backstop; "), "{said}");
+    let (exit, said) = run(&[edge(), bare("open", &other)], &["--listener", crate::setup::LISTENER]);
+    assert!(exit == Some(0) && said.contains("- listener open ("), "{said}");
+    let (exit, said) = run(&[edge(), bare("open", &records)], &["--listener", crate::setup::LISTENER]);
+    assert!(exit == Some(1) && said.contains("requests get around it here"), "{said}");
+    let (exit, said) = run(&[upgrade], &[]);
+    assert!(exit == Some(1) && said.contains("`websocket` take these filters"), "{said}");
 }
 
 /// A setting by which requests get past, as the proxy itself shows it, fails the listener that has it.

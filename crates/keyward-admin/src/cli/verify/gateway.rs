@@ -1,12 +1,13 @@
 //! The gateway that is asked, and the request that needs a key.
 
 use super::args::VerifyArgs;
+use super::reach::unreachable;
+use super::target::Target;
 use crate::cli::error::CommandError;
 use crate::cli::input::{in_file, read_text};
-use keyward_policy::config::Config;
+use keyward_policy::config::{Config, Mode};
 use keyward_policy::credential::KeySource;
 use keyward_policy::decision::Code;
-use keyward_policy::rule::{Access, Rule};
 use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
@@ -22,6 +23,8 @@ const MAX_ANSWER_BYTES: u64 = 256 << 20;
 /// An answer of the gateway.
 pub(super) struct Answer {
     pub status: u16,
+    /// Where a redirect leads. `None` means that the answer has no such header.
+    pub location: Option<String>,
     pub body: Vec<u8>,
 }
 
@@ -33,6 +36,13 @@ impl Answer {
         // The admin service answers in the same shape, with other codes.
         let of_filter = Code::ALL.iter().any(|known| known.as_str() == code);
         (of_filter && problem["type"] == format!("urn:keyward:{code}")).then(|| code.to_owned())
+    }
+
+    /// The word of an answer on the readiness path. `None` means that something else than the filter answered.
+    pub(super) fn readiness(&self) -> Option<String> {
+        let body: Value = serde_json::from_slice(&self.body).ok()?;
+        let fields = body.as_object().filter(|fields| fields.len() == 1)?;
+        fields.get("status")?.as_str().map(str::to_owned)
     }
 
     pub(super) fn is_backstop(&self) -> bool {
@@ -63,10 +73,15 @@ fn check_target(args: &VerifyArgs) -> Result<(), CommandError> {
 pub(super) struct Gateway<'a> {
     agent: ureq::Agent,
     pub base: &'a str,
-    pub host: Option<&'a str>,
-    pub method: String,
-    pub path: String,
+    /// The request that needs a key.
+    pub target: Target,
+    /// Whether the configuration says that nothing is refused.
+    pub is_shadow: bool,
+    /// Whether there is a configuration.
+    pub has_config: bool,
     source: KeySource,
+    /// How long an answer may take.
+    limit: Duration,
 }
 
 impl<'a> Gateway<'a> {
@@ -78,22 +93,7 @@ impl<'a> Gateway<'a> {
                 return Err(CommandError::invalid(format!("`{url}` begins with neither http:// nor https://")));
             }
         }
-        let by_rule = config.and_then(|config| {
-            let rules = config.routes.rules().iter();
-            rules
-                .filter(|rule| matches!(rule.access, Access::Require(_)) && rule.hosts.is_none())
-                .map(request_of)
-                .next()
-        });
-        let (method, path) = match (&args.method, &args.path, by_rule) {
-            (method, Some(path), _) => (method.clone().unwrap_or_else(|| "GET".to_owned()), path.clone()),
-            (method, None, Some((by_rule, path))) => (method.clone().unwrap_or(by_rule), path),
-            (_, None, None) => {
-                return Err(CommandError::invalid(
-                    "which request needs a key? give --path, or --config with a rule that requires a permission",
-                ));
-            }
-        };
+        let target = Target::choose(args, config)?;
         let default = || KeySource::Header { name: "x-api-key".into(), scheme: None };
         let source = config.and_then(|config| config.key_sources.first().cloned()).unwrap_or_else(default);
         let mut tls = TlsConfig::builder();
@@ -110,12 +110,13 @@ impl<'a> Gateway<'a> {
             .tls_config(tls.build())
             .build()
             .new_agent();
-        Ok(Self { agent, base, host: args.host.as_deref(), method, path, source })
+        let is_shadow = config.is_some_and(|config| config.mode == Mode::Shadow);
+        Ok(Self { agent, base, target, is_shadow, has_config: config.is_some(), source, limit: MAX_ANSWER_TIME })
     }
 
     /// Sends the request that needs a key, with this key.
     pub(super) fn ask(&self, key: Option<&str>) -> Result<Answer, CommandError> {
-        let mut path = self.path.clone();
+        let mut path = self.target.path.clone();
         let header = match (key, &self.source) {
             (None, _) => None,
             (Some(key), KeySource::Header { name, scheme: None }) => Some((name.to_string(), key.to_owned())),
@@ -130,7 +131,7 @@ impl<'a> Gateway<'a> {
                 None
             }
         };
-        self.send(&self.method, &format!("{}{path}", self.base), self.host, header)
+        self.send(&self.target.method, &format!("{}{path}", self.base), self.target.host.as_deref(), header)
     }
 
     pub(super) fn send(
@@ -147,32 +148,13 @@ impl<'a> Gateway<'a> {
             request = request.header(name, value);
         }
         let request = request.body(()).map_err(CommandError::invalid)?;
-        let unreachable = |error: ureq::Error| {
-            let plain = error.to_string().contains("InvalidContentType");
-            let hint = if plain { "\n  this port speaks plain http: use http://" } else { "" };
-            CommandError::failed(format!("{url} cannot be reached: {error}{hint}"))
-        };
+        let unreachable = |error: ureq::Error| CommandError::failed(unreachable(url, &error, self.limit));
         let mut response = self.agent.run(request).map_err(unreachable)?;
         let status = response.status().as_u16();
+        let location = response.headers().get("location").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec().map_err(unreachable)?;
-        Ok(Answer { status, body })
+        Ok(Answer { status, location, body })
     }
-}
-
-/// A method and a path that a rule matches.
-fn request_of(rule: &Rule) -> (String, String) {
-    let method = rule.methods.as_ref().and_then(|methods| methods.first()).map_or("GET", |method| &**method);
-    let mut path = String::new();
-    for segment in rule.path_text.split('/').skip(1).filter(|segment| *segment != "**") {
-        path.push('/');
-        match (segment.find('{'), segment.find('}')) {
-            (Some(from), Some(to)) if from < to => {
-                path.push_str(&format!("{}keyward-verify{}", &segment[..from], &segment[to + 1..]));
-            }
-            _ => path.push_str(segment),
-        }
-    }
-    (method.to_owned(), if path.is_empty() { "/".to_owned() } else { path })
 }
 
 fn certificates(file: &Path) -> Result<Vec<Certificate<'static>>, CommandError> {
@@ -188,5 +170,24 @@ fn certificates(file: &Path) -> Result<Vec<Certificate<'static>>, CommandError> 
         Err(CommandError::invalid(in_file(file, "there is no certificate in it")))
     } else {
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_does_not_come_is_said_in_words() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let limit = Duration::from_millis(50);
+        let agent = ureq::Agent::config_builder().timeout_global(Some(limit)).build().new_agent();
+        let target = Target { method: "GET".to_owned(), path: "/a".to_owned(), host: None, public_by: None };
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let source = KeySource::Header { name: "x-api-key".into(), scheme: None };
+        let limit = MAX_ANSWER_TIME;
+        let gateway = Gateway { agent, base: &base, target, is_shadow: false, has_config: false, source, limit };
+        let error = gateway.ask(None).map(|answer| answer.status).unwrap_err();
+        assert!(error.message.starts_with(&format!("{base}/a: no answer within 20 s\n  help: ")), "{}", error.message);
     }
 }

@@ -3,7 +3,10 @@
 mod args;
 mod check;
 mod gateway;
+mod key;
 mod listeners;
+mod reach;
+mod target;
 
 use super::error::{CommandError, end_with};
 use super::exit::Exit;
@@ -14,9 +17,10 @@ use crate::random;
 pub use args::VerifyArgs;
 use check::{Check, Outcome};
 use gateway::{Answer, Gateway};
+use key::Revoked;
 use listeners::listeners;
 use serde_json::{Value, json};
-use std::path::Path;
+use target::Target;
 
 /// Everything that was found.
 #[derive(Debug, Default)]
@@ -73,7 +77,8 @@ fn verify(args: &VerifyArgs) -> Result<Verification, CommandError> {
         Verification { checks: vec![without_key(&gateway)?, unknown_key(&gateway)?], ..Verification::default() };
     if let Some(file) = &args.revoked_key_file {
         let text = read_text(file)?;
-        found.checks.push(revoked_key(&gateway, key_in(&text, file)?)?);
+        let revoked = Revoked::read(&text, file, config.as_ref())?;
+        found.checks.push(revoked_key(&gateway, &revoked)?);
     }
     match config.as_ref().map(|config| config.readiness_path.as_deref()) {
         Some(Some(path)) => found.checks.push(readiness(&gateway, path)?),
@@ -95,23 +100,10 @@ fn verify(args: &VerifyArgs) -> Result<Verification, CommandError> {
     Ok(found)
 }
 
-/// Returns the only key in the text of a file.
-fn key_in<'t>(text: &'t str, file: &Path) -> Result<&'t str, CommandError> {
-    let key = text.trim();
-    let has_form = key.rsplit_once('_').is_some_and(|(prefix, random)| {
-        !prefix.is_empty() && !random.is_empty() && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
-    });
-    if has_form && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')) {
-        return Ok(key);
-    }
-    let message = "it does not hold exactly one key, such as `kw_…`\n  help: put the key alone into the file, as it was shown \
-                   when it was made";
-    Err(CommandError::invalid(in_file(file, message)))
-}
-
 /// Says who answered, if it was not Keyward's answer that was expected.
-fn other(answer: &Answer, expected: &str) -> String {
+fn other(gateway: &Gateway<'_>, answer: &Answer, expected: &str) -> String {
     let status = answer.status;
+    let public_by = &gateway.target.public_by;
     match answer.code() {
         Some(code) if code == "manifest_unavailable" => {
             format!(
@@ -122,9 +114,29 @@ fn other(answer: &Answer, expected: &str) -> String {
             format!("{status} {code}: no key may use this path; name one that needs a key with --path")
         }
         Some(code) => format!("{status} {code}, and not {expected}"),
+        None if answer.is_backstop() && gateway.is_shadow => format!(
+            "{status} by the backstop: the mode of the configuration is `shadow`, and the backstop refuses what shadow mode \
+             lets pass; rename its `rules` to `shadow_rules`, or use `mode: enforce`"
+        ),
         None if answer.is_backstop() => {
-            format!("{status} by the backstop and not by Keyward: the filter is not in the chain, or could not start")
+            let or_shadow = if gateway.has_config { "" } else { ", or its mode is `shadow`" };
+            format!(
+                "{status} by the backstop and not by Keyward: the filter is not in the chain, or could not start{or_shadow}"
+            )
         }
+        None if gateway.is_shadow => format!(
+            "{status}, and not by Keyward: the mode of the configuration is `shadow`, in which the filter refuses nothing"
+        ),
+        None if let (300..400, Some(to)) = (status, &answer.location) => format!(
+            "{status}: the gateway redirects to {to} before it looks at the key; give the address that it redirects to"
+        ),
+        None if status < 400 && public_by.is_some() => format!(
+            "{status}: the request passed, as the configuration says: {}; name a path that needs a key with --path",
+            public_by.as_deref().unwrap_or_default()
+        ),
+        None if status < 400 && !gateway.has_config => format!(
+            "{status}: the request passed, so nothing checks keys here, or the path is public; --config says which are"
+        ),
         None if status < 400 => format!("{status}: the request passed, so nothing checks keys here"),
         None => format!("{status}, and not by Keyward: is this the gateway?"),
     }
@@ -133,39 +145,50 @@ fn other(answer: &Answer, expected: &str) -> String {
 fn without_key(gateway: &Gateway<'_>) -> Result<Check, CommandError> {
     let answer = gateway.ask(None)?;
     let passed = answer.status == 401 && answer.code().as_deref() == Some("key_missing");
-    let request = format!("{} {}", gateway.method, gateway.path);
-    let finding = if passed { "401 key_missing".to_owned() } else { other(&answer, "key_missing") };
-    Ok(Check::new("no key", Outcome::of(passed), format!("{request}: {finding}")))
+    let Target { method, path, host, .. } = &gateway.target;
+    let host = host.as_ref().map(|host| format!(" of {host}")).unwrap_or_default();
+    let finding = if passed { "401 key_missing".to_owned() } else { other(gateway, &answer, "key_missing") };
+    Ok(Check::new("no key", Outcome::of(passed), format!("{method} {path}{host}: {finding}")))
 }
 
 fn unknown_key(gateway: &Gateway<'_>) -> Result<Check, CommandError> {
     let answer = gateway.ask(Some(&format!("kw_{}", random::base62(42))))?;
     let passed = answer.status == 401 && answer.code().as_deref() == Some("key_unknown");
-    let finding = if passed { "401 key_unknown".to_owned() } else { other(&answer, "key_unknown") };
+    let finding = if passed { "401 key_unknown".to_owned() } else { other(gateway, &answer, "key_unknown") };
     Ok(Check::new("other key", Outcome::of(passed), finding))
 }
 
-fn revoked_key(gateway: &Gateway<'_>, key: &str) -> Result<Check, CommandError> {
-    let answer = gateway.ask(Some(key))?;
+fn revoked_key(gateway: &Gateway<'_>, revoked: &Revoked<'_>) -> Result<Check, CommandError> {
+    let answer = gateway.ask(Some(revoked.key))?;
     let code = answer.code().unwrap_or_default();
-    let passed = answer.status == 401 && ["key_unknown", "key_disabled", "key_expired"].contains(&code.as_str());
-    let finding = match passed {
-        true if code == "key_unknown" => {
-            "401 key_unknown: this key is refused as one that the filter does not know".to_owned()
+    let (outcome, finding) = match code.as_str() {
+        "key_unknown" if answer.status == 401 && revoked.is_of_service => {
+            (Outcome::Passed, "401 key_unknown: this key is refused as one that the filter does not know".to_owned())
         }
-        true => format!("401 {code}"),
-        false if answer.status < 400 || code == "permission_missing" => "this key is still accepted".to_owned(),
-        false => other(&answer, "key_unknown"),
+        "key_unknown" if answer.status == 401 => (
+            Outcome::Unseen,
+            "401 key_unknown, which does not show that it was a key: the text does not have the form and the checksum of the \
+             keys that the service makes, so a copy that was cut would be refused as well"
+                .to_owned(),
+        ),
+        "key_disabled" | "key_expired" if answer.status == 401 => (Outcome::Passed, format!("401 {code}")),
+        "permission_missing" => (Outcome::Failed, "this key is still accepted".to_owned()),
+        _ if answer.status < 300 => (Outcome::Failed, "this key is still accepted".to_owned()),
+        _ => (Outcome::Failed, other(gateway, &answer, "key_unknown")),
     };
-    Ok(Check::new("revoked", Outcome::of(passed), finding))
+    Ok(Check::new("revoked", outcome, finding))
 }
 
 fn readiness(gateway: &Gateway<'_>, path: &str) -> Result<Check, CommandError> {
-    let answer = gateway.send("GET", &format!("{}{path}", gateway.base), gateway.host, None)?;
-    let finding = match answer.status {
-        200 => "200: the filter has keys".to_owned(),
-        503 => "503: the filter has no usable keys yet".to_owned(),
-        status => format!("{status}: something else than the filter answers {path}"),
+    let answer = gateway.send("GET", &format!("{}{path}", gateway.base), gateway.target.host.as_deref(), None)?;
+    let finding = match (answer.status, answer.readiness().as_deref()) {
+        (200, Some("ready")) => return Ok(Check::new("readiness", Outcome::Passed, "200: the filter has keys")),
+        (503, Some("manifest_unavailable")) => "503: the filter has no usable keys yet".to_owned(),
+        (status, _) => {
+            format!(
+                "{status}, but not by the filter: something else answers {path}, or `readiness_path` is another one there"
+            )
+        }
     };
-    Ok(Check::new("readiness", Outcome::of(answer.status == 200), finding))
+    Ok(Check::new("readiness", Outcome::Failed, finding))
 }

@@ -1,42 +1,13 @@
-//! `keyward verify` against stand-ins for a gateway and for Envoy's admin interface.
+//! What is seen in the configuration dump of a proxy.
 
-use keyward_testbed::upstream::{Received, Upstream};
+use crate::dump::{
+    OFF, WASM, backstop, bootstrap, config, covered, discovered, dump, ecds, keyward, listener, manager, one, router,
+    tcp, to, wasm, with,
+};
+use crate::{as_keyward, http, plugin, verify};
+use keyward_testbed::upstream::Upstream;
 use keyward_testbed::{fixture, workspace};
 use serde_json::{Value, json};
-use std::process::Command;
-
-const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
-const RBAC: &str = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
-const OFF: &str = "type.googleapis.com/envoy.config.route.v3.FilterConfig";
-const MANAGER: &str =
-    "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
-const TCP_PROXY: &str = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
-
-fn http(status: &str, headers: &str, body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
-}
-
-fn denial(status: &str, code: &str) -> Vec<u8> {
-    let body = json!({"type": format!("urn:keyward:{code}"), "title": "Denied", "status": 401, "code": code});
-    http(status, "content-type: application/problem+json\r\n", &body.to_string())
-}
-
-/// Answers as the filter does without a valid key.
-fn as_keyward(request: &Received) -> Vec<u8> {
-    if request.target() == "/keyward/ready" {
-        return http("200 OK", "content-type: application/json\r\n", r#"{"status":"ready"}"#);
-    }
-    let code = if request.header("x-api-key").is_empty() { "key_missing" } else { "key_unknown" };
-    denial("401 Unauthorized", code)
-}
-
-/// Runs the command. Returns its exit code, and everything that it said.
-fn verify(gateway: &Upstream, more: &[&str]) -> (i32, String) {
-    let url = format!("http://{}", gateway.address());
-    let output = Command::new(env!("CARGO_BIN_EXE_keyward")).args(["verify", &url]).args(more).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
-}
 
 /// Runs the command with an admin interface that shows this dump.
 fn verify_dump(dump: &Value, more: &[&str]) -> (i32, String) {
@@ -45,119 +16,6 @@ fn verify_dump(dump: &Value, more: &[&str]) -> (i32, String) {
     let admin = Upstream::answering(move |_| http("200 OK", "content-type: application/json\r\n", &body));
     let admin = format!("http://{}", admin.address());
     verify(&gateway, &[&["--path", "/a", "--envoy-admin", &admin], more].concat())
-}
-
-fn plugin(more: Value) -> Value {
-    let mut config = json!({"manifest": {"keys": []}, "rules": [{"path": "/a", "require": ["a:read"]}]});
-    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    config
-}
-
-/// A Wasm filter as the user has named it everywhere.
-fn wasm(name: &str, config: &Value) -> Value {
-    json!({"name": name, "typed_config": {"@type": WASM, "config": {
-        "name": name, "root_id": name, "failure_policy": "FAIL_RELOAD",
-        "vm_config": {"runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": "/var/lib/plugin.wasm"}}},
-        "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": config.to_string()},
-    }}})
-}
-
-fn keyward() -> Value {
-    wasm("apikeys", &plugin(json!({})))
-}
-
-fn backstop() -> Value {
-    let decided =
-        |word: &str| json!({"filter_state": {"key": "wasm.keyward.decision", "string_match": {"exact": word}}});
-    json!({"name": "behind", "typed_config": {"@type": RBAC, "rules": {"policies": {"decided": {
-        "permissions": [{"any": true}], "principals": [decided("allowed"), decided("public")],
-    }}}}})
-}
-
-fn router() -> Value {
-    json!({"name": "envoy.filters.http.router"})
-}
-
-fn discovered(name: &str) -> Value {
-    json!({"name": name, "config_discovery": {"config_source": {"ads": {}}, "type_urls": [WASM]}})
-}
-
-/// The routes of one host to one cluster.
-fn to(cluster: &str) -> Value {
-    let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": cluster}}]);
-    json!({"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]})
-}
-
-fn manager(filters: &[Value], more: Value) -> Value {
-    let mut manager = json!({"@type": MANAGER, "http_filters": filters});
-    manager.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    json!({"filters": [{"name": "http", "typed_config": manager}]})
-}
-
-/// A chain with everything that belongs into it.
-fn covered(more: Value) -> Value {
-    let mut with_routes = json!({"route_config": to("records")});
-    with_routes.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    manager(&[keyward(), backstop(), router()], with_routes)
-}
-
-fn tcp(cluster: &str) -> Value {
-    json!({"filters": [{"name": "tcp", "typed_config": {"@type": TCP_PROXY, "cluster": cluster}}]})
-}
-
-fn with(mut value: Value, field: &str, inner: Value) -> Value {
-    value[field] = inner;
-    value
-}
-
-fn listener(name: &str, port: u16, chains: &[Value]) -> Value {
-    let address = json!({"socket_address": {"address": "0.0.0.0", "port_value": port}});
-    json!({"name": name, "address": address, "filter_chains": chains})
-}
-
-fn config(kind: &str, field: &str, entries: Value) -> Value {
-    json!({"@type": format!("type.googleapis.com/envoy.admin.v3.{kind}"), field: entries})
-}
-
-fn cluster(name: &str, address: &str, port: u16) -> Value {
-    let address = json!({"socket_address": {"address": address, "port_value": port}});
-    let endpoints = json!([{"lb_endpoints": [{"endpoint": {"address": address}}]}]);
-    json!({"cluster": {"name": name, "load_assignment": {"cluster_name": name, "endpoints": endpoints}}})
-}
-
-fn bootstrap(metadata: Value) -> Value {
-    let address = json!({"socket_address": {"address": "127.0.0.1", "port_value": 15000}});
-    let bootstrap = json!({"node": {"metadata": metadata}, "admin": {"address": address}});
-    json!({"@type": "type.googleapis.com/envoy.admin.v3.BootstrapConfigDump", "bootstrap": bootstrap})
-}
-
-/// A dump with these listeners, and with whatever else is given.
-fn dump(listeners: &[Value], others: &[Value]) -> Value {
-    let entry = |listener: &Value| json!({"name": listener["name"], "active_state": {"listener": listener}});
-    let listeners: Vec<Value> = listeners.iter().map(entry).collect();
-    let clusters = json!([
-        cluster("records", "10.0.0.7", 8090),
-        cluster("records_tcp", "10.0.0.7", 8090),
-        cluster("other", "10.0.0.8", 8090),
-        cluster("prometheus_stats", "127.0.0.1", 15000),
-        cluster("agent", "127.0.0.1", 15020),
-    ]);
-    let ours = [
-        bootstrap(json!({"ISTIO_VERSION": "1.31.0"})),
-        config("ListenersConfigDump", "dynamic_listeners", listeners.into()),
-        config("ClustersConfigDump", "static_clusters", clusters),
-    ];
-    let configs = [&ours[..], others].concat();
-    json!({"configs": configs})
-}
-
-/// A dump of one listener with one chain.
-fn one(chain: Value, others: &[Value]) -> Value {
-    dump(&[listener("edge", 8080, &[chain])], others)
-}
-
-fn ecds(filter: Value) -> Value {
-    config("EcdsConfigDump", "ecds_filters", json!([{"ecds_filter": filter}]))
 }
 
 struct Case {

@@ -1,0 +1,50 @@
+//! `keyward verify` against stand-ins for a gateway and for Envoy's admin interface.
+
+mod answers;
+mod dump;
+mod listeners;
+mod reach;
+
+use keyward_testbed::upstream::{Received, Upstream};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::Command;
+
+fn http(status: &str, headers: &str, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+fn denial(status: &str, code: &str) -> Vec<u8> {
+    let body = json!({"type": format!("urn:keyward:{code}"), "title": "Denied", "status": 401, "code": code});
+    http(status, "content-type: application/problem+json\r\n", &body.to_string())
+}
+
+/// Answers as the filter does without a valid key.
+fn as_keyward(request: &Received) -> Vec<u8> {
+    if request.target() == "/keyward/ready" {
+        return http("200 OK", "content-type: application/json\r\n", r#"{"status":"ready"}"#);
+    }
+    let code = if request.header("x-api-key").is_empty() { "key_missing" } else { "key_unknown" };
+    denial("401 Unauthorized", code)
+}
+
+/// Runs the command. Returns its exit code, and everything that it said.
+fn verify(gateway: &Upstream, more: &[&str]) -> (i32, String) {
+    let url = format!("http://{}", gateway.address());
+    let output = Command::new(env!("CARGO_BIN_EXE_keyward")).args(["verify", &url]).args(more).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
+}
+
+fn plugin(more: Value) -> Value {
+    let mut config = json!({"manifest": {"keys": []}, "rules": [{"path": "/a", "require": ["a:read"]}]});
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    config
+}
+
+/// A file in a scratch folder, as an argument.
+fn file(folder: &Path, name: &str, text: &str) -> String {
+    let file = folder.join(name);
+    std::fs::write(&file, text).unwrap();
+    file.display().to_string()
+}
