@@ -188,6 +188,10 @@ mod tests {
         let limit = MAX_ANSWER_TIME;
         let gateway = Gateway { agent, base: &base, target, is_shadow: false, has_config: false, source, limit };
         let error = gateway.ask(None).map(|answer| answer.status).unwrap_err();
-        assert!(error.message.starts_with(&format!("{base}/a: no answer within 20 s\n  help: ")), "{}", error.message);
+        assert!(
+            error.message.starts_with(&format!("{base}/a cannot be reached: no answer within 20 s\n  help: ")),
+            "{}",
+            error.message
+        );
     }
 }

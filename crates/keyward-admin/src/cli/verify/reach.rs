@@ -9,8 +9,8 @@ use ureq::Error;
 pub(super) fn unreachable(url: &str, error: &Error, limit: Duration) -> String {
     let (what, help) = reason(url, error, limit);
     match help {
-        "" => format!("{url}: {what}"),
-        help => format!("{url}: {what}\n  help: {help}"),
+        "" => format!("{url} cannot be reached: {what}"),
+        help => format!("{url} cannot be reached: {what}\n  help: {help}"),
     }
 }
 
@@ -78,7 +78,7 @@ fn of_tls(error: &TlsError) -> (String, &'static str) {
                          certificate, with --ca FILE";
     match error {
         TlsError::InvalidMessage(_) => {
-            ("what answers does not speak TLS".to_owned(), "if it is a port without TLS, use http://")
+            ("this port does not speak TLS: it speaks plain http, or something else".to_owned(), "use http://")
         }
         TlsError::InvalidCertificate(why) => match why {
             // The signature is of another authority of the same name.
