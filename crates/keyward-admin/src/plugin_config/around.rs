@@ -52,6 +52,7 @@ pub fn lint(documents: &[Value], files: usize, config: &Config, versions: &Versi
     let each = documents.iter().map(|document| {
         let mut lint = new();
         collect_names(document, &mut lint.ours);
+        lint.misplaced(document, "");
         lint.walk(document, "");
         lint.findings
     });
@@ -65,7 +66,10 @@ fn items(document: &Value) -> &[Value] {
 
 fn lint_together(mut lint: Lint<'_>) -> Findings {
     let (all, config) = (lint.all, lint.config);
-    let is_envoy = all.iter().any(|document| any(document, &|value| value.get("http_filters").is_some()));
+    let is_carrier = |kind: &str| matches!(kind, "WasmPlugin" | "TrafficExtension" | "EnvoyExtensionPolicy");
+    let is_envoy = all.iter().any(|document| {
+        is_carrier(text(&document["kind"])) || any(document, &|value| value.get("http_filters").is_some())
+    });
     lint.escaped_slashes_by_default();
     for (plane, version, first, last) in versions::untested(lint.versions) {
         lint.findings.warn(
@@ -114,10 +118,8 @@ impl Lint<'_> {
     /// Checks that the files have a backstop at all. `place` is that of the filter, and `is_needed` says whether requests pass
     /// without one when the filter cannot start.
     pub(super) fn has_backstop(&mut self, place: &str, is_needed: bool) {
-        let all = self.all;
-        let is_anywhere = |test: &dyn Fn(&Value) -> bool| all.iter().any(|document| any(document, test));
-        // One that is not in force is reported where it is.
-        if self.config.mode == Mode::Shadow || is_anywhere(&backstop::is_backstop) {
+        // One that is not in force, or at another place, is reported where it is.
+        if self.config.mode == Mode::Shadow || self.all.iter().any(|document| any(document, &backstop::is_backstop)) {
             return;
         }
         if self.is_set && is_needed {
@@ -182,6 +184,26 @@ impl Lint<'_> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Notes a backstop in a resource at a place where no control plane looks for it.
+    fn misplaced(&mut self, document: &Value, path: &str) {
+        if document["kind"] == "List" {
+            for (index, item) in list(&document["items"]).iter().enumerate() {
+                self.misplaced(item, &join(path, &format!("items[{index}]")));
+            }
+            return;
+        }
+        let Some(patched) = backstop::patched(document) else { return };
+        if any(document, &backstop::is_backstop) && !patched.into_iter().any(backstop::is_backstop) {
+            let field = ["kind", "metadata", "apiVersion"].into_iter().find(|field| !document[*field].is_null());
+            self.gap(
+                join(path, field.unwrap_or_default()),
+                "the backstop in this resource is not where the control plane looks for one: it has no effect",
+                "write it at `spec.configPatches[].patch.value` of an EnvoyFilter, or at `spec.jsonPatches[].operation.value` of \
+                 an EnvoyPatchPolicy",
+            );
         }
     }
 
@@ -338,7 +360,13 @@ fn removed_headers(all: &[Value]) -> Vec<&str> {
     fn collect<'v>(value: &'v Value, names: &mut Vec<&'v str>) {
         match value {
             Value::Object(fields) => {
-                names.extend(list(&value["request_headers_to_remove"]).iter().filter_map(Value::as_str));
+                // Those of Envoy, of a VirtualService and of an HTTPRoute.
+                let places = [
+                    &value["request_headers_to_remove"],
+                    &value["headers"]["request"]["remove"],
+                    &value["requestHeaderModifier"]["remove"],
+                ];
+                names.extend(places.into_iter().flat_map(list).filter_map(Value::as_str));
                 fields.values().for_each(|inner| collect(inner, names));
             }
             Value::Array(items) => items.iter().for_each(|inner| collect(inner, names)),

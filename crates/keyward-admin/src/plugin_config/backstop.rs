@@ -25,6 +25,21 @@ pub fn is_backstop(filter: &Value) -> bool {
             || text(&filter["name"]).to_ascii_lowercase().contains("keyward"))
 }
 
+/// Returns the filters of a document that are where they have an effect: in the patches of a control plane's resource. `None`
+/// means that the document is none of these resources.
+pub fn patched(document: &Value) -> Option<Vec<&Value>> {
+    let spec = &document["spec"];
+    match text(&document["kind"]) {
+        "EnvoyFilter" => Some(list(&spec["configPatches"]).iter().map(|patch| &patch["patch"]["value"]).collect()),
+        "EnvoyPatchPolicy" => {
+            Some(list(&spec["jsonPatches"]).iter().map(|patch| &patch["operation"]["value"]).collect())
+        }
+        // A resource without a kind, or of a kind that nobody knows.
+        _ if document["metadata"].is_object() || document["apiVersion"].is_string() => Some(Vec::new()),
+        _ => None,
+    }
+}
+
 /// Returns whether a backstop is in force: it has `rules` and not only `shadow_rules`.
 pub fn is_in_force(filter: &Value) -> bool {
     is_backstop(filter) && filter["typed_config"]["rules"].is_object()

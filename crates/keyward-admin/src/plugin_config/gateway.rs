@@ -243,6 +243,16 @@ impl Lint<'_> {
                     );
                 }
             }
+            if changes_filter(operation) && self.config.mode == Mode::Enforce {
+                let covered = backstops(self.all);
+                if !covered.is_empty() && !covered.iter().any(|(_, other)| other["name"] == patch["name"]) {
+                    self.findings.gap(
+                        join(path, &format!("jsonPatches[{index}].name")),
+                        format!("the filter is on the listener `{}`, and no backstop is", text(&patch["name"])),
+                        "add the patch with the backstop for this listener, too",
+                    );
+                }
+            }
             if opens(operation) {
                 self.gap(join(&place, "value"), FAILS_OPEN, "use `FAIL_RELOAD`");
             }
@@ -263,10 +273,11 @@ impl Lint<'_> {
                 continue;
             }
             let before_router = text(&operation["op"]) == "add"
+                && is_of_all_chains(text(&operation["jsonPath"]))
                 && text(&operation["jsonPath"]).contains("envoy.filters.http.router")
                 && text(&operation["path"]).is_empty();
             if !before_router {
-                self.findings.error(
+                self.findings.gap(
                     join(&place, "jsonPath"),
                     "the backstop is not put right before the router: in front of Keyward it refuses every request",
                     "use `op: add`, `jsonPath: \"..http_filters[?(@.name=='envoy.filters.http.router')]\"` and `path: \"\"`",
@@ -313,8 +324,8 @@ impl Lint<'_> {
                 }
             }
         }
-        if json_path.contains("http_filters") && !names.is_empty() && !names.iter().any(|name| json_path.contains(name))
-        {
+        let finds = |name: &String| is_of_all_chains(json_path) && json_path.contains(name);
+        if !json_path.is_empty() && !names.is_empty() && !names.iter().any(finds) {
             self.findings.error(
                 place,
                 "no filter has this name: the patch changes nothing, and the filter keeps Envoy Gateway's settings",
@@ -467,6 +478,11 @@ impl Lint<'_> {
             );
         }
     }
+}
+
+/// Whether a JSON path finds the filters of every chain of a listener.
+fn is_of_all_chains(json_path: &str) -> bool {
+    json_path.strip_prefix('$').unwrap_or(json_path).starts_with("..http_filters[")
 }
 
 /// Whether a listener has HTTP filters: those of TCP and TLS have none.

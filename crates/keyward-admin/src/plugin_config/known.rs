@@ -20,6 +20,8 @@ pub(super) enum Known {
     OneOf(&'static [&'static str]),
     /// This text, which has to be there.
     Needed(&'static str),
+    /// A text of any kind, which has to be there.
+    Given,
     /// One of these texts; with another one the API server refuses the resource.
     Values(&'static [&'static str]),
     /// One of these texts; why another one means that requests are not checked.
@@ -30,22 +32,30 @@ pub(super) enum Known {
     Fields(&'static [(&'static str, Known)]),
     /// The fields that the API has. Others are dropped, or the API server refuses the resource.
     Whole(&'static [(&'static str, Known)]),
+    /// An object with such values under any names.
+    Map(&'static Known),
     /// A list of such values.
     Each(&'static Known),
 }
-use Known::{Anything, Each, Fields, Needed, Number, Off, OneOf, Only, Values, Whole};
+use Known::{Anything, Each, Fields, Given, Map, Needed, Number, Off, OneOf, Only, Values, Whole};
+
+/// The rules of a backstop; what policies hold is judged with the backstop.
+const RULES: Known = Fields(&[
+    ("action", Anything),
+    ("policies", Map(&Fields(&[("permissions", Anything), ("principals", Anything), ("condition", Anything)]))),
+]);
 
 /// The backstop that a patch adds.
 pub(super) const BACKSTOP: Known = Fields(&[
-    ("name", Anything),
+    ("name", Given),
     ("disabled", Off),
     (
         "typed_config",
         Fields(&[
             ("@type", Anything),
-            ("rules", Anything),
+            ("rules", RULES),
             ("rules_stat_prefix", Anything),
-            ("shadow_rules", Anything),
+            ("shadow_rules", RULES),
             ("shadow_rules_stat_prefix", Anything),
             ("track_per_rule_stats", Anything),
         ]),
@@ -62,7 +72,7 @@ pub(super) const ENVOY_FILTER: Known = Fields(&[
 
 /// A patch of an EnvoyFilter that adds the backstop.
 pub(super) const ENVOY_FILTER_PATCH: Known = Fields(&[
-    ("applyTo", OneOf(&["HTTP_FILTER"])),
+    ("applyTo", Needed("HTTP_FILTER")),
     (
         "match",
         Fields(&[
@@ -76,7 +86,7 @@ pub(super) const ENVOY_FILTER_PATCH: Known = Fields(&[
                         Fields(&[(
                             "filter",
                             Fields(&[
-                                ("name", OneOf(&["envoy.filters.network.http_connection_manager"])),
+                                ("name", Needed("envoy.filters.network.http_connection_manager")),
                                 ("subFilter", Fields(&[("name", Anything)])),
                             ]),
                         )]),
@@ -115,7 +125,7 @@ pub(super) const JSON_PATCH: Known = Fields(&[
 
 const TARGET: Known = Fields(&[
     ("group", Needed("gateway.networking.k8s.io")),
-    ("kind", OneOf(&["Gateway"])),
+    ("kind", Needed("Gateway")),
     ("name", Anything),
     ("sectionName", Anything),
 ]);
@@ -327,7 +337,7 @@ fn expect(findings: &mut Findings, value: &Value, known: &Known, path: &str) {
     match known {
         Needed(wanted) => {
             if text(value) != *wanted {
-                findings.error(
+                findings.gap(
                     path,
                     format!(
                         "{} instead of `{wanted}`: the API server or the control plane does not take it",
@@ -335,6 +345,11 @@ fn expect(findings: &mut Findings, value: &Value, known: &Known, path: &str) {
                     ),
                     format!("write `{wanted}`"),
                 );
+            }
+        }
+        Given => {
+            if text(value).is_empty() {
+                findings.gap(path, "this field is missing: Envoy does not take the filter", "name the filter");
             }
         }
         _ if value.is_null() => {}
@@ -391,6 +406,11 @@ fn expect(findings: &mut Findings, value: &Value, known: &Known, path: &str) {
             }
             for (name, known) in *fields {
                 expect(findings, &value[*name], known, &join(path, name));
+            }
+        }
+        Map(known) => {
+            for (name, value) in value.as_object().into_iter().flatten() {
+                expect(findings, value, known, &join(path, name));
             }
         }
         Each(item) => match value.as_array() {

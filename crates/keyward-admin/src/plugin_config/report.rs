@@ -89,8 +89,8 @@ fn report(placed: &Placed, read: &Documents, options: &Options) -> Report {
     };
     let all: Vec<Value> = read.all.iter().map(|document| document.value.clone()).collect();
     let (whole, each) = around::lint(&all, read.texts, &config, &options.versions);
-    report.errors.extend(whole.errors);
-    report.warnings.extend(whole.warnings);
+    report.errors.extend(whole.errors.into_iter().map(locate));
+    report.warnings.extend(whole.warnings.into_iter().map(locate));
     for (other, found) in read.all.iter().zip(each) {
         let locate = |finding| other.locate(finding);
         let mut fields = Findings::default();

@@ -80,7 +80,7 @@ spec:
   priority: 100
   configPatches:
   - applyTo: HTTP_FILTER
-    match: {context: GATEWAY, listener: {filterChain: {filter: {subFilter: {name: envoy.filters.http.router}}}}}
+    match: {context: GATEWAY, listener: {filterChain: {filter: {name: envoy.filters.network.http_connection_manager, subFilter: {name: envoy.filters.http.router}}}}}
     patch:
       operation: INSERT_BEFORE
       value:
@@ -96,7 +96,7 @@ const RELOAD: &str = r#"---
 kind: EnvoyPatchPolicy
 spec:
   jsonPatches:
-  - {type: type.googleapis.com/envoy.config.listener.v3.Listener, name: a/b/c, operation: {op: add, path: /failure_policy, value: FAIL_RELOAD}}
+  - {type: type.googleapis.com/envoy.config.listener.v3.Listener, name: a/g/https, operation: {op: add, path: /failure_policy, value: FAIL_RELOAD}}
 "#;
 
 fn wasm_plugin(config: &str) -> String {

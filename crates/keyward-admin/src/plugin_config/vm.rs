@@ -57,7 +57,9 @@ impl Lint<'_> {
                 is_set = true;
                 let place = join(path, &format!("provider.kubernetes.{kind}.container.env[{index}].value"));
                 let help = "use `valueFrom: {secretKeyRef: {name: …, key: …}}`";
-                if is_placeholder(text(&entry["value"])) {
+                if entry["value"].is_null() && !entry["valueFrom"]["secretKeyRef"].is_object() {
+                    self.findings.warn(place, format!("the variable `{name}` has no value: {NO_TOKEN}"), help);
+                } else if is_placeholder(text(&entry["value"])) {
                     self.findings.warn(place, STANDS_IN, help);
                 } else if !entry["value"].is_null() {
                     let message = "the edge token is in the resource, for everybody who may read it";
@@ -69,7 +71,7 @@ impl Lint<'_> {
         let is_patched = ["envoyDeployment", "envoyDaemonSet"]
             .iter()
             .any(|kind| spec["provider"]["kubernetes"][*kind]["patch"].to_string().contains(name));
-        if !is_set && !is_patched && spec["provider"].is_object() {
+        if !is_set && !is_patched {
             self.findings.warn(
                 join(path, "provider"),
                 format!("the proxies' container does not get the variable `{name}` of `admin.token_env`: {NO_TOKEN}"),

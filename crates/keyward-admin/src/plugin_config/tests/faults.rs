@@ -434,7 +434,7 @@ fn what_envoy_gateway_does_to_a_file_is_known() {
             "another policy",
             format!(
                 "{}---\nkind: EnvoyExtensionPolicy\nmetadata: {{name: lua}}\nspec: {{targetRefs: [{{kind: HTTPRoute, name: r}}], lua: []}}\n",
-                all(&format!("{}{}", patch("tcp-443"), patch("tcp-80")))
+                all(&format!("{}{}", patch("a/g/https"), patch("a/g/http")))
             ),
             false,
             "spec",
@@ -464,7 +464,7 @@ fn what_envoy_gateway_does_to_a_file_is_known() {
         ),
         (
             "one listener without FAIL_RELOAD",
-            format!("{named}{}{}", reload("l", filter), patch("m")),
+            format!("{named}{}{}{}", reload("l", filter), patch("l"), patch("m")),
             false,
             "jsonPatches[0].name",
             "the listener `m` keeps FAIL_CLOSED",
