@@ -8,6 +8,8 @@ use crate::store::audit::AuditEntry;
 
 /// An entry of the audit log.
 pub(super) struct EntryRow {
+    /// The position of the entry in the log.
+    pub seq: i64,
     /// When the action was done, as markup.
     pub at: String,
     pub actor: String,
@@ -26,6 +28,7 @@ impl EntryRow {
         let is_key = entry.action.starts_with("key.");
         let detail = details(&entry.detail, |id| permission_label(catalogue, id));
         Self {
+            seq: entry.seq,
             at: time_to_the_second(entry.at),
             what: in_words(&entry.action, &entry.detail),
             key_href: (is_key && !matches!(&*entry.action, "key.delete" | "key.purge"))

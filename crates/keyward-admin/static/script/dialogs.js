@@ -87,17 +87,22 @@
     const receipt = one(".receipt", content);
     if (receipt) setTimeout(() => (announcer.textContent = receipt.textContent.replace(/\s+/g, " ").trim()), 100);
   }
+  /** What is opened last opens: the answer for what was asked for before it comes too late. */
+  let opening = null;
   async function open(link) {
     if (link.hasAttribute("aria-busy")) return;
     link.setAttribute("aria-busy", "true");
+    opening = link;
     let answer;
     try {
       answer = await request("GET", link.href, null, live);
     } catch (error) {
-      return void fail(one("main"), `${error.message} Nothing was done: try again in a moment.`);
+      if (opening === link) fail(one("main"), `${error.message} Nothing was done: try again in a moment.`);
+      return;
     } finally {
       link.removeAttribute("aria-busy");
     }
+    if (opening !== link) return;
     one("main > [data-failure]")?.remove();
     const content = one("[data-dialog-body]", answer.page);
     if (answer.status === 401) return void signIn(answer.page);
@@ -132,15 +137,17 @@
     announcer.textContent = "";
     // The page of a deleted key has nothing more to show.
     if (leave && new URL(leave).pathname !== location.pathname) return void location.assign(leave);
-    const back = () => focusOn(returns);
-    back();
-    refresh().finally(back);
+    focusOn(returns);
+    refresh().finally(() => {
+      // By now somebody may have gone on to something else.
+      if (!document.activeElement || document.activeElement === document.body) focusOn(returns);
+    });
   }
   /** The ids of an element and of what follows it: the names of the next rows, then what makes a new one. */
   function after(element) {
     const ids = [element.id];
     for (let row = element.closest("tr")?.nextElementSibling; row; row = row.nextElementSibling) {
-      ids.push(one("a.name", row)?.id);
+      ids.push((one("a.name", row) ?? one("a[id], button[id]", row))?.id);
     }
     return [...ids, "create"].filter(Boolean);
   }

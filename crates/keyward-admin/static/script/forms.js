@@ -138,13 +138,14 @@
     if (button.dataset.busy) button.replaceChildren(button.dataset.busy);
     sending += 1;
     const waiting = setTimeout(wait, SLOW_MS, form);
+    const sent = new Map(fields(form).map((field) => [field, stateOf(field)]));
     try {
       const answer = await post(form);
       one(":scope > [data-failure]", form)?.remove();
       if (answer.status === 401) return void signIn(answer.page);
       // The form stays, with what was filled in: nothing was done with it.
       if (answer.status >= 500 || answer.status === 400) return void fail(form, trouble(answer));
-      if ("swap" in form.dataset) swapMain(answer, form);
+      if ("swap" in form.dataset) swapMain(answer, form, sent);
       else {
         const content = one("[data-dialog-body]", answer.page);
         if (!content) return void location.assign(answer.url);
@@ -173,19 +174,29 @@
       button.removeAttribute("aria-disabled");
     }
   }
-  function swapMain(answer, form) {
+  const stateOf = (field) => (field.matches("[type=checkbox], [type=radio]") ? field.checked : field.value);
+  function swapMain(answer, form, sent) {
     const fresh = one("main", answer.page);
     if (!fresh) return void location.assign(answer.url);
     const scroll = scrollY;
     const kept = taken(fresh);
-    // What is filled in elsewhere on the page was not sent with this form.
+    // What is filled in elsewhere on the page was not sent with this form, and what was filled in since was not either.
     const unsent = all("main form").filter((other) => other !== form && edited(other)).flatMap(changed);
+    const later = [...sent].filter(([field, state]) => stateOf(field) !== state).map(([field]) => field);
+    const focused = document.activeElement;
+    const typing = focused?.matches("input, textarea") && later.includes(focused);
+    const selected = typing && [focused.selectionStart, focused.selectionEnd];
     one("main").replaceWith(kept);
-    for (const field of unsent) put(field, document.getElementById(field.id));
+    for (const field of [...unsent, ...later]) put(field, document.getElementById(field.id));
     document.title = answer.page.title;
     if (answer.url !== location.href) history.replaceState(null, "", answer.url);
     prepare(kept);
-    if (form.id === "request") {
+    const goesOn = typing && document.getElementById(focused.id);
+    if (goesOn) {
+      goesOn.focus({ preventScroll: true });
+      if (selected[0] !== null) goesOn.setSelectionRange(...selected);
+      scrollTo(0, scroll);
+    } else if (form.id === "request") {
       const invalid = one("[aria-invalid=true]", kept);
       (invalid ?? one("#result", kept)).focus({ preventScroll: !invalid });
       if (!invalid && matchMedia("(max-width: 64rem)").matches) one("#result", kept).scrollIntoView();

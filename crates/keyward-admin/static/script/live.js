@@ -21,8 +21,50 @@
     old.className = region.className;
     if (plain(old) === plain(region)) return;
     const next = focused && after(focused);
-    old.replaceChildren(...region.childNodes);
+    renewChildren(old, region);
+    prepare(old);
     if (focused) focusOn(next);
+  }
+  /** Attributes that only the script gives. */
+  const OWN_ATTRIBUTES = ["aria-busy", "tabindex"];
+  const isSame = (old, fresh) => old.nodeName === fresh.nodeName && old.id === fresh.id;
+  /**
+   * Makes a node like the one of a newer answer. What is in both stays the node that it was, and keeps the focus, the key or
+   * button that somebody presses at that moment, what is selected, and how far it is scrolled.
+   */
+  function renewNode(old, fresh) {
+    if (!(old instanceof Element)) {
+      if (old.data !== fresh.data) old.data = fresh.data;
+      return;
+    }
+    for (const name of old.getAttributeNames()) {
+      if (!fresh.hasAttribute(name) && !OWN_ATTRIBUTES.includes(name)) old.removeAttribute(name);
+    }
+    for (const name of fresh.getAttributeNames()) {
+      if (old.getAttribute(name) !== fresh.getAttribute(name)) old.setAttribute(name, fresh.getAttribute(name));
+    }
+    renewChildren(old, fresh);
+    if (old.matches("input, select, textarea")) put(fresh, old);
+  }
+  function renewChildren(old, fresh) {
+    const wanted = new Set([...fresh.children].map((child) => child.id).filter(Boolean));
+    let place = old.firstChild;
+    const dropPlace = () => {
+      const following = place.nextSibling;
+      place.remove();
+      place = following;
+    };
+    for (const node of [...fresh.childNodes]) {
+      // An element without an id is the same only in the same place.
+      const known = node.id ? [...old.children].find((child) => isSame(child, node)) : place && isSame(place, node) && place;
+      if (known) {
+        while (place && place !== known && !wanted.has(place.id)) dropPlace();
+        if (place === known) place = known.nextSibling;
+        else old.insertBefore(known, place);
+        renewNode(known, node);
+      } else old.insertBefore(node, place);
+    }
+    while (place) dropPlace();
   }
   /** What the page is about is gone: its place is taken by a message. */
   function gone(page) {
@@ -39,9 +81,11 @@
     if (unsent.length) return;
     const kept = taken(message);
     kept.removeAttribute("data-dialog-body");
-    one("main").replaceChildren(kept);
+    const main = one("main");
+    const focused = main.contains(document.activeElement);
+    main.replaceChildren(kept);
     document.title = page.title;
-    one("h1", kept)?.focus();
+    if (focused) one("h1", kept)?.focus();
   }
   /** Brings the page up to date. Resolves with what went wrong, in words. */
   function refresh() {
@@ -243,13 +287,15 @@
     }
     for (const link of all("dialog a[data-close]")) link.setAttribute("role", "button");
     for (const form of all("form[data-submit], #edit", root)) count(form);
-    for (const frame of all(".table-frame", root)) frames.observe(frame);
+    for (const part of all(".table-frame, .table-frame > table", root)) frames.observe(part);
   }
-  // A frame that scrolls can be scrolled by keyboard; one that does not is no stop on the way.
+  // A frame that scrolls can be scrolled by keyboard; one that does not is no stop on the way. Its table may become wider in it.
   const frames = new ResizeObserver((entries) => {
     for (const { target } of entries) {
-      if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
-      else target.removeAttribute("tabindex");
+      const frame = target.closest(".table-frame");
+      if (!frame) continue;
+      if (frame.scrollWidth > frame.clientWidth) frame.tabIndex = 0;
+      else frame.removeAttribute("tabindex");
     }
   });
   document.addEventListener("keydown", (event) => {

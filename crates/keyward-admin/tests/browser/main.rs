@@ -15,6 +15,7 @@ mod rules;
 mod safety;
 mod screenshots;
 mod slow;
+mod steady;
 #[path = "../support/mod.rs"]
 mod support;
 mod tabs;
