@@ -19,8 +19,8 @@ pub(crate) struct Place {
 /// A font for text and one of fixed width.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fonts {
-    text: &'static str,
-    fixed: &'static str,
+    pub(crate) text: &'static str,
+    pub(crate) fixed: &'static str,
     /// Where they are, below [`FONTS`].
     folders: &'static [&'static str],
     /// The Debian package of the font for text.
@@ -95,7 +95,8 @@ impl Place {
         let aliases: String =
             ["system-ui", "sans", "sans-serif", "serif"].iter().map(|generic| alias(generic, text)).collect();
         let config = format!(
-            "<?xml version=\"1.0\"?>\n<fontconfig>\n{folders}<cachedir>{}</cachedir>\n{aliases}{}</fontconfig>\n",
+            "<?xml version=\"1.0\"?>\n<fontconfig>\n{folders}<cachedir>{}</cachedir>\n{aliases}{}\
+             <match><edit name=\"family\" mode=\"append_last\"><string>{text}</string></edit></match>\n</fontconfig>\n",
             folder.join("font-cache").display(),
             alias("monospace", fixed),
         );
