@@ -323,7 +323,7 @@ fn borders_of_what_is_filled_in_can_be_seen(place: Place) {
 }
 
 /// Returns numbers that a script measures.
-fn measured(page: &Page, script: &str) -> Vec<f64> {
+pub(crate) fn measured(page: &Page, script: &str) -> Vec<f64> {
     let found = page.browser.eval(script);
     found.as_array().into_iter().flatten().filter_map(Value::as_f64).collect()
 }
@@ -536,88 +536,4 @@ fn no_lead_ends_with_one_single_word(place: Place) {
         }
     }
     assert!(seen >= 24, "{seen}");
-}
-
-/// The fonts that Chromium has drawn an element's text with.
-fn fonts_of(page: &Page, css: &str) -> Vec<String> {
-    let browser = &page.browser;
-    for domain in ["DOM", "CSS"] {
-        browser.devtools(&format!("{domain}.enable"), json!({}));
-    }
-    let root = browser.devtools("DOM.getDocument", json!({}));
-    let found = browser.devtools("DOM.querySelector", json!({"nodeId": root["root"]["nodeId"], "selector": css}));
-    let fonts = browser.devtools("CSS.getPlatformFontsForNode", json!({"nodeId": found["nodeId"]}));
-    let fonts = fonts["fonts"].as_array().into_iter().flatten();
-    fonts.filter_map(|font| font["familyName"].as_str().map(str::to_owned)).collect()
-}
-
-#[test]
-fn each_place_has_its_own_fonts() {
-    for place in [NOON_IN_BERLIN, NEW_YEAR_IN_TOKYO, EVENING_IN_LOS_ANGELES] {
-        let Some(page) = Page::open(place) else { return };
-        assert_eq!(fonts_of(&page, "h1"), [place.fonts.text]);
-        assert_eq!(fonts_of(&page, ".lead code"), [place.fonts.fixed]);
-    }
-}
-
-fn with_room_nothing_wraps(place: Place) {
-    let Some(page) = Page::open(place) else { return };
-    let (_ids, _works) = bad_day(&page);
-    page.make("CI Bot", &["records:read"]);
-    let mut wrong = Vec::new();
-    for (path, css) in [
-        ("keys", "#keys .tag:not(:has(time))"),
-        ("audit", "#entries [data-label=Who], #entries [data-label=What]"),
-        ("proxies", ".node td .tag, .node [data-label=Lag]"),
-    ] {
-        page.goto(&format!("/settings/{path}"));
-        for width in [1280, 1440, 1920] {
-            page.browser.resize(width, 900);
-            let found = page.browser.eval(&format!(
-                "return [...document.querySelectorAll('{css}')].map((e) => {{
-                   const range = document.createRange();
-                   range.selectNodeContents(e);
-                   const boxes = [...range.getClientRects()];
-                   return [Math.max(...boxes.map((b) => b.bottom)) - Math.min(...boxes.map((b) => b.top)) < 30, e.textContent];
-                 }})"
-            ));
-            let found = found.as_array().expect("a list");
-            assert!(found.len() >= 3, "{path}: {found:?}");
-            let wrapped = found.iter().filter(|one| one[0] == false);
-            wrong.extend(wrapped.map(|one| format!("{path} at {width}: {}", one[1])));
-        }
-    }
-    // What is done with a row, and with the filters, is in one line.
-    for (path, css) in [
-        ("keys", "#keys tbody tr:first-child .button"),
-        ("audit?actor=nobody", ".filters :is(select, input, button, .button)"),
-        ("audit?actor=nobody&since=2026-01-01&until=2026-02-02", ".filters :is(select, input, button, .button)"),
-    ] {
-        page.goto(&format!("/settings/{path}"));
-        for width in [1280, 1440, 1920] {
-            page.browser.resize(width, 900);
-            let bottoms =
-                format!("return [...document.querySelectorAll('{css}')].map((e) => e.getBoundingClientRect().bottom)");
-            let bottoms = measured(&page, &bottoms);
-            if bottoms.len() < 2 || bottoms.iter().any(|one| (one - bottoms[0]).abs() > 2.0) {
-                wrong.push(format!("{path} at {width}: {bottoms:?}"));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-#[test]
-fn with_room_nothing_wraps_at_noon_in_berlin() {
-    with_room_nothing_wraps(NOON_IN_BERLIN);
-}
-
-#[test]
-fn with_room_nothing_wraps_at_new_year_in_tokyo() {
-    with_room_nothing_wraps(NEW_YEAR_IN_TOKYO);
-}
-
-#[test]
-fn with_room_nothing_wraps_in_the_evening_in_los_angeles() {
-    with_room_nothing_wraps(EVENING_IN_LOS_ANGELES);
 }

@@ -11,6 +11,7 @@ mod live;
 mod many;
 mod place;
 mod proxies;
+mod room;
 mod rules;
 mod safety;
 mod screenshots;
