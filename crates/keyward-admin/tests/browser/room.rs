@@ -113,3 +113,46 @@ fn the_cells_of_a_card_begin_at_one_place(place: Place) {
         }
     }
 }
+
+everywhere!(a_card_without_actions_has_no_empty_line);
+fn a_card_without_actions_has_no_empty_line(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let (_ids, _works) = bad_day(&page);
+    page.goto("/settings/proxies");
+    page.browser.resize(360, 800);
+    let below = measured(
+        &page,
+        "return [...document.querySelectorAll('.stack tbody tr')].map((row) => {
+           const cells = [...row.children].filter((cell) => cell.textContent.trim());
+           const last = Math.max(...cells.map((cell) => cell.getBoundingClientRect().bottom));
+           return row.getBoundingClientRect().bottom - parseFloat(getComputedStyle(row).paddingBottom) - last;
+         })",
+    );
+    assert!(below.len() == 4 && below.iter().all(|height| *height < 1.0), "{below:?}");
+}
+
+everywhere!(a_sentence_ends_in_the_line_of_its_last_word);
+fn a_sentence_ends_in_the_line_of_its_last_word(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    page.make("Reader", &["records:read"]);
+    let mut wrong = Vec::new();
+    for path in ["docs", "settings/keys", "settings/usage", "settings/proxies", "settings/audit", "settings/explain"] {
+        page.goto(&format!("/{path}"));
+        for width in [320, 360, 375, 390, 414, 768, 1280] {
+            page.browser.resize(width, 800);
+            // Punctuation after an element that goes into the next line as a whole.
+            let found = page.browser.eval(
+                "return [...document.querySelectorAll('main p *, main li *')].filter((e) => {
+                   const next = e.nextSibling;
+                   if (next?.nodeType !== Node.TEXT_NODE || !/^[.,;:)]/.test(next.data) || !e.getClientRects().length) return false;
+                   const range = document.createRange();
+                   range.setStart(next, 0);
+                   range.setEnd(next, 1);
+                   return range.getBoundingClientRect().left < [...e.getClientRects()].at(-1).right - 2;
+                 }).map((e) => e.parentElement.textContent.slice(0, 100))",
+            );
+            wrong.extend(found.as_array().into_iter().flatten().map(|text| format!("/{path} at {width}: {text}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
