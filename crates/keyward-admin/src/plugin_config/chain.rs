@@ -55,9 +55,13 @@ pub enum Cover {
     Neither {
         /// Whether the chain understands HTTP.
         is_http: bool,
+        /// Why it is not known where the chain leads. Empty: it leads to nothing that Keyward protects elsewhere.
+        unknown: &'static str,
     },
-    /// Neither, and the chain serves nothing but the proxy itself: its health and its statistics.
+    /// Neither, and the chain leads to no application: only to the health and the statistics of the proxy, or nowhere.
     OwnUse,
+    /// Neither, and the chain is for what the application behind a sidecar itself asks.
+    Outbound,
 }
 
 /// The chains of a proxy.
@@ -76,24 +80,42 @@ pub fn chains(dump: &Value) -> Option<Chains> {
         return None;
     }
     let (listeners, waiting) = dump.listeners();
-    let mut read: Vec<Read> = listeners.into_iter().flat_map(|listener| read_listener(&dump, listener)).collect();
+    let mut read: Vec<Read> = Vec::new();
+    for listener in listeners {
+        let mut chains = read_listener(&dump, listener);
+        // A connection to a port that has a chain of its own takes no other chain.
+        let has_own = chains.iter().any(|read| read.chain.cover == Cover::Both && read.is_for_port);
+        for read in chains.iter_mut().filter(|read| has_own && read.unknown == ORIGINAL) {
+            read.unknown = "";
+        }
+        read.extend(chains);
+    }
     let mut protected: BTreeSet<String> = BTreeSet::new();
     for cluster in read.iter().flat_map(|read| &read.protects) {
         protected.extend(dump.targets(cluster));
     }
     for read in &mut read {
-        if let Cover::Neither { is_http } = read.chain.cover {
-            let leads = || read.leads.iter().flat_map(|cluster| dump.targets(cluster));
-            if let Some(target) = leads().find(|target| protected.contains(target)) {
-                read.chain.cover = Cover::Around { target, is_http };
-            } else if read.is_own && read.chain.unseen.is_empty() {
-                read.chain.cover = Cover::OwnUse;
-            }
+        if let Cover::Neither { is_http, .. } = read.chain.cover {
+            let mut leads = read.leads.iter().flat_map(|cluster| dump.targets(cluster));
+            read.chain.cover = if read.is_outbound {
+                Cover::Outbound
+            } else if let Some(target) = leads.find(|target| protected.contains(target)) {
+                Cover::Around { target, is_http }
+            } else if !read.chain.unseen.is_empty() {
+                Cover::Neither { is_http, unknown: "not everything of it is shown" }
+            } else if read.is_own {
+                Cover::OwnUse
+            } else {
+                Cover::Neither { is_http, unknown: read.unknown }
+            };
         }
     }
     let chains = read.into_iter().map(|read| read.chain).collect();
     Some(Chains { chains, waiting: waiting.into_iter().map(str::to_owned).collect() })
 }
+
+const ORIGINAL: &str = "it leads wherever a connection was going before";
+const CHOSEN: &str = "each request chooses where it leads, or the dump does not have its cluster";
 
 /// A chain, and where it leads.
 struct Read {
@@ -102,8 +124,28 @@ struct Read {
     leads: BTreeSet<String>,
     /// Those among them that Keyward protects in this chain.
     protects: BTreeSet<String>,
-    /// Whether the chain serves nothing but the proxy itself.
+    /// Whether the chain leads to no application.
     is_own: bool,
+    /// Why it is not known where the chain leads. Empty: it is known.
+    unknown: &'static str,
+    /// Whether the chain is for one port.
+    is_for_port: bool,
+    /// Whether the chain is for what the application behind a sidecar itself asks.
+    is_outbound: bool,
+}
+
+impl Read {
+    /// Notes that the chain leads to a cluster. Returns what kind it is of.
+    fn add(&mut self, dump: &Dump<'_>, name: &str) -> Kind {
+        self.leads.insert(name.to_owned());
+        let kind = dump.kind(name);
+        match kind {
+            Kind::OriginalDestination if self.unknown.is_empty() => self.unknown = ORIGINAL,
+            Kind::Unknown => self.unknown = CHOSEN,
+            _ => {}
+        }
+        kind
+    }
 }
 
 fn read_listener(dump: &Dump<'_>, in_use: InUse<'_>) -> Vec<Read> {
@@ -118,6 +160,10 @@ fn read_listener(dump: &Dump<'_>, in_use: InUse<'_>) -> Vec<Read> {
     }
     if api.is_object() {
         chains.push((serde_json::json!({"filters": [{"typed_config": api}]}), false));
+    }
+    if chains.is_empty() {
+        // A proxy for UDP is a filter of the listener.
+        chains.push((serde_json::json!({"filters": listener["listener_filters"]}), false));
     }
     let labels = labels(&chains);
     let name_of = |label: &str| match (own_name, label) {
@@ -136,6 +182,7 @@ fn read_listener(dump: &Dump<'_>, in_use: InUse<'_>) -> Vec<Read> {
             read.chain.name = name_of(&label);
             read.chain.names = names.into_iter().filter(|name| !name.is_empty()).map(str::to_owned).collect();
             read.chain.refused = in_use.refused.to_owned();
+            read.is_outbound = dump.is_sidecar() && listener["traffic_direction"] == "OUTBOUND";
             read
         })
         .collect()
@@ -215,7 +262,7 @@ fn read_chain(dump: &Dump<'_>, chain: &Value) -> Read {
     let new = |name: String| Chain {
         name,
         names: Vec::new(),
-        cover: Cover::Neither { is_http: false },
+        cover: Cover::Neither { is_http: false, unknown: "" },
         faults: Vec::new(),
         unseen: Vec::new(),
         refused: String::new(),
@@ -224,8 +271,13 @@ fn read_chain(dump: &Dump<'_>, chain: &Value) -> Read {
         chain: new(String::new()),
         leads: BTreeSet::new(),
         protects: BTreeSet::new(),
-        is_own: !list(&chain["filters"]).is_empty(),
+        is_own: true,
+        unknown: "",
+        is_for_port: !chain["filter_chain_match"]["destination_port"].is_null(),
+        is_outbound: false,
     };
+    // Whether there is a filter of which it is not known whether it ends the chain.
+    let mut strange = false;
     for filter in list(&chain["filters"]) {
         let Some(filter) = dump.resolved(filter) else {
             read.chain.unseen.push(format!("the filter `{}`, which the proxy has not got yet", text(&filter["name"])));
@@ -237,14 +289,18 @@ fn read_chain(dump: &Dump<'_>, chain: &Value) -> Read {
             read_manager(dump, config, &mut read);
             continue;
         }
-        let before = read.leads.len();
-        named_clusters(config, &mut read.leads);
-        let is_passing = PASSING.iter().any(|end| kind.ends_with(end));
-        if before == read.leads.len() {
-            read.is_own &= is_passing;
-        } else {
-            read.is_own &= read.leads.iter().all(|cluster| dump.kind(cluster) == Kind::Nowhere);
+        let mut clusters = BTreeSet::new();
+        named_clusters(config, &mut clusters);
+        if clusters.is_empty() && !PASSING.iter().any(|end| kind.ends_with(end)) {
+            read.is_own = false;
+            strange = true;
         }
+        for cluster in clusters {
+            read.is_own &= read.add(dump, &cluster) == Kind::Nowhere;
+        }
+    }
+    if strange && read.leads.is_empty() {
+        read.unknown = CHOSEN;
     }
     read
 }
@@ -358,20 +414,22 @@ fn read_manager(dump: &Dump<'_>, manager: &Value, read: &mut Read) {
         (Some(_), true) => Cover::Both,
         (Some(_), false) => Cover::KeywardAlone,
         (None, true) => Cover::BackstopAlone,
-        (None, false) => Cover::Neither { is_http: true },
+        (None, false) => Cover::Neither { is_http: true, unknown: "" },
     };
     for way in &ways_of_all {
         match &way.to {
             To::Proxy => {}
-            To::Unknown => read.is_own = false,
+            To::Unknown => {
+                read.is_own = false;
+                read.unknown = CHOSEN;
+            }
             To::Cluster(name) => {
-                read.is_own &= match dump.kind(name) {
+                read.is_own &= match read.add(dump, name) {
                     Kind::Nowhere | Kind::Agent => true,
                     // Everything else of the admin interface is not for everybody.
                     Kind::Admin => way.is_below("/stats") || way.is_below("/ready"),
-                    Kind::Other => false,
+                    Kind::OriginalDestination | Kind::Unknown | Kind::Other => false,
                 };
-                read.leads.insert((*name).to_owned());
                 if ours.as_ref().is_some_and(|ours| is_protected(&ours.config, way.domains)) {
                     read.protects.insert((*name).to_owned());
                 }

@@ -149,6 +149,15 @@ impl<'v> Dump<'v> {
     /// Returns what a cluster leads to: its own name, its name in EDS, and the addresses behind it.
     pub fn targets(&self, name: &str) -> Vec<String> {
         let cluster = self.clusters.get(name).map_or(&Value::Null, |found| found.cluster);
+        // An aggregate leads to other clusters.
+        let parts = list(&cluster["cluster_type"]["typed_config"]["clusters"]).iter().map(text);
+        let of_parts: Vec<String> =
+            parts.filter(|part| *part != name).flat_map(|part| self.own_targets(part)).collect();
+        self.own_targets(name).into_iter().chain(of_parts).collect()
+    }
+
+    fn own_targets(&self, name: &str) -> Vec<String> {
+        let cluster = self.clusters.get(name).map_or(&Value::Null, |found| found.cluster);
         let service = text(&cluster["eds_cluster_config"]["service_name"]);
         let names = if service.is_empty() || service == name { vec![name] } else { vec![name, service] };
         let by_name = names.iter().map(|name| format!("the cluster `{name}`"));
@@ -156,10 +165,30 @@ impl<'v> Dump<'v> {
         by_name.chain(by_discovery).chain(addresses(&cluster["load_assignment"])).collect()
     }
 
+    fn bootstrap(&self) -> &'v Value {
+        let mut configs = list(&self.value["configs"]).iter();
+        configs.find_map(|config| config.get("bootstrap")).unwrap_or(&Value::Null)
+    }
+
+    fn is_by_istio(&self) -> bool {
+        !self.bootstrap()["node"]["metadata"]["ISTIO_VERSION"].is_null()
+    }
+
+    /// Returns whether the proxy is a sidecar of Istio: its outbound listeners are for what the application itself asks.
+    pub fn is_sidecar(&self) -> bool {
+        self.is_by_istio() && text(&self.bootstrap()["node"]["id"]).starts_with("sidecar~")
+    }
+
     /// Returns what a cluster is to the proxy that it belongs to.
     pub fn kind(&self, name: &str) -> Kind {
-        let Some(Cluster { cluster, is_static }) = self.clusters.get(name) else { return Kind::Other };
+        let Some(Cluster { cluster, is_static }) = self.clusters.get(name) else { return Kind::Unknown };
         let kind = &cluster["type"];
+        if kind == "ORIGINAL_DST" {
+            return Kind::OriginalDestination;
+        }
+        if text(&cluster["cluster_type"]["name"]).contains("dynamic_forward_proxy") {
+            return Kind::Unknown;
+        }
         // STATIC is the default, which a dump leaves out.
         let is_fixed = cluster["cluster_type"].is_null() && (kind.is_null() || kind == "STATIC");
         if !is_fixed {
@@ -169,8 +198,7 @@ impl<'v> Dump<'v> {
         if endpoints.is_empty() {
             return Kind::Nowhere;
         }
-        let bootstrap = list(&self.value["configs"]).iter().find_map(|config| config.get("bootstrap"));
-        let admin = bootstrap.map_or(&Value::Null, |bootstrap| &bootstrap["admin"]["address"]);
+        let admin = &self.bootstrap()["admin"]["address"];
         let (admin, port) = (&admin["pipe"], &admin["socket_address"]["port_value"]);
         let is_admin = |address: &&Value| {
             (!admin.is_null() && address["pipe"] == *admin)
@@ -179,8 +207,7 @@ impl<'v> Dump<'v> {
         if endpoints.iter().all(is_admin) {
             return Kind::Admin;
         }
-        let by_istio = bootstrap.is_some_and(|bootstrap| !bootstrap["node"]["metadata"]["ISTIO_VERSION"].is_null());
-        if by_istio && *is_static && name == "agent" && endpoints.iter().all(is_loopback) {
+        if self.is_by_istio() && *is_static && name == "agent" && endpoints.iter().all(is_loopback) {
             return Kind::Agent;
         }
         Kind::Other
@@ -196,6 +223,10 @@ pub(super) enum Kind {
     Admin,
     /// The agent that Istio runs beside the proxy, and asks about its health.
     Agent,
+    /// Wherever the connection was going before it was redirected to the proxy.
+    OriginalDestination,
+    /// An address that each request chooses, or a cluster that the dump does not have.
+    Unknown,
     /// Anything else.
     Other,
 }

@@ -345,6 +345,99 @@ fn a_chain_that_leads_around_keyward_is_seen() {
     all(cases);
 }
 
+/// A listener that is not named need not be covered, as long as it is known to lead elsewhere.
+#[test]
+fn a_chain_that_may_lead_anywhere_is_not_taken_as_another_application() {
+    let edge = || listener("edge", 8080, &[covered(json!({}))]);
+    let open = |action: Value| {
+        let routes = json!([{"match": {"prefix": "/"}, "route": action}]);
+        let routes = json!({"route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]}});
+        listener("open", 9000, &[manager(&[router()], routes)])
+    };
+    let clusters = || {
+        let forward = json!({"name": "envoy.clusters.dynamic_forward_proxy"});
+        let aggregate = json!({"name": "envoy.clusters.aggregate", "typed_config": {"clusters": ["other", "records"]}});
+        config(
+            "ClustersConfigDump",
+            "dynamic_active_clusters",
+            json!([
+                {"cluster": {"name": "passthrough", "type": "ORIGINAL_DST"}},
+                {"cluster": {"name": "forward", "cluster_type": forward}},
+                {"cluster": {"name": "both", "cluster_type": aggregate}},
+            ]),
+        )
+    };
+    let for_port = |chain: Value, port: u16| with(chain, "filter_chain_match", json!({"destination_port": port}));
+    let inbound = listener("virtualInbound", 15006, &[for_port(covered(json!({})), 8090), tcp("passthrough")]);
+    let by_name = listener(
+        "virtualInbound",
+        15006,
+        &[with(covered(json!({})), "filter_chain_match", json!({"server_names": ["a"]})), tcp("passthrough")],
+    );
+    let outbound =
+        with(listener("virtualOutbound", 15001, &[tcp("passthrough")]), "traffic_direction", "OUTBOUND".into());
+    let node = |dump: Value, id: &str| {
+        let mut dump = dump;
+        dump["configs"][0]["bootstrap"]["node"]["id"] = id.into();
+        dump
+    };
+    let udp = json!({"name": "quic", "address": {"socket_address": {"address": "0.0.0.0", "port_value": 443}},
+    "listener_filters": [{"name": "udp", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.udp.udp_proxy.v3.UdpProxyConfig",
+        "matcher": {"on_no_match": {"action": {"typed_config": {"cluster": "records"}}}},
+    }}]});
+    let named = |name, dump, exit, says| Case { name, dump, args: &["--listener", "edge"], exit, says };
+    let two = |action: Value| dump(&[edge(), open(action)], &[clusters()]);
+    all(vec![
+        named("a header", two(json!({"cluster_header": "x-to"})), 1, &["? listener   open", "each request chooses"]),
+        named(
+            "a plugin",
+            two(json!({"cluster_specifier_plugin": "p"})),
+            1,
+            &["? listener   open", "each request chooses"],
+        ),
+        named("a forward proxy", two(json!({"cluster": "forward"})), 1, &["? listener   open", "each request chooses"]),
+        named(
+            "no such cluster",
+            two(json!({"cluster": "missing"})),
+            1,
+            &["? listener   open", "does not have its cluster"],
+        ),
+        named("an aggregate", two(json!({"cluster": "both"})), 1, &["✗ listener   open", "the cluster `records`"]),
+        named("a passthrough", two(json!({"cluster": "passthrough"})), 1, &["? listener   open", "was going before"]),
+        named("UDP", dump(&[edge(), udp], &[]), 1, &["✗ listener   quic (0.0.0.0:443)", "requests get around it here"]),
+        case("a named passthrough", two(json!({"cluster": "passthrough"})), 1, &["✗ listener   open"]),
+        Case {
+            args: &["--listener", "edge", "--listener", "8080"],
+            ..named("twice", two(json!({"cluster": "other"})), 0, &["✓ listener", "- listener open"])
+        },
+        named(
+            "a passthrough beside a port",
+            dump(&[edge(), inbound], &[clusters()]),
+            0,
+            &["- listener virtualInbound"],
+        ),
+        named(
+            "a passthrough beside a name",
+            dump(&[edge(), by_name], &[clusters()]),
+            1,
+            &["? listener   virtualInbound"],
+        ),
+        case(
+            "a sidecar's outbound",
+            node(dump(&[edge(), outbound.clone()], &[clusters()]), "sidecar~10.0.0.1~a~b"),
+            0,
+            &["- listener virtualOutbound"],
+        ),
+        case(
+            "a gateway's outbound",
+            node(dump(&[edge(), outbound], &[clusters()]), "router~10.0.0.1~a~b"),
+            1,
+            &["✗ listener   virtualOutbound"],
+        ),
+    ]);
+}
+
 #[test]
 fn what_serves_only_the_proxy_itself_needs_no_key() {
     let edge = || listener("edge", 8080, &[covered(json!({}))]);

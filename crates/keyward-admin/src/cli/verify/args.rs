@@ -33,7 +33,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "URL")]
     pub envoy_admin: Option<String>,
     /// A listener, or a chain of one, that must be covered: its name, its address or its port. It may be given several times;
-    /// without it, every listener must be covered that serves anything but the proxy itself
+    /// without it, every listener must be covered that leads to an application
     #[arg(long, value_name = "NAME", requires = "envoy_admin")]
     pub listener: Vec<String>,
     /// A file with the certificates of the authorities to trust, PEM

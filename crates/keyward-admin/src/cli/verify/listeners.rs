@@ -71,17 +71,22 @@ fn judge(chain: &Chain, is_named: bool) -> Result<Check, String> {
              get around it here",
             kind(*is_http)
         ),
-        Cover::Neither { is_http } if is_named => {
+        Cover::Neither { is_http, .. } if is_named => {
             format!("neither Keyward nor a backstop{}{}", kind(*is_http), SHARED)
         }
-        Cover::Neither { is_http } => {
+        Cover::Neither { is_http, unknown: "" } => {
             return Err(format!(
                 "listener {name}: neither Keyward nor a backstop{}; it leads to nothing that Keyward protects elsewhere",
                 kind(*is_http)
             ));
         }
-        Cover::OwnUse => {
-            return Err(format!("listener {name}: needs no key, since it serves nothing but the proxy itself"));
+        Cover::Neither { is_http, unknown } => format!(
+            "neither Keyward nor a backstop{}; {unknown}, so requests may get around Keyward here",
+            kind(*is_http)
+        ),
+        Cover::OwnUse => return Err(format!("listener {name}: needs no key, since it leads to no application")),
+        Cover::Outbound => {
+            return Err(format!("listener {name}: needs no key, since it is for what the application itself asks"));
         }
     };
     let mut finding = format!("{name}: {finding}");
@@ -97,6 +102,7 @@ fn judge(chain: &Chain, is_named: bool) -> Result<Check, String> {
     let outcome = match &chain.cover {
         Cover::Both if chain.faults.is_empty() && chain.unseen.is_empty() => Outcome::Passed,
         Cover::Both if chain.faults.is_empty() => Outcome::Unseen,
+        Cover::Neither { .. } if !is_named => Outcome::Unseen,
         _ => Outcome::Failed,
     };
     Ok(Check::new("listener", outcome, finding))
