@@ -417,6 +417,9 @@ fn read_manager(dump: &Dump<'_>, manager: &Value, read: &mut Read) {
         (None, false) => Cover::Neither { is_http: true, unknown: "" },
     };
     for way in &ways_of_all {
+        for name in way.mirrors() {
+            read.is_own &= read.add(dump, name) == Kind::Nowhere;
+        }
         match &way.to {
             To::Proxy => {}
             To::Unknown => {
@@ -542,6 +545,16 @@ fn judge(filters: &[Value], place: &str, ways: &[Way<'_>], faults: &mut Faults) 
             )),
         }
         if behind.is_empty() {
+            let is_shadow = matches!(&ours.config, Ok(config) if config.mode == Mode::Shadow);
+            let is_idle =
+                |filter: &Value| !is_shadow && backstop::is_backstop(filter) && !backstop::is_in_force(filter);
+            for (index, _) in filters.iter().enumerate().filter(|(_, filter)| is_idle(filter)) {
+                faults.add(Fault {
+                    path: join(&at(index), "typed_config"),
+                    message: "there are no `rules`, so it refuses nothing".to_owned(),
+                    help: "use `rules`: `shadow_rules` only count what they would refuse",
+                });
+            }
             for (index, filter) in in_force() {
                 if index < ours.at {
                     let message = "it is in front of Keyward, where no decision exists yet: it refuses every request";

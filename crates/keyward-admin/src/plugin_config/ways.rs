@@ -37,12 +37,28 @@ impl<'v> Way<'v> {
         })
     }
 
-    /// Whether the way is only for paths below this one.
+    /// Whether requests on this way have only paths below this one where they arrive.
     pub fn is_below(&self, path: &str) -> bool {
-        let found = &self.route["match"];
+        let (found, action) = (&self.route["match"], &self.route["route"]);
+        if ["regex_rewrite", "path_rewrite", "path_rewrite_policy"].iter().any(|field| !action[*field].is_null()) {
+            return false;
+        }
+        let rewritten = text(&action["prefix_rewrite"]);
+        if !rewritten.is_empty() {
+            return rewritten.starts_with(path);
+        }
         [&found["path"], &found["prefix"], &found["path_separated_prefix"]]
             .iter()
             .any(|have| text(have).starts_with(path))
+    }
+
+    /// The clusters that get a copy of each request.
+    pub fn mirrors(&self) -> impl Iterator<Item = &'v str> {
+        let places = self.levels.iter().map(|(_, level)| *level).chain([&self.route["route"]]);
+        places
+            .flat_map(|place| list(&place["request_mirror_policies"]))
+            .map(|policy| text(&policy["cluster"]))
+            .filter(|name| !name.is_empty())
     }
 }
 

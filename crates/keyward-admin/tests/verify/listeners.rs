@@ -67,6 +67,12 @@ fn ways_past_the_filter_are_seen_wherever_the_dump_shows_them() {
         "on_request_headers": [{"object_key": "wasm.keyward.decision", "format_string": {}}],
     }});
     let shadow = wasm("apikeys", &plugin(json!({"mode": "shadow"})));
+    let counting = {
+        let mut backstop = backstop();
+        let rules = backstop["typed_config"]["rules"].take();
+        backstop["typed_config"] = json!({"@type": backstop["typed_config"]["@type"], "shadow_rules": rules});
+        backstop
+    };
     let bad = wasm("keyward", &json!({"rules": "none", "manifest": {"keys": []}}));
     all(vec![
         case("complete", one(covered(json!({})), &[]), 0, &["✓ listener", "Keyward, and a backstop behind it"]),
@@ -107,6 +113,12 @@ fn ways_past_the_filter_are_seen_wherever_the_dump_shows_them() {
             one(manager(&[shadow, backstop(), router()], json!({"route_config": to("records")})), &[]),
             1,
             &["the mode is `shadow`, and the backstop refuses what shadow mode lets pass", "shadow_rules"],
+        ),
+        case(
+            "a backstop that only counts",
+            one(manager(&[keyward(), counting, router()], json!({"route_config": to("records")})), &[]),
+            1,
+            &["Keyward without a sound backstop", "http_filters[1].typed_config: there are no `rules`"],
         ),
         case(
             "a configuration that the filter does not take",
@@ -403,6 +415,12 @@ fn a_chain_that_may_lead_anywhere_is_not_taken_as_another_application() {
             1,
             &["? listener   open", "does not have its cluster"],
         ),
+        named(
+            "a mirror",
+            two(json!({"cluster": "other", "request_mirror_policies": [{"cluster": "records"}]})),
+            1,
+            &["✗ listener   open", "the cluster `records`"],
+        ),
         named("an aggregate", two(json!({"cluster": "both"})), 1, &["✗ listener   open", "the cluster `records`"]),
         named("a passthrough", two(json!({"cluster": "passthrough"})), 1, &["? listener   open", "was going before"]),
         named("UDP", dump(&[edge(), udp], &[]), 1, &["✗ listener   quic (0.0.0.0:443)", "requests get around it here"]),
@@ -453,6 +471,12 @@ fn what_serves_only_the_proxy_itself_needs_no_key() {
             json!({"route_config": {"virtual_hosts": [{"name": "ready", "domains": ["*"], "routes": routes}]}});
         listener("ready", 19003, &[manager(&[router()], routes)])
     };
+    let rewriting = {
+        let mut listener = own("/stats", "prometheus_stats");
+        let route = "/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/routes/0/route";
+        listener.pointer_mut(route).unwrap()["prefix_rewrite"] = "/".into();
+        listener
+    };
     let without_istio = |dump: Value| {
         let mut dump = dump;
         dump["configs"][0] = bootstrap(json!({}));
@@ -478,6 +502,7 @@ fn what_serves_only_the_proxy_itself_needs_no_key() {
             &["- listener ready (0.0.0.0:19003): needs no key"],
         ),
         case("the whole admin interface", dump(&[edge(), own("/", "prometheus_stats")], &[]), 1, &["✗ listener   own"]),
+        case("the admin interface by another path", dump(&[edge(), rewriting], &[]), 1, &["✗ listener   own"]),
         case(
             "something else on this machine",
             without_istio(dump(&[edge(), own("/", "agent")], &[])),
