@@ -170,7 +170,7 @@ impl Lint<'_> {
                     "EnvoyPatchPolicy" => self.patch_policy(value, spec, &place),
                     "Gateway" => self.gateway(value, spec, &place),
                     "BackendTrafficPolicy" => self.backend_traffic_policy(spec, &place),
-                    "ClientTrafficPolicy" => self.client_traffic_policy(spec, &place),
+                    "ClientTrafficPolicy" => self.client_traffic_policy(value, spec, &place),
                     "HTTPRoute" | "GRPCRoute" => self.http_route(spec, &place),
                     _ => {}
                 }

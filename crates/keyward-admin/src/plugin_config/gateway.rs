@@ -443,7 +443,24 @@ impl Lint<'_> {
     }
 
     /// Checks the limits of a ClientTrafficPolicy against the stated version.
-    pub(super) fn client_traffic_policy(&mut self, spec: &Value, path: &str) {
+    pub(super) fn client_traffic_policy(&mut self, resource: &Value, spec: &Value, path: &str) {
+        let filters: Vec<&Value> = self.all.iter().filter(|document| has_filter(document)).collect();
+        let targets = |policy: &Value| -> Vec<String> {
+            gateways(policy).iter().map(|target| text(&target["name"]).to_owned()).collect()
+        };
+        let of_filter: Vec<String> = filters.iter().flat_map(|filter| targets(filter)).collect();
+        let is_here = |policy: &Value| {
+            filters.iter().any(|filter| in_one_namespace(filter, policy))
+                && targets(policy).iter().any(|name| of_filter.contains(name))
+        };
+        let mut policies = self.all.iter().filter(|document| document["kind"] == "ClientTrafficPolicy");
+        if !of_filter.is_empty() && !targets(resource).is_empty() && !policies.any(is_here) {
+            self.findings.warn(
+                join(path, "targetRefs"),
+                "the filter is on another Gateway: what this policy protects is not protected there",
+                format!("name `{}`, in its namespace", of_filter.join("` or `")),
+            );
+        }
         let place = join(path, "timeout.http.streamIdleTimeout");
         self.exists_since(&spec["timeout"]["http"]["streamIdleTimeout"], place, STREAM_IDLE_TIMEOUT_SINCE);
     }

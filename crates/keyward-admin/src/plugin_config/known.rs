@@ -6,7 +6,7 @@
 use super::around::{Lint, any};
 use super::backstop;
 use super::find::looks_like_ours;
-use super::finding::{Findings, join, list, text};
+use super::finding::{Findings, join, text};
 use crate::suggest::nearest;
 use serde_json::Value;
 
@@ -28,6 +28,8 @@ pub(super) enum Known {
     Only(&'static [&'static str], &'static str),
     /// A whole number.
     Number,
+    /// A duration of the Gateway API, such as `30s`.
+    Duration,
     /// These fields, and no others: with another one, the resource may be in effect on some listeners only.
     Fields(&'static [(&'static str, Known)]),
     /// The fields that the API has. Others are dropped, or the API server refuses the resource.
@@ -37,7 +39,7 @@ pub(super) enum Known {
     /// A list of such values.
     Each(&'static Known),
 }
-use Known::{Anything, Each, Fields, Given, Map, Needed, Number, Off, OneOf, Only, Values, Whole};
+use Known::{Anything, Duration, Each, Fields, Given, Map, Needed, Number, Off, OneOf, Only, Values, Whole};
 
 /// The rules of a backstop; what policies hold is judged with the backstop.
 const RULES: Known = Fields(&[
@@ -123,7 +125,7 @@ pub(super) const JSON_PATCH: Known = Fields(&[
     ),
 ]);
 
-const TARGET: Known = Fields(&[
+pub(super) const TARGET: Known = Fields(&[
     ("group", Needed("gateway.networking.k8s.io")),
     ("kind", Needed("Gateway")),
     ("name", Anything),
@@ -142,92 +144,6 @@ pub(super) const EXTENSION_POLICY: Known = Fields(&[
     ("lua", Anything),
 ]);
 
-const FAIL_STRATEGY: Known = Values(&["FAIL_CLOSE", "FAIL_OPEN", "FAIL_RELOAD"]);
-const PULL_POLICY: Known = Values(&["UNSPECIFIED_POLICY", "IfNotPresent", "Always"]);
-const PLUGIN_TYPE: Known =
-    Only(&["HTTP", "UNSPECIFIED_PLUGIN_TYPE"], "a plugin of another type does not see requests: nothing is checked");
-const SELECTOR: Known = Whole(&[("matchLabels", Anything)]);
-const ISTIO_TARGET: Known =
-    Whole(&[("group", Anything), ("kind", Anything), ("name", Anything), ("namespace", Anything)]);
-const ISTIO_MATCH: Known = Each(&Whole(&[
-    ("mode", Values(&["UNDEFINED", "CLIENT", "SERVER", "CLIENT_AND_SERVER"])),
-    ("ports", Each(&Whole(&[("number", Number)]))),
-]));
-const VM_CONFIG: Known = Whole(&[(
-    "env",
-    Each(&Whole(&[("name", Anything), ("value", Anything), ("valueFrom", Values(&["INLINE", "HOST"]))])),
-)]);
-
-/// A WasmPlugin of Istio 1.26 to 1.31; what 1.26 does not know of it is checked elsewhere.
-const WASM_PLUGIN: Known = Whole(&[
-    ("selector", SELECTOR),
-    ("targetRef", ISTIO_TARGET),
-    ("targetRefs", Each(&ISTIO_TARGET)),
-    ("url", Anything),
-    ("sha256", Anything),
-    ("imagePullPolicy", PULL_POLICY),
-    ("imagePullSecret", Anything),
-    ("verificationKey", Anything),
-    ("pluginConfig", Anything),
-    ("pluginName", Anything),
-    ("phase", Values(&["UNSPECIFIED_PHASE", "AUTHN", "AUTHZ", "STATS"])),
-    ("priority", Number),
-    ("failStrategy", FAIL_STRATEGY),
-    ("vmConfig", VM_CONFIG),
-    ("match", ISTIO_MATCH),
-    ("type", PLUGIN_TYPE),
-]);
-
-/// A TrafficExtension of Istio 1.30 and 1.31.
-const TRAFFIC_EXTENSION: Known = Whole(&[
-    ("selector", SELECTOR),
-    ("targetRefs", Each(&ISTIO_TARGET)),
-    ("match", ISTIO_MATCH),
-    ("phase", Values(&["UNSPECIFIED", "AUTHN", "AUTHZ", "STATS"])),
-    ("priority", Number),
-    ("lua", Anything),
-    (
-        "wasm",
-        Whole(&[
-            ("url", Anything),
-            ("sha256", Anything),
-            ("imagePullPolicy", PULL_POLICY),
-            ("imagePullSecret", Anything),
-            ("verificationKey", Anything),
-            ("pluginConfig", Anything),
-            ("pluginName", Anything),
-            ("failStrategy", FAIL_STRATEGY),
-            ("vmConfig", VM_CONFIG),
-            ("type", PLUGIN_TYPE),
-        ]),
-    ),
-]);
-
-/// An entry of `wasm` in an EnvoyExtensionPolicy of Envoy Gateway 1.7 to 1.9.
-const GATEWAY_WASM: Known = Whole(&[
-    ("name", Anything),
-    ("rootID", Anything),
-    (
-        "code",
-        Whole(&[
-            ("type", Anything),
-            ("http", Whole(&[("url", Anything), ("sha256", Anything), ("tls", Anything)])),
-            (
-                "image",
-                Whole(&[("url", Anything), ("sha256", Anything), ("pullSecretRef", Anything), ("tls", Anything)]),
-            ),
-            ("pullPolicy", Values(&["IfNotPresent", "Always"])),
-        ]),
-    ),
-    ("config", Anything),
-    ("failOpen", Anything),
-    ("env", Whole(&[("hostKeys", Each(&Anything))])),
-]);
-
-/// An entry of `dynamicModule` in an EnvoyExtensionPolicy of Envoy Gateway 1.8 and 1.9.
-const GATEWAY_MODULE: Known =
-    Whole(&[("name", Anything), ("filterName", Anything), ("config", Anything), ("terminalFilter", Anything)]);
-
 /// The fields of the filter's configuration, which are often written at the wrong depth.
 const OF_CONFIGURATION: [&str; 14] = [
     "realm",
@@ -245,32 +161,6 @@ const OF_CONFIGURATION: [&str; 14] = [
     "readiness_path",
     "mode",
 ];
-
-/// Checks the fields of every resource in a document that carries the filter.
-pub(super) fn carriers(document: &Value, path: &str, findings: &mut Findings) {
-    let spec = &document["spec"];
-    let place = join(path, "spec");
-    match text(&document["kind"]) {
-        "List" => {
-            for (index, item) in list(&document["items"]).iter().enumerate() {
-                carriers(item, &join(path, &format!("items[{index}]")), findings);
-            }
-        }
-        "WasmPlugin" if looks_like_ours(spec, &spec["pluginConfig"]) => expect(findings, spec, &WASM_PLUGIN, &place),
-        "TrafficExtension" if looks_like_ours(&spec["wasm"], &spec["wasm"]["pluginConfig"]) => {
-            expect(findings, spec, &TRAFFIC_EXTENSION, &place);
-        }
-        "EnvoyExtensionPolicy" => {
-            for (field, known) in [("wasm", &GATEWAY_WASM), ("dynamicModule", &GATEWAY_MODULE)] {
-                let plugins = list(&spec[field]).iter().enumerate();
-                for (index, plugin) in plugins.filter(|(_, plugin)| looks_like_ours(plugin, &plugin["config"])) {
-                    expect(findings, plugin, known, &join(&place, &format!("{field}[{index}]")));
-                }
-            }
-        }
-        _ => {}
-    }
-}
 
 /// Returns the kind that a mistyped one was probably meant as.
 pub(super) fn nearest_kind(kind: &str) -> Option<&'static str> {
@@ -333,7 +223,7 @@ impl Lint<'_> {
 }
 
 /// Reports each field that is not as it is known to be.
-fn expect(findings: &mut Findings, value: &Value, known: &Known, path: &str) {
+pub(super) fn expect(findings: &mut Findings, value: &Value, known: &Known, path: &str) {
     match known {
         Needed(wanted) => {
             if text(value) != *wanted {
@@ -389,6 +279,18 @@ fn expect(findings: &mut Findings, value: &Value, known: &Known, path: &str) {
                     path,
                     format!("{} is not a number: the API server refuses the resource", shown(value)),
                     "write a number, without quotation marks",
+                );
+            }
+        }
+        Duration => {
+            let digits = text(value).trim_end_matches(['h', 'm', 's']);
+            let is_duration =
+                digits.len() < text(value).len() && digits.starts_with(|first: char| first.is_ascii_digit());
+            if !is_duration {
+                findings.error(
+                    path,
+                    format!("{} is not a duration: the API server refuses the resource", shown(value)),
+                    "write one like `30s`",
                 );
             }
         }

@@ -21,6 +21,7 @@ mod past;
 mod paths;
 mod pods;
 pub mod report;
+mod schema;
 #[cfg(test)]
 mod tests;
 pub mod versions;

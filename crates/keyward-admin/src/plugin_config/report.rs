@@ -4,7 +4,7 @@ use super::document::{Document, Documents, Placed, ReadError, Source, no_configu
 use super::find::{Edition, Found};
 use super::finding::{Finding, Findings};
 use super::versions::Versions;
-use super::{around, known, lint};
+use super::{around, lint, schema};
 use crate::catalogue::Catalogue;
 use keyward_policy::config::{Config, TokenSecret};
 use serde_json::Value;
@@ -66,7 +66,7 @@ fn report(placed: &Placed, read: &Documents, options: &Options) -> Report {
             };
             // Fields at the wrong depth or with a slip are often why.
             let mut around = Findings::default();
-            known::carriers(&document.value, "", &mut around);
+            schema::resources(&document.value, "", &mut around);
             found.extend(around.errors.into_iter().map(|finding| document.locate(finding)));
             return Report { place, refused: true, errors: found, ..Report::default() };
         }
@@ -94,7 +94,7 @@ fn report(placed: &Placed, read: &Documents, options: &Options) -> Report {
     for (other, found) in read.all.iter().zip(each) {
         let locate = |finding| other.locate(finding);
         let mut fields = Findings::default();
-        known::carriers(&other.value, "", &mut fields);
+        schema::resources(&other.value, "", &mut fields);
         report.errors.extend(fields.errors.into_iter().map(locate));
         report.errors.extend(found.errors.into_iter().map(locate));
         report.warnings.extend(found.warnings.into_iter().map(locate));
