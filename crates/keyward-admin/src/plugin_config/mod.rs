@@ -12,6 +12,7 @@ mod gateway;
 mod hardening;
 mod istio;
 mod known;
+mod labels;
 mod lines;
 mod lint;
 mod native;
