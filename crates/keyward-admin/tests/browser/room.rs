@@ -1,6 +1,7 @@
 //! Where there is room nothing wraps, in the fonts that each place has, and the cells of a card begin at one place.
 
 use crate::Page;
+use crate::driver::TAB;
 use crate::layout::{bad_day, measured};
 use crate::place::{EVENING_IN_LOS_ANGELES, NEW_YEAR_IN_TOKYO, NOON_IN_BERLIN, Place, everywhere};
 use serde_json::json;
@@ -155,4 +156,38 @@ fn a_sentence_ends_in_the_line_of_its_last_word(place: Place) {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+everywhere!(what_has_the_focus_is_wholly_in_sight);
+fn what_has_the_focus_is_wholly_in_sight(place: Place) {
+    let Some(page) = Page::open(place) else { return };
+    let id = page.make("Reader", &["records:read"]);
+    let browser = &page.browser;
+    // A window of 1,280 by 900 pixels at 200 %, and one that is as low.
+    for (width, path) in [(640, "new"), (640, &*id), (1280, "new"), (1280, &*id)] {
+        browser.resize(width, 450);
+        page.goto(&format!("/settings/keys/{path}"));
+        let mut seen = 0;
+        browser.tab_to("#name");
+        for _ in 0..12 {
+            browser.press(TAB);
+            // With its description, and above the buttons that stay in sight.
+            let state = browser.eval(
+                "const choice = document.activeElement.closest('.choice, .check');
+                 if (!choice) return null;
+                 const footer = document.querySelector('.footer');
+                 const stays = footer && getComputedStyle(footer).position === 'sticky';
+                 const box = choice.getBoundingClientRect();
+                 return [box.top, (stays ? footer.getBoundingClientRect().top : innerHeight) - box.bottom];",
+            );
+            let Some(room) = state.as_array() else { continue };
+            seen += 1;
+            assert!(
+                room.iter().all(|room| room.as_f64().is_some_and(|room| room >= 0.0)),
+                "{path} at {width}: {room:?} {}",
+                browser.focus()
+            );
+        }
+        assert!(seen >= 5, "{path} at {width}: {seen}");
+    }
 }
