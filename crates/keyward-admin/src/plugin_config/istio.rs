@@ -64,6 +64,15 @@ impl Lint<'_> {
                 _ => {}
             }
         }
+        let is_incoming = |condition: &Value| condition["mode"] == "SERVER";
+        let conditions = list(&spec["match"]);
+        if sidecar && !gateway && (conditions.is_empty() || !conditions.iter().all(is_incoming)) {
+            self.findings.warn(
+                join(path, "match"),
+                "the filter is also on what the application sends: these requests need a key, too",
+                "use `match: [{mode: SERVER}]`",
+            );
+        }
         match text(&spec["phase"]) {
             "AUTHN" => {}
             // Other texts are not values of this field.

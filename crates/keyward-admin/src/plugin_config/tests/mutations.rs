@@ -255,6 +255,25 @@ fn plugins_beside_the_filter_are_seen() {
 }
 
 #[test]
+fn a_filter_of_sidecars_with_one_change() {
+    let sent = "spec.match: the filter is also on what the application sends";
+    expect_changes(
+        &[shipped!("istio/sidecar.yaml"), shipped!("istio/sidecar-backstop.yaml")],
+        &[
+            ("  match: [{mode: SERVER}]\n", "", false, sent),
+            ("{mode: SERVER}", "{mode: CLIENT_AND_SERVER}", false, sent),
+            (
+                "{mode: SERVER}",
+                "{mode: CLIENT}",
+                true,
+                "match[0].mode: `CLIENT` is for requests that the application sends",
+            ),
+            ("context: SIDECAR_INBOUND", "context: SIDECAR_OUTBOUND", true, "match.context: "),
+        ],
+    );
+}
+
+#[test]
 fn a_traffic_extension_with_one_change() {
     expect_changes(
         &EXTENSION,
