@@ -363,7 +363,7 @@ pub(super) async fn create(
         ("permission" = Option<String>, Query, description = "Only keys with this permission", max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"),
         ("never_used" = Option<bool>, Query, description = "Only keys that no filter has reported a use of"),
         ("never_expires" = Option<bool>, Query, description = "Only keys that never expire"),
-        ("expires_within" = Option<String>, Query, description = "Only keys that expire within this duration from now, such as `14d`", pattern = "^[1-9][0-9]{0,3}d$"),
+        ("expires_within" = Option<String>, Query, description = "Only keys that expire within this duration from now, such as `14d` or `12h`: up to 9999d", pattern = "^([0-9]{1,8}(ms|s)|[0-9]{1,7}m|[0-9]{1,5}h|[0-9]{1,4}d)$"),
         ("sort" = Option<String>, Query, description = "`created` is newest first, `name` goes by the name, `expires` is soonest first; `-` reverses. Default `created`, and `expires` with `expires_within` and `status=expired`. A `cursor` carries its order", pattern = "^-?(created|name|expires)$"),
         ("limit" = Option<u32>, Query, description = "Largest number of keys in the response; default 50", minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "`next_cursor` or `previous_cursor` of an earlier response to the same filters", pattern = "^b?([cC]|[eE][0-9a-f]{1,15}\\.|[nN]([0-9a-f]{2}){1,400}\\.)[1-9a-f][0-9a-f]{0,14}$"),
@@ -424,7 +424,7 @@ pub(super) async fn get(
     patch, path = "/v1/keys/{id}", tag = "keys", security(("admin" = [])), request_body = EditKeyBody,
     params(
         ("id" = String, Path, description = "Id of the key"),
-        ("wait" = Option<String>, Query, description = "How long to wait until every filter instance in contact has applied the change: up to 30s; default 1s", pattern = "^(0s|[1-9]00ms|[1-3]s)$"),
+        ("wait" = Option<String>, Query, description = "How long to wait until every filter instance in contact has applied the change: up to 30s; default 1s", pattern = "^([0-9]{1,4}ms|[12][0-9]{4}ms|[12]?[0-9]s|30s)$"),
         ("if-match" = Option<String>, Header, description = "Make the change only if the key is at this revision", pattern = "^(\\*|\"[0-9]{1,15}\"|[0-9]{1,15})$"),
     ),
     responses(
@@ -466,7 +466,7 @@ pub(super) async fn edit(
     post, path = "/v1/keys/{id}/regenerate", tag = "keys", security(("admin" = [])),
     params(
         ("id" = String, Path, description = "Id of the key"),
-        ("wait" = Option<String>, Query, description = "How long to wait until every filter instance in contact has applied the change: up to 30s; default 1s", pattern = "^(0s|[1-9]00ms|[1-3]s)$"),
+        ("wait" = Option<String>, Query, description = "How long to wait until every filter instance in contact has applied the change: up to 30s; default 1s", pattern = "^([0-9]{1,4}ms|[12][0-9]{4}ms|[12]?[0-9]s|30s)$"),
         ("if-match" = Option<String>, Header, description = "Regenerate only if the key is at this revision, so that a repeated request does not regenerate again", pattern = "^(\\*|\"[0-9]{1,15}\"|[0-9]{1,15})$"),
     ),
     responses(
@@ -505,7 +505,7 @@ pub(super) async fn regenerate(
     delete, path = "/v1/keys/{id}", tag = "keys", security(("admin" = [])),
     params(
         ("id" = String, Path, description = "Id of the key"),
-        ("wait" = Option<String>, Query, description = "How long to wait until every filter instance in contact has applied the change: up to 30s; default 1s", pattern = "^(0s|[1-9]00ms|[1-3]s)$"),
+        ("wait" = Option<String>, Query, description = "How long to wait until every filter instance in contact has applied the change: up to 30s; default 1s", pattern = "^([0-9]{1,4}ms|[12][0-9]{4}ms|[12]?[0-9]s|30s)$"),
         ("if-match" = Option<String>, Header, description = "Make the change only if the key is at this revision", pattern = "^(\\*|\"[0-9]{1,15}\"|[0-9]{1,15})$"),
     ),
     responses(

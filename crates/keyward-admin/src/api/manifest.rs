@@ -97,7 +97,7 @@ pub(super) struct LiveView {
         ("since" = Option<u64>, Query, description = "What was applied; default 0", minimum = 0, maximum = 1000000000000000u64),
         ("base" = Option<u64>, Query, description = "Tombstones up to there are of no use; default `since`", minimum = 0, maximum = 1000000000000000u64),
         ("limit" = Option<u32>, Query, description = "Most changes in the answer; default 400", minimum = 1, maximum = 2000),
-        ("wait" = Option<String>, Query, description = "How long to hold the request: up to 60s; default 0s", pattern = "^(0s|[1-9]00ms|1s)$"),
+        ("wait" = Option<String>, Query, description = "How long to hold the request: up to 60s; default 0s", pattern = "^([0-9]{1,4}ms|[1-5][0-9]{4}ms|[1-5]?[0-9]s|60s|[01]m)$"),
         ("x-keyward-node" = Option<String>, Header, description = "Which Envoy asks"),
         ("x-keyward-vm" = Option<String>, Header, description = "Which of its instances; who sends none is not counted. Of a name of more than 256 bytes the start and a digest are kept"),
         ("x-keyward-filter" = Option<String>, Header, description = "Version of the filter"),
