@@ -8,6 +8,7 @@ use super::envoy::any_state_of_ours;
 use super::find::{dynamic_module, is_plugin_config, unwrap_any, wasm_plugin};
 use super::finding::{join, list, text};
 use super::labels::{address, labels};
+use super::open::{Asked, Open, is_for_host};
 use super::past;
 use super::ways::{To, Way, ways};
 use keyward_policy::config::{Config, Mode, Unmatched};
@@ -34,6 +35,8 @@ pub struct Chain {
     pub unseen: Vec<String>,
     /// Why the proxy refused the last change of the listener. Empty: it has not refused one.
     pub refused: String,
+    /// By what Keyward lets the asked request pass here without a key. `None` means that it does not.
+    pub open: Option<Open>,
 }
 
 /// What a chain has.
@@ -75,7 +78,7 @@ pub struct Chains {
 }
 
 /// Reads the chains of every listener in the answer of Envoy's `/config_dump`. `None` means that it is not one.
-pub fn chains(dump: &Value) -> Option<Chains> {
+pub fn chains(dump: &Value, asked: &Asked<'_>) -> Option<Chains> {
     let dump = Dump::new(dump);
     if !dump.is_one() {
         return None;
@@ -83,7 +86,7 @@ pub fn chains(dump: &Value) -> Option<Chains> {
     let (listeners, waiting) = dump.listeners();
     let mut read: Vec<Read> = Vec::new();
     for listener in listeners {
-        let mut chains = read_listener(&dump, listener);
+        let mut chains = read_listener(&dump, listener, asked);
         // A connection to a port that has a chain of its own takes no other chain.
         let has_own = chains.iter().any(|read| read.chain.cover == Cover::Both && read.is_for_port);
         for read in chains.iter_mut().filter(|read| has_own && read.unknown == ORIGINAL) {
@@ -95,7 +98,13 @@ pub fn chains(dump: &Value) -> Option<Chains> {
     for cluster in read.iter().flat_map(|read| &read.protects) {
         protected.extend(dump.targets(cluster));
     }
+    let closed = read.iter().filter(|read| read.chain.open.is_none()).flat_map(|read| &read.protects);
+    let closed: BTreeSet<String> = closed.flat_map(|cluster| dump.targets(cluster)).collect();
     for read in &mut read {
+        if let Some(open) = &mut read.chain.open {
+            open.target = read.leads.iter().flat_map(|cluster| dump.targets(cluster)).find(|to| closed.contains(to));
+            open.is_known = read.unknown.is_empty() && read.chain.unseen.is_empty();
+        }
         if let Cover::Neither { is_http, .. } = read.chain.cover {
             let mut leads = read.leads.iter().flat_map(|cluster| dump.targets(cluster));
             read.chain.cover = if read.is_outbound {
@@ -149,7 +158,7 @@ impl Read {
     }
 }
 
-fn read_listener(dump: &Dump<'_>, in_use: InUse<'_>) -> Vec<Read> {
+fn read_listener(dump: &Dump<'_>, in_use: InUse<'_>, asked: &Asked<'_>) -> Vec<Read> {
     let listener = in_use.listener;
     let address = address(listener);
     let own_name = text(&listener["name"]);
@@ -179,7 +188,7 @@ fn read_listener(dump: &Dump<'_>, in_use: InUse<'_>) -> Vec<Read> {
         .zip(labels)
         .map(|((chain, _), label)| {
             let names = [own_name, &address, &port, text(&chain["name"])];
-            let mut read = read_chain(dump, chain);
+            let mut read = read_chain(dump, chain, asked);
             read.chain.name = name_of(&label);
             read.chain.names = names.into_iter().filter(|name| !name.is_empty()).map(str::to_owned).collect();
             read.chain.refused = in_use.refused.to_owned();
@@ -189,7 +198,7 @@ fn read_listener(dump: &Dump<'_>, in_use: InUse<'_>) -> Vec<Read> {
         .collect()
 }
 
-fn read_chain(dump: &Dump<'_>, chain: &Value) -> Read {
+fn read_chain(dump: &Dump<'_>, chain: &Value, asked: &Asked<'_>) -> Read {
     /// Filters that end no connection and lead nowhere.
     const PASSING: [&str; 8] = [
         "network.rbac.v3.RBAC",
@@ -208,6 +217,7 @@ fn read_chain(dump: &Dump<'_>, chain: &Value) -> Read {
         faults: Vec::new(),
         unseen: Vec::new(),
         refused: String::new(),
+        open: None,
     };
     let mut read = Read {
         chain: new(String::new()),
@@ -228,7 +238,7 @@ fn read_chain(dump: &Dump<'_>, chain: &Value) -> Read {
         let config = unwrapped(&filter["typed_config"]);
         let kind = text(&filter["typed_config"]["@type"]);
         if config.get("http_filters").is_some() || kind.ends_with("HttpConnectionManager") {
-            read_manager(dump, config, &mut read);
+            read_manager(dump, config, asked, &mut read);
             continue;
         }
         let mut clusters = BTreeSet::new();
@@ -312,7 +322,7 @@ fn names_keyward(module: &Value) -> bool {
 }
 
 /// Judges one HTTP connection manager.
-fn read_manager(dump: &Dump<'_>, manager: &Value, read: &mut Read) {
+fn read_manager(dump: &Dump<'_>, manager: &Value, asked: &Asked<'_>, read: &mut Read) {
     let resolve = |filters: &Value, unseen: &mut Vec<String>| -> Vec<Value> {
         let resolve = |filter: &Value| {
             dump.resolved(filter).unwrap_or_else(|| {
@@ -331,6 +341,9 @@ fn read_manager(dump: &Dump<'_>, manager: &Value, read: &mut Read) {
     let filters = resolve(&manager["http_filters"], &mut read.chain.unseen);
     let mut faults = Faults::default();
     let (ours, has_backstop) = judge(&filters, "http_filters", &ways_of_all, &mut faults);
+    let is_asked = ways_of_all.iter().any(|way| way.to != To::Proxy && is_for_host(way.domains, asked.host));
+    let passes = |ours: &Keyward| (asked.passes)(ours.config.as_ref().ok().filter(|_| is_asked)?);
+    let mut why = ours.as_ref().and_then(passes);
     for (index, upgrade) in list(&manager["upgrade_configs"]).iter().enumerate() {
         if list(&upgrade["filters"]).is_empty() || (ours.is_none() && !has_backstop) {
             continue;
@@ -339,6 +352,7 @@ fn read_manager(dump: &Dump<'_>, manager: &Value, read: &mut Read) {
         let kind = text(&upgrade["upgrade_type"]);
         let filters = resolve(&upgrade["filters"], &mut read.chain.unseen);
         let (theirs, backstop) = judge(&filters, &place, &ways_of_all, &mut faults);
+        why = why.or_else(|| passes(theirs.as_ref()?));
         let missing = match (theirs.is_some(), backstop) {
             (true, true) => continue,
             (true, false) => "the backstop is",
@@ -352,6 +366,9 @@ fn read_manager(dump: &Dump<'_>, manager: &Value, read: &mut Read) {
         });
     }
     read.chain.faults.extend(faults.finish());
+    if let Some(why) = why {
+        read.chain.open = Some(Open { why, target: None, is_known: false });
+    }
     read.chain.cover = match (&ours, has_backstop) {
         (Some(_), true) => Cover::Both,
         (Some(_), false) => Cover::KeywardAlone,
@@ -512,12 +529,18 @@ fn judge(filters: &[Value], place: &str, ways: &[Way<'_>], faults: &mut Faults) 
             format!("`{}` sets the filter state by which the backstop lets requests pass", text(&filter["name"]));
         faults.add(Fault { path: at(index), message, help: "let it set another name" });
     }
-    for way in ways.iter().filter(|way| way.to != To::Proxy) {
+    // What the proxy answers itself may be worth a key, too. Where a filter is off by default, a control plane leaves it off for
+    // the errors that it answers.
+    let matters = |way: &&Way<'_>, off: &Off| match off {
+        Off::Here(_) => way.to != To::Proxy || way.answers(),
+        Off::ByDefault(..) => way.to != To::Proxy,
+    };
+    for way in ways {
+        let off = |filter: &Value, place: &str, what| off(filter, place, what, way).filter(|off| matters(&way, off));
         if let Some(ours) = &ours {
-            faults.extend_off(off(&filters[ours.at], &at(ours.at), "filter", way));
+            faults.extend_off(off(&filters[ours.at], &at(ours.at), "filter"));
         }
-        let backstops: Vec<_> =
-            behind.iter().map(|(index, filter)| off(filter, &at(*index), "backstop", way)).collect();
+        let backstops: Vec<_> = behind.iter().map(|(index, filter)| off(filter, &at(*index), "backstop")).collect();
         // One backstop that is on is enough.
         if backstops.iter().all(Option::is_some) {
             backstops.into_iter().for_each(|off| faults.extend_off(off));

@@ -18,6 +18,7 @@ mod lint;
 mod native;
 mod neighbours;
 pub mod normalise;
+pub mod open;
 mod past;
 mod paths;
 mod pods;

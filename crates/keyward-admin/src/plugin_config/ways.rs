@@ -37,6 +37,11 @@ impl<'v> Way<'v> {
         })
     }
 
+    /// Whether the proxy answers with a content of the route.
+    pub fn answers(&self) -> bool {
+        self.route["direct_response"].is_object()
+    }
+
     /// Whether requests on this way have only paths below this one where they arrive.
     pub fn is_below(&self, path: &str) -> bool {
         let (found, action) = (&self.route["match"], &self.route["route"]);

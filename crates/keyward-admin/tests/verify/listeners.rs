@@ -10,7 +10,7 @@ use keyward_testbed::{fixture, workspace};
 use serde_json::{Value, json};
 
 /// Runs the command with an admin interface that shows this dump.
-fn verify_dump(dump: &Value, more: &[&str]) -> (i32, String) {
+pub(crate) fn verify_dump(dump: &Value, more: &[&str]) -> (i32, String) {
     let gateway = Upstream::answering(as_keyward);
     let body = dump.to_string();
     let admin = Upstream::answering(move |_| http("200 OK", "content-type: application/json\r\n", &body));
@@ -18,21 +18,21 @@ fn verify_dump(dump: &Value, more: &[&str]) -> (i32, String) {
     verify(&gateway, &[&["--path", "/a", "--envoy-admin", &admin], more].concat())
 }
 
-struct Case {
-    name: &'static str,
-    dump: Value,
-    args: &'static [&'static str],
-    exit: i32,
-    says: &'static [&'static str],
+pub(crate) struct Case {
+    pub name: &'static str,
+    pub dump: Value,
+    pub args: &'static [&'static str],
+    pub exit: i32,
+    pub says: &'static [&'static str],
 }
 
-fn case(name: &'static str, dump: Value, exit: i32, says: &'static [&'static str]) -> Case {
+pub(crate) fn case(name: &'static str, dump: Value, exit: i32, says: &'static [&'static str]) -> Case {
     Case { name, dump, args: &[], exit, says }
 }
 
 /// Runs every case, and names all that fail.
 #[track_caller]
-fn all(cases: Vec<Case>) {
+pub(crate) fn all(cases: Vec<Case>) {
     let mut wrong = Vec::new();
     for case in cases {
         let (exit, said) = verify_dump(&case.dump, case.args);
@@ -342,14 +342,14 @@ fn a_chain_that_leads_around_keyward_is_seen() {
         with_flag(
             "a host that is public elsewhere",
             dump(&[shared.clone(), listener("open", 9000, &[open("other")])], &[]),
-            &["--listener", "edge"],
+            &["--listener", "edge", "--host", "records.example.com"],
             0,
             &["✓ listener", "- listener open"],
         ),
         with_flag(
             "a host that is protected elsewhere",
             dump(&[shared, listener("open", 9000, &[open("records")])], &[]),
-            &["--listener", "edge"],
+            &["--listener", "edge", "--host", "records.example.com"],
             1,
             &["requests get around it here"],
         ),

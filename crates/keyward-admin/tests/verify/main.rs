@@ -3,6 +3,7 @@
 mod answers;
 mod dump;
 mod listeners;
+mod own_rules;
 mod reach;
 
 use keyward_testbed::upstream::{Received, Upstream};

@@ -3,6 +3,7 @@
 use super::args::VerifyArgs;
 use crate::cli::error::CommandError;
 use crate::clock::Clock;
+use crate::plugin_config::open::Pass;
 use keyward_policy::config::Config;
 use keyward_policy::decide::{RequestHead, decide};
 use keyward_policy::decision::Code;
@@ -108,13 +109,19 @@ fn path_of(rule: &Rule) -> String {
     if path.is_empty() { "/".to_owned() } else { path }
 }
 
-fn decided(config: &Config, target: &Target, url: &str) -> (Code, Option<usize>) {
+/// The host of a request, with its port if it names one.
+pub(super) fn host_of(target: &Target, url: &str) -> String {
     let url: Uri = url.parse().unwrap_or_default();
     let of_url = url.authority().map(|authority| authority.as_str()).unwrap_or_default();
+    target.host.as_deref().unwrap_or(of_url).to_owned()
+}
+
+fn decided(config: &Config, target: &Target, url: &str) -> (Code, Option<usize>) {
+    let host = host_of(target, url);
     let head = RequestHead {
         method: target.method.as_bytes(),
         path: target.path.as_bytes(),
-        host: target.host.as_deref().unwrap_or(of_url).as_bytes(),
+        host: host.as_bytes(),
         headers: &[],
     };
     let fetched = config.admin.is_some().then_some(Err(Unavailable::NotYetLoaded));
@@ -132,13 +139,19 @@ fn needs_key(config: &Config, target: &Target, url: &str) -> bool {
 
 /// Says by what the configuration lets a request pass without a key.
 fn public_by(config: &Config, target: &Target, url: &str) -> Option<String> {
-    // The metadata of the route may ask for a key.
-    if config.route_metadata {
-        return None;
+    match passes(config, target, url)? {
+        Pass::Rules(why) => Some(why),
+        // The metadata of the route may ask for a key.
+        Pass::RulesWithoutMetadata(_) => None,
     }
-    match decided(config, target, url) {
-        (Code::Public, Some(number)) => Some(format!("rules[{number}] makes it public")),
-        (Code::Public, None) => Some("no rule matches it, and `unmatched` is `public`".to_owned()),
-        _ => None,
-    }
+}
+
+/// Says by what a configuration lets a request pass without a key. `None` means that it does not.
+pub(super) fn passes(config: &Config, target: &Target, url: &str) -> Option<Pass> {
+    let why = match decided(config, target, url) {
+        (Code::Public, Some(number)) => format!("rules[{number}] makes it public"),
+        (Code::Public, None) => "no rule matches it, and `unmatched` is `public`".to_owned(),
+        _ => return None,
+    };
+    Some(if config.route_metadata { Pass::RulesWithoutMetadata(why) } else { Pass::Rules(why) })
 }
