@@ -65,7 +65,7 @@ fn a_gateway_with_filter_and_backstop_passes() {
     let (output, checks) = gateway.verify(&["--envoy-admin", &admin, "--revoked-key-file", &revoked]);
     assert_eq!(output.status.code(), Some(0), "{checks:?}");
     let names: Vec<&str> = checks.iter().map(|(name, ..)| name.as_str()).collect();
-    assert_eq!(names, ["no key", "other key", "revoked", "readiness", "listener"]);
+    assert_eq!(names, ["no key", "other key", "revoked", "readiness", "proxy", "listener"]);
     assert!(checks.iter().all(|(_, passed, _)| *passed), "{checks:?}");
     // A key that still works has not been revoked.
     for key in [READER, ADMIN] {
@@ -145,6 +145,17 @@ fn a_gateway_without_the_backstop_is_seen_by_its_admin_address() {
     });
     let (_, checks) = gateway.verify(&[]);
     assert!(checks[0].2.contains("nothing checks keys here"), "{checks:?}");
+}
+
+/// The dump of a proxy says nothing about another one that answered.
+#[test]
+fn the_admin_address_of_another_proxy_is_noticed() {
+    let (gateway, other) = (Gateway::start(|_| {}), Gateway::start(|_| {}));
+    let admin = format!("http://{}", other.envoy.admin_address());
+    let (output, checks) = gateway.verify(&["--envoy-admin", &admin]);
+    assert_eq!(output.status.code(), Some(1), "{checks:?}");
+    let failed: Vec<&str> = checks.iter().filter(|(_, passed, _)| !passed).map(|(name, ..)| name.as_str()).collect();
+    assert_eq!(failed, ["proxy"], "{checks:?}");
 }
 
 /// The backstop refuses what the filter lets pass in shadow mode, and that is said as the cause.

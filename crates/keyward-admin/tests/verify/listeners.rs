@@ -4,16 +4,14 @@ use crate::dump::{
     OFF, WASM, backstop, bootstrap, config, covered, discovered, dump, ecds, keyward, listener, manager, one, router,
     tcp, to, wasm, with,
 };
-use crate::{as_keyward, http, plugin, verify};
-use keyward_testbed::upstream::Upstream;
+use crate::{Proxy, plugin, verify};
 use keyward_testbed::{fixture, workspace};
 use serde_json::{Value, json};
 
 /// Runs the command with an admin interface that shows this dump.
 pub(crate) fn verify_dump(dump: &Value, more: &[&str]) -> (i32, String) {
-    let gateway = Upstream::answering(as_keyward);
-    let body = dump.to_string();
-    let admin = Upstream::answering(move |_| http("200 OK", "content-type: application/json\r\n", &body));
+    let proxy = Proxy::default();
+    let (gateway, admin) = (proxy.gateway(), proxy.admin(dump));
     let admin = format!("http://{}", admin.address());
     verify(&gateway, &[&["--path", "/a", "--envoy-admin", &admin], more].concat())
 }

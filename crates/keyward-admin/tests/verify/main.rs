@@ -10,6 +10,8 @@ use keyward_testbed::upstream::{Received, Upstream};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 fn http(status: &str, headers: &str, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
@@ -27,6 +29,38 @@ fn as_keyward(request: &Received) -> Vec<u8> {
     }
     let code = if request.header("x-api-key").is_empty() { "key_missing" } else { "key_unknown" };
     denial("401 Unauthorized", code)
+}
+
+/// Envoy's admin interface, with the counts of a filter that answers as [`as_keyward`].
+#[derive(Clone, Default)]
+struct Proxy {
+    missing: Arc<AtomicU64>,
+    unknown: Arc<AtomicU64>,
+}
+
+impl Proxy {
+    fn gateway(&self) -> Upstream {
+        let proxy = self.clone();
+        Upstream::answering(move |request: &Received| {
+            let has_key = !request.header("x-api-key").is_empty();
+            if has_key { &proxy.unknown } else { &proxy.missing }.fetch_add(1, Ordering::Relaxed);
+            as_keyward(request)
+        })
+    }
+
+    /// The admin interface, with this dump.
+    fn admin(&self, dump: &Value) -> Upstream {
+        let (proxy, body) = (self.clone(), dump.to_string());
+        Upstream::answering(move |request: &Received| {
+            if !request.target().starts_with("/stats?") {
+                return http("200 OK", "content-type: application/json\r\n", &body);
+            }
+            let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+            let start = "wasmcustom.keyward_decisions.outcome.deny.reason";
+            let (missing, unknown) = (count(&proxy.missing), count(&proxy.unknown));
+            http("200 OK", "", &format!("{start}.key_missing: {missing}\n{start}.key_unknown: {unknown}\n"))
+        })
+    }
 }
 
 /// Runs the command. Returns its exit code, and everything that it said.

@@ -2,7 +2,8 @@
 
 use crate::dump::{OFF, backstop, covered, dump, listener, manager, one, router, to, wasm};
 use crate::listeners::{Case, all, case};
-use crate::plugin;
+use crate::{Proxy, http, plugin, verify};
+use keyward_testbed::upstream::Upstream;
 use serde_json::{Value, json};
 
 /// Each listener has a configuration of its own: what one refuses, another may let pass.
@@ -60,4 +61,22 @@ fn a_direct_response_without_the_filter_is_seen() {
         ),
         case("a redirect", with_route("redirect", json!({"https_redirect": true})), 0, &["✓ listener"]),
     ]);
+}
+
+/// The dump of a proxy says nothing about another one that answered.
+#[test]
+fn a_proxy_that_did_not_count_the_requests_is_not_the_one_that_answered() {
+    let dump = one(covered(json!({})), &[]);
+    let (one, other) = (Proxy::default(), Proxy::default());
+    let run = |admin: &Upstream| {
+        let admin = format!("http://{}", admin.address());
+        verify(&one.gateway(), &["--path", "/a", "--envoy-admin", &admin])
+    };
+    let (exit, said) = run(&one.admin(&dump));
+    assert!(exit == 0 && said.contains("✓ proxy      it counted the requests"), "{said}");
+    let (exit, said) = run(&other.admin(&dump));
+    assert!(exit == 1 && said.contains("? proxy      this proxy did not count the requests: another pod"), "{said}");
+    let body = dump.to_string();
+    let (exit, said) = run(&Upstream::answering(move |_| http("200 OK", "", &body)));
+    assert!(exit == 1 && said.contains("? proxy      its statistics do not show Keyward's decisions"), "{said}");
 }
