@@ -3,6 +3,7 @@
 
 use super::around::any;
 use super::backstop::{self, Fault};
+use super::beside::beside;
 use super::dump::{Dump, InUse, Kind};
 use super::envoy::any_state_of_ours;
 use super::find::{dynamic_module, is_plugin_config, unwrap_any, wasm_plugin};
@@ -37,6 +38,8 @@ pub struct Chain {
     pub refused: String,
     /// By what Keyward lets the asked request pass here without a key. `None` means that it does not.
     pub open: Option<Open>,
+    /// The filters beside Keyward that can do more than refuse a request: each with what it can do.
+    pub beside: Vec<String>,
 }
 
 /// What a chain has.
@@ -218,6 +221,7 @@ fn read_chain(dump: &Dump<'_>, chain: &Value, asked: &Asked<'_>) -> Read {
         unseen: Vec::new(),
         refused: String::new(),
         open: None,
+        beside: Vec::new(),
     };
     let mut read = Read {
         chain: new(String::new()),
@@ -341,6 +345,9 @@ fn read_manager(dump: &Dump<'_>, manager: &Value, asked: &Asked<'_>, read: &mut 
     let filters = resolve(&manager["http_filters"], &mut read.chain.unseen);
     let mut faults = Faults::default();
     let (ours, has_backstop) = judge(&filters, "http_filters", &ways_of_all, &mut faults);
+    if let Some(ours) = &ours {
+        read.chain.beside.extend(beside(&filters, ours.at));
+    }
     let is_asked = ways_of_all.iter().any(|way| way.to != To::Proxy && is_for_host(way.domains, asked.host));
     let passes = |ours: &Keyward| (asked.passes)(ours.config.as_ref().ok().filter(|_| is_asked)?);
     let mut why = ours.as_ref().and_then(passes);

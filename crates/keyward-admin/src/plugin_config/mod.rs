@@ -2,6 +2,7 @@
 
 mod around;
 mod backstop;
+mod beside;
 pub mod chain;
 pub mod document;
 mod dump;

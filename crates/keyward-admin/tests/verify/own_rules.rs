@@ -63,6 +63,42 @@ fn a_direct_response_without_the_filter_is_seen() {
     ]);
 }
 
+/// What the code of other filters does is not in the dump, and is said not to be looked at.
+#[test]
+fn filters_that_run_code_beside_keyward_are_named() {
+    let lua = json!({"name": "script", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+    }});
+    let mut statistics = wasm("stats", &json!({}));
+    statistics["typed_config"]["config"]["vm_config"]["runtime"] = "envoy.wasm.runtime.null".into();
+    let other = wasm("other", &json!({"a": 1}));
+    let filters = |filters: &[Value]| one(manager(filters, json!({"route_config": to("records")})), &[]);
+    all(vec![
+        case(
+            "in front",
+            filters(&[lua.clone(), wasm("apikeys", &plugin(json!({}))), backstop(), router()]),
+            0,
+            &[
+                "- listener edge (0.0.0.0:8080): `script` (Lua) runs in front of Keyward and can answer without a key; what",
+            ],
+        ),
+        case(
+            "behind",
+            filters(&[wasm("apikeys", &plugin(json!({}))), backstop(), other, router()]),
+            0,
+            &[
+                "`other` (Wasm) runs behind Keyward and can change what was checked: path, method, identity; what it does",
+            ],
+        ),
+    ]);
+    let dump = filters(&[statistics, wasm("apikeys", &plugin(json!({}))), backstop(), router()]);
+    let proxy = Proxy::default();
+    let admin = proxy.admin(&dump);
+    let admin = format!("http://{}", admin.address());
+    let (exit, said) = verify(&proxy.gateway(), &["--path", "/a", "--envoy-admin", &admin]);
+    assert!(exit == 0 && !said.contains("stats"), "{said}");
+}
+
 /// The dump of a proxy says nothing about another one that answered.
 #[test]
 fn a_proxy_that_did_not_count_the_requests_is_not_the_one_that_answered() {

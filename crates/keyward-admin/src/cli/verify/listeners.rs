@@ -46,6 +46,12 @@ pub(super) fn listeners(args: &VerifyArgs, gateway: &Gateway<'_>, url: &str) -> 
         }
     }
     for chain in &found.chains {
+        listeners.others.extend(
+            chain
+                .beside
+                .iter()
+                .map(|beside| format!("listener {}: {beside}; what it does is not looked at", chain.name)),
+        );
         let is_named = args.listener.is_empty() || args.listener.iter().any(|name| chain.names.contains(name));
         match judge(chain, is_named, target) {
             Ok(check) => listeners.checks.push(check),
