@@ -457,6 +457,9 @@ fn what_is_no_gateway_is_told_from_one() {
     for url in ["http://127.0.0.1:1/?a=b", "http://127.0.0.1:1/#a"] {
         refused(&cli.run(&["verify", url, "--path", "/x"]), 3, "a query or a fragment");
     }
+    for url in ["http://127.0.0.1:1/v1", "http://127.0.0.1:1//"] {
+        refused(&cli.run(&["verify", url, "--path", "/x"]), 3, "has a path: give only the address");
+    }
     for host in ["evil host", "a@b", ""] {
         refused(&cli.run(&["verify", "http://127.0.0.1:1", "--path", "/x", "--host", host]), 3, "is not a host");
     }

@@ -62,7 +62,13 @@ fn the_cause_is_named_where_something_else_answers() {
         ("shadow, backstop", whole(rbac()), config(shadow()), "", "rename its `rules` to `shadow_rules`"),
         ("shadow", whole(ok()), config(shadow()), "", "in which the filter refuses nothing"),
         ("backstop", whole(rbac()), config(json!({})), "", "403 by the backstop and not by Keyward"),
-        ("a redirect", whole(to()), config(json!({})), "", "redirects to https://api.example.com/a"),
+        (
+            "a redirect",
+            whole(to()),
+            config(json!({})),
+            "",
+            "redirects before it looks at the key; give the address https://api.example.com\n",
+        ),
         ("readiness of others", with_ready(ok()), ready(json!({})), "", "✗ readiness  200, but not by the filter"),
         ("no readiness", with_ready(http("404 Not Found", "", "")), ready(json!({})), "", "404, but not by the filter"),
         (

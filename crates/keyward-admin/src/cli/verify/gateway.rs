@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
 use ureq::http::uri::Authority;
-use ureq::http::{Method, Request};
+use ureq::http::{Method, Request, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 /// How long an answer may take.
@@ -55,6 +55,11 @@ fn check_target(args: &VerifyArgs) -> Result<(), CommandError> {
     if args.url.contains(['?', '#']) {
         let message =
             format!("`{}` has a query or a fragment: give only the address, and the rest with --path", args.url);
+        return Err(CommandError::invalid(message));
+    }
+    // The path would come before each path that is asked for.
+    if args.url.parse::<Uri>().is_ok_and(|url| url.path() != "/" && url.authority().is_some()) {
+        let message = format!("`{}` has a path: give only the address, and the path with --path", args.url);
         return Err(CommandError::invalid(message));
     }
     if let Some(path) = args.path.as_ref().filter(|path| !path.starts_with('/')) {

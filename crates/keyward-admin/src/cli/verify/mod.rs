@@ -23,6 +23,7 @@ use key::Revoked;
 use listeners::listeners;
 use serde_json::{Value, json};
 use target::Target;
+use ureq::http::Uri;
 
 /// Everything that was found.
 #[derive(Debug, Default)]
@@ -138,9 +139,19 @@ fn other(gateway: &Gateway<'_>, answer: &Answer, expected: &str) -> String {
         None if gateway.is_shadow => format!(
             "{status}, and not by Keyward: the mode of the configuration is `shadow`, in which the filter refuses nothing"
         ),
-        None if let (300..400, Some(to)) = (status, &answer.location) => format!(
-            "{status}: the gateway redirects to {to} before it looks at the key; give the address that it redirects to"
-        ),
+        None if let (300..400, Some(to)) = (status, &answer.location) => {
+            let to: Uri = to.parse().unwrap_or_default();
+            match (to.scheme_str(), to.authority()) {
+                (Some(scheme), Some(to)) => {
+                    format!(
+                        "{status}: the gateway redirects before it looks at the key; give the address {scheme}://{to}"
+                    )
+                }
+                _ => format!(
+                    "{status}: the gateway redirects to another path before it looks at the key; give that with --path"
+                ),
+            }
+        }
         None if status < 400 && public_by.is_some() => format!(
             "{status}: the request passed, as the configuration says: {}; name a path that needs a key with --path",
             public_by.as_deref().unwrap_or_default()
