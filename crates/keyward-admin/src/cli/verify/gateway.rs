@@ -157,7 +157,14 @@ impl<'a> Gateway<'a> {
         let mut response = self.agent.run(request).map_err(unreachable)?;
         let status = response.status().as_u16();
         let location = response.headers().get("location").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec().map_err(unreachable)?;
+        let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec();
+        let body = body.map_err(|error| match error {
+            ureq::Error::Timeout(_) => {
+                let limit = self.limit.as_secs();
+                CommandError::failed(format!("{url} began to answer but did not end within {limit} s"))
+            }
+            error => unreachable(error),
+        })?;
         Ok(Answer { status, location, body })
     }
 }
@@ -182,10 +189,8 @@ fn certificates(file: &Path) -> Result<Vec<Certificate<'static>>, CommandError> 
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_answer_that_does_not_come_is_said_in_words() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let limit = Duration::from_millis(50);
+    /// Asks what listens here, and returns the URL and what is said of the answer that is missing.
+    fn missing(listener: &std::net::TcpListener, limit: Duration) -> (String, String) {
         let agent = ureq::Agent::config_builder().timeout_global(Some(limit)).build().new_agent();
         let target = Target { method: "GET".to_owned(), path: "/a".to_owned(), host: None, public_by: None };
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -193,10 +198,30 @@ mod tests {
         let limit = MAX_ANSWER_TIME;
         let gateway = Gateway { agent, base: &base, target, is_shadow: false, has_config: false, source, limit };
         let error = gateway.ask(None).map(|answer| answer.status).unwrap_err();
-        assert!(
-            error.message.starts_with(&format!("{base}/a cannot be reached: no answer within 20 s\n  help: ")),
-            "{}",
-            error.message
-        );
+        (format!("{base}/a"), error.message)
+    }
+
+    #[test]
+    fn an_answer_that_does_not_come_is_said_in_words() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (url, said) = missing(&listener, Duration::from_millis(50));
+        assert!(said.starts_with(&format!("{url} cannot be reached: no answer within 20 s\n  help: ")), "{said}");
+    }
+
+    #[test]
+    fn an_answer_that_does_not_end_is_said_in_words() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.try_clone().unwrap();
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = server.accept().unwrap();
+            std::io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{").unwrap();
+            // The connection stays open until the answer was given up.
+            let _ = wait.recv();
+        });
+        let (url, said) = missing(&listener, Duration::from_secs(2));
+        drop(done);
+        server.join().unwrap();
+        assert_eq!(said, format!("{url} began to answer but did not end within 20 s"));
     }
 }

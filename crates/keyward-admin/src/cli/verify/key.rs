@@ -23,8 +23,8 @@ impl<'t> Revoked<'t> {
         let has_form =
             random.is_some_and(|random| !random.is_empty() && random.bytes().all(|byte| byte.is_ascii_alphanumeric()));
         if !has_form || !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')) {
-            let message = "it does not hold exactly one key, such as `kw_…`\n  help: put the key alone into the file, as it \
-                           was shown when it was made";
+            let message = "it does not hold exactly one key of the form `kw_…`: a prefix, an underscore, and letters and \
+                           digits\n  help: put the key alone into the file, as it was shown when it was made";
             return Err(CommandError::invalid(in_file(file, message)));
         }
         let is_of_service =
