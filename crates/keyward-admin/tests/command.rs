@@ -448,7 +448,9 @@ fn what_is_no_gateway_is_told_from_one() {
     assert!(findings[0].contains("not by Keyward"), "{findings:?}");
     assert!(findings[2].contains("something else"), "{findings:?}");
     refused(&cli.run(&["verify", "http://127.0.0.1:1", "--config", config]), 1, "cannot be reached");
-    refused(&cli.run(&["verify", "127.0.0.1:1", "--config", config]), 3, "neither http:// nor https://");
+    for url in ["127.0.0.1:1", "gateway", "gateway/v1", "ftp://gateway/v1"] {
+        refused(&cli.run(&["verify", url, "--config", config]), 3, "neither http:// nor https://");
+    }
     refused(&cli.run(&["verify", &service.url]), 3, "--path");
     // What would ask another host than the URL's.
     for path in [":21009/x", "@127.0.0.1:21003/x", "x"] {

@@ -184,6 +184,9 @@ const KINDS: [(&str, &[&str]); 12] = [
     ("GRPCRoute", &[]),
 ];
 
+/// Kinds of the same APIs that are not looked at.
+const OTHER_KINDS: [&str; 3] = ["SecurityPolicy", "Backend", "HTTPRouteFilter"];
+
 impl Lint<'_> {
     /// Reports each field that is not known to leave a resource in effect on every listener of the filter.
     pub(super) fn expect_known(&mut self, value: &Value, known: &Known, path: &str) {
@@ -217,6 +220,15 @@ impl Lint<'_> {
                     "`{kind}` is not a kind of Istio or Envoy Gateway that adds a filter: this resource has no effect"
                 ),
                 near.map_or("use an EnvoyFilter or an EnvoyPatchPolicy".to_owned(), |near| format!("use `{near}`")),
+            );
+            return;
+        }
+        let is_theirs = KINDS.iter().flat_map(|(_, versions)| *versions).any(|known| version == *known);
+        if let Some(near) = nearest_kind(kind).filter(|_| is_theirs && !OTHER_KINDS.contains(&kind)) {
+            self.findings.error(
+                join(path, "kind"),
+                format!("`{version}` has no kind `{kind}`: the API server refuses this resource"),
+                format!("use `{near}`"),
             );
         }
     }

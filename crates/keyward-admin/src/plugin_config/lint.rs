@@ -6,7 +6,7 @@ use crate::suggest::nearest;
 use keyward_policy::config::{Config, Mode, Unmatched, Use};
 use keyward_policy::credential::KeySource;
 use keyward_policy::explain;
-use keyward_policy::rule::Access;
+use keyward_policy::rule::{Access, Rule};
 
 /// Checks a configuration.
 pub fn lint_config(config: &Config, catalogue: Option<&Catalogue>, findings: &mut Findings) {
@@ -19,6 +19,7 @@ pub fn lint_config(config: &Config, catalogue: Option<&Catalogue>, findings: &mu
     }
     lint_permissions(config, catalogue, findings);
     lint_keys(config, findings);
+    lint_what_is_public(config, findings);
     let mut warn = |path: &str, message: String, help: &str| findings.warn(path, message, help);
     let rules = config.routes.rules();
     for (later, rule) in rules.iter().enumerate() {
@@ -35,15 +36,6 @@ pub fn lint_config(config: &Config, catalogue: Option<&Catalogue>, findings: &mu
         warn("rules", "there are no rules, so every request is denied".into(), "add rules, or set `unmatched`");
     }
     for (index, rule) in rules.iter().enumerate() {
-        let is_everything = rule.path.any_rest && rule.path.segments.is_empty();
-        let is_limited = rule.hosts.is_some() || rule.methods.is_some() || rule.content_type.is_some();
-        if rule.access == Access::Public && is_everything && !is_limited {
-            warn(
-                &format!("rules[{index}].path"),
-                "every path that no earlier rule names is public".into(),
-                "name what is public, and let the rest be denied",
-            );
-        }
         if config.readiness_path.as_deref().is_some_and(|path| *path == *rule.path_text) {
             warn(
                 &format!("rules[{index}].path"),
@@ -51,9 +43,6 @@ pub fn lint_config(config: &Config, catalogue: Option<&Catalogue>, findings: &mu
                 "remove the rule, or choose another `readiness_path`",
             );
         }
-    }
-    if config.unmatched == Unmatched::Public {
-        warn("unmatched", "whatever no rule names is public".into(), "use `deny`, and name what is public in rules");
     }
     if config.key_sources.iter().any(|source| matches!(source, KeySource::Query { .. })) {
         warn("key_sources", "keys in query parameters end up in logs and browser histories".into(), "prefer a header");
@@ -72,6 +61,35 @@ pub fn lint_config(config: &Config, catalogue: Option<&Catalogue>, findings: &mu
             "the metadata is that of the route before the filter changes headers; Envoy chooses anew afterwards".into(),
             "let no route match on the key or the identity headers, or use `hide_key: false` and `identity_headers: null` \
              and let the routes do both, as envoy.yaml does",
+        );
+    }
+}
+
+/// Checks whether more is public than is named.
+fn lint_what_is_public(config: &Config, findings: &mut Findings) {
+    let rules = config.routes.rules();
+    let is_rest = |rule: &Rule| {
+        let is_every_path = rule.path.any_rest && rule.path.segments.is_empty();
+        is_every_path && rule.methods.is_none() && rule.content_type.is_none()
+    };
+    for (index, rule) in rules.iter().enumerate() {
+        if rule.access == Access::Public && is_rest(rule) && rule.hosts.is_none() {
+            findings.possible_gap(
+                format!("rules[{index}].path"),
+                "every path that no earlier rule names is public",
+                "name what is public, and let the rest be denied",
+            );
+        }
+    }
+    // On a gateway that others share, their hosts pass; each host that rules name has a rule for its other paths.
+    let closes = |rest: &Rule, rule: &Rule| rest.access != Access::Public && is_rest(rest) && rest.covers(rule);
+    let is_closed = |rule: &Rule| rules.iter().any(|rest| closes(rest, rule));
+    if config.unmatched == Unmatched::Public && (rules.is_empty() || !rules.iter().all(is_closed)) {
+        findings.possible_gap(
+            "unmatched",
+            "whatever no rule names is public",
+            "use `deny`, and name what is public in rules; on a gateway that others share, give every rule `hosts`, and \
+             end them with `{hosts: [...], path: \"/**\", access: deny}`",
         );
     }
 }

@@ -52,6 +52,11 @@ impl Answer {
 
 /// Refuses what would ask another host, or for something else, than the arguments seem to say.
 fn check_target(args: &VerifyArgs) -> Result<(), CommandError> {
+    for url in [&args.url].into_iter().chain(&args.envoy_admin) {
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return Err(CommandError::invalid(format!("`{url}` begins with neither http:// nor https://")));
+        }
+    }
     if args.url.contains(['?', '#']) {
         let message =
             format!("`{}` has a query or a fragment: give only the address, and the rest with --path", args.url);
@@ -93,11 +98,6 @@ impl<'a> Gateway<'a> {
     pub(super) fn new(args: &'a VerifyArgs, config: Option<&Config>) -> Result<Self, CommandError> {
         check_target(args)?;
         let base = args.url.trim_end_matches('/');
-        for url in [base].into_iter().chain(args.envoy_admin.as_deref()) {
-            if !url.starts_with("http://") && !url.starts_with("https://") {
-                return Err(CommandError::invalid(format!("`{url}` begins with neither http:// nor https://")));
-            }
-        }
         let target = Target::choose(args, config)?;
         let default = || KeySource::Header { name: "x-api-key".into(), scheme: None };
         let source = config.and_then(|config| config.key_sources.first().cloned()).unwrap_or_else(default);

@@ -298,6 +298,7 @@ fn files_of_envoy_gateway_with_one_change() {
         &[GATEWAY[0], GATEWAY[1], PROXY[0], PROXY[1]],
         &[
             ("    rootID: keyward", "    rootId: keyward", true, "did you mean `rootID`?"),
+            ("kind: ClientTrafficPolicy", "kind: ClientTraficPolicy", true, "has no kind `ClientTraficPolicy`"),
             ("    failOpen: false", "    failopen: false", true, "did you mean `failOpen`?"),
             ("    config:\n", "    Config:\n", true, "wasm[0].Config: `Config` is not a field here"),
             ("    config:\n", "    pluginConfig:\n", true, "wasm[0].pluginConfig: "),

@@ -56,6 +56,35 @@ fn a_set_of_files_in_which_requests_can_pass_is_refused() {
 }
 
 #[test]
+fn more_that_is_public_than_is_named_is_told_as_such() {
+    let shared = include_str!("../../../../../deploy/istio/shared-gateway-host.yaml");
+    let backstop = include_str!("../../../../../deploy/istio/shared-gateway-host-backstop.yaml");
+    let last = "    - {hosts: [records.example.com], path: \"/**\", access: deny}\n";
+    let with = |rule: &str| shared.replacen(last, rule, 1);
+    let gateway = include_str!("../../../../../deploy/envoy-gateway/shared-gateway.yaml");
+    let everything = ISTIO.replacen("    rules:\n", "    rules:\n    - {path: \"/**\", access: public}\n", 1);
+    let unmatched = ISTIO.replacen("    rules:\n", "    unmatched: public\n    rules:\n", 1);
+    let cases: &[(&str, &[&str], (bool, bool))] = &[
+        ("a shared gateway of Istio", &[shared, backstop], (false, false)),
+        ("a shared gateway of Envoy Gateway", &[gateway, GATEWAY_BACKSTOP], (false, false)),
+        ("every path", &[&everything, ISTIO_BACKSTOP], (false, true)),
+        ("what no rule names", &[&unmatched, ISTIO_BACKSTOP], (false, true)),
+        ("no rule for the rest", &[&with(""), backstop], (false, true)),
+        ("a public rest", &[&with(&last.replace("deny", "public")), backstop], (false, true)),
+        ("the rest of another host", &[&with(&last.replace("records.", "other.")), backstop], (false, true)),
+        ("the rest of one method", &[&with(&last.replace("path:", "methods: [GET], path:")), backstop], (false, true)),
+        ("a rest that asks for a key", &[&with(&last.replace("deny", "authenticated")), backstop], (false, false)),
+    ];
+    for (name, texts, (refused, passes)) in cases {
+        assert_eq!(verdict(texts), (*refused, *passes), "{name}");
+        // With `--strict` a warning refuses, and what a shared gateway has to have is none.
+        let sources: Vec<Source<'_>> = texts.iter().map(|text| Source { name: "file", text }).collect();
+        let warnings = report::check(&sources, &Options::default()).unwrap().remove(0).warnings;
+        assert_eq!(warnings.iter().any(|warning| warning.message.ends_with("is public")), *passes, "{name}");
+    }
+}
+
+#[test]
 fn files_that_are_right_for_old_istio_have_no_warning() {
     let digest = |text: &str| text.replace(&"0".repeat(64), &"0123456789abcdef".repeat(4));
     let options = Options {
