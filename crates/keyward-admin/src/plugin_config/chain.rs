@@ -9,7 +9,7 @@ use super::envoy::any_state_of_ours;
 use super::find::{dynamic_module, is_plugin_config, unwrap_any, wasm_plugin};
 use super::finding::{join, list, text};
 use super::labels::{address, labels};
-use super::open::{Asked, Open, is_for_host};
+use super::open::{Asked, Open, is_for_host, without_port};
 use super::past;
 use super::ways::{To, Way, ways};
 use keyward_policy::config::{Config, Mode, Unmatched};
@@ -413,14 +413,8 @@ fn is_protected(config: &Result<Config, String>, domains: &[Value]) -> bool {
     if config.unmatched != Unmatched::Public || domains.is_empty() {
         return true;
     }
-    let domains: Vec<Option<HostPattern>> = domains
-        .iter()
-        .map(|domain| {
-            let domain = text(domain);
-            let host = domain.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(domain, |s| s.0);
-            HostPattern::parse(host).ok()
-        })
-        .collect();
+    let domains: Vec<Option<HostPattern>> =
+        domains.iter().map(|domain| HostPattern::parse(without_port(text(domain))).ok()).collect();
     let meet = |one: &HostPattern, other: &HostPattern| one.covers(other) || other.covers(one);
     let is_for = |hosts: &[HostPattern]| {
         // What is no such pattern, such as `*`, may be any host.

@@ -32,16 +32,20 @@ pub struct Asked<'a> {
     pub passes: &'a dyn Fn(&Config) -> Option<Pass>,
 }
 
+/// Returns a host, or a domain of a virtual host, without its port.
+pub(super) fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
 /// Whether a virtual host with these domains may be for this host.
 pub(super) fn is_for_host(domains: &[Value], host: &str) -> bool {
-    let without_port = |host: &str| match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name.to_ascii_lowercase(),
-        _ => host.to_ascii_lowercase(),
-    };
-    let host = without_port(host);
+    let host = without_port(host).to_ascii_lowercase();
     domains.is_empty()
         || domains.iter().any(|domain| {
-            let domain = without_port(text(domain));
+            let domain = without_port(text(domain)).to_ascii_lowercase();
             match (domain.strip_prefix('*'), domain.strip_suffix('*')) {
                 (Some(end), _) => host.ends_with(end),
                 (None, Some(start)) => host.starts_with(start),
